@@ -1,0 +1,14 @@
+namespace Distill.Compute;
+
+/// <summary>
+/// The unit of work of the whole core: 32 samples (environments, rows or sequences) side by side. Inside a panel a
+/// quantity of size n is stored feature by feature, <c>[n, 32]</c>: element (feature, lane) at <c>feature * 32 + lane</c>.
+/// A SIMD lane is a sample; what the simulator writes is directly the operand of a network's matrix product.
+/// </summary>
+public static class Panel
+{
+    public const int Width = 32;
+
+    /// <summary>Number of panels that hold <paramref name="samples"/> samples; the last one may be partly unused.</summary>
+    public static int Count(int samples) => (samples + Width - 1) / Width;
+}
