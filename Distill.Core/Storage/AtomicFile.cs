@@ -19,17 +19,19 @@ public static class AtomicFile
         );
         try
         {
-            using (var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.ReadWrite))
-            {
-                write(stream);
-                stream.Flush(flushToDisk: true);
-            }
+            OutputFile.Guard(
+                path,
+                () =>
+                {
+                    using (var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.ReadWrite))
+                    {
+                        write(stream);
+                        stream.Flush(flushToDisk: true);
+                    }
 
-            File.Move(temporary, target, overwrite: true);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new DistillException($"Cannot write '{path}': {e.Message.TrimEnd('.')}.", e);
+                    File.Move(temporary, target, overwrite: true);
+                }
+            );
         }
         finally
         {

@@ -141,20 +141,14 @@ public sealed record PyTorchFile(
     private static void Flatten(TorchValue root, List<Tensor> tensors, Dictionary<string, TorchValue> other)
     {
         var pending = new Stack<(string Path, TorchValue Value, int Depth)>();
-        var values = 0;
+        var values = 0L;
         var characters = 0L;
         pending.Push(("", root, 0));
         while (pending.TryPop(out var item))
         {
             var (path, value, depth) = item;
             var children = Children(value);
-            values += 1 + (children?.Count ?? 0);
-            characters += path.Length;
-            if (values > MaximumValues || characters > MaximumPathCharacters)
-            {
-                throw new InvalidDataException($"it holds more than {MaximumValues} values");
-            }
-
+            Spend(1 + (children?.Count ?? 0), 0);
             if (value is TorchValue.Array array)
             {
                 tensors.Add(array.Tensor.Named(path));
@@ -179,8 +173,22 @@ public sealed record PyTorchFile(
                 for (var i = children.Count - 1; i >= 0; i--)
                 {
                     var (key, child) = children[i];
-                    pending.Push((path.Length == 0 ? key.ToString() : $"{path}/{key}", child, depth + 1));
+                    var name = key.ToString();
+                    Spend(0, path.Length + 1 + name.Length);
+                    pending.Push((path.Length == 0 ? name : $"{path}/{name}", child, depth + 1));
                 }
+            }
+        }
+
+        void Spend(int moreValues, int moreCharacters)
+        {
+            values += moreValues;
+            characters += moreCharacters;
+            if (values > MaximumValues || characters > MaximumPathCharacters)
+            {
+                throw new InvalidDataException(
+                    $"it holds more than {MaximumValues} values, or names of more than {MaximumPathCharacters} characters"
+                );
             }
         }
     }
