@@ -22,7 +22,7 @@ module Storage =
     /// The action is refused by one sentence that names the file; returns the sentence.
     let refused (path: string) (action: unit -> unit) =
         let message = (Expect.throws<DistillException> action).Message
-        Expect.isTrue (message.Contains(Path.GetFileName path)) $"the message does not name {path}: {message}"
+        Expect.isTrue (message.Contains(string (Path.GetFileName path))) $"the message does not name {path}: {message}"
         Expect.isTrue (message.EndsWith '.' && not (message.Contains '\n')) $"not one sentence: {message}"
         message
 

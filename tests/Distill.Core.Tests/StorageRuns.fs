@@ -324,7 +324,7 @@ type AgentRecord =
       MaxBufferSize: int64
       Acting: Schedule
       Note: string
-      Missing: string
+      Missing: string | null
       Student: NetworkRecord
       Teachers: NetworkRecord[] }
 

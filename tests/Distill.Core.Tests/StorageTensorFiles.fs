@@ -220,7 +220,8 @@ let ``npz in Fortran order and of version 2 are read in row-major order`` () =
         let header = "{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3), }   \n"
         // The matrix [[1 2 3] [4 5 6]] by columns.
         writeZip path [ "m.npy", npy 2uy header [| 1uy; 4uy; 2uy; 5uy; 3uy; 6uy |] ]
-        Expect.equal ((Npz.Read path)[0].ToIntegers()) [| 1L .. 6L |] "values")
+        let matrix = Seq.exactlyOne (Npz.Read path)
+        Expect.equal (matrix.ToIntegers()) [| 1L .. 6L |] "values")
 
 [<Theory>]
 [<InlineData("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", "|O")>]
