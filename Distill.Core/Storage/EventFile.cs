@@ -146,14 +146,7 @@ public sealed class EventFile : IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(8), MaskedCrc(record.AsSpan(0, 8)));
         data.CopyTo(record.AsSpan(12));
         BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(12 + data.Length), MaskedCrc(data));
-        OutputFile.Guard(
-            path,
-            () =>
-            {
-                stream.Write(record);
-                stream.Flush();
-            }
-        );
+        OutputFile.Append(path, stream, record);
     }
 
     private static ByteString Message(Action<CodedOutputStream> write)

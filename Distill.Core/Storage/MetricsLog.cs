@@ -91,14 +91,7 @@ public sealed class MetricsLog : IDisposable
     {
         var row = new MetricsRow(iteration, [.. metrics]);
         Check(row);
-        OutputFile.Guard(
-            RowsPath(folder),
-            () =>
-            {
-                rows.Write(JsonOf(row));
-                rows.Flush();
-            }
-        );
+        OutputFile.Append(RowsPath(folder), rows, JsonOf(row));
         lastIteration = iteration;
         if (AddColumns(row))
         {
@@ -107,14 +100,7 @@ public sealed class MetricsLog : IDisposable
         }
         else
         {
-            OutputFile.Guard(
-                TablePath,
-                () =>
-                {
-                    table.Write(CsvOf(row));
-                    table.Flush();
-                }
-            );
+            OutputFile.Append(TablePath, table, CsvOf(row));
         }
 
         events.Write(iteration, Now, row.Metrics);
