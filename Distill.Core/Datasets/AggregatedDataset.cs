@@ -1,5 +1,4 @@
 using Distill.Compute;
-using Distill.Storage;
 
 namespace Distill.Datasets;
 
