@@ -170,7 +170,9 @@ public sealed class EventFile : IDisposable
             var lengthChecksum = BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(8));
             if (lengthChecksum != MaskedCrc(header.AsSpan(0, 8)) || length is < 0 or > MaximumRecord)
             {
-                throw new InvalidDataException($"the record that ends at byte {input.Position} has a damaged length");
+                throw new InvalidDataException(
+                    $"the record that ends at byte {input.Position} has a damaged length"
+                );
             }
 
             if (length + checksum.Length > input.Length - input.Position)

@@ -8,7 +8,10 @@ internal static class OutputFile
         FileStream? stream = null;
         // Others (TensorBoard, a notebook) may read while we write. Without a buffer, a record is in the file or it is
         // not: nothing is left to be written when the stream is closed.
-        Guard(path, () => stream = new FileStream(path, mode, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0));
+        Guard(
+            path,
+            () => stream = new FileStream(path, mode, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0)
+        );
         return stream!;
     }
 
