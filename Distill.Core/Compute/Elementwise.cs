@@ -160,7 +160,7 @@ public static unsafe class Elementwise
     public static void ScaleLanes(Span<float> panel, ReadOnlySpan<float> factors)
     {
         CheckLength(factors.Length, Panel.Width);
-        CheckGroups(panel.Length);
+        CheckLength(panel.Length, panel.Length / Panel.Width * Panel.Width);
         fixed (
             float* p = panel,
                 f = factors
