@@ -5,17 +5,16 @@ module Distill.Settings
 open System
 open System.Collections
 open System.Collections.Generic
-open System.Globalization
 open System.Reflection
-open System.Text.RegularExpressions
 open Microsoft.FSharp.Reflection
+open Distill.SettingText
 
 /// What a setting's type allows.
 type private Shape =
     /// Written as one text: numbers, booleans, words, enums.
     | Scalar
     /// Written as [a, b, c].
-    | List of element: Type
+    | Several of element: Type
     /// Has settings of its own.
     | Record
     /// One of several records: an abstract record or an interface.
@@ -65,46 +64,15 @@ let private fail (sentence: string) = raise (DistillException sentence)
 let private isCSharpRecord (t: Type) = not (isNull (t.GetMethod "<Clone>$"))
 let private isRecord (t: Type) = FSharpType.IsRecord t || isCSharpRecord t
 
-let private elementOf (t: Type) =
-    if t.IsArray then
-        Option.ofObj (t.GetElementType())
-    elif
-        t.IsGenericType
-        && (t.GetGenericTypeDefinition() = typedefof<IReadOnlyList<_>>
-            || t.GetGenericTypeDefinition() = typedefof<list<_>>)
-    then
-        Some t.GenericTypeArguments[0]
-    else
-        None
-
-let private isScalar (t: Type) =
-    t.IsEnum
-    || List.contains
-        t
-        [
-            typeof<string>
-            typeof<bool>
-            typeof<int>
-            typeof<int64>
-            typeof<uint64>
-            typeof<float>
-            typeof<float32>
-        ]
-
-let private bare (t: Type) =
-    match Nullable.GetUnderlyingType t with
-    | null -> t
-    | inner -> inner
-
 let private shapeOf (t: Type) =
     match elementOf t with
     | _ when isScalar (bare t) -> Scalar
-    | Some element when isScalar element -> List element
+    | Some element when isScalar element -> Several element
     | _ when (t.IsAbstract && isRecord t) || t.IsInterface -> Choice
     | _ when isRecord t -> Record
     | _ -> Opaque
 
-/// The properties that make up a record, base classes first.
+/// The properties that make up a record, in the order of their declaration, base classes first.
 let private properties (t: Type) =
     if FSharpType.IsRecord t then
         FSharpType.GetRecordFields t
@@ -118,7 +86,8 @@ let private properties (t: Type) =
 
         t.GetProperties(BindingFlags.Instance ||| BindingFlags.Public)
         |> Array.filter (fun p -> p.CanRead && p.CanWrite)
-        |> Array.sortBy (fun p -> depth |> List.findIndex (fun t -> Some t = Option.ofObj p.DeclaringType))
+        |> Array.sortBy (fun p ->
+            depth |> List.findIndex (fun t -> Some t = Option.ofObj p.DeclaringType), p.MetadataToken)
 
 /// A copy of a record with another value in one property.
 let private copyWith (record: obj) (property: PropertyInfo) (value: obj | null) : obj =
@@ -131,12 +100,10 @@ let private copyWith (record: obj) (property: PropertyInfo) (value: obj | null) 
 
         FSharpValue.MakeRecord(t, values)
     else
-        match t.GetMethod "<Clone>$" with
-        | null -> failwith $"{t.Name} is not a record."
-        | clone ->
-            let copy = nonNull (clone.Invoke(record, [||]))
-            property.SetValue(copy, value)
-            copy
+        let clone = nonNull (t.GetMethod "<Clone>$")
+        let copy = nonNull (clone.Invoke(record, [||]))
+        property.SetValue(copy, value)
+        copy
 
 /// A copy of a C# record with another value in the named property. F# itself has no copy-and-update for them.
 let change (property: string) (value: obj | null) (record: 'Record) : 'Record =
@@ -213,112 +180,6 @@ let private makeKind (kind: Type) (present: obj | null) =
                 |> Option.iter (fun value -> p.SetValue(made, value))
 
         made, List.ofSeq missing
-
-// Text
-
-let private expected (t: Type) =
-    let one (t: Type) =
-        if t.IsEnum then
-            "one of " + (Enum.GetNames t |> Seq.map Names.snake |> String.concat ", ")
-        elif t = typeof<bool> then
-            "true or false"
-        elif t = typeof<string> then
-            "a text"
-        elif t = typeof<float> || t = typeof<float32> then
-            "a number such as 0.001 or 1e-3"
-        elif t = typeof<uint64> then
-            "a whole number from 0"
-        else
-            "a whole number such as 500_000"
-
-    match elementOf t with
-    | Some element -> $"a list such as [64,64], each {one element}"
-    | None when bare t <> t -> one (bare t) + ", or null"
-    | None -> one t
-
-/// Digits may be grouped: 500_000.
-let private ungrouped (text: string) =
-    Regex.Replace(text, @"(?<=\d)_(?=\d)", "")
-
-let private parseScalar (t: Type) (text: string) : obj option =
-    let culture = CultureInfo.InvariantCulture
-    let number = ungrouped text
-    let some (ok: bool, value: 'T) = if ok then Some(box value) else None
-    let whole = NumberStyles.AllowLeadingSign
-
-    if t.IsEnum then
-        Enum.GetNames t
-        |> Array.tryFind (fun name -> Names.snake name = text || String.Equals(name, text, StringComparison.OrdinalIgnoreCase))
-        |> Option.map (fun name -> Enum.Parse(t, name))
-    elif t = typeof<string> then
-        Some(box text)
-    elif t = typeof<bool> then
-        some (Boolean.TryParse text)
-    elif t = typeof<int> then
-        some (Int32.TryParse(number, whole, culture))
-    elif t = typeof<int64> then
-        some (Int64.TryParse(number, whole, culture))
-    elif t = typeof<uint64> then
-        some (UInt64.TryParse(number, whole, culture))
-    elif t = typeof<float> then
-        match Double.TryParse(number, NumberStyles.Float, culture) with
-        | true, value when Double.IsFinite value -> Some(box value)
-        | _ -> None
-    else
-        match Single.TryParse(number, NumberStyles.Float, culture) with
-        | true, value when Single.IsFinite value -> Some(box value)
-        | _ -> None
-
-let private makeList (t: Type) (element: Type) (items: obj list) : obj =
-    let array = Array.CreateInstance(element, items.Length)
-    items |> List.iteri (fun i item -> array.SetValue(item, i))
-
-    if t.IsGenericType && t.GetGenericTypeDefinition() = typedefof<list<_>> then
-        let ofArray =
-            (typeof<list<int>>.Assembly.GetType "Microsoft.FSharp.Collections.ListModule" |> nonNull)
-                .GetMethod("OfArray")
-            |> nonNull
-
-        ofArray.MakeGenericMethod(element).Invoke(null, [| array |]) |> nonNull
-    else
-        array
-
-let private parse (t: Type) (text: string) : (obj | null) option =
-    match elementOf t with
-    | Some element ->
-        let inner =
-            if text.StartsWith '[' && text.EndsWith ']' then
-                text.Substring(1, text.Length - 2)
-            else
-                text
-
-        let items =
-            inner.Split(',', StringSplitOptions.TrimEntries)
-            |> Array.filter (fun item -> item <> "" || inner.Trim() <> "")
-            |> Array.map (parseScalar element)
-
-        if Array.forall Option.isSome items then
-            Some(makeList t element (items |> Array.map Option.get |> Array.toList))
-        else
-            None
-    | None when bare t <> t && text = "null" -> Some null
-    | None -> parseScalar (bare t) text |> Option.map (fun value -> value)
-
-/// A value as YAML writes it well.
-let private plain (value: obj) : obj =
-    match value with
-    | :? Enum as value -> Names.snake (string value)
-    | value -> value
-
-/// The inverse of parsing.
-let private formatScalar (value: obj | null) =
-    match value with
-    | null -> "null"
-    | :? Enum as value -> Names.snake (string value)
-    | :? bool as value -> if value then "true" else "false"
-    | :? float as value -> value.ToString("R", CultureInfo.InvariantCulture)
-    | :? float32 as value -> value.ToString("R", CultureInfo.InvariantCulture)
-    | value -> Convert.ToString(value, CultureInfo.InvariantCulture) |> string
 
 // The tree
 
@@ -494,26 +355,28 @@ let apply (arguments: string list) (records: obj list) : obj list =
 
 /// The settings as they are written to YAML: nested, with the kind of a choice first.
 let rec tree (record: obj) : Dictionary<string, obj | null> =
-    let node (shape: Shape) (t: Type) (value: obj | null) : obj | null =
-        match shape, value with
-        | _, null -> null
-        | Record, record -> tree record
-        | Choice, record ->
+    let node (shape: Shape) (t: Type) (value: obj) : obj =
+        match shape with
+        | Record -> tree value
+        | Choice ->
             let kind = Dictionary<string, obj | null>()
-            kind["kind"] <- kindName t (record.GetType())
+            kind["kind"] <- kindName t (value.GetType())
 
-            for entry in tree record do
+            for entry in tree value do
                 kind[entry.Key] <- entry.Value
 
             kind
-        | List _, items -> items :?> IEnumerable |> Seq.cast<obj> |> Seq.map plain |> Seq.toArray
-        | Opaque, _ -> "set in the script"
-        | Scalar, value -> plain value
+        | Several _ -> value :?> IEnumerable |> Seq.cast<obj> |> Seq.map plain |> Seq.toArray :> obj
+        | Opaque -> "set in the script"
+        | Scalar -> plain value
 
     let nodes = Dictionary<string, obj | null>()
 
     for p in properties (record.GetType()) do
-        nodes[Names.snake p.Name] <- node (shapeOf p.PropertyType) p.PropertyType (p.GetValue record)
+        nodes[Names.snake p.Name] <-
+            match p.GetValue record with
+            | null -> null
+            | value -> node (shapeOf p.PropertyType) p.PropertyType value
 
     nodes
 
