@@ -48,33 +48,34 @@ let private gate = obj ()
 let mutable private child: Process = null
 let mutable private interrupted = 0
 
-let private forward (signal: PosixSignal) (number: int) (reachesChildAnyway: bool) =
-    PosixSignalRegistration.Create(
-        signal,
-        fun context ->
-            context.Cancel <- true
-
-            lock gate (fun () ->
-                interrupted <- 128 + number
-
-                if isNull child then
-                    exit interrupted
-                elif not reachesChildAnyway && not child.HasExited then
-                    kill (child.Id, number) |> ignore)
-    )
-
 let private registrations =
-    if OperatingSystem.IsWindows() then
-        [ forward PosixSignal.SIGINT 2 true ]
-    else
-        // Ctrl-C in a terminal goes to every process of the foreground group, the child included.
-        [
-            forward PosixSignal.SIGINT 2 (not Console.IsInputRedirected)
-            forward PosixSignal.SIGTERM 15 false
-        ]
+    let on (signal: PosixSignal) (number: int) (reachesChild: bool) =
+        PosixSignalRegistration.Create(
+            signal,
+            fun context ->
+                context.Cancel <- true
+
+                lock gate (fun () ->
+                    let first = interrupted = 0
+                    interrupted <- 128 + number
+
+                    if isNull child then
+                        exit interrupted
+                    elif first && not reachesChild && not child.HasExited then
+                        kill (child.Id, number) |> ignore)
+        )
+
+    // Ctrl-C goes to every process of the terminal's foreground group, so the child has it already.
+    [
+        on PosixSignal.SIGINT 2 true
+        on PosixSignal.SIGTERM 15 (OperatingSystem.IsWindows())
+    ]
 
 /// The `dotnet` that runs this script, so that children use the same SDK.
 let private host = Environment.ProcessPath
+
+/// F# Interactive of that SDK: this process runs it.
+let private interactive = Environment.GetCommandLineArgs()[0]
 
 /// Runs `dotnet ARGUMENTS` in the repository root with the console of this process; returns its exit code.
 let dotnet (environment: (string * string) list) (arguments: string list) =
@@ -230,6 +231,8 @@ let private restore () =
 // Targets
 
 let private compile (project: string) =
+    Console.Error.WriteLine("Building " + project)
+
     step
         "build"
         feed.Value
@@ -238,10 +241,11 @@ let private compile (project: string) =
             project
             "-c"
             "Release"
+            "--no-restore"
             "-nologo"
             "-v"
-            "minimal"
-            "-consoleLoggerParameters:NoSummary"
+            "quiet"
+            "-clp:NoSummary"
         ]
 
 let private librariesInputs () =
@@ -336,7 +340,7 @@ let private script (path: string) (arguments: string list) =
         [ ("DOTNET_TieredPGO", "0") ]
         |> List.filter (fun (name, _) -> isNull (Environment.GetEnvironmentVariable name))
 
-    dotnet environment ([ "fsi"; "--optimize+"; "--quiet"; path ] @ arguments)
+    dotnet environment ([ "exec"; interactive; "--optimize+"; "--quiet"; path ] @ arguments)
 
 let private scriptsIn (folder: string) =
     if Directory.Exists(inRoot folder) then
