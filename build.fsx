@@ -232,21 +232,7 @@ let private restore () =
 
 let private compile (project: string) =
     Console.Error.WriteLine("Building " + project)
-
-    step
-        "build"
-        feed.Value
-        [
-            "build"
-            project
-            "-c"
-            "Release"
-            "--no-restore"
-            "-nologo"
-            "-v"
-            "quiet"
-            "-clp:NoSummary"
-        ]
+    step "build" feed.Value [ "msbuild"; project; "-p:Configuration=Release"; "-m"; "-nologo"; "-v:quiet" ]
 
 let private librariesInputs () =
     [ "Distill.Core"; "Distill.Scripts" ]
