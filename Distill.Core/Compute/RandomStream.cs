@@ -1,0 +1,75 @@
+using System.Runtime.Intrinsics;
+
+namespace Distill.Compute;
+
+/// <summary>
+/// A named stream of random numbers. It has no state: a number is a function of (seed, name, counter), so environment
+/// 17's third reset does not depend on who computes it, in which order, or on how many threads. Callers choose the four
+/// counter words, for example (environment, episode, draw, 0).
+/// </summary>
+public readonly record struct RandomStream
+{
+    internal readonly uint Key0;
+    internal readonly uint Key1;
+    internal readonly uint Key2;
+    internal readonly uint Key3;
+
+    /// <param name="seed">The experiment's seed.</param>
+    /// <param name="name">What the numbers are for, e.g. "environment.reset"; different names are independent.</param>
+    public RandomStream(ulong seed, string name)
+    {
+        var hash = 14695981039346656037ul;
+        foreach (var character in name)
+            hash = (hash ^ character) * 1099511628211ul;
+        (Key0, Key1) = ((uint)seed, (uint)(seed >> 32));
+        (Key2, Key3) = ((uint)hash, (uint)(hash >> 32));
+    }
+
+    /// <summary>A stream with its four key words given; the known-answer tests use it.</summary>
+    internal RandomStream(uint key0, uint key1, uint key2, uint key3) =>
+        (Key0, Key1, Key2, Key3) = (key0, key1, key2, key3);
+
+    /// <summary>A seed for something that has streams of its own, such as the environments of an evaluation.</summary>
+    public ulong Seed()
+    {
+        var (low, high, _, _) = Bits(0);
+        return ((ulong)high << 32) | low;
+    }
+
+    /// <summary>Four random words for one counter.</summary>
+    public (uint X0, uint X1, uint X2, uint X3) Bits(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0)
+    {
+        var x0 = Vector128.Create(c0);
+        var x1 = Vector128.Create(c1);
+        var x2 = Vector128.Create(c2);
+        var x3 = Vector128.Create(c3);
+        Random128.Bits(this, ref x0, ref x1, ref x2, ref x3);
+        return (x0[0], x1[0], x2[0], x3[0]);
+    }
+
+    /// <summary>Uniform on [0, 1), a multiple of 2^-24.</summary>
+    public float Uniform(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0) =>
+        Random128.Uniform(Vector128.Create(Bits(c0, c1, c2, c3).X0))[0];
+
+    /// <summary>Standard normal.</summary>
+    public float Normal(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0)
+    {
+        var (a, b, _, _) = Bits(c0, c1, c2, c3);
+        Random128.Normal(Vector128.Create(a), Vector128.Create(b), out var normal, out _);
+        return normal[0];
+    }
+
+    /// <summary>Fills with the numbers 0 .. length - 1 in random order (Fisher-Yates).</summary>
+    public void Permutation(Span<int> order, uint c0, uint c1 = 0)
+    {
+        for (var i = 0; i < order.Length; i++)
+            order[i] = i;
+        for (var i = order.Length - 1; i > 0; i--)
+        {
+            var (high, low, _, _) = Bits((uint)i, c0, c1, 0x5045524D);
+            var wide = ((ulong)high << 32) | low;
+            var j = (int)Math.BigMul(wide, (ulong)(i + 1), out _);
+            (order[i], order[j]) = (order[j], order[i]);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+using System.Diagnostics;
+
+namespace Distill.Compute;
+
+/// <summary>Work that falls into numbered, independent items. Which worker runs an item must not change its result.</summary>
+public interface IWork
+{
+    /// <param name="item">0 .. items - 1.</param>
+    /// <param name="worker">0 .. threads - 1: selects scratch memory; two items never run on one worker at once.</param>
+    void Run(int item, int worker);
+}
+
+/// <summary>
+/// A persistent pool in which the caller and the workers claim items one by one. The caller never waits for a worker
+/// that has not claimed anything, so a descheduled thread costs one item's time at most. After a region the workers
+/// spin for a moment and then sleep.
+/// </summary>
+public sealed class WorkerPool : IDisposable
+{
+    private readonly Thread[] threads;
+    private readonly SemaphoreSlim wake = new(0);
+    private readonly Lock gate = new();
+
+    // One word holds the region (28 bits), its item count (18) and the next item (18), so that a claim made with the
+    // numbers of one region can never succeed in another.
+    private const int Bits = 18;
+    private const long Mask = (1L << Bits) - 1;
+    private long claim;
+    private IWork? work;
+    private int unfinished;
+    private int sleeping;
+    private Exception? failure;
+    private volatile bool disposed;
+
+    /// <param name="threads">Threads that compute, the caller included; 0 means one per processor.</param>
+    public WorkerPool(int threads = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
+        Threads = threads == 0 ? Environment.ProcessorCount : threads;
+        this.threads = new Thread[Threads - 1];
+        for (var i = 0; i < this.threads.Length; i++)
+        {
+            var worker = i + 1;
+            this.threads[i] = new Thread(() => Loop(worker)) { IsBackground = true, Name = $"distill-{worker}" };
+            this.threads[i].Start();
+        }
+    }
+
+    /// <summary>Threads that compute, the caller included.</summary>
+    public int Threads { get; }
+
+    /// <summary>
+    /// Runs items 0 .. count - 1, at most 262,143, and returns when all are done. Not reentrant: an item must not call it.
+    /// </summary>
+    /// <exception cref="AggregateException">An item threw; the remaining items still ran.</exception>
+    public void Run(IWork work, int count)
+    {
+        ObjectDisposedException.ThrowIf(disposed, this);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, (int)Mask);
+        if (count <= 0)
+            return;
+        lock (gate)
+        {
+            failure = null;
+            this.work = work;
+            Volatile.Write(ref unfinished, count);
+            var region = (Region(Volatile.Read(ref claim)) + 1) & ((1L << 28) - 1);
+            Volatile.Write(ref claim, (region << (2 * Bits)) | ((long)count << Bits));
+            Interlocked.MemoryBarrier();
+            // A worker counts as asleep until it runs again: what was released and not yet taken still wakes it.
+            var missing = Math.Min(Volatile.Read(ref sleeping), count - 1) - wake.CurrentCount;
+            if (missing > 0)
+                wake.Release(missing);
+            Claim(0, region);
+            var spinner = new SpinWait();
+            while (Volatile.Read(ref unfinished) > 0)
+                spinner.SpinOnce(sleep1Threshold: -1);
+            this.work = null;
+            if (failure is { } exception)
+                throw new AggregateException(exception);
+        }
+    }
+
+    public void Dispose()
+    {
+        if (disposed)
+            return;
+        disposed = true;
+        if (threads.Length > 0)
+            wake.Release(threads.Length);
+        foreach (var thread in threads)
+            thread.Join();
+        wake.Dispose();
+    }
+
+    private void Claim(int worker, long region)
+    {
+        while (true)
+        {
+            var current = Volatile.Read(ref claim);
+            var item = (int)(current & Mask);
+            if (Region(current) != region || item >= ((current >> Bits) & Mask))
+                return;
+            var mine = work;
+            if (Interlocked.CompareExchange(ref claim, current + 1, current) != current)
+                continue;
+            // The word did not change between the read and the claim, so the work read in between is this region's.
+            try
+            {
+                mine!.Run(item, worker);
+            }
+            catch (Exception exception)
+            {
+                Interlocked.CompareExchange(ref failure, exception, null);
+            }
+            Interlocked.Decrement(ref unfinished);
+        }
+    }
+
+    private static long Region(long claim) => (long)((ulong)claim >> (2 * Bits));
+
+    private void Loop(int worker)
+    {
+        var seen = 0L;
+        var idle = Stopwatch.GetTimestamp();
+        var patience = Stopwatch.Frequency / 1000; // spin for a millisecond, then sleep
+        while (!disposed)
+        {
+            var region = Region(Volatile.Read(ref claim));
+            if (region != seen)
+            {
+                seen = region;
+                Claim(worker, region);
+                idle = Stopwatch.GetTimestamp();
+                continue;
+            }
+            if (Stopwatch.GetTimestamp() - idle < patience)
+            {
+                Thread.SpinWait(20);
+                continue;
+            }
+            Interlocked.Increment(ref sleeping);
+            if (Region(Volatile.Read(ref claim)) == seen && !disposed)
+                wake.Wait();
+            Interlocked.Decrement(ref sleeping);
+            idle = Stopwatch.GetTimestamp();
+        }
+    }
+}

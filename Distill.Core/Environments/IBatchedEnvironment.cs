@@ -1,0 +1,88 @@
+namespace Distill.Environments;
+
+/// <summary>A named view of the state that a policy may be given, e.g. "teacher" with 26 numbers.</summary>
+/// <param name="Name">How configurations refer to it.</param>
+/// <param name="Components">What its numbers are, in order, with their sizes.</param>
+public sealed record ObservationGroup(string Name, IReadOnlyList<ObservationComponent> Components)
+{
+    /// <summary>Number of floats per environment.</summary>
+    public int Size { get; } = Components.Sum(component => component.Size);
+}
+
+/// <param name="Name">With frame and unit, e.g. "position error, world, m".</param>
+public sealed record ObservationComponent(string Name, int Size);
+
+/// <summary>What an environment accepts as an action.</summary>
+/// <param name="Size">Continuous: number of floats per environment. Discrete: number of choices.</param>
+/// <param name="Discrete">When set, an action is one float per environment that holds the index of the choice.</param>
+public sealed record ActionSpace(int Size, bool Discrete)
+{
+    /// <summary>Floats that one environment's action takes: <see cref="Size"/>, or 1 when discrete.</summary>
+    public int Floats => Discrete ? 1 : Size;
+}
+
+/// <summary>The facts about an environment that policies and trainers check against.</summary>
+/// <param name="Name">For messages and files, e.g. "quadrotor".</param>
+/// <param name="EpisodeLimit">Steps after which an episode is truncated.</param>
+/// <param name="StepTime">Simulated seconds of one step.</param>
+public sealed record EnvironmentSpec(
+    string Name,
+    IReadOnlyList<ObservationGroup> Groups,
+    ActionSpace Actions,
+    int EpisodeLimit,
+    double StepTime
+)
+{
+    /// <summary>Index of a group in <see cref="Groups"/>.</summary>
+    /// <exception cref="DistillException">There is no such group.</exception>
+    public int Group(string name)
+    {
+        for (var i = 0; i < Groups.Count; i++)
+            if (Groups[i].Name == name)
+                return i;
+        throw new DistillException(
+            $"Environment {Name} has no observation group '{name}'; it has: "
+                + string.Join(", ", Groups.Select(group => $"{group.Name} ({group.Size})"))
+                + "."
+        );
+    }
+}
+
+/// <summary>
+/// Many environments stepped side by side, in panels of 32 (<see cref="Compute.Panel"/>). Panels are independent, so
+/// different threads may work on different panels at once, and a whole rollout of one panel can run while its state is
+/// in cache. All spans are panels <c>[size, 32]</c>; lanes past <see cref="Count"/> are computed and mean nothing.
+/// Random numbers depend on (seed, environment index, episode, step) alone.
+/// </summary>
+public interface IBatchedEnvironment : IDisposable
+{
+    EnvironmentSpec Spec { get; }
+
+    /// <summary>Number of environments.</summary>
+    int Count { get; }
+
+    /// <summary>Starts a new episode in every environment of the panel.</summary>
+    void Reset(int panel);
+
+    /// <summary>Writes one observation group of the current state, <c>[group size, 32]</c>.</summary>
+    void Observe(int panel, int group, Span<float> observation);
+
+    /// <summary>
+    /// Advances one step. An environment whose episode ends starts its next one at once, so the following
+    /// <see cref="Observe"/> shows the first state of that.
+    /// </summary>
+    /// <param name="actions"><c>[action floats, 32]</c>.</param>
+    /// <param name="reward"><c>[32]</c>, of this step.</param>
+    /// <param name="terminated"><c>[32]</c>, 1 where the episode ended in a terminal state, else 0.</param>
+    /// <param name="truncated"><c>[32]</c>, 1 where it ended by the step limit without being terminal, else 0.</param>
+    void Step(
+        int panel,
+        ReadOnlySpan<float> actions,
+        Span<float> reward,
+        Span<float> terminated,
+        Span<float> truncated
+    );
+
+    /// <summary>Everything that changes while stepping, as named blocks, for checkpoints: saved and later overwritten in place.</summary>
+    IEnumerable<(string Name, Compute.FloatBuffer Values)> State { get; }
+}
