@@ -391,10 +391,11 @@ let lockPackages () =
         before |> Option.iter (fun text -> File.WriteAllText(path, text))
         reraise ()
 
-/// Runs Paket. A bare `dotnet build` calls Paket through this, too: Directory.Build.targets.
+/// Runs Paket. A bare `dotnet build` calls it through this, once for each project at the same time: Directory.Build.targets.
 let paket (arguments: string list) =
-    exclusively (fun () -> step "restore tools" [] [ "tool"; "restore" ])
-    dotnet feed.Value ("paket" :: arguments)
+    exclusively (fun () ->
+        step "restore tools" [] [ "tool"; "restore" ]
+        step "paket" feed.Value ("paket" :: arguments))
 
 let info () =
     ensureLibraries ()
@@ -403,28 +404,28 @@ let info () =
         Reflection.Assembly.LoadFrom(Path.Combine(libraries, "Distill.Core.dll")).GetType
             "Distill.Compute.Simd"
 
-    let value (name: string) = simd.GetProperty(name).GetValue null
+    let value (name: string) =
+        try
+            simd.GetProperty(name).GetValue null
+        with error ->
+            raise (Stop(2, error.GetBaseException().Message))
 
     let available =
         value "Available" :?> Collections.IEnumerable |> Seq.cast<obj> |> Seq.map string
 
-    let sdk = (output [ "--version" ])[0]
     let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1L <<< 20)
+    Console.WriteLine("SDK      " + (output [ "--version" ])[0])
+    Console.WriteLine("OS       " + RuntimeInformation.OSDescription)
+    Console.WriteLine("cores    " + string Environment.ProcessorCount)
+    Console.WriteLine("memory   " + string memory + " MiB")
 
-    let lines =
-        [
-            "SDK      " + sdk
-            "OS       " + RuntimeInformation.OSDescription
-            "cores    " + string Environment.ProcessorCount
-            "memory   " + string memory + " MiB"
-            "kernels  "
-            + string (value "Path")
-            + " (this machine can run: "
-            + String.Join(", ", available)
-            + ")"
-        ]
-
-    lines |> List.iter Console.WriteLine
+    Console.WriteLine(
+        "kernels  "
+        + string (value "Path")
+        + " (available: "
+        + String.Join(", ", available)
+        + ")"
+    )
 
 let clean () =
     let folders =
@@ -474,7 +475,12 @@ let private targets: (string * string * string * (string list -> int option)) li
         "",
         "resolve the versions of paket.dependencies anew",
         simple (fun () -> exclusively lockPackages)
-        "paket", "ARGUMENTS", "run Paket on the package source of this machine", (paket >> Some)
+        "paket",
+        "ARGUMENTS",
+        "run Paket on the package source of this machine",
+        (fun arguments ->
+            paket arguments
+            Some 0)
         "info", "", "print the SDK, the machine and the instruction set in use", simple info
         "clean", "", "delete everything that was built", simple clean
     ]
