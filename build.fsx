@@ -77,9 +77,9 @@ let private host = Environment.ProcessPath
 /// F# Interactive of that SDK: this process runs it.
 let private interactive = Environment.GetCommandLineArgs()[0]
 
-/// Runs `dotnet ARGUMENTS` in the repository root with the console of this process; returns its exit code.
-let dotnet (environment: (string * string) list) (arguments: string list) =
-    let start = ProcessStartInfo(host, arguments, WorkingDirectory = root)
+/// Runs `dotnet ARGUMENTS` in the folder with the console of this process; returns its exit code.
+let private dotnetIn (folder: string) (environment: (string * string) list) (arguments: string list) =
+    let start = ProcessStartInfo(host, arguments, WorkingDirectory = folder)
 
     for name, value in environment do
         start.Environment[name] <- value
@@ -96,6 +96,8 @@ let dotnet (environment: (string * string) list) (arguments: string list) =
     lock gate (fun () -> child <- null)
     running.ExitCode
 
+let private dotnet = dotnetIn root
+
 /// What `dotnet ARGUMENTS` prints.
 let private output (arguments: string list) =
     use running =
@@ -107,11 +109,18 @@ let private output (arguments: string list) =
     running.WaitForExit()
     text.Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
 
-let private step (name: string) (environment: (string * string) list) (arguments: string list) =
-    let code = dotnet environment arguments
+let private stepIn
+    (folder: string)
+    (name: string)
+    (environment: (string * string) list)
+    (arguments: string list)
+    =
+    let code = dotnetIn folder environment arguments
 
     if code <> 0 then
         raise (Stop(code, $"Step '{name}' failed with exit code {string code}."))
+
+let private step = stepIn root
 
 // Freshness. A stamp holds the fingerprint that the inputs of a step had when it last succeeded.
 
@@ -391,11 +400,12 @@ let lockPackages () =
         before |> Option.iter (fun text -> File.WriteAllText(path, text))
         reraise ()
 
-/// Runs Paket. A bare `dotnet build` calls it through this, once for each project at the same time: Directory.Build.targets.
+/// Runs Paket in the current folder. A bare `dotnet build` calls it through this, from each project's folder at the same
+/// time and with paths from there: Directory.Build.targets.
 let paket (arguments: string list) =
     exclusively (fun () ->
         step "restore tools" [] [ "tool"; "restore" ]
-        step "paket" feed.Value ("paket" :: arguments))
+        stepIn Environment.CurrentDirectory "paket" feed.Value ("paket" :: arguments))
 
 let info () =
     ensureLibraries ()
