@@ -48,37 +48,38 @@ let private gate = obj ()
 let mutable private child: Process = null
 let mutable private interrupted = 0
 
-let private forward (signal: PosixSignal) (number: int) (reachesChildAnyway: bool) =
-    PosixSignalRegistration.Create(
-        signal,
-        fun context ->
-            context.Cancel <- true
-
-            lock gate (fun () ->
-                interrupted <- 128 + number
-
-                if isNull child then
-                    exit interrupted
-                elif not reachesChildAnyway && not child.HasExited then
-                    kill (child.Id, number) |> ignore)
-    )
-
 let private registrations =
-    if OperatingSystem.IsWindows() then
-        [ forward PosixSignal.SIGINT 2 true ]
-    else
-        // Ctrl-C in a terminal goes to every process of the foreground group, the child included.
-        [
-            forward PosixSignal.SIGINT 2 (not Console.IsInputRedirected)
-            forward PosixSignal.SIGTERM 15 false
-        ]
+    let on (signal: PosixSignal) (number: int) (reachesChild: bool) =
+        PosixSignalRegistration.Create(
+            signal,
+            fun context ->
+                context.Cancel <- true
+
+                lock gate (fun () ->
+                    let first = interrupted = 0
+                    interrupted <- 128 + number
+
+                    if isNull child then
+                        exit interrupted
+                    elif first && not reachesChild && not child.HasExited then
+                        kill (child.Id, number) |> ignore)
+        )
+
+    // Ctrl-C goes to every process of the terminal's foreground group, so the child has it already.
+    [
+        on PosixSignal.SIGINT 2 true
+        on PosixSignal.SIGTERM 15 (OperatingSystem.IsWindows())
+    ]
 
 /// The `dotnet` that runs this script, so that children use the same SDK.
 let private host = Environment.ProcessPath
 
-/// Runs `dotnet ARGUMENTS` in the repository root with the console of this process; returns its exit code.
-let dotnet (environment: (string * string) list) (arguments: string list) =
-    let start = ProcessStartInfo(host, arguments, WorkingDirectory = root)
+/// F# Interactive of that SDK: this process runs it.
+let private interactive = Environment.GetCommandLineArgs()[0]
+
+/// Runs `dotnet ARGUMENTS` in the folder with the console of this process; returns its exit code.
+let private dotnetIn (folder: string) (environment: (string * string) list) (arguments: string list) =
+    let start = ProcessStartInfo(host, arguments, WorkingDirectory = folder)
 
     for name, value in environment do
         start.Environment[name] <- value
@@ -95,6 +96,8 @@ let dotnet (environment: (string * string) list) (arguments: string list) =
     lock gate (fun () -> child <- null)
     running.ExitCode
 
+let private dotnet = dotnetIn root
+
 /// What `dotnet ARGUMENTS` prints.
 let private output (arguments: string list) =
     use running =
@@ -106,11 +109,18 @@ let private output (arguments: string list) =
     running.WaitForExit()
     text.Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
 
-let private step (name: string) (environment: (string * string) list) (arguments: string list) =
-    let code = dotnet environment arguments
+let private stepIn
+    (folder: string)
+    (name: string)
+    (environment: (string * string) list)
+    (arguments: string list)
+    =
+    let code = dotnetIn folder environment arguments
 
     if code <> 0 then
         raise (Stop(code, $"Step '{name}' failed with exit code {string code}."))
+
+let private step = stepIn root
 
 // Freshness. A stamp holds the fingerprint that the inputs of a step had when it last succeeded.
 
@@ -230,19 +240,8 @@ let private restore () =
 // Targets
 
 let private compile (project: string) =
-    step
-        "build"
-        feed.Value
-        [
-            "build"
-            project
-            "-c"
-            "Release"
-            "-nologo"
-            "-v"
-            "minimal"
-            "-consoleLoggerParameters:NoSummary"
-        ]
+    Console.Error.WriteLine("Building " + project)
+    step "build" feed.Value [ "msbuild"; project; "-p:Configuration=Release"; "-m"; "-nologo"; "-v:quiet" ]
 
 let private librariesInputs () =
     [ "Distill.Core"; "Distill.Scripts" ]
@@ -336,7 +335,7 @@ let private script (path: string) (arguments: string list) =
         [ ("DOTNET_TieredPGO", "0") ]
         |> List.filter (fun (name, _) -> isNull (Environment.GetEnvironmentVariable name))
 
-    dotnet environment ([ "fsi"; "--optimize+"; "--quiet"; path ] @ arguments)
+    dotnet environment ([ "exec"; interactive; "--optimize+"; "--quiet"; path ] @ arguments)
 
 let private scriptsIn (folder: string) =
     if Directory.Exists(inRoot folder) then
@@ -401,10 +400,12 @@ let lockPackages () =
         before |> Option.iter (fun text -> File.WriteAllText(path, text))
         reraise ()
 
-/// Runs Paket. A bare `dotnet build` calls Paket through this, too: Directory.Build.targets.
+/// Runs Paket in the current folder. A bare `dotnet build` calls it through this, from each project's folder at the same
+/// time and with paths from there: Directory.Build.targets.
 let paket (arguments: string list) =
-    exclusively (fun () -> step "restore tools" [] [ "tool"; "restore" ])
-    dotnet feed.Value ("paket" :: arguments)
+    exclusively (fun () ->
+        step "restore tools" [] [ "tool"; "restore" ]
+        stepIn Environment.CurrentDirectory "paket" feed.Value ("paket" :: arguments))
 
 let info () =
     ensureLibraries ()
@@ -413,28 +414,28 @@ let info () =
         Reflection.Assembly.LoadFrom(Path.Combine(libraries, "Distill.Core.dll")).GetType
             "Distill.Compute.Simd"
 
-    let value (name: string) = simd.GetProperty(name).GetValue null
+    let value (name: string) =
+        try
+            simd.GetProperty(name).GetValue null
+        with error ->
+            raise (Stop(2, error.GetBaseException().Message))
 
     let available =
         value "Available" :?> Collections.IEnumerable |> Seq.cast<obj> |> Seq.map string
 
-    let sdk = (output [ "--version" ])[0]
     let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1L <<< 20)
+    Console.WriteLine("SDK      " + (output [ "--version" ])[0])
+    Console.WriteLine("OS       " + RuntimeInformation.OSDescription)
+    Console.WriteLine("cores    " + string Environment.ProcessorCount)
+    Console.WriteLine("memory   " + string memory + " MiB")
 
-    let lines =
-        [
-            "SDK      " + sdk
-            "OS       " + RuntimeInformation.OSDescription
-            "cores    " + string Environment.ProcessorCount
-            "memory   " + string memory + " MiB"
-            "kernels  "
-            + string (value "Path")
-            + " (this machine can run: "
-            + String.Join(", ", available)
-            + ")"
-        ]
-
-    lines |> List.iter Console.WriteLine
+    Console.WriteLine(
+        "kernels  "
+        + string (value "Path")
+        + " (available: "
+        + String.Join(", ", available)
+        + ")"
+    )
 
 let clean () =
     let folders =
@@ -484,7 +485,12 @@ let private targets: (string * string * string * (string list -> int option)) li
         "",
         "resolve the versions of paket.dependencies anew",
         simple (fun () -> exclusively lockPackages)
-        "paket", "ARGUMENTS", "run Paket on the package source of this machine", (paket >> Some)
+        "paket",
+        "ARGUMENTS",
+        "run Paket on the package source of this machine",
+        (fun arguments ->
+            paket arguments
+            Some 0)
         "info", "", "print the SDK, the machine and the instruction set in use", simple info
         "clean", "", "delete everything that was built", simple clean
     ]
