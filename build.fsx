@@ -357,6 +357,19 @@ let run (path: string) (arguments: string list) =
 
         raise (Stop(2, $"There is no script {path}; {hint}"))
 
+/// Goes on with a run: params/command.json of its folder says which script it belongs to.
+let resume (folder: string) (arguments: string list) =
+    let command = Path.Combine(folder, "params", "command.json")
+
+    if not (File.Exists command) then
+        raise (Stop(2, $"{folder} is not the folder of a run: it has no params/command.json."))
+
+    use json = Text.Json.JsonDocument.Parse(File.ReadAllText command)
+
+    match json.RootElement.GetProperty("script").GetString() with
+    | "" -> raise (Stop(2, $"{folder} was not made by a script, so only what made it can go on with it."))
+    | path -> run path ($"resume={Path.GetFullPath folder}" :: arguments)
+
 let bench (name: string option) (arguments: string list) =
     match name, scriptsIn "benchmarks" with
     | _, [] ->
@@ -468,6 +481,12 @@ let private targets: (string * string * string * (string list -> int option)) li
         "run an experiment in the repository root, on freshly built libraries",
         (function
         | path :: arguments -> Some(run path arguments)
+        | [] -> None)
+        "resume",
+        "RUN_FOLDER",
+        "go on with a run that was stopped, from its last checkpoint",
+        (function
+        | folder :: arguments -> Some(resume folder arguments)
         | [] -> None)
         "bench",
         "NAME [name=value ...]",

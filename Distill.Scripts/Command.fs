@@ -28,7 +28,7 @@ type Command =
     }
 
     /// The command line that repeats the run. Settings that do not change results are left out.
-    member command.Line =
+    member command.Repeat() =
         let settings =
             command.Settings
             |> List.filter (fun setting ->
@@ -42,6 +42,11 @@ type Command =
 module Command =
     let private fileName = "command.json"
     let private path (folder: RunFolder) = Path.Combine(folder.Path, "params", fileName)
+
+    /// A path as people want to read it: relative where it lies under the current folder.
+    let shortest (path: string) =
+        let relative = Path.GetRelativePath(Environment.CurrentDirectory, path)
+        if relative.StartsWith ".." then Path.GetFullPath path else relative
 
     /// What `git ARGUMENTS` prints, or nothing where there is no git or no repository.
     let private git (arguments: string list) =
@@ -77,7 +82,7 @@ module Command =
     let now (settings: string list) (seed: uint64) : Command =
         let script =
             match Script.current with
-            | Some(script, _) -> Path.GetRelativePath(Environment.CurrentDirectory, script)
+            | Some(script, _) -> shortest script
             | None -> ""
 
         {

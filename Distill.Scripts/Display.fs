@@ -106,8 +106,9 @@ module Display =
     let line (progress: Progress) (clock: Clock) =
         let total = string clock.Iterations
 
+        let place = string (progress.Iteration + 1)
+
         [
-            $"[{string (progress.Iteration + 1) |> _.PadLeft(total.Length)}/{total}]"
             if progress.Phase <> "" then
                 progress.Phase
             for name, value in progress.Losses do
@@ -119,6 +120,7 @@ module Display =
             $"{progress.CollectionSeconds + progress.LearningSeconds:F2} s"
         ]
         |> String.concat " | "
+        |> fun text -> $"[{place.PadLeft total.Length}/{total}] {text}"
 
     let interactive () =
         not Console.IsOutputRedirected

@@ -1,6 +1,7 @@
 namespace Distill
 
 open System
+open System.Collections.Generic
 open System.IO
 open Distill.Algorithms
 open Distill.Compute
@@ -65,12 +66,20 @@ module Training =
             Environment: IEnvironmentConfig
             Plan: Plan
 
-            /// All settings but the environment's, for params/agent.yaml.
-            Agent: Collections.Generic.Dictionary<string, obj | null>
+            /// What params/agent.yaml and params/env.yaml say.
+            Parameters: (string * obj) list
         }
 
-    let private yaml (setup: Setup) =
-        [ "env", Settings.tree (nonNull (box setup.Environment)); "agent", setup.Agent ]
+    /// All settings of the records, those of the environment apart.
+    let parameters (records: obj list) : (string * obj) list =
+        let agent = Dictionary<string, obj | null>()
+
+        for entry in records |> Seq.collect Settings.tree do
+            agent[entry.Key] <- entry.Value
+
+        let environment = nonNull agent["environment"]
+        agent.Remove "environment" |> ignore
+        [ "env", environment; "agent", agent ]
 
     /// Settings that a run may go on with other than it began.
     let private free = [ "threads:"; "iterations:" ]
@@ -81,7 +90,7 @@ module Training =
 
     /// Refuses to go on with a run whose settings are not those it began with.
     let private checkUnchanged (folder: RunFolder) (setup: Setup) =
-        for name, tree in yaml setup do
+        for name, tree in setup.Parameters do
             let path = Path.Combine(folder.Path, "params", name + ".yaml")
 
             let before =
@@ -113,7 +122,7 @@ module Training =
         else
             let folder = RunFolder.Create(options.Logs, setup.Name, setup.RunName)
 
-            for name, tree in yaml setup do
+            for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
 
             Command.write folder command
@@ -132,8 +141,7 @@ module Training =
 
     let options = { Logs = "logs"; Resume = "" }
 
-    let path (folder: RunFolder) =
-        Path.GetRelativePath(Environment.CurrentDirectory, folder.Path)
+    let path (folder: RunFolder) = Command.shortest folder.Path
 
     /// Runs the algorithm in its folder; returns the folder. Throws Script.Stopped when a signal ended it.
     let run
@@ -154,7 +162,7 @@ module Training =
 
         let command = Command.now own setup.Seed
         let folder = openFolder options command setup
-        algorithm.Policy.Metadata["command"] <- command.Line
+        algorithm.Policy.Metadata["command"] <- command.Repeat()
         algorithm.Policy.Metadata["experiment"] <- setup.Name
         algorithm.Policy.Metadata["seed"] <- string setup.Seed
         Console.Out.WriteLine $"Run folder: {path folder}"
@@ -181,15 +189,16 @@ module Training =
             pool
         )
 
-    let private mebibytes (bytes: int64) =
-        $"{bytes / (1L <<< 20)} MiB"
+    let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
 
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
     let checkMemory (config: DistillationConfig) (teacher: Policy) =
         let estimate = MemoryEstimate.Of(config, teacher.Network.Spec.Inputs)
 
-        Console.Out.WriteLine
-            $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, rollout {mebibytes estimate.RolloutBytes}, {mebibytes estimate.AvailableBytes} available"
+        Console.Out.WriteLine(
+            $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
+            + $"rollout {mebibytes estimate.RolloutBytes}; available {mebibytes estimate.AvailableBytes}"
+        )
 
         if not estimate.Fits then
             let cure =
@@ -215,19 +224,13 @@ module private Distilling =
 
     let private setup (experiment: Experiment) : Training.Setup =
         let config = experiment.Config
-        let agent = Settings.tree experiment.Teacher
-
-        for entry in Settings.tree config do
-            if entry.Key <> Names.snake (nameof config.Environment) then
-                agent[entry.Key] <- entry.Value
-
         {
             Name = config.Name
             RunName = config.RunName
             Seed = config.Seed
             Environment = config.Environment
             Plan = plan config
-            Agent = agent
+            Parameters = Training.parameters [ experiment.Teacher; config ]
         }
 
     let private loadTeacher (file: TeacherFile) (environment: EnvironmentSpec) =
