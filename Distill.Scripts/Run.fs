@@ -128,16 +128,18 @@ module Training =
             Command.write folder command
             folder
 
-    /// The arguments that a run began with before those given now, if it goes on.
+    /// The arguments, after those that the run began with if it goes on; of several values for one name the last stays.
     let arguments (arguments: string list) =
-        let resumed =
+        let name (argument: string) = argument.Split('=')[0]
+
+        let before =
             arguments
             |> List.tryFind _.StartsWith("resume=")
-            |> Option.map (fun argument -> argument.Substring("resume=".Length))
+            |> Option.map (fun argument -> Command.read(RunFolder.Open(argument.Substring "resume=".Length)).Settings)
+            |> Option.defaultValue []
 
-        match resumed with
-        | Some folder -> (Command.read (RunFolder.Open folder)).Settings @ arguments
-        | None -> arguments
+        // distinctBy keeps the first, and the last is wanted.
+        before @ arguments |> List.rev |> List.distinctBy name |> List.rev
 
     let options = { Logs = "logs"; Resume = "" }
 
