@@ -215,6 +215,9 @@ let private feed =
                  )
              ))
 
+let private restoreTools () =
+    step "restore tools" [] [ "tool"; "restore" ]
+
 /// Tools and packages, fetched when the lock, the tool manifest or a project changed, or what was fetched is gone.
 let private restore () =
     let projects = projects ()
@@ -231,7 +234,7 @@ let private restore () =
     match readStamp "restored" with
     | [| stamp; packages |] when stamp = inputs && Directory.Exists packages && fetched () -> ()
     | _ ->
-        step "restore tools" [] [ "tool"; "restore" ]
+        restoreTools ()
         step "restore packages" feed.Value [ "paket"; "restore" ]
         step "restore projects" feed.Value [ "restore"; "Distill.slnx"; "-nologo"; "-v"; "quiet" ]
 
@@ -358,6 +361,7 @@ let bench (name: string) (arguments: string list) =
 /// Resolves the versions anew. Some feeds show Paket the dependencies of a package only once it is in the package cache, so
 /// that one pass finds one level: repeat until the lock stays the same.
 let lockPackages () =
+    restoreTools ()
     let path = inRoot "paket.lock"
 
     let before =
@@ -388,7 +392,7 @@ let lockPackages () =
 /// time and with paths from there: Directory.Build.targets.
 let paket (arguments: string list) =
     exclusively (fun () ->
-        step "restore tools" [] [ "tool"; "restore" ]
+        restoreTools ()
         stepIn Environment.CurrentDirectory "paket" feed.Value ("paket" :: arguments))
 
 let info () =
