@@ -252,11 +252,16 @@ public static unsafe class Elementwise
     }
 }
 
-/// <summary>The scalars of one Adam step; see <see cref="Elementwise.Adam"/>.</summary>
+/// <summary>
+/// The scalars of one Adam step; see <see cref="Elementwise.Adam"/>. 1 - beta is given beside beta because the
+/// subtraction of the rounded beta would be wrong by 5e-5 for 0.999, which the bias correction would not undo.
+/// </summary>
 public readonly record struct AdamStep(
     float Rate,
     float Beta1,
     float Beta2,
+    float OneMinusBeta1,
+    float OneMinusBeta2,
     float Epsilon,
     float Floor,
     float Correction1,

@@ -143,8 +143,8 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         var rate = Vector512.Create(-step.Rate);
         var keep1 = Vector512.Create(step.Beta1);
         var keep2 = Vector512.Create(step.Beta2);
-        var take1 = Vector512.Create(1 - step.Beta1);
-        var take2 = Vector512.Create(1 - step.Beta2);
+        var take1 = Vector512.Create(step.OneMinusBeta1);
+        var take2 = Vector512.Create(step.OneMinusBeta2);
         var epsilon = Vector512.Create(step.Epsilon);
         var floor = Vector512.Create(step.Floor);
         var correction1 = Vector512.Create(step.Correction1);

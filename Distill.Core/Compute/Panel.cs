@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Distill.Compute;
 
 /// <summary>
@@ -9,6 +11,20 @@ public static class Panel
 {
     public const int Width = 32;
 
+    /// <summary>Floats by which a block of stack memory must be longer for <see cref="Aligned"/>.</summary>
+    public const int Padding = 16;
+
     /// <summary>Number of panels that hold <paramref name="samples"/> samples; the last one may be partly unused.</summary>
     public static int Count(int samples) => (samples + Width - 1) / Width;
+
+    /// <summary>
+    /// The part of a stack-allocated block that starts on a multiple of 64 bytes, <see cref="Padding"/> floats shorter
+    /// than the block: vectors that straddle cache lines are slow.
+    /// </summary>
+    internal static unsafe Span<float> Aligned(Span<float> stack)
+    {
+        var address = (nuint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref MemoryMarshal.GetReference(stack));
+        var start = (int)((64 - address % 64) % 64 / sizeof(float));
+        return stack.Slice(start, stack.Length - Padding);
+    }
 }

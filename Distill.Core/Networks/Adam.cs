@@ -51,6 +51,9 @@ public sealed class Adam : IDisposable, IWork
     private readonly double[] squares;
     private readonly Updates updates;
     private int chunks;
+    private long steps;
+    private long clippedSteps;
+    private double learningRate;
     private AdamStep step;
 
     /// <param name="maxChunks">Most chunks that a mini-batch will be cut into.</param>
@@ -70,19 +73,20 @@ public sealed class Adam : IDisposable, IWork
     public AdamConfig Config { get; }
 
     /// <summary>The step size in force; schedules change it.</summary>
-    public double LearningRate { get; set; }
+    public double LearningRate
+    {
+        get => learningRate;
+        set => learningRate = value;
+    }
 
     /// <summary>Steps taken.</summary>
-    public long Steps { get; set; }
+    public long Steps => steps;
 
     /// <summary>Steps whose gradient was scaled down.</summary>
-    public long ClippedSteps { get; set; }
+    public long ClippedSteps => clippedSteps;
 
     /// <summary>Norm of the last gradient, before clipping.</summary>
     public double GradientNorm { get; private set; }
-
-    /// <summary>First and second moments, for checkpoints.</summary>
-    public (FloatBuffer First, FloatBuffer Second) Moments => (first, second);
 
     /// <summary>The gradient that a chunk adds to, in the layout of the network's parameters. The chunk clears it first.</summary>
     public Span<float> Gradient(int chunk) => gradients[chunk].Span;
@@ -96,17 +100,17 @@ public sealed class Adam : IDisposable, IWork
         foreach (var part in squares)
             sum += part;
         GradientNorm = Math.Sqrt(sum);
-        Steps++;
-        var scale = 1.0;
-        if (Config.MaxGradNorm > 0 && GradientNorm > Config.MaxGradNorm)
-        {
-            scale = Config.MaxGradNorm / (GradientNorm + 1e-6);
-            ClippedSteps++;
-        }
+        steps++;
+        // PyTorch's clip_grad_norm_, with its 1e-6.
+        var scale = Config.MaxGradNorm > 0 ? Math.Min(1, Config.MaxGradNorm / (GradientNorm + 1e-6)) : 1;
+        if (scale < 1)
+            clippedSteps++;
         step = new AdamStep(
             Rate: (float)LearningRate,
             Beta1: (float)Config.Beta1,
             Beta2: (float)Config.Beta2,
+            OneMinusBeta1: (float)(1 - Config.Beta1),
+            OneMinusBeta2: (float)(1 - Config.Beta2),
             Epsilon: (float)Config.Epsilon,
             Floor: (float)Config.Floor,
             Correction1: (float)(1 - Math.Pow(Config.Beta1, Steps)),
@@ -126,6 +130,16 @@ public sealed class Adam : IDisposable, IWork
         for (var chunk = 1; chunk < chunks; chunk++)
             Elementwise.Add(gradients[chunk].Slice(start, length), total);
         squares[block] = Elementwise.SumOfSquares(total);
+    }
+
+    /// <summary>Moments, counters and the step size, for checkpoints.</summary>
+    public void Visit(State state)
+    {
+        state.Block("first", first);
+        state.Block("second", second);
+        state.Number("steps", ref steps);
+        state.Number("clipped_steps", ref clippedSteps);
+        state.Number("learning_rate", ref learningRate);
     }
 
     public void Dispose()

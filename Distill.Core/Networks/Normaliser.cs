@@ -9,6 +9,7 @@ namespace Distill.Networks;
 public sealed class Normaliser
 {
     private readonly float[] scale;
+    private long count;
 
     public Normaliser(int size, double epsilon = 1e-2)
     {
@@ -30,7 +31,11 @@ public sealed class Normaliser
     public float[] Variance { get; }
 
     /// <summary>Observations seen.</summary>
-    public long Count { get; set; }
+    public long Count
+    {
+        get => count;
+        set => count = value;
+    }
 
     /// <summary>Recomputes what <see cref="Apply"/> multiplies with.</summary>
     public void Refresh()
@@ -63,21 +68,36 @@ public sealed class Normaliser
         Refresh();
     }
 
-    /// <summary>Adds a panel's <c>[size, 32]</c> first <paramref name="lanes"/> lanes to the moments for <see cref="Merge"/>.</summary>
+    /// <summary>Adds one observation <c>[size]</c> to the moments for <see cref="Merge"/>.</summary>
+    public void Accumulate(ReadOnlySpan<float> observation, Span<double> sums, Span<double> squares)
+    {
+        for (var i = 0; i < Mean.Length; i++)
+        {
+            double deviation = observation[i] - Mean[i];
+            sums[i] += deviation;
+            squares[i] += deviation * deviation;
+        }
+    }
+
+    /// <summary>Adds the first <paramref name="lanes"/> observations of a panel <c>[size, 32]</c> to the moments.</summary>
     public void Accumulate(ReadOnlySpan<float> panel, int lanes, Span<double> sums, Span<double> squares)
     {
         for (var i = 0; i < Mean.Length; i++)
         {
-            double sum = 0,
-                square = 0;
             foreach (var value in panel.Slice(i * Panel.Width, lanes))
             {
                 double deviation = value - Mean[i];
-                sum += deviation;
-                square += deviation * deviation;
+                sums[i] += deviation;
+                squares[i] += deviation * deviation;
             }
-            sums[i] += sum;
-            squares[i] += square;
         }
+    }
+
+    public void Visit(State state)
+    {
+        state.Block<float>("mean", Mean);
+        state.Block<float>("variance", Variance);
+        state.Number("count", ref count);
+        Refresh();
     }
 }

@@ -1,0 +1,125 @@
+using Distill.Compute;
+
+namespace Distill.Environments.CartPole;
+
+/// <summary>A batch of CartPole-v1 environments.</summary>
+public sealed record CartPoleConfig : IEnvironmentConfig
+{
+    /// <summary>Environments side by side; multiples of 32 waste nothing.</summary>
+    public int Envs { get; init; } = 32;
+
+    /// <summary>Steps of 20 ms after which an episode is truncated.</summary>
+    public int EpisodeLimit { get; init; } = 500;
+
+    public IBatchedEnvironment Create(int envs, ulong seed) => new CartPoleEnvironment(this with { Envs = envs }, seed);
+}
+
+/// <summary>
+/// Gym's CartPole-v1: action 0 pushes the cart to the left with 10 N and 1 to the right, reward 1 for every step, terminal
+/// beyond 2.4 m or 12 degrees. All three observation groups, "state", "teacher" and "student", show the whole state.
+/// </summary>
+public sealed class CartPoleEnvironment : IBatchedEnvironment
+{
+    /// <summary>Seconds of one step.</summary>
+    internal const double TimeStep = 0.02;
+
+    /// <summary>Rows of a panel's state: the four that are observed, step, episode.</summary>
+    internal const int Rows = 6;
+
+    private const int ObservedRows = 4;
+    private const int StateLength = Rows * Panel.Width;
+
+    private readonly FloatBuffer state;
+    private readonly RandomStream stream;
+
+    /// <param name="seed">With an environment's index, it determines all random numbers.</param>
+    /// <exception cref="DistillException">The configuration is wrong.</exception>
+    public CartPoleEnvironment(CartPoleConfig config, ulong seed)
+    {
+        // Steps and episodes are counted in single precision, which is exact up to 2^24.
+        if (config.Envs is < 1 or > 1 << 24)
+            throw new DistillException($"CartPole envs is {config.Envs}; it must be between 1 and {1 << 24}.");
+        if (config.EpisodeLimit is < 1 or > 1 << 24)
+            throw new DistillException(
+                $"CartPole episode_limit is {config.EpisodeLimit}; it must be between 1 and {1 << 24}."
+            );
+        Count = config.Envs;
+        stream = new(seed, "cart_pole.reset");
+        ObservationComponent[] components =
+        [
+            new("cart position, m", 1),
+            new("cart velocity, m/s", 1),
+            new("pole angle from upright, rad", 1),
+            new("pole angular velocity, rad/s", 1),
+        ];
+        Spec = new(
+            "cart_pole",
+            [new("state", components), new("teacher", components), new("student", components)],
+            new(2, Discrete: true),
+            config.EpisodeLimit,
+            TimeStep
+        );
+        var panels = Panel.Count(Count);
+        state = new(panels * StateLength);
+        for (var panel = 0; panel < panels; panel++)
+        {
+            // So that the reset, which counts one up, starts episode 0.
+            PanelState(panel)[((Rows - 1) * Panel.Width)..].Fill(-1);
+            Reset(panel);
+        }
+    }
+
+    public EnvironmentSpec Spec { get; }
+
+    public int Count { get; }
+
+    public IEnumerable<(string Name, FloatBuffer Values)> State => [("cart_pole.state", state)];
+
+    public void Reset(int panel)
+    {
+        var first = panel * Panel.Width;
+        switch (Simd.Path)
+        {
+            case InstructionSet.Avx512:
+                CartPoleKernels512.Reset(stream, first, PanelState(panel));
+                break;
+            case InstructionSet.Avx2:
+                CartPoleKernels256.Reset(stream, first, PanelState(panel));
+                break;
+            default:
+                CartPoleKernels128.Reset(stream, first, PanelState(panel));
+                break;
+        }
+    }
+
+    public void Observe(int panel, int group, Span<float> observation) =>
+        PanelState(panel)[..(ObservedRows * Panel.Width)].CopyTo(observation);
+
+    public void Step(
+        int panel,
+        ReadOnlySpan<float> actions,
+        Span<float> reward,
+        Span<float> terminated,
+        Span<float> truncated
+    )
+    {
+        var (limit, first) = (Spec.EpisodeLimit, panel * Panel.Width);
+        var s = PanelState(panel);
+        switch (Simd.Path)
+        {
+            case InstructionSet.Avx512:
+                CartPoleKernels512.Step(limit, stream, first, s, actions, reward, terminated, truncated);
+                break;
+            case InstructionSet.Avx2:
+                CartPoleKernels256.Step(limit, stream, first, s, actions, reward, terminated, truncated);
+                break;
+            default:
+                CartPoleKernels128.Step(limit, stream, first, s, actions, reward, terminated, truncated);
+                break;
+        }
+    }
+
+    public void Dispose() => state.Dispose();
+
+    private Span<float> PanelState(int panel) => state.Slice(panel * StateLength, StateLength);
+}

@@ -1,0 +1,123 @@
+namespace Distill.Environments.Quadrotor;
+
+/// <summary>What the drone is asked to follow.</summary>
+public enum QuadrotorTask
+{
+    /// <summary>Hold the origin.</summary>
+    Position,
+
+    /// <summary>Follow a smoothed Langevin process that starts in the origin.</summary>
+    Langevin,
+
+    /// <summary>Each episode is one of the two, with the probabilities of the drone's parameters (half and half).</summary>
+    Mixture,
+
+    /// <summary>
+    /// Follow <see cref="QuadrotorConfig.FigureEight"/>. Every episode starts level and at rest on the path's start, with
+    /// the usual random rotor states, and the termination thresholds for position and velocity count from the reference,
+    /// because the path itself leaves the box that other tasks fly in.
+    /// </summary>
+    FigureEight,
+}
+
+/// <summary>
+/// A lying figure of eight, the Lissajous curve x = size/2 sin 2a, y = size sin a, z = 0 about the origin, which it
+/// leaves at rest: the angle's rate grows linearly during the ramp and then stays at one loop per interval.
+/// </summary>
+public sealed record FigureEight
+{
+    /// <summary>Seconds of one loop. Lower is faster: 10 is easy (about 0.9 m/s), 5.5 what papers report (1.6 m/s at size 1).</summary>
+    public double Interval { get; init; } = 5.5;
+
+    /// <summary>Half of the length along y, m; the width along x is half of the length. Raise for faster, wider flight.</summary>
+    public double Size { get; init; } = 1;
+
+    /// <summary>Seconds until the full rate is reached. Raise when policies lose the reference at the start.</summary>
+    public double Ramp { get; init; } = 3;
+}
+
+/// <summary>A batch of quadrotor environments; the defaults are those of RAPTOR's distillation, on a Crazyflie.</summary>
+public sealed record QuadrotorConfig : IEnvironmentConfig
+{
+    /// <summary>Environments side by side. Multiples of 32 waste nothing; raise for throughput until 4 KB each leave the cache.</summary>
+    public int Envs { get; init; } = 128;
+
+    /// <summary>
+    /// The drones: names of airframes (<see cref="Airframes.Names"/>), parameter files (*.json), and folders of them.
+    /// Environment i flies drone i modulo their number.
+    /// </summary>
+    public IReadOnlyList<string> Drones { get; init; } = ["crazyflie"];
+
+    /// <summary>What is followed.</summary>
+    public QuadrotorTask Task { get; init; } = QuadrotorTask.Mixture;
+
+    /// <summary>Steps (10 ms each with the usual parameters) after which an episode is truncated.</summary>
+    public int EpisodeLimit { get; init; } = 500;
+
+    /// <summary>Reward per step before costs, in place of the drones' own; null keeps theirs. The registry's default environment has 0.5.</summary>
+    public double? RewardConstant { get; init; } = 1.5;
+
+    /// <summary>
+    /// Initial states in place of the drones' own (sampled drones: within ten rotor distances); null keeps theirs.
+    /// </summary>
+    public InitialStates? InitialStates { get; init; } = new();
+
+    /// <summary>The path of the task of that name; other tasks ignore it.</summary>
+    public FigureEight FigureEight { get; init; } = new();
+
+    public IBatchedEnvironment Create(int envs, ulong seed) => new QuadrotorEnvironment(this with { Envs = envs }, seed);
+
+    /// <summary>The parameters that <see cref="Drones"/> names, in order.</summary>
+    /// <exception cref="DistillException">A name or a file is wrong.</exception>
+    public IReadOnlyList<QuadrotorParameters> LoadDrones() =>
+        [
+            .. Drones.SelectMany<string, QuadrotorParameters>(drone =>
+                Directory.Exists(drone) ? ParameterFile.ReadFolder(drone)
+                : drone.EndsWith(".json", StringComparison.OrdinalIgnoreCase) ? [ParameterFile.Read(drone)]
+                : [Airframes.Get(drone)]
+            ),
+        ];
+
+    /// <summary>The drone as this configuration flies it: with its task, reward and initial states in place.</summary>
+    internal QuadrotorParameters Apply(QuadrotorParameters drone) =>
+        drone with
+        {
+            Mdp = drone.Mdp with
+            {
+                Init = (InitialStates ?? drone.Mdp.Init) switch
+                {
+                    var init when Task == QuadrotorTask.FigureEight => init with { Guidance = 1 },
+                    var init => init,
+                },
+                Reward = drone.Mdp.Reward with { Constant = RewardConstant ?? drone.Mdp.Reward.Constant },
+            },
+            Trajectory = drone.Trajectory with
+            {
+                Mixture = Task switch
+                {
+                    QuadrotorTask.Mixture => drone.Trajectory.Mixture,
+                    QuadrotorTask.Langevin => [0, 1],
+                    _ => [1, 0],
+                },
+            },
+        };
+
+    /// <exception cref="DistillException">A field has no sense.</exception>
+    internal void Check()
+    {
+        // Steps and episodes are counted in single precision, which is exact up to 2^24.
+        if (Envs is < 1 or > 1 << 24)
+            throw new DistillException($"Quadrotor envs is {Envs}; it must be between 1 and {1 << 24}.");
+        if (EpisodeLimit is < 1 or > 1 << 24)
+            throw new DistillException($"Quadrotor episode_limit is {EpisodeLimit}; it must be between 1 and {1 << 24}.");
+        if (!Enum.IsDefined(Task))
+            throw new DistillException(
+                $"Quadrotor task is {Task}; it must be one of: {string.Join(", ", Enum.GetNames<QuadrotorTask>())}."
+            );
+        if (!(FigureEight.Interval > 0 && FigureEight.Size >= 0 && FigureEight.Ramp > 0))
+            throw new DistillException(
+                $"Quadrotor figure_eight has interval {FigureEight.Interval} s, size {FigureEight.Size} m and ramp "
+                    + $"{FigureEight.Ramp} s; interval and ramp must be positive and size not negative."
+            );
+    }
+}

@@ -1,0 +1,185 @@
+using Distill.Compute;
+
+namespace Distill.Environments.Quadrotor;
+
+/// <summary>
+/// The numbers of a panel that stay the same while stepping, <c>[Total, 32]</c>: parameters in the form in which the
+/// kernels use them. A member's value is its first row; rotor constants have four rows, vectors three.
+/// </summary>
+internal enum QuadrotorConstant
+{
+    // The step, in the order in which it reads them.
+    TimeStep = 0,
+    ActionCentre = 1,
+    ActionHalfRange = 2,
+    RotorMin = 3,
+    RotorMax = 4,
+    RisingRate = 5,
+    FallingRate = 9,
+    Thrust0 = 13,
+    Thrust1 = 17,
+    Thrust2 = 21,
+
+    /// <summary>Torque about the body's x axis per newton of each rotor's thrust, m; the next two about y and z.</summary>
+    RollArm = 25,
+    PitchArm = 29,
+    YawArm = 33,
+    InverseInertia = 37,
+
+    /// <summary>J_inv_i (J_k - J_j) for (i, j, k) cyclic: the gyroscopic part of omega_i' is minus this times omega_j omega_k.</summary>
+    Gyroscopic = 40,
+    InverseMass = 43,
+    Gravity = 44,
+
+    // Reward, termination, observation.
+    RewardConstant = 47,
+    PositionWeight = 48,
+    PositionClip = 49,
+    YawWeight = 50,
+    ActionChangeWeight = 51,
+    VelocityWeight = 52,
+    AngularVelocityWeight = 53,
+    RewardFloor = 54,
+    TerminationPenalty = 55,
+    PositionThreshold = 56,
+    VelocityThreshold = 57,
+    AngularVelocityThreshold = 58,
+    RotorScale = 59,
+    RotorOffset = 60,
+
+    // References.
+    LangevinDamping = 61,
+    LangevinStiffness = 62,
+    LangevinNoise = 63,
+    LangevinSmoothing = 64,
+
+    // Initial states.
+    Guidance = 65,
+    InitialPosition = 66,
+    InitialTurns = 67,
+    InitialVelocity = 68,
+    InitialAngularVelocity = 69,
+    InitialRotorMin = 70,
+    InitialRotorRange = 71,
+    ForceMean = 72,
+    ForceStd = 73,
+    TorqueMean = 74,
+    TorqueStd = 75,
+    LangevinShare = 76,
+}
+
+internal static class QuadrotorConstants
+{
+    public const int Total = (int)QuadrotorConstant.LangevinShare + 1;
+
+    /// <summary>Writes one drone's constants into one lane of a block.</summary>
+    public static void Pack(QuadrotorParameters drone, Span<float> block, int lane)
+    {
+        Span<float> column = stackalloc float[Total];
+        PackDynamics(drone.Dynamics, drone.Integration.Dt, column);
+        PackTask(drone.Mdp.Reward, drone.Mdp.Termination, column);
+        PackReference(drone.Trajectory, drone.Integration.Dt, column);
+        PackInitialStates(drone.Mdp.Init, drone.Dynamics.ActionLimit, drone.Disturbances, column);
+        for (var row = 0; row < Total; row++)
+            block[row * Panel.Width + lane] = column[row];
+    }
+
+    private static void PackDynamics(Dynamics dynamics, double dt, Span<float> column)
+    {
+        var (min, max) = (dynamics.ActionLimit.Min, dynamics.ActionLimit.Max);
+        Set(column, QuadrotorConstant.TimeStep, dt);
+        Set(column, QuadrotorConstant.ActionCentre, (min + max) / 2);
+        Set(column, QuadrotorConstant.ActionHalfRange, (max - min) / 2);
+        Set(column, QuadrotorConstant.RotorMin, min);
+        Set(column, QuadrotorConstant.RotorMax, max);
+        Set(column, QuadrotorConstant.RotorScale, 2 / (max - min));
+        Set(column, QuadrotorConstant.RotorOffset, -1 - min * 2 / (max - min));
+        for (var rotor = 0; rotor < 4; rotor++)
+        {
+            var position = dynamics.RotorPositions[rotor];
+            var drag = dynamics.RotorTorqueDirections[rotor];
+            var constant = dynamics.RotorTorqueConstants[rotor];
+            Set(column, QuadrotorConstant.RisingRate + rotor, 1 / dynamics.RotorTimeConstantsRising[rotor]);
+            Set(column, QuadrotorConstant.FallingRate + rotor, 1 / dynamics.RotorTimeConstantsFalling[rotor]);
+            Set(column, QuadrotorConstant.Thrust0 + rotor, dynamics.RotorThrustCoefficients[rotor][0]);
+            Set(column, QuadrotorConstant.Thrust1 + rotor, dynamics.RotorThrustCoefficients[rotor][1]);
+            Set(column, QuadrotorConstant.Thrust2 + rotor, dynamics.RotorThrustCoefficients[rotor][2]);
+            // r x (0, 0, f) + kappa f t, per f.
+            Set(column, QuadrotorConstant.RollArm + rotor, position[1] + constant * drag[0]);
+            Set(column, QuadrotorConstant.PitchArm + rotor, -position[0] + constant * drag[1]);
+            Set(column, QuadrotorConstant.YawArm + rotor, constant * drag[2]);
+        }
+        for (var i = 0; i < 3; i++)
+        {
+            var (j, k) = ((i + 1) % 3, (i + 2) % 3);
+            Set(column, QuadrotorConstant.InverseInertia + i, dynamics.JInv[i][i]);
+            Set(column, QuadrotorConstant.Gyroscopic + i, dynamics.JInv[i][i] * (dynamics.J[k][k] - dynamics.J[j][j]));
+            Set(column, QuadrotorConstant.Gravity + i, dynamics.Gravity[i]);
+        }
+        Set(column, QuadrotorConstant.InverseMass, 1 / dynamics.Mass);
+    }
+
+    private static void PackTask(RewardWeights reward, Termination termination, Span<float> column)
+    {
+        Set(column, QuadrotorConstant.RewardConstant, reward.Constant);
+        Set(column, QuadrotorConstant.PositionWeight, reward.Scale * reward.Position);
+        Set(column, QuadrotorConstant.PositionClip, Limit(reward.PositionClip > 0, reward.PositionClip));
+        Set(column, QuadrotorConstant.YawWeight, reward.Scale * reward.Orientation * 2);
+        Set(column, QuadrotorConstant.ActionChangeWeight, reward.Scale * reward.DAction);
+        Set(column, QuadrotorConstant.VelocityWeight, reward.Scale * reward.LinearVelocity);
+        Set(column, QuadrotorConstant.AngularVelocityWeight, reward.Scale * reward.AngularVelocity);
+        Set(column, QuadrotorConstant.RewardFloor, reward.NonNegative ? 0 : double.NegativeInfinity);
+        Set(column, QuadrotorConstant.TerminationPenalty, reward.TerminationPenalty);
+        var on = termination.Enabled;
+        Set(column, QuadrotorConstant.PositionThreshold, Limit(on, termination.PositionThreshold));
+        Set(column, QuadrotorConstant.VelocityThreshold, Limit(on, termination.LinearVelocityThreshold));
+        Set(column, QuadrotorConstant.AngularVelocityThreshold, Limit(on, termination.AngularVelocityThreshold));
+    }
+
+    private static void PackReference(Trajectory trajectory, double dt, Span<float> column)
+    {
+        Set(column, QuadrotorConstant.LangevinDamping, trajectory.Langevin.Gamma);
+        Set(column, QuadrotorConstant.LangevinStiffness, trajectory.Langevin.Omega * trajectory.Langevin.Omega);
+        Set(column, QuadrotorConstant.LangevinNoise, trajectory.Langevin.Sigma * Math.Sqrt(dt));
+        Set(column, QuadrotorConstant.LangevinSmoothing, trajectory.Langevin.Alpha);
+        Set(column, QuadrotorConstant.LangevinShare, trajectory.Mixture[1]);
+    }
+
+    private static void PackInitialStates(
+        InitialStates init,
+        ActionLimit limit,
+        Disturbances disturbances,
+        Span<float> column
+    )
+    {
+        Set(column, QuadrotorConstant.Guidance, init.Guidance);
+        Set(column, QuadrotorConstant.InitialPosition, init.MaxPosition);
+        // Half of an angle of 1 rad, in turns; see InitialStates.MaxAngle.
+        Set(column, QuadrotorConstant.InitialTurns, init.MaxAngle > 0 ? 0.5 / Math.Tau : 0);
+        Set(column, QuadrotorConstant.InitialVelocity, init.MaxLinearVelocity);
+        Set(column, QuadrotorConstant.InitialAngularVelocity, init.MaxAngularVelocity);
+        var (min, max) = RotorRange(init, limit);
+        Set(column, QuadrotorConstant.InitialRotorMin, min);
+        Set(column, QuadrotorConstant.InitialRotorRange, max - min);
+        Set(column, QuadrotorConstant.ForceMean, disturbances.RandomForce.Mean);
+        Set(column, QuadrotorConstant.ForceStd, disturbances.RandomForce.Std);
+        Set(column, QuadrotorConstant.TorqueMean, disturbances.RandomTorque.Mean);
+        Set(column, QuadrotorConstant.TorqueStd, disturbances.RandomTorque.Std);
+    }
+
+    private static (double Min, double Max) RotorRange(InitialStates init, ActionLimit limit)
+    {
+        if (init.RelativeRpm)
+            return (
+                limit.Min + (init.MinRpm + 1) / 2 * (limit.Max - limit.Min),
+                limit.Min + (init.MaxRpm + 1) / 2 * (limit.Max - limit.Min)
+            );
+        var max = init.MaxRpm < 0 ? limit.Max : Math.Min(init.MaxRpm, limit.Max);
+        return (Math.Min(init.MinRpm < 0 ? limit.Min : init.MinRpm, max), max);
+    }
+
+    private static double Limit(bool enabled, double value) => enabled ? value : double.PositiveInfinity;
+
+    private static void Set(Span<float> column, QuadrotorConstant constant, double value) =>
+        column[(int)constant] = (float)value;
+}

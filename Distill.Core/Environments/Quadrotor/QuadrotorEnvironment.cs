@@ -1,0 +1,211 @@
+using Distill.Compute;
+
+namespace Distill.Environments.Quadrotor;
+
+/// <summary>
+/// Quadrotors of rl-tools' L2F simulator, side by side. Action: four numbers, clamped to [-1, 1] for the motors but not
+/// for the reward and the observation, in the order front-right, back-right, back-left, front-left.
+/// </summary>
+public sealed class QuadrotorEnvironment : IBatchedEnvironment
+{
+    private static readonly View[] Views =
+    [
+        new("teacher", Relative: true, Rotors: true),
+        new("student", Relative: false, Rotors: false),
+        new("tracking", Relative: true, Rotors: false),
+    ];
+
+    private const int StateLength = QuadrotorFields.Total * Panel.Width;
+    private const int BlockLength = QuadrotorConstants.Total * Panel.Width;
+
+    private readonly FloatBuffer state;
+
+    // Panels that fly the same drones in the same lanes share one block of constants, which then stays in cache.
+    private readonly FloatBuffer constants;
+    private readonly int[] blocks;
+    private readonly int[] assignment;
+    private readonly QuadrotorRules rules;
+
+    /// <summary>Environments as configured, each at the start of its first episode.</summary>
+    /// <param name="seed">With an environment's index, it determines all random numbers.</param>
+    /// <param name="drones">In place of those that the configuration names.</param>
+    /// <param name="assignment">Index of each environment's drone, one per environment; default: i modulo the number of drones.</param>
+    /// <exception cref="DistillException">The configuration, a drone or the assignment is wrong.</exception>
+    public QuadrotorEnvironment(
+        QuadrotorConfig config,
+        ulong seed,
+        IReadOnlyList<QuadrotorParameters>? drones = null,
+        IReadOnlyList<int>? assignment = null
+    )
+    {
+        config.Check();
+        Drones = [.. (drones ?? config.LoadDrones()).Select(config.Apply)];
+        if (Drones.Count == 0)
+            throw new DistillException("Quadrotor drones is empty; name at least one airframe or parameter file.");
+        foreach (var drone in Drones)
+            drone.Check(drone.Name);
+        Count = config.Envs;
+        this.assignment = Assign(assignment);
+        rules = new(
+            config.EpisodeLimit,
+            config.Task switch
+            {
+                QuadrotorTask.FigureEight => ReferenceMotion.FigureEight,
+                _ when Drones.Any(drone => drone.Trajectory.Mixture[1] > 0) => ReferenceMotion.Langevin,
+                _ => ReferenceMotion.Still,
+            },
+            Drones.Any(drone => drone.Mdp.Reward is not { LinearVelocity: 0, AngularVelocity: 0 }),
+            (float)(1 / config.FigureEight.Interval),
+            (float)config.FigureEight.Size,
+            (float)config.FigureEight.Ramp,
+            new(seed, "quadrotor.reset"),
+            new(seed, "quadrotor.langevin")
+        );
+        Spec = new(
+            "quadrotor",
+            Array.ConvertAll(Views, view => view.Group()),
+            new(4, Discrete: false),
+            config.EpisodeLimit,
+            Drones[0].Integration.Dt
+        );
+        (constants, blocks) = PackBlocks();
+        state = new(blocks.Length * StateLength);
+        for (var panel = 0; panel < blocks.Length; panel++)
+        {
+            // So that the reset, which counts one up, starts episode 0.
+            PanelState(panel).Slice((int)QuadrotorField.Episode * Panel.Width, Panel.Width).Fill(-1);
+            Reset(panel);
+        }
+    }
+
+    public EnvironmentSpec Spec { get; }
+
+    public int Count { get; }
+
+    /// <summary>The drones that fly, with the configuration's task, reward and initial states in place.</summary>
+    public IReadOnlyList<QuadrotorParameters> Drones { get; }
+
+    /// <summary>Index in <see cref="Drones"/> of the drone that each environment flies, <c>[envs]</c>.</summary>
+    public IReadOnlyList<int> Assignment => new ArraySegment<int>(assignment, 0, Count);
+
+    public IEnumerable<(string Name, FloatBuffer Values)> State => [("quadrotor.state", state)];
+
+    public void Reset(int panel) =>
+        QuadrotorKernels.Reset(rules, panel * Panel.Width, PanelState(panel), PanelConstants(panel));
+
+    public void Observe(int panel, int group, Span<float> observation) =>
+        QuadrotorKernels.Observe(
+            PanelState(panel),
+            PanelConstants(panel),
+            observation,
+            Views[group].Relative,
+            Views[group].Rotors
+        );
+
+    public void Step(
+        int panel,
+        ReadOnlySpan<float> actions,
+        Span<float> reward,
+        Span<float> terminated,
+        Span<float> truncated
+    ) =>
+        QuadrotorKernels.Step(
+            rules,
+            panel * Panel.Width,
+            PanelState(panel),
+            PanelConstants(panel),
+            actions,
+            reward,
+            terminated,
+            truncated
+        );
+
+    /// <summary>Copies a field of a panel's true state, <c>[field size, 32]</c>: for recordings and tracking errors.</summary>
+    public void ReadState(int panel, QuadrotorField field, Span<float> values) =>
+        FieldState(panel, field).CopyTo(values);
+
+    /// <summary>
+    /// Overwrites a field of a panel's true state, <c>[field size, 32]</c>: to start from given states. A quaternion must
+    /// be of unit length; nothing is checked.
+    /// </summary>
+    public void WriteState(int panel, QuadrotorField field, ReadOnlySpan<float> values)
+    {
+        var target = FieldState(panel, field);
+        values[..target.Length].CopyTo(target);
+    }
+
+    public void Dispose()
+    {
+        state.Dispose();
+        constants.Dispose();
+    }
+
+    private Span<float> PanelState(int panel) => state.Slice(panel * StateLength, StateLength);
+
+    private Span<float> FieldState(int panel, QuadrotorField field) =>
+        PanelState(panel).Slice((int)field * Panel.Width, field.Size() * Panel.Width);
+
+    internal ReadOnlySpan<float> PanelConstants(int panel) =>
+        constants.Slice(blocks[panel] * BlockLength, BlockLength);
+
+    /// <summary>A drone for every lane, those of the last panel that hold no environment included.</summary>
+    private int[] Assign(IReadOnlyList<int>? given)
+    {
+        if (given is not null && given.Count != Count)
+            throw new DistillException(
+                $"The assignment of drones has {given.Count} entries for {Count} environments; it needs one for each."
+            );
+        var drones = new int[Panel.Count(Count) * Panel.Width];
+        for (var i = 0; i < drones.Length; i++)
+        {
+            drones[i] = given is null ? i % Drones.Count : given[i % Count];
+            if (drones[i] < 0 || drones[i] >= Drones.Count)
+                throw new DistillException(
+                    $"Environment {i} is assigned drone {drones[i]}, but the drones are 0 to {Drones.Count - 1}."
+                );
+        }
+        return drones;
+    }
+
+    private (FloatBuffer Constants, int[] Blocks) PackBlocks()
+    {
+        var known = new Dictionary<string, int>();
+        var blocks = new int[assignment.Length / Panel.Width];
+        var firstPanels = new List<int>();
+        for (var panel = 0; panel < blocks.Length; panel++)
+        {
+            var key = string.Join(',', assignment.Skip(panel * Panel.Width).Take(Panel.Width));
+            if (known.TryAdd(key, firstPanels.Count))
+                firstPanels.Add(panel);
+            blocks[panel] = known[key];
+        }
+        var constants = new FloatBuffer(firstPanels.Count * BlockLength);
+        for (var block = 0; block < firstPanels.Count; block++)
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            var drone = Drones[assignment[firstPanels[block] * Panel.Width + lane]];
+            QuadrotorConstants.Pack(drone, constants.Slice(block * BlockLength, BlockLength), lane);
+        }
+        return (constants, blocks);
+    }
+
+    /// <summary>What an observation group shows of the state.</summary>
+    private sealed record View(string Name, bool Relative, bool Rotors)
+    {
+        public ObservationGroup Group()
+        {
+            var of = Relative ? " error" : "";
+            List<ObservationComponent> components =
+            [
+                new($"position{of}, world, m", 3),
+                new("rotation matrix, body to world, row-major", 9),
+                new($"linear velocity{of}, world, m/s", 3),
+                new("angular velocity, body, rad/s", 3),
+                new("previous action", 4),
+            ];
+            if (Rotors)
+                components.Add(new("rotor states, mapped to [-1, 1]", 4));
+            return new(Name, components);
+        }
+    }
+}
