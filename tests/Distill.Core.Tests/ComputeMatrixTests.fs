@@ -115,7 +115,7 @@ let ``Products against double precision stay within the rounding of the chain`` 
             Expect.close (float (inputs + 1) * size * 2.0 ** -24.0) (float y[i]) sum $"element {i}")
 
 [<Fact>]
-let ``ToRows transposes and zeroes the padding`` () =
+let ``ToRows transposes and puts zeros before the features of a ragged group`` () =
     Property.check (
         Prop.forAll (Arb.fromGen (Gen.choose (1, 100))) (fun features ->
             let panel = Draw.floats (Random features) (features * width)
@@ -126,8 +126,16 @@ let ``ToRows transposes and zeroes the padding`` () =
 
             let expected =
                 Array.init (width * padded) (fun i ->
-                    if i % padded < features then
-                        panel[i % padded * width + i / padded]
+                    let column, lane = i % padded, i / padded
+                    // The last 16 columns end with the last feature; zeros fill them up from the front.
+                    let lastGroup = column >= padded - 16
+                    let feature = if lastGroup then column - (padded - features) else column
+
+                    if
+                        feature >= 0
+                        && not (lastGroup && feature < features / 16 * 16 && features % 16 > 0)
+                    then
+                        panel[feature * width + lane]
                     else
                         0f)
 
