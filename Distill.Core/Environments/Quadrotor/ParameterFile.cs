@@ -34,7 +34,8 @@ public static class ParameterFile
                 CheckFields(document.RootElement, typeof(QuadrotorParameters), "", path);
             parameters = JsonSerializer.Deserialize<QuadrotorParameters>(bytes, Json)!;
         }
-        catch (JsonException exception)
+        // The latter where a name is not text: broken UTF-8 or half of a surrogate pair.
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
             throw new DistillException($"Quadrotor parameters {path} are not valid: {exception.Message}", exception);
         }
@@ -68,7 +69,8 @@ public static class ParameterFile
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            File.Delete(temporary);
+            if (File.Exists(temporary))
+                File.Delete(temporary);
             throw new DistillException($"Cannot write quadrotor parameters to {path}: {exception.Message}", exception);
         }
     }
