@@ -9,6 +9,7 @@ namespace Distill.Compute;
 public sealed unsafe class FloatBuffer : IDisposable
 {
     private const nuint Alignment = 64;
+    private void* block;
     private float* pointer;
 
     /// <param name="length">Number of floats, at least 0.</param>
@@ -17,9 +18,9 @@ public sealed unsafe class FloatBuffer : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         Length = length;
-        var bytes = ((nuint)length * sizeof(float) + Alignment - 1) / Alignment * Alignment;
-        pointer = (float*)NativeMemory.AlignedAlloc(Math.Max(bytes, Alignment), Alignment);
-        NativeMemory.Clear(pointer, bytes);
+        // The allocator hands out large zeroed blocks as untouched pages, so growing a dataset costs nothing up front.
+        block = NativeMemory.AllocZeroed((nuint)length * sizeof(float) + Alignment);
+        pointer = (float*)(((nuint)block + Alignment - 1) / Alignment * Alignment);
     }
 
     public int Length { get; }
@@ -38,7 +39,8 @@ public sealed unsafe class FloatBuffer : IDisposable
 
     public void Dispose()
     {
-        NativeMemory.AlignedFree(pointer);
+        NativeMemory.Free(block);
+        block = null;
         pointer = null;
     }
 }

@@ -29,6 +29,13 @@ public readonly record struct RandomStream
     internal RandomStream(uint key0, uint key1, uint key2, uint key3) =>
         (Key0, Key1, Key2, Key3) = (key0, key1, key2, key3);
 
+    /// <summary>A seed for something that has streams of its own, such as the environments of an evaluation.</summary>
+    public ulong Seed()
+    {
+        var (low, high, _, _) = Bits(0);
+        return ((ulong)high << 32) | low;
+    }
+
     /// <summary>Four random words for one counter.</summary>
     public (uint X0, uint X1, uint X2, uint X3) Bits(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0)
     {

@@ -40,8 +40,7 @@ module Expect =
                     $"{what}: element {worst}: expected {expected[worst]:G9}, got {actual[worst]:G9} (relative deviation {deviation worst:G3}, tolerance {tolerance:G3})"
 
     /// The action throws 'E; returns the exception so that its message can be looked at.
-    let throws<'E when 'E :> exn> (action: unit -> unit) : 'E =
-        Assert.Throws<'E>(Action action)
+    let throws<'E when 'E :> exn> (action: unit -> unit) : 'E = Assert.Throws<'E>(Action action)
 
 /// FsCheck properties inside xunit facts. DISTILL_REPLAY="seed,gamma" replays a failure.
 module Property =

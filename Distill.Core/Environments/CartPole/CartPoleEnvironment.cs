@@ -3,13 +3,15 @@ using Distill.Compute;
 namespace Distill.Environments.CartPole;
 
 /// <summary>A batch of CartPole-v1 environments.</summary>
-public sealed record CartPoleConfig
+public sealed record CartPoleConfig : IEnvironmentConfig
 {
     /// <summary>Environments side by side; multiples of 32 waste nothing.</summary>
     public int Envs { get; init; } = 32;
 
     /// <summary>Steps of 20 ms after which an episode is truncated.</summary>
     public int EpisodeLimit { get; init; } = 500;
+
+    public IBatchedEnvironment Create(int envs, ulong seed) => new CartPoleEnvironment(this with { Envs = envs }, seed);
 }
 
 /// <summary>

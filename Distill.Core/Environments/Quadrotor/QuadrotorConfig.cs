@@ -37,7 +37,7 @@ public sealed record FigureEight
 }
 
 /// <summary>A batch of quadrotor environments; the defaults are those of RAPTOR's distillation, on a Crazyflie.</summary>
-public sealed record QuadrotorConfig
+public sealed record QuadrotorConfig : IEnvironmentConfig
 {
     /// <summary>Environments side by side. Multiples of 32 waste nothing; raise for throughput until 4 KB each leave the cache.</summary>
     public int Envs { get; init; } = 128;
@@ -64,6 +64,8 @@ public sealed record QuadrotorConfig
 
     /// <summary>The path of the task of that name; other tasks ignore it.</summary>
     public FigureEight FigureEight { get; init; } = new();
+
+    public IBatchedEnvironment Create(int envs, ulong seed) => new QuadrotorEnvironment(this with { Envs = envs }, seed);
 
     /// <summary>The parameters that <see cref="Drones"/> names, in order.</summary>
     /// <exception cref="DistillException">A name or a file is wrong.</exception>

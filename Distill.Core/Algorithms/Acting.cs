@@ -1,0 +1,73 @@
+namespace Distill.Algorithms;
+
+/// <summary>
+/// Who acts: the probability that the teacher drives, per environment and step, as a function of the iteration. The labels
+/// are always the teacher's.
+/// </summary>
+public abstract record Acting
+{
+    /// <param name="iteration">From 0.</param>
+    /// <returns>In [0, 1].</returns>
+    public abstract double TeacherShare(int iteration);
+
+    /// <summary>Name and number of the phase an iteration belongs to, and its place within the phase, from 0.</summary>
+    public virtual (string Name, int Number, int Within) Phase(int iteration) => ("student", 1, iteration);
+}
+
+/// <summary>
+/// Two-stage training: the teacher drives in phase 1, the student in phase 2. Teacher forcing over the first epochs is the
+/// same thing.
+/// </summary>
+/// <param name="Phase1Iterations">
+/// Iterations (epochs) that the teacher drives. A third to a half of all iterations is a good start; raise it when the
+/// student crashes at once in phase 2, lower it when phase 1 no longer lowers the loss.
+/// </param>
+public sealed record TeacherUntil(int Phase1Iterations) : Acting
+{
+    public override double TeacherShare(int iteration) => iteration < Phase1Iterations ? 1 : 0;
+
+    public override (string Name, int Number, int Within) Phase(int iteration) =>
+        iteration < Phase1Iterations ? ("teacher", 1, iteration) : ("student", 2, iteration - Phase1Iterations);
+}
+
+/// <summary>The student drives from the start.</summary>
+public sealed record StudentAlways : Acting
+{
+    public override double TeacherShare(int iteration) => 0;
+}
+
+/// <summary>The teacher always drives: behaviour cloning, the student never sees its own mistakes.</summary>
+public sealed record TeacherAlways : Acting
+{
+    public override double TeacherShare(int iteration) => 1;
+
+    public override (string Name, int Number, int Within) Phase(int iteration) => ("teacher", 1, iteration);
+}
+
+/// <summary>beta falls linearly from 1 to 0 (Ross et al. 2011, section 3).</summary>
+/// <param name="BetaIterations">Iterations until the student drives alone; 5 to 20 with few, long iterations.</param>
+public sealed record LinearBeta(int BetaIterations = 15) : Acting
+{
+    public override double TeacherShare(int iteration) => Math.Max(0, 1 - (double)iteration / Math.Max(BetaIterations, 1));
+
+    public override (string Name, int Number, int Within) Phase(int iteration) => ("mixed", 1, iteration);
+}
+
+/// <summary>beta = BetaBase^iteration (Ross et al. 2011, section 3).</summary>
+/// <param name="BetaBase">In (0, 1); 0.3 to 0.7 with few, long iterations, near 1 with many short ones.</param>
+public sealed record ExponentialBeta(double BetaBase = 0.7) : Acting
+{
+    public override double TeacherShare(int iteration) => Math.Pow(BetaBase, iteration);
+
+    public override (string Name, int Number, int Within) Phase(int iteration) => ("mixed", 1, iteration);
+}
+
+/// <summary>Any function of the iteration.</summary>
+/// <param name="Name">For the log.</param>
+/// <param name="Share">Iteration, from 0, to a probability in [0, 1].</param>
+public sealed record Schedule(string Name, Func<int, double> Share) : Acting
+{
+    public override double TeacherShare(int iteration) => Math.Clamp(Share(iteration), 0, 1);
+
+    public override (string Name, int Number, int Within) Phase(int iteration) => (Name, 1, iteration);
+}

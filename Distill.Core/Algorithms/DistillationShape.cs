@@ -1,0 +1,66 @@
+using Distill.Datasets;
+
+namespace Distill.Algorithms;
+
+/// <summary>The sizes that follow from the settings of a distillation.</summary>
+/// <param name="Envs">Environments side by side.</param>
+/// <param name="Steps">Steps of each per collection.</param>
+/// <param name="WholeEpisodes">Whether a collection is one whole episode per environment.</param>
+/// <param name="SegmentLength">Rows per dataset segment: 1, or a whole rollout for recurrent students.</param>
+/// <param name="LargestBatch">Most segments that a mini-batch can have.</param>
+public sealed record DistillationShape(int Envs, int Steps, bool WholeEpisodes, int SegmentLength, int LargestBatch)
+{
+    private const int DefaultRows = 512;
+    private const int DefaultSequences = 64;
+
+    public static DistillationShape Of(DistillationConfig config)
+    {
+        using var probe = config.Environment.Create(1, 0);
+        var (envs, steps, whole) = config.Collection switch
+        {
+            EpisodesPerEpoch episodes => (episodes.NumEpisodes, probe.Spec.EpisodeLimit, true),
+            StepsPerIteration iteration => (config.Environment.Envs, iteration.StepsPerEnv, false),
+            _ => throw new NotSupportedException($"No sizes for {config.Collection}."),
+        };
+        var recurrent = config.Student.Network(1, 1, Networks.Head.Plain).Recurrent;
+        var segment = recurrent ? steps : 1;
+        return new DistillationShape(envs, steps, whole, segment, MiniBatch(config, segment, int.MaxValue));
+    }
+
+    /// <summary>Segments per optimizer step for a dataset that holds <paramref name="segments"/>.</summary>
+    public static int MiniBatch(DistillationConfig config, int segmentLength, int segments)
+    {
+        if (config.MiniBatchSize > 0)
+            return config.MiniBatchSize;
+        var most = segmentLength > 1 ? DefaultSequences : DefaultRows;
+        return Math.Clamp(segments / config.NumMiniBatches, 1, most);
+    }
+}
+
+/// <summary>Bytes that a distillation will take, known before anything is allocated.</summary>
+/// <param name="DatasetBytes">A full dataset: (observation + action) x 4 bytes x rows.</param>
+/// <param name="RolloutBytes">The rollout that every iteration overwrites.</param>
+/// <param name="RowsThatFit">Largest <c>max_buffer_size</c> for which both fit the machine's memory, with a tenth to spare.</param>
+public sealed record MemoryEstimate(long DatasetBytes, long RolloutBytes, long AvailableBytes, long RowsThatFit)
+{
+    public bool Fits => DatasetBytes + RolloutBytes <= AvailableBytes;
+
+    /// <param name="availableBytes">What the machine has for this process; null asks it.</param>
+    public static MemoryEstimate Of(DistillationConfig config, int teacherObservation, long? availableBytes = null)
+    {
+        var shape = DistillationShape.Of(config);
+        using var probe = config.Environment.Create(1, 0);
+        var observation = probe.Spec.Groups[probe.Spec.Group(config.Student.ObservationGroup)].Size;
+        var action = probe.Spec.Actions.Floats;
+        var rollout = (long)shape.Envs * shape.Steps;
+        var rows = config.Retention is NewestRollout ? rollout : config.Retention.Limit;
+        var rolloutBytes = rollout * (observation + teacherObservation + 2 * action + 1) * sizeof(float);
+        var available = (availableBytes ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) / 10 * 9;
+        return new MemoryEstimate(
+            AggregatedDataset.EstimateBytes(rows, observation, action),
+            rolloutBytes,
+            available,
+            Math.Max(0, (available - rolloutBytes) / ((observation + action) * sizeof(float)))
+        );
+    }
+}

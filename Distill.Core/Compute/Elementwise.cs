@@ -1,0 +1,298 @@
+using System.Runtime.Intrinsics;
+
+namespace Distill.Compute;
+
+/// <summary>The nonlinearity after a dense layer.</summary>
+public enum Activation
+{
+    /// <summary>y = x.</summary>
+    Identity,
+
+    /// <summary>y = max(x, 0).</summary>
+    Relu,
+
+    /// <summary>y = x for x > 0, else e^x - 1.</summary>
+    Elu,
+
+    /// <summary>y = tanh x.</summary>
+    Tanh,
+}
+
+/// <summary>Elementwise kernels on spans whose lengths are multiples of 16, such as panels, and reductions of fixed order.</summary>
+public static unsafe class Elementwise
+{
+    private static readonly ElementwiseKernels Wide = new Elementwise512();
+    private static readonly ElementwiseKernels Middle = new Elementwise256();
+    private static readonly ElementwiseKernels Narrow = new Elementwise128();
+
+    private static ElementwiseKernels Kernels =>
+        Simd.Path switch
+        {
+            InstructionSet.Avx512 => Wide,
+            InstructionSet.Avx2 => Middle,
+            _ => Narrow,
+        };
+
+    /// <summary>Replaces pre-activations by activations.</summary>
+    public static void Activate(Activation activation, Span<float> values)
+    {
+        CheckGroups(values.Length);
+        fixed (float* v = values)
+            switch (activation)
+            {
+                case Activation.Relu:
+                    Kernels.Relu(v, values.Length);
+                    break;
+                case Activation.Elu:
+                    Kernels.Elu(v, values.Length);
+                    break;
+                case Activation.Tanh:
+                    Kernels.Tanh(v, values.Length);
+                    break;
+            }
+    }
+
+    /// <summary>dy becomes dy f'(x), with f' taken from the activation y = f(x).</summary>
+    public static void ActivateBackward(Activation activation, ReadOnlySpan<float> y, Span<float> dy)
+    {
+        CheckGroups(dy.Length);
+        CheckLength(y.Length, dy.Length);
+        fixed (
+            float* values = y,
+                d = dy
+        )
+            switch (activation)
+            {
+                case Activation.Relu:
+                    Kernels.ReluBackward(values, d, dy.Length);
+                    break;
+                case Activation.Elu:
+                    Kernels.EluBackward(values, d, dy.Length);
+                    break;
+                case Activation.Tanh:
+                    Kernels.TanhBackward(values, d, dy.Length);
+                    break;
+            }
+    }
+
+    /// <summary>
+    /// The gates of a GRU cell (PyTorch's convention). All spans are panels.
+    /// r = s(gx_r + gh_r), z = s(gx_z + gh_z), n = tanh(gx_n + r gh_n), h' = (1 - z) n + z h.
+    /// </summary>
+    /// <param name="gates"><c>[3H, 32]</c>: W_ih x + b_ih on entry, (r, z, n) on return.</param>
+    /// <param name="hiddenGates"><c>[3H, 32]</c>: W_hh h + b_hh.</param>
+    /// <param name="hidden"><c>[H, 32]</c>: h.</param>
+    /// <param name="next"><c>[H, 32]</c>: h'.</param>
+    public static void GruForward(
+        Span<float> gates,
+        ReadOnlySpan<float> hiddenGates,
+        ReadOnlySpan<float> hidden,
+        Span<float> next
+    )
+    {
+        CheckGroups(next.Length);
+        CheckLength(gates.Length, 3 * next.Length);
+        CheckLength(hiddenGates.Length, 3 * next.Length);
+        CheckLength(hidden.Length, next.Length);
+        fixed (
+            float* g = gates,
+                gh = hiddenGates,
+                h = hidden,
+                y = next
+        )
+            Kernels.GruForward(g, gh, h, y, next.Length);
+    }
+
+    /// <summary>
+    /// Backward of <see cref="GruForward"/>. All spans are panels.
+    /// </summary>
+    /// <param name="gates"><c>[3H, 32]</c>: r, z, n.</param>
+    /// <param name="hiddenCandidate"><c>[H, 32]</c>: the last third of the hidden gates, W_hn h + b_hn.</param>
+    /// <param name="hidden"><c>[H, 32]</c>: h.</param>
+    /// <param name="dNext"><c>[H, 32]</c>: gradient of h'.</param>
+    /// <param name="dGates"><c>[3H, 32]</c>: gradient of W_ih x + b_ih.</param>
+    /// <param name="dHiddenGates"><c>[3H, 32]</c>: gradient of W_hh h + b_hh.</param>
+    /// <param name="dHidden"><c>[H, 32]</c>: the direct part z dh' of the gradient of h.</param>
+    public static void GruBackward(
+        ReadOnlySpan<float> gates,
+        ReadOnlySpan<float> hiddenCandidate,
+        ReadOnlySpan<float> hidden,
+        ReadOnlySpan<float> dNext,
+        Span<float> dGates,
+        Span<float> dHiddenGates,
+        Span<float> dHidden
+    )
+    {
+        var length = dHidden.Length;
+        CheckGroups(length);
+        CheckLength(gates.Length, 3 * length);
+        CheckLength(hiddenCandidate.Length, length);
+        CheckLength(hidden.Length, length);
+        CheckLength(dNext.Length, length);
+        CheckLength(dGates.Length, 3 * length);
+        CheckLength(dHiddenGates.Length, 3 * length);
+        fixed (
+            float* g = gates,
+                hn = hiddenCandidate,
+                h = hidden,
+                d = dNext,
+                dg = dGates,
+                dgh = dHiddenGates,
+                dh = dHidden
+        )
+            Kernels.GruBackward(g, hn, h, d, dg, dgh, dh, length);
+    }
+
+    /// <summary>values[f, lane] = (values[f, lane] - offset[f]) * scale[f] on a panel <c>[features, 32]</c>.</summary>
+    public static void Normalise(Span<float> panel, ReadOnlySpan<float> offset, ReadOnlySpan<float> scale)
+    {
+        CheckLength(panel.Length, offset.Length * Panel.Width);
+        CheckLength(scale.Length, offset.Length);
+        fixed (
+            float* p = panel,
+                o = offset,
+                s = scale
+        )
+            Kernels.Normalise(p, o, s, offset.Length);
+    }
+
+    /// <summary>Every feature of a panel <c>[features, 32]</c> times the lane's factor <c>[32]</c>; a factor 0 clears the lane.</summary>
+    public static void ScaleLanes(Span<float> panel, ReadOnlySpan<float> factors)
+    {
+        CheckLength(factors.Length, Panel.Width);
+        CheckLength(panel.Length, panel.Length / Panel.Width * Panel.Width);
+        fixed (
+            float* p = panel,
+                f = factors
+        )
+            Kernels.ScaleLanes(p, f, panel.Length / Panel.Width);
+    }
+
+    /// <summary>target += values.</summary>
+    public static void Add(ReadOnlySpan<float> values, Span<float> target)
+    {
+        CheckGroups(target.Length);
+        CheckLength(values.Length, target.Length);
+        fixed (
+            float* v = values,
+                t = target
+        )
+            Kernels.Add(v, t, target.Length);
+    }
+
+    /// <summary>
+    /// One Adam step on a slice of the parameters (Kingma and Ba; decoupled decay: Loshchilov and Hutter).
+    /// p -= rate * decay * p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
+    /// p -= rate * (m / c1) / (sqrt(max(v / c2, floor)) + epsilon), with g already scaled and c1, c2 the bias corrections.
+    /// </summary>
+    public static void Adam(
+        Span<float> parameters,
+        ReadOnlySpan<float> gradient,
+        Span<float> first,
+        Span<float> second,
+        in AdamStep step
+    )
+    {
+        CheckGroups(parameters.Length);
+        CheckLength(gradient.Length, parameters.Length);
+        CheckLength(first.Length, parameters.Length);
+        CheckLength(second.Length, parameters.Length);
+        fixed (
+            float* p = parameters,
+                g = gradient,
+                m = first,
+                v = second
+        )
+            Kernels.Adam(p, g, m, v, parameters.Length, step);
+    }
+
+    /// <summary>sums[f] += sum over the 32 lanes of panel[f, :], always in the same order.</summary>
+    public static void AddLaneSums(ReadOnlySpan<float> panel, Span<float> sums)
+    {
+        CheckLength(panel.Length, sums.Length * Panel.Width);
+        fixed (float* source = panel)
+            for (var feature = 0; feature < sums.Length; feature++)
+            {
+                var p = source + feature * Panel.Width;
+                var low = Vector256.Load(p) + Vector256.Load(p + 8);
+                var high = Vector256.Load(p + 16) + Vector256.Load(p + 24);
+                var all = low + high;
+                var half = all.GetLower() + all.GetUpper();
+                sums[feature] += (half[0] + half[2]) + (half[1] + half[3]);
+            }
+    }
+
+    /// <summary>Sum of squares in double precision, always in the same order.</summary>
+    public static double SumOfSquares(ReadOnlySpan<float> values)
+    {
+        CheckGroups(values.Length);
+        var low = Vector256<double>.Zero;
+        var high = Vector256<double>.Zero;
+        fixed (float* v = values)
+            for (var i = 0; i < values.Length; i += 8)
+            {
+                var (a, b) = Vector256.Widen(Vector256.Load(v + i));
+                low += a * a;
+                high += b * b;
+            }
+        var sum = low + high;
+        return (sum[0] + sum[2]) + (sum[1] + sum[3]);
+    }
+
+    private static void CheckGroups(int length)
+    {
+        if (length % Matrix.RowPadding != 0)
+            throw new ArgumentException($"A length of {length} floats is not a multiple of {Matrix.RowPadding}.");
+    }
+
+    private static void CheckLength(int length, int expected)
+    {
+        if (length != expected)
+            throw new ArgumentException($"A span of {length} floats was given where {expected} are needed.");
+    }
+}
+
+/// <summary>
+/// The scalars of one Adam step; see <see cref="Elementwise.Adam"/>. 1 - beta is given beside beta because the
+/// subtraction of the rounded beta would be wrong by 5e-5 for 0.999, which the bias correction would not undo.
+/// </summary>
+public readonly record struct AdamStep(
+    float Rate,
+    float Beta1,
+    float Beta2,
+    float OneMinusBeta1,
+    float OneMinusBeta2,
+    float Epsilon,
+    float Floor,
+    float Correction1,
+    float Correction2,
+    float GradientScale,
+    float CoupledDecay,
+    float DecoupledDecay
+);
+
+/// <summary>The kernels that exist once per vector width; lengths are multiples of 16 floats.</summary>
+internal abstract unsafe class ElementwiseKernels
+{
+    public abstract void Relu(float* values, int length);
+    public abstract void Elu(float* values, int length);
+    public abstract void Tanh(float* values, int length);
+    public abstract void ReluBackward(float* y, float* dy, int length);
+    public abstract void EluBackward(float* y, float* dy, int length);
+    public abstract void TanhBackward(float* y, float* dy, int length);
+    public abstract void GruForward(float* gates, float* hiddenGates, float* hidden, float* next, int length);
+    public abstract void GruBackward(
+        float* gates,
+        float* hiddenCandidate,
+        float* hidden,
+        float* dNext,
+        float* dGates,
+        float* dHiddenGates,
+        float* dHidden,
+        int length
+    );
+    public abstract void Normalise(float* panel, float* offset, float* scale, int features);
+    public abstract void ScaleLanes(float* panel, float* factors, int features);
+    public abstract void Add(float* values, float* target, int length);
+    public abstract void Adam(float* p, float* g, float* m, float* v, int length, in AdamStep step);
+}

@@ -1,0 +1,219 @@
+namespace Distill.Compute;
+
+/// <summary>What a matrix product adds to.</summary>
+public enum Start
+{
+    /// <summary>C = A B.</summary>
+    FromZero,
+
+    /// <summary>C[m, :] = bias[m] + (A B)[m, :].</summary>
+    FromBias,
+
+    /// <summary>C += A B.</summary>
+    FromValues,
+}
+
+/// <summary>
+/// Matrix products and layout changes on panels. The three products of a dense layer with weights W <c>[out, in]</c> and
+/// panels X <c>[in, 32]</c>, Y <c>[out, 32]</c> are all the same kernel with other strides: Y = W X, dX = W' dY, and
+/// dW += dY X', for which X is turned into rows first.
+/// </summary>
+public static unsafe class Matrix
+{
+    /// <summary>Columns of <see cref="ToRows"/>'s result are padded with zeros to a multiple of this.</summary>
+    public const int RowPadding = 16;
+
+    /// <summary>Features of a row after padding.</summary>
+    public static int Padded(int features) => (features + RowPadding - 1) / RowPadding * RowPadding;
+
+    /// <summary>Y = W X + bias. W <c>[outputs, inputs]</c>, X <c>[inputs, 32]</c>, Y <c>[outputs, 32]</c>.</summary>
+    public static void Forward(
+        ReadOnlySpan<float> weights,
+        ReadOnlySpan<float> bias,
+        ReadOnlySpan<float> x,
+        Span<float> y,
+        int inputs,
+        int outputs
+    )
+    {
+        Check(weights.Length, outputs * inputs, nameof(weights));
+        Check(bias.Length, outputs, nameof(bias));
+        Check(x.Length, inputs * Panel.Width, nameof(x));
+        Check(y.Length, outputs * Panel.Width, nameof(y));
+        fixed (
+            float* a = weights,
+                b = x,
+                c = y,
+                start = bias
+        )
+            Multiply(a, inputs, 1, b, Panel.Width, c, Panel.Width, outputs, inputs, Panel.Width, Start.FromBias, start);
+    }
+
+    /// <summary>dX (+)= W' dY. W <c>[outputs, inputs]</c>, dY <c>[outputs, 32]</c>, dX <c>[inputs, 32]</c>.</summary>
+    public static void InputGradient(
+        ReadOnlySpan<float> weights,
+        ReadOnlySpan<float> dy,
+        Span<float> dx,
+        int inputs,
+        int outputs,
+        Start start
+    )
+    {
+        Check(weights.Length, outputs * inputs, nameof(weights));
+        Check(dy.Length, outputs * Panel.Width, nameof(dy));
+        Check(dx.Length, inputs * Panel.Width, nameof(dx));
+        if (start == Start.FromBias)
+            throw new ArgumentException("An input gradient has no bias to start from.", nameof(start));
+        fixed (
+            float* a = weights,
+                b = dy,
+                c = dx
+        )
+            Multiply(a, 1, inputs, b, Panel.Width, c, Panel.Width, inputs, outputs, Panel.Width, start, null);
+    }
+
+    /// <summary>
+    /// dW += dY X'. dY <c>[outputs, 32]</c>, X as rows <c>[32, padded inputs]</c> (<see cref="ToRows"/>), dW <c>[outputs, inputs]</c>.
+    /// </summary>
+    public static void WeightGradient(
+        ReadOnlySpan<float> dy,
+        ReadOnlySpan<float> xRows,
+        Span<float> dWeights,
+        int inputs,
+        int outputs
+    )
+    {
+        var padded = Padded(inputs);
+        Check(dy.Length, outputs * Panel.Width, nameof(dy));
+        Check(xRows.Length, Panel.Width * padded, nameof(xRows));
+        Check(dWeights.Length, outputs * inputs, nameof(dWeights));
+        var whole = inputs / RowPadding * RowPadding;
+        fixed (
+            float* a = dy,
+                b = xRows,
+                c = dWeights
+        )
+        {
+            if (whole > 0)
+                Multiply(a, Panel.Width, 1, b, padded, c, inputs, outputs, Panel.Width, whole, Start.FromValues, null);
+            if (whole == inputs)
+                return;
+            // The ragged columns at the end of each row go through a small tile, so nothing is written past a row.
+            const int TileRows = 16;
+            var tile = stackalloc float[TileRows * RowPadding];
+            for (var row = 0; row < outputs; row += TileRows)
+            {
+                var rows = Math.Min(TileRows, outputs - row);
+                for (var r = 0; r < rows; r++)
+                for (var column = whole; column < inputs; column++)
+                    tile[r * RowPadding + column - whole] = c[(row + r) * inputs + column];
+                Multiply(
+                    a + row * Panel.Width,
+                    Panel.Width,
+                    1,
+                    b + whole,
+                    padded,
+                    tile,
+                    RowPadding,
+                    rows,
+                    Panel.Width,
+                    RowPadding,
+                    Start.FromValues,
+                    null
+                );
+                for (var r = 0; r < rows; r++)
+                for (var column = whole; column < inputs; column++)
+                    c[(row + r) * inputs + column] = tile[r * RowPadding + column - whole];
+            }
+        }
+    }
+
+    /// <summary>Panel <c>[features, 32]</c> to rows <c>[32, padded features]</c>; the padding is zeroed.</summary>
+    public static void ToRows(ReadOnlySpan<float> panel, Span<float> rows, int features)
+    {
+        var padded = Padded(features);
+        Check(panel.Length, features * Panel.Width, nameof(panel));
+        Check(rows.Length, Panel.Width * padded, nameof(rows));
+        fixed (
+            float* source = panel,
+                target = rows
+        )
+        {
+            Transpose.Blocks(source, Panel.Width, target, padded, features, Panel.Width);
+            for (var lane = 0; lane < Panel.Width && padded > features; lane++)
+                new Span<float>(target + lane * padded + features, padded - features).Clear();
+        }
+    }
+
+    /// <summary>Panel <c>[features, 32]</c> to packed rows: row r goes to <c>rows[r * stride ..]</c>, for the first <paramref name="count"/> lanes.</summary>
+    /// <exception cref="ArgumentException">Rows would overlap, or there are not that many lanes.</exception>
+    public static void Scatter(ReadOnlySpan<float> panel, Span<float> rows, int features, int stride, int count)
+    {
+        if (count is < 0 or > Panel.Width || stride < features)
+            throw new ArgumentException($"{count} rows of {features} floats every {stride} do not come from a panel.");
+        Check(panel.Length, features * Panel.Width, nameof(panel));
+        Check(rows.Length, count == 0 ? 0 : (count - 1) * stride + features, nameof(rows));
+        fixed (
+            float* source = panel,
+                target = rows
+        )
+            Transpose.Blocks(source, Panel.Width, target, stride, features, count);
+    }
+
+    /// <summary>32 rows to a panel <c>[features, 32]</c>: lane l is <c>rows[start(l) .. start(l) + features]</c>.</summary>
+    /// <param name="rows">The table that the starts point into.</param>
+    /// <param name="starts">Element index of the first feature of each lane's row, <c>[32]</c>; negative means a zero row.</param>
+    public static void Gather(ReadOnlySpan<float> rows, ReadOnlySpan<int> starts, Span<float> panel, int features)
+    {
+        Check(starts.Length, Panel.Width, nameof(starts));
+        Check(panel.Length, features * Panel.Width, nameof(panel));
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            var start = starts[lane];
+            if (start < 0)
+            {
+                for (var feature = 0; feature < features; feature++)
+                    panel[feature * Panel.Width + lane] = 0;
+                continue;
+            }
+            var row = rows.Slice(start, features);
+            for (var feature = 0; feature < row.Length; feature++)
+                panel[feature * Panel.Width + lane] = row[feature];
+        }
+    }
+
+    private static void Multiply(
+        float* a,
+        nint aRow,
+        nint aInner,
+        float* b,
+        nint bInner,
+        float* c,
+        nint cRow,
+        int rows,
+        int inner,
+        int columns,
+        Start start,
+        float* bias
+    )
+    {
+        switch (Simd.Path)
+        {
+            case InstructionSet.Avx512:
+                Matrix512.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
+                break;
+            case InstructionSet.Avx2:
+                Matrix256.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
+                break;
+            default:
+                Matrix128.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
+                break;
+        }
+    }
+
+    private static void Check(int length, int needed, string name)
+    {
+        if (length < needed)
+            throw new ArgumentException($"{name} holds {length} floats where {needed} are needed.", name);
+    }
+}

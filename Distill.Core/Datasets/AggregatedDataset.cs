@@ -1,0 +1,298 @@
+using Distill.Compute;
+
+namespace Distill.Datasets;
+
+/// <summary>What is kept when new data arrive.</summary>
+public abstract record Retention
+{
+    /// <summary>Most rows held.</summary>
+    public abstract long Limit { get; }
+}
+
+/// <summary>Only the newest rollout (<c>use_dagger = false</c>, on-policy).</summary>
+public sealed record NewestRollout : Retention
+{
+    public override long Limit => long.MaxValue;
+}
+
+/// <summary>Everything up to a limit; beyond it the oldest rows go first.</summary>
+/// <param name="MaxBufferSize">
+/// Rows held at most. Raise it when old failures come back, lower it when epochs get slow or memory is short.
+/// </param>
+public sealed record FirstInFirstOut(long MaxBufferSize = 1_000_000) : Retention
+{
+    public override long Limit => MaxBufferSize;
+}
+
+/// <summary>A uniform sample of everything ever seen (Vitter's algorithm R), so that early data never vanish wholly.</summary>
+/// <param name="MaxBufferSize">Rows held at most.</param>
+public sealed record Reservoir(long MaxBufferSize = 1_000_000) : Retention
+{
+    public override long Limit => MaxBufferSize;
+}
+
+/// <summary>
+/// The aggregated dataset (DAgger): student observation, teacher action, valid mask and episode starts, over all rollouts.
+/// The unit of storage is a segment: one row for students without memory, a whole rollout of one environment for
+/// recurrent ones. Segments live in chunks; growing adds chunks and moves nothing, and at the limit new segments take
+/// the places of the oldest.
+/// </summary>
+public sealed class AggregatedDataset : IDisposable
+{
+    private readonly int observationSize;
+    private readonly int actionSize;
+    private readonly int memorySize;
+    private readonly int chunkSegments;
+    private readonly int maxSegments;
+    private readonly Retention retention;
+    private readonly RandomStream stream;
+    private readonly List<Chunk> chunks = [];
+    private int capacity;
+    private int count;
+    private long added;
+
+    /// <param name="observationSize">Numbers per student observation.</param>
+    /// <param name="actionSize">Numbers per label.</param>
+    /// <param name="segmentLength">Rows per segment.</param>
+    /// <param name="memorySize">Numbers of student memory kept per segment.</param>
+    /// <param name="initialRows">Rows to make room for at the start: <c>steps x envs x 10</c>.</param>
+    /// <param name="stream">Draws the places of <see cref="Reservoir"/>.</param>
+    public AggregatedDataset(
+        int observationSize,
+        int actionSize,
+        int segmentLength,
+        int memorySize,
+        long initialRows,
+        Retention retention,
+        RandomStream stream
+    )
+    {
+        this.observationSize = observationSize;
+        this.actionSize = actionSize;
+        this.memorySize = memorySize;
+        this.retention = retention;
+        this.stream = stream;
+        SegmentLength = segmentLength;
+        var most = Math.Min(retention.Limit / segmentLength, int.MaxValue / 2);
+        if (most < 1)
+            throw new DistillException(
+                $"max_buffer_size={retention.Limit} is smaller than one sequence of {segmentLength} rows; raise it to at "
+                    + $"least {segmentLength}."
+            );
+        maxSegments = (int)most;
+        // A chunk's observations must fit one buffer.
+        var largest = int.MaxValue / 2 / ((long)segmentLength * Math.Max(observationSize, actionSize));
+        chunkSegments = (int)Math.Clamp(initialRows / segmentLength, 1, Math.Min(maxSegments, largest));
+        Grow(chunkSegments);
+    }
+
+    /// <summary>Rows per segment.</summary>
+    public int SegmentLength { get; }
+
+    /// <summary>Segments held.</summary>
+    public int Count => count;
+
+    /// <summary>Rows held.</summary>
+    public long Rows => (long)count * SegmentLength;
+
+    /// <summary>Rows there is room for.</summary>
+    public long Capacity => (long)capacity * SegmentLength;
+
+    /// <summary>Rows held at most.</summary>
+    public long Limit => (long)maxSegments * SegmentLength;
+
+    /// <summary>Segments ever added.</summary>
+    public long Added => added;
+
+    /// <summary>Bytes that the rows of a full dataset take: (observation + action) x 4 x rows.</summary>
+    public static long EstimateBytes(long rows, int observationSize, int actionSize) =>
+        rows * (observationSize + actionSize) * sizeof(float);
+
+    /// <summary>When a segment was added: its number among all segments ever added.</summary>
+    public long Birth(int segment) => chunks[segment / chunkSegments].Births[segment % chunkSegments];
+
+    /// <summary>Takes over the rows of a rollout.</summary>
+    /// <exception cref="OutOfMemoryException">The machine has no room to grow.</exception>
+    public void Add(Rollout rollout)
+    {
+        var segments = rollout.Rows / SegmentLength;
+        if (retention is NewestRollout)
+            count = 0;
+        Reserve(Math.Min((long)count + segments, maxSegments));
+        var position = 0;
+        while (position < segments)
+        {
+            // The longest run that is contiguous on both sides.
+            var (target, run) = NextPlaces(segments - position);
+            if (target >= 0)
+                Copy(rollout, position, target, run);
+            added += run;
+            position += run;
+        }
+    }
+
+    /// <summary>Valid rows among steps <paramref name="first"/> to <paramref name="last"/> (exclusive) of the given segments.</summary>
+    public int CountValid(ReadOnlySpan<int> segments, int first, int last)
+    {
+        var valid = 0;
+        foreach (var segment in segments)
+        {
+            var flags = chunks[segment / chunkSegments].Valid;
+            var start = segment % chunkSegments * SegmentLength;
+            for (var step = first; step < last; step++)
+                valid += flags[start + step];
+        }
+        return valid;
+    }
+
+    /// <summary>Assembles one step of up to 32 segments as panels; lanes past the segments get weight 0.</summary>
+    /// <param name="observation"><c>[observation, 32]</c></param>
+    /// <param name="action"><c>[action, 32]</c></param>
+    /// <param name="weight"><c>[32]</c>: 1 for valid rows, else 0.</param>
+    /// <param name="keep"><c>[32]</c>: 0 where an episode starts at this row and memory must be cleared, else 1.</param>
+    public void Gather(
+        ReadOnlySpan<int> segments,
+        int step,
+        Span<float> observation,
+        Span<float> action,
+        Span<float> weight,
+        Span<float> keep
+    )
+    {
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            // Unused lanes repeat the first row, so that they hold numbers like any other.
+            var segment = segments[lane < segments.Length ? lane : 0];
+            var chunk = chunks[segment / chunkSegments];
+            var row = segment % chunkSegments * SegmentLength + step;
+            var x = chunk.Observations.Slice(row * observationSize, observationSize);
+            for (var i = 0; i < x.Length; i++)
+                observation[i * Panel.Width + lane] = x[i];
+            var y = chunk.Actions.Slice(row * actionSize, actionSize);
+            for (var i = 0; i < y.Length; i++)
+                action[i * Panel.Width + lane] = y[i];
+            weight[lane] = lane < segments.Length ? chunk.Valid[row] : 0;
+            keep[lane] = 1 - chunk.EpisodeStart[row];
+        }
+    }
+
+    /// <summary>The memory that the student had before the first row of each segment, <c>[memory, 32]</c>.</summary>
+    public void GatherMemory(ReadOnlySpan<int> segments, Span<float> memory)
+    {
+        memory.Clear();
+        for (var lane = 0; lane < segments.Length && memorySize > 0; lane++)
+        {
+            var values = chunks[segments[lane] / chunkSegments]
+                .Memory.Slice(segments[lane] % chunkSegments * memorySize, memorySize);
+            for (var i = 0; i < values.Length; i++)
+                memory[i * Panel.Width + lane] = values[i];
+        }
+    }
+
+    /// <summary>Everything held, for checkpoints.</summary>
+    public void Visit(State state)
+    {
+        var held = count;
+        var room = capacity;
+        state.Number("count", ref held);
+        state.Number("capacity", ref room);
+        state.Number("added", ref added);
+        Grow(room);
+        count = held;
+        for (var i = 0; i < chunks.Count; i++)
+        {
+            var used = Math.Clamp(count - i * chunkSegments, 0, chunks[i].Segments);
+            var chunk = chunks[i];
+            state.Part(
+                $"chunk{i}",
+                part =>
+                {
+                    part.Block("observations", chunk.Observations.Slice(0, used * SegmentLength * observationSize));
+                    part.Block("actions", chunk.Actions.Slice(0, used * SegmentLength * actionSize));
+                    part.Block("valid", chunk.Valid.AsSpan(0, used * SegmentLength));
+                    part.Block("episode_start", chunk.EpisodeStart.AsSpan(0, used * SegmentLength));
+                    part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
+                    part.Block("births", chunk.Births.AsSpan(0, used));
+                }
+            );
+        }
+    }
+
+    public void Dispose()
+    {
+        foreach (var chunk in chunks)
+            chunk.Dispose();
+    }
+
+    /// <summary>Where the next segments go: a place (or -1 to drop) and how many of them lie contiguously there.</summary>
+    private (int Target, int Run) NextPlaces(int wanted)
+    {
+        if (retention is Reservoir && count == maxSegments)
+        {
+            // Algorithm R: the n-th segment ever takes a random place among n, and is dropped if that is past the end.
+            var (high, low, _, _) = stream.Bits((uint)added, (uint)(added >> 32));
+            var place = (long)Math.BigMul(((ulong)high << 32) | low, (ulong)added + 1, out _);
+            return (place < maxSegments ? (int)place : -1, 1);
+        }
+        var target = count < maxSegments ? count : (int)(added % maxSegments);
+        var end = count < maxSegments ? Math.Min(capacity, maxSegments) : maxSegments;
+        var chunkEnd = (target / chunkSegments + 1) * chunkSegments;
+        var run = Math.Min(wanted, Math.Min(end, chunkEnd) - target);
+        count = Math.Max(count, target + run);
+        return (target, run);
+    }
+
+    private void Copy(Rollout rollout, int position, int target, int run)
+    {
+        var chunk = chunks[target / chunkSegments];
+        var local = target % chunkSegments;
+        var from = position * SegmentLength;
+        var to = local * SegmentLength;
+        var rows = run * SegmentLength;
+        Move(rollout.StudentObservations, from, chunk.Observations, to, rows, observationSize);
+        Move(rollout.TeacherActions, from, chunk.Actions, to, rows, actionSize);
+        rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.AsSpan(to));
+        rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.AsSpan(to));
+        if (memorySize > 0)
+            Move(rollout.Memory, position, chunk.Memory, local, run, memorySize);
+        for (var i = 0; i < run; i++)
+            chunk.Births[local + i] = added + i;
+    }
+
+    private static void Move(FloatBuffer source, int from, FloatBuffer target, int to, int rows, int size) =>
+        source.Slice(from * size, rows * size).CopyTo(target.Slice(to * size, rows * size));
+
+    private void Reserve(long segments)
+    {
+        if (segments > capacity)
+            Grow((int)Math.Min(maxSegments, Math.Max(segments, 2L * capacity)));
+    }
+
+    private void Grow(int segments)
+    {
+        while (capacity < segments)
+        {
+            var room = Math.Min(chunkSegments, maxSegments - capacity);
+            chunks.Add(new Chunk(room, SegmentLength, observationSize, actionSize, memorySize));
+            capacity += room;
+        }
+    }
+
+    private sealed class Chunk(int segments, int length, int observation, int action, int memory) : IDisposable
+    {
+        public int Segments { get; } = segments;
+        public FloatBuffer Observations { get; } = new(checked(segments * length * observation));
+        public FloatBuffer Actions { get; } = new(checked(segments * length * action));
+        public FloatBuffer Memory { get; } = new(checked(segments * memory));
+        public byte[] Valid { get; } = new byte[segments * length];
+        public byte[] EpisodeStart { get; } = new byte[segments * length];
+        public long[] Births { get; } = new long[segments];
+
+        public void Dispose()
+        {
+            Observations.Dispose();
+            Actions.Dispose();
+            Memory.Dispose();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+using Distill.Compute;
+
+namespace Distill.Datasets;
+
+/// <summary>
+/// What one collection gathered: <c>[envs, steps]</c> rows, environment by environment, so that the rows of one
+/// environment are a sequence in time. Allocated once and overwritten by every collection.
+/// </summary>
+public sealed class Rollout : IDisposable
+{
+    public Rollout(int envs, int steps, int studentObservation, int teacherObservation, int action, int memory)
+    {
+        var rows = checked(envs * steps);
+        (Envs, Steps) = (envs, steps);
+        (StudentObservationSize, TeacherObservationSize) = (studentObservation, teacherObservation);
+        (ActionSize, MemorySize) = (action, memory);
+        StudentObservations = new FloatBuffer(checked(rows * studentObservation));
+        TeacherObservations = new FloatBuffer(checked(rows * teacherObservation));
+        TeacherActions = new FloatBuffer(checked(rows * action));
+        StudentActions = new FloatBuffer(checked(rows * action));
+        Rewards = new FloatBuffer(rows);
+        Memory = new FloatBuffer(envs * memory);
+        Ends = new byte[rows];
+        Valid = new byte[rows];
+        EpisodeStart = new byte[rows];
+    }
+
+    public int Envs { get; }
+    public int Steps { get; }
+    public int Rows => Envs * Steps;
+    public int StudentObservationSize { get; }
+    public int TeacherObservationSize { get; }
+    public int ActionSize { get; }
+    public int MemorySize { get; }
+
+    /// <summary><c>[envs, steps, student observation]</c></summary>
+    public FloatBuffer StudentObservations { get; }
+
+    /// <summary><c>[envs, steps, teacher observation]</c></summary>
+    public FloatBuffer TeacherObservations { get; }
+
+    /// <summary><c>[envs, steps, action]</c>: the labels, whoever drove.</summary>
+    public FloatBuffer TeacherActions { get; }
+
+    /// <summary><c>[envs, steps, action]</c>: what the student would do or did.</summary>
+    public FloatBuffer StudentActions { get; }
+
+    /// <summary><c>[envs, steps]</c></summary>
+    public FloatBuffer Rewards { get; }
+
+    /// <summary><c>[envs, memory]</c>: the student's memory before the first row.</summary>
+    public FloatBuffer Memory { get; }
+
+    /// <summary><c>[envs, steps]</c>: 0, or how the episode ended with this row (<see cref="EpisodeEnd"/>).</summary>
+    public byte[] Ends { get; }
+
+    /// <summary><c>[envs, steps]</c>: 0 for rows that must never reach a loss.</summary>
+    public byte[] Valid { get; }
+
+    /// <summary><c>[envs, steps]</c>: 1 where an episode starts, so that memory is cleared before the row.</summary>
+    public byte[] EpisodeStart { get; }
+
+    public void Dispose()
+    {
+        StudentObservations.Dispose();
+        TeacherObservations.Dispose();
+        TeacherActions.Dispose();
+        StudentActions.Dispose();
+        Rewards.Dispose();
+        Memory.Dispose();
+    }
+}
+
+/// <summary>How a row ended its episode.</summary>
+public static class EpisodeEnd
+{
+    public const byte None = 0;
+    public const byte Terminated = 1;
+    public const byte Truncated = 2;
+}

@@ -1,0 +1,14 @@
+namespace Distill.Environments;
+
+/// <summary>A description from which environments are made: one for training, others for evaluation and play.</summary>
+public interface IEnvironmentConfig
+{
+    /// <summary>Number of environments that training uses.</summary>
+    int Envs { get; }
+
+    /// <summary>Makes environments; nothing has been reset yet.</summary>
+    /// <param name="envs">How many, at least 1.</param>
+    /// <param name="seed">Seed of all their random numbers.</param>
+    /// <exception cref="DistillException">The description is wrong.</exception>
+    IBatchedEnvironment Create(int envs, ulong seed);
+}

@@ -1,0 +1,62 @@
+namespace Distill.Evaluation;
+
+/// <summary>Returns and lengths of the last 100 finished episodes of training, as rsl_rl reports them.</summary>
+/// <param name="envs">Number of environments that run side by side.</param>
+public sealed class EpisodeStatistics(int envs)
+{
+    private const int Window = 100;
+
+    private readonly double[] runningReturn = new double[envs];
+    private readonly int[] runningLength = new int[envs];
+    private readonly double[] returns = new double[Window];
+    private readonly int[] lengths = new int[Window];
+    private readonly byte[] terminations = new byte[Window];
+    private long finished;
+
+    /// <summary>Episodes finished since the start.</summary>
+    public long Finished => finished;
+
+    /// <summary>Mean return; null before the first episode has ended. Likewise below.</summary>
+    public double? MeanReturn => Mean(i => returns[i]);
+
+    /// <summary>Population standard deviation of the returns.</summary>
+    public double? StdReturn =>
+        MeanReturn is { } mean ? Math.Sqrt(Mean(i => (returns[i] - mean) * (returns[i] - mean))!.Value) : null;
+
+    public double? MeanLength => Mean(i => lengths[i]);
+    public double? ShareTerminated => Mean(i => terminations[i]);
+
+    /// <summary>Counts one step of one environment. Call in an order that does not depend on threads.</summary>
+    public void Add(int env, float reward, bool terminated, bool truncated)
+    {
+        runningReturn[env] += reward;
+        runningLength[env]++;
+        if (!terminated && !truncated)
+            return;
+        var place = (int)(finished++ % Window);
+        returns[place] = runningReturn[env];
+        lengths[place] = runningLength[env];
+        terminations[place] = terminated ? (byte)1 : (byte)0;
+        Abandon(env);
+    }
+
+    /// <summary>Forgets the unfinished episode of an environment.</summary>
+    public void Abandon(int env)
+    {
+        runningReturn[env] = 0;
+        runningLength[env] = 0;
+    }
+
+    public void Visit(State state)
+    {
+        state.Block<double>("running_return", runningReturn);
+        state.Block<int>("running_length", runningLength);
+        state.Block<double>("returns", returns);
+        state.Block<int>("lengths", lengths);
+        state.Block<byte>("terminations", terminations);
+        state.Number("finished", ref finished);
+    }
+
+    private double? Mean(Func<int, double> value) =>
+        finished == 0 ? null : Enumerable.Range(0, (int)Math.Min(finished, Window)).Average(value);
+}

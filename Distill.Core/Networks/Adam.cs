@@ -1,0 +1,170 @@
+using Distill.Compute;
+
+namespace Distill.Networks;
+
+/// <summary>Settings of Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019).</summary>
+public sealed record AdamConfig
+{
+    /// <summary>Step size. Raise it while the loss falls slowly and smoothly, lower it when the loss jumps.</summary>
+    public double LearningRate { get; init; } = 1e-3;
+
+    /// <summary>Memory of the mean gradient, in [0, 1).</summary>
+    public double Beta1 { get; init; } = 0.9;
+
+    /// <summary>Memory of the squared gradient, in [0, 1). Lower it when gradients change scale quickly.</summary>
+    public double Beta2 { get; init; } = 0.999;
+
+    /// <summary>Added to the square root of the squared gradient. Raise it when tiny gradients cause large steps.</summary>
+    public double Epsilon { get; init; } = 1e-8;
+
+    /// <summary>
+    /// Smallest value under the square root (rl-tools uses 1e-7 here, which turns Adam into momentum descent for gradients
+    /// below 3e-4). 0 is the usual Adam.
+    /// </summary>
+    public double Floor { get; init; } = 0;
+
+    /// <summary>Pull of the weights towards zero. Raise it (1e-4 .. 1e-2) when the student overfits a small dataset.</summary>
+    public double WeightDecay { get; init; } = 0;
+
+    /// <summary>Whether the decay acts on the weights directly (AdamW) instead of through the gradient (Adam with L2).</summary>
+    public bool Decoupled { get; init; } = false;
+
+    /// <summary>
+    /// Gradients are scaled down to this global norm; 0 switches it off. It should fire rarely: lower it when the loss
+    /// spikes, raise it when the share of clipped steps in the log is high.
+    /// </summary>
+    public double MaxGradNorm { get; init; } = 1;
+}
+
+/// <summary>
+/// Adam on one network. A mini-batch is cut into chunks whose number depends on the batch alone; each chunk adds up its own
+/// gradient, and <see cref="Step"/> sums them in the order of the chunks, clips by global norm and updates.
+/// </summary>
+public sealed class Adam : IDisposable, IWork
+{
+    private const int BlockSize = 4096;
+
+    private readonly Network network;
+    private readonly FloatBuffer first;
+    private readonly FloatBuffer second;
+    private readonly FloatBuffer[] gradients;
+    private readonly double[] squares;
+    private readonly Updates updates;
+    private int chunks;
+    private long steps;
+    private long clippedSteps;
+    private double learningRate;
+    private AdamStep step;
+
+    /// <param name="maxChunks">Most chunks that a mini-batch will be cut into.</param>
+    public Adam(Network network, AdamConfig config, int maxChunks)
+    {
+        this.network = network;
+        Config = config;
+        LearningRate = config.LearningRate;
+        var length = network.Parameters.Length;
+        first = new FloatBuffer(length);
+        second = new FloatBuffer(length);
+        gradients = [.. Enumerable.Range(0, maxChunks).Select(_ => new FloatBuffer(length))];
+        squares = new double[(length + BlockSize - 1) / BlockSize];
+        updates = new Updates(this);
+    }
+
+    public AdamConfig Config { get; }
+
+    /// <summary>The step size in force; schedules change it.</summary>
+    public double LearningRate
+    {
+        get => learningRate;
+        set => learningRate = value;
+    }
+
+    /// <summary>Steps taken.</summary>
+    public long Steps => steps;
+
+    /// <summary>Steps whose gradient was scaled down.</summary>
+    public long ClippedSteps => clippedSteps;
+
+    /// <summary>Norm of the last gradient, before clipping.</summary>
+    public double GradientNorm { get; private set; }
+
+    /// <summary>The gradient that a chunk adds to, in the layout of the network's parameters. The chunk clears it first.</summary>
+    public Span<float> Gradient(int chunk) => gradients[chunk].Span;
+
+    /// <summary>Sums the gradients of the first <paramref name="usedChunks"/> chunks, clips and updates the network.</summary>
+    public void Step(WorkerPool pool, int usedChunks)
+    {
+        chunks = usedChunks;
+        pool.Run(this, squares.Length);
+        var sum = 0.0;
+        foreach (var part in squares)
+            sum += part;
+        GradientNorm = Math.Sqrt(sum);
+        steps++;
+        // PyTorch's clip_grad_norm_, with its 1e-6.
+        var scale = Config.MaxGradNorm > 0 ? Math.Min(1, Config.MaxGradNorm / (GradientNorm + 1e-6)) : 1;
+        if (scale < 1)
+            clippedSteps++;
+        step = new AdamStep(
+            Rate: (float)LearningRate,
+            Beta1: (float)Config.Beta1,
+            Beta2: (float)Config.Beta2,
+            OneMinusBeta1: (float)(1 - Config.Beta1),
+            OneMinusBeta2: (float)(1 - Config.Beta2),
+            Epsilon: (float)Config.Epsilon,
+            Floor: (float)Config.Floor,
+            Correction1: (float)(1 - Math.Pow(Config.Beta1, Steps)),
+            Correction2: (float)(1 - Math.Pow(Config.Beta2, Steps)),
+            GradientScale: (float)scale,
+            CoupledDecay: (float)(Config.Decoupled ? 0 : Config.WeightDecay),
+            DecoupledDecay: (float)(Config.Decoupled ? Config.WeightDecay : 0)
+        );
+        pool.Run(updates, squares.Length);
+    }
+
+    /// <summary>Sums one block of the chunks' gradients into the first chunk's.</summary>
+    void IWork.Run(int block, int worker)
+    {
+        var (start, length) = Block(block);
+        var total = gradients[0].Slice(start, length);
+        for (var chunk = 1; chunk < chunks; chunk++)
+            Elementwise.Add(gradients[chunk].Slice(start, length), total);
+        squares[block] = Elementwise.SumOfSquares(total);
+    }
+
+    /// <summary>Moments, counters and the step size, for checkpoints.</summary>
+    public void Visit(State state)
+    {
+        state.Block("first", first);
+        state.Block("second", second);
+        state.Number("steps", ref steps);
+        state.Number("clipped_steps", ref clippedSteps);
+        state.Number("learning_rate", ref learningRate);
+    }
+
+    public void Dispose()
+    {
+        first.Dispose();
+        second.Dispose();
+        foreach (var gradient in gradients)
+            gradient.Dispose();
+    }
+
+    private (int Start, int Length) Block(int block) =>
+        (block * BlockSize, Math.Min(BlockSize, network.Parameters.Length - block * BlockSize));
+
+    private sealed class Updates(Adam adam) : IWork
+    {
+        public void Run(int block, int worker)
+        {
+            var (start, length) = adam.Block(block);
+            Elementwise.Adam(
+                adam.network.Parameters.Slice(start, length),
+                adam.gradients[0].Slice(start, length),
+                adam.first.Slice(start, length),
+                adam.second.Slice(start, length),
+                adam.step
+            );
+        }
+    }
+}

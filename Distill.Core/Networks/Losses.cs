@@ -1,0 +1,156 @@
+using Distill.Compute;
+
+namespace Distill.Networks;
+
+/// <summary>What the student minimises. Each is the mean over valid rows (and, where said, over actions).</summary>
+public abstract record Loss;
+
+/// <summary>Mean over rows and actions of (y - target)^2.</summary>
+public sealed record MeanSquared : Loss;
+
+/// <summary>Mean over rows and actions of e^2 / 2 within +-Delta and Delta (|e| - Delta / 2) outside.</summary>
+/// <param name="Delta">Error from which the loss grows linearly. Lower it when few labels are wildly off.</param>
+public sealed record Huber(double Delta = 1) : Loss;
+
+/// <summary>Negative log-likelihood of the label under the Gaussian head, summed over actions; trains log_std too.</summary>
+public sealed record GaussianLogLikelihood : Loss;
+
+/// <summary>Cross-entropy of the categorical head; the label is the index of the choice.</summary>
+/// <param name="Smoothing">Share of the target spread evenly over all choices; 0 to 0.05 for noisy teachers.</param>
+public sealed record CrossEntropy(double Smoothing = 0) : Loss;
+
+/// <summary>Values and gradients of the losses on one panel.</summary>
+public static class Losses
+{
+    /// <summary>What a sum over rows is divided by, per row, to give the mean that the loss is defined as.</summary>
+    public static int TermsPerRow(Loss loss, int outputs) => loss is MeanSquared or Huber ? outputs : 1;
+
+    /// <summary>Adds up one panel and writes the gradient of scale * sum.</summary>
+    /// <param name="y">Network output <c>[outputs, 32]</c>.</param>
+    /// <param name="target"><c>[outputs, 32]</c>, or <c>[1, 32]</c> for <see cref="CrossEntropy"/>.</param>
+    /// <param name="weight"><c>[32]</c>: 0 for lanes that do not count, else 1 (or an importance weight).</param>
+    /// <param name="scale">Factor of the gradient, 1 / (rows * terms per row) for a mean.</param>
+    /// <param name="logStd">The Gaussian head's <c>[outputs]</c>; else empty.</param>
+    /// <param name="dy"><c>[outputs, 32]</c>, overwritten.</param>
+    /// <param name="dLogStd"><c>[outputs]</c>, added to; empty without a Gaussian head.</param>
+    /// <returns>Weighted sum over rows and terms, without <paramref name="scale"/>.</returns>
+    public static double Evaluate(
+        Loss loss,
+        ReadOnlySpan<float> y,
+        ReadOnlySpan<float> target,
+        ReadOnlySpan<float> weight,
+        float scale,
+        ReadOnlySpan<float> logStd,
+        Span<float> dy,
+        Span<float> dLogStd
+    ) =>
+        loss switch
+        {
+            MeanSquared => Squared(y, target, weight, scale, dy),
+            Huber huber => Robust((float)huber.Delta, y, target, weight, scale, dy),
+            GaussianLogLikelihood => Gaussian(y, target, weight, scale, logStd, dy, dLogStd),
+            CrossEntropy entropy => Categorical((float)entropy.Smoothing, y, target, weight, scale, dy),
+            _ => throw new NotSupportedException($"No kernel for {loss}."),
+        };
+
+    private static double Squared(
+        ReadOnlySpan<float> y,
+        ReadOnlySpan<float> target,
+        ReadOnlySpan<float> weight,
+        float scale,
+        Span<float> dy
+    )
+    {
+        var sum = 0.0;
+        for (var i = 0; i < dy.Length; i++)
+        {
+            var w = weight[i % Panel.Width];
+            var error = y[i] - target[i];
+            sum += w * (error * error);
+            dy[i] = 2 * scale * w * error;
+        }
+        return sum;
+    }
+
+    private static double Robust(
+        float delta,
+        ReadOnlySpan<float> y,
+        ReadOnlySpan<float> target,
+        ReadOnlySpan<float> weight,
+        float scale,
+        Span<float> dy
+    )
+    {
+        var sum = 0.0;
+        for (var i = 0; i < dy.Length; i++)
+        {
+            var w = weight[i % Panel.Width];
+            var error = y[i] - target[i];
+            var size = MathF.Abs(error);
+            sum += w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
+            dy[i] = scale * w * Math.Clamp(error, -delta, delta);
+        }
+        return sum;
+    }
+
+    private static double Gaussian(
+        ReadOnlySpan<float> mean,
+        ReadOnlySpan<float> target,
+        ReadOnlySpan<float> weight,
+        float scale,
+        ReadOnlySpan<float> logStd,
+        Span<float> dMean,
+        Span<float> dLogStd
+    )
+    {
+        const float HalfLogTwoPi = 0.918938533f;
+        var sum = 0.0;
+        for (var output = 0; output < logStd.Length; output++)
+        {
+            var inverse = MathF.Exp(-logStd[output]);
+            var change = 0.0;
+            for (var lane = 0; lane < Panel.Width; lane++)
+            {
+                var i = output * Panel.Width + lane;
+                var deviation = (mean[i] - target[i]) * inverse;
+                sum += weight[lane] * (0.5f * deviation * deviation + logStd[output] + HalfLogTwoPi);
+                dMean[i] = scale * weight[lane] * deviation * inverse;
+                change += scale * weight[lane] * (1 - deviation * deviation);
+            }
+            dLogStd[output] += (float)change;
+        }
+        return sum;
+    }
+
+    private static double Categorical(
+        float smoothing,
+        ReadOnlySpan<float> logits,
+        ReadOnlySpan<float> label,
+        ReadOnlySpan<float> weight,
+        float scale,
+        Span<float> dLogits
+    )
+    {
+        var choices = dLogits.Length / Panel.Width;
+        var sum = 0.0;
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            var largest = float.NegativeInfinity;
+            for (var choice = 0; choice < choices; choice++)
+                largest = MathF.Max(largest, logits[choice * Panel.Width + lane]);
+            var total = 0f;
+            for (var choice = 0; choice < choices; choice++)
+                total += MathF.Exp(logits[choice * Panel.Width + lane] - largest);
+            var logTotal = largest + MathF.Log(total);
+            for (var choice = 0; choice < choices; choice++)
+            {
+                var i = choice * Panel.Width + lane;
+                var logProbability = logits[i] - logTotal;
+                var desired = smoothing / choices + (choice == (int)label[lane] ? 1 - smoothing : 0);
+                sum -= weight[lane] * desired * logProbability;
+                dLogits[i] = scale * weight[lane] * (MathF.Exp(logProbability) - desired);
+            }
+        }
+        return sum;
+    }
+}

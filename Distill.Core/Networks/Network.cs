@@ -1,0 +1,197 @@
+using Distill.Compute;
+
+namespace Distill.Networks;
+
+/// <summary>
+/// A stack of layers over one flat parameter vector. Forward and backward work on one panel and one step, on buffers that
+/// the caller owns, and change nothing in the network: any number of threads may use it at once.
+/// </summary>
+public sealed class Network : IDisposable
+{
+    private readonly Layer[] layers;
+    private readonly int[] parameterStart;
+    private readonly int[] activationStart;
+    private readonly int[] memoryStart;
+
+    public Network(NetworkSpec spec)
+    {
+        if (spec.Layers.Count == 0)
+            throw new DistillException($"The network {spec} has no layers.");
+        Spec = spec;
+        layers = new Layer[spec.Layers.Count];
+        parameterStart = new int[layers.Length];
+        activationStart = new int[layers.Length];
+        memoryStart = new int[layers.Length];
+        var inputs = spec.Inputs;
+        var scratch = 0;
+        var widest = 0;
+        for (var i = 0; i < layers.Length; i++)
+        {
+            if (spec.Layers[i].Size < 1 || inputs < 1)
+                throw new DistillException($"The network {spec} has a layer without inputs or outputs.");
+            var layer = Layer.Create(inputs, spec.Layers[i]);
+            layers[i] = layer;
+            parameterStart[i] = ParameterCount;
+            activationStart[i] = ActivationSize * Panel.Width;
+            memoryStart[i] = MemorySize * Panel.Width;
+            ParameterCount += layer.ParameterCount;
+            ActivationSize += layer.ActivationSize;
+            MemorySize += layer.MemorySize;
+            scratch = Math.Max(scratch, layer.ScratchSize);
+            widest = Math.Max(widest, Math.Max(layer.Inputs, layer.Outputs));
+            inputs = layer.Outputs;
+        }
+        if (spec.Head == Head.Gaussian)
+            ParameterCount += spec.Outputs;
+        LayerScratch = scratch;
+        GradientScratch = widest * Panel.Width;
+        Parameters = new FloatBuffer(Matrix.Padded(ParameterCount));
+        Views =
+        [
+            .. layers.SelectMany((layer, i) =>
+                layer.Views.Select(view => new ParameterView($"{i}.{view.Name}", view.Shape, parameterStart[i] + view.Offset))
+            ),
+            .. spec.Head == Head.Gaussian
+                ? [new ParameterView("log_std", [spec.Outputs], ParameterCount - spec.Outputs)]
+                : Array.Empty<ParameterView>(),
+        ];
+    }
+
+    public NetworkSpec Spec { get; }
+
+    /// <summary>All parameters, padded with zeros to a multiple of 16.</summary>
+    public FloatBuffer Parameters { get; }
+
+    /// <summary>Number of parameters without the padding.</summary>
+    public int ParameterCount { get; }
+
+    /// <summary>Logarithm of the Gaussian head's standard deviations, <c>[outputs]</c>; empty for other heads.</summary>
+    public Span<float> LogStd =>
+        Spec.Head == Head.Gaussian ? Parameters.Slice(ParameterCount - Spec.Outputs, Spec.Outputs) : [];
+
+    /// <summary>The named parts of <see cref="Parameters"/>.</summary>
+    public IReadOnlyList<ParameterView> Views { get; }
+
+    /// <summary>Floats per lane that one step keeps from forward to backward.</summary>
+    public int ActivationSize { get; }
+
+    /// <summary>Floats per lane that a step hands to the next; 0 for a network without memory.</summary>
+    public int MemorySize { get; }
+
+    /// <summary>Floats of scratch that <see cref="Forward"/> and <see cref="Backward"/> need.</summary>
+    public int ScratchSize => LayerScratch + 2 * GradientScratch;
+
+    private int LayerScratch { get; }
+    private int GradientScratch { get; }
+
+    /// <summary>
+    /// Draws all parameters uniformly from +-1/sqrt(fan in), GRUs from +-1/sqrt(hidden): PyTorch's default. The last layer
+    /// is then multiplied by <paramref name="outputScale"/>. A Gaussian head starts at a standard deviation of 1.
+    /// </summary>
+    public void Initialise(RandomStream stream, float outputScale = 1)
+    {
+        var values = Parameters.Span;
+        for (var i = 0; i < layers.Length; i++)
+        {
+            var range = layers[i].InitialRange * (i == layers.Length - 1 ? outputScale : 1);
+            for (var j = 0; j < layers[i].ParameterCount; j++)
+                values[parameterStart[i] + j] = range * (2 * stream.Uniform((uint)j, (uint)i) - 1);
+        }
+        LogStd.Clear();
+    }
+
+    /// <summary>One step of one panel.</summary>
+    /// <param name="x"><c>[inputs, 32]</c>.</param>
+    /// <param name="memory"><c>[memory, 32]</c> before the step.</param>
+    /// <param name="activations"><c>[activation size, 32]</c>, written; <see cref="Output"/> and <see cref="CopyMemory"/> read it.</param>
+    /// <param name="scratch">At least <see cref="ScratchSize"/> floats.</param>
+    public void Forward(
+        ReadOnlySpan<float> x,
+        ReadOnlySpan<float> memory,
+        Span<float> activations,
+        Span<float> scratch
+    )
+    {
+        ReadOnlySpan<float> parameters = Parameters.Span;
+        for (var i = 0; i < layers.Length; i++)
+        {
+            var own = Activations(i, activations);
+            layers[i].Forward(ParametersOf(i, parameters), x, MemoryOf(i, memory), own, scratch[..LayerScratch]);
+            x = own[^(layers[i].Outputs * Panel.Width)..];
+        }
+    }
+
+    /// <summary>The output <c>[outputs, 32]</c> of the step that wrote these activations.</summary>
+    public Span<float> Output(Span<float> activations) =>
+        activations.Slice((ActivationSize - Spec.Outputs) * Panel.Width, Spec.Outputs * Panel.Width);
+
+    /// <summary>Copies the memory after the step that wrote these activations, <c>[memory, 32]</c>.</summary>
+    public void CopyMemory(ReadOnlySpan<float> activations, Span<float> memory)
+    {
+        for (var i = 0; i < layers.Length; i++)
+        {
+            var size = layers[i].MemorySize * Panel.Width;
+            if (size > 0)
+                activations
+                    .Slice(activationStart[i] + layers[i].ActivationSize * Panel.Width - size, size)
+                    .CopyTo(memory.Slice(memoryStart[i], size));
+        }
+    }
+
+    /// <summary>Adds the gradient of one step of one panel to <paramref name="gradient"/>.</summary>
+    /// <param name="x">As given to <see cref="Forward"/>.</param>
+    /// <param name="activations">As <see cref="Forward"/> left them.</param>
+    /// <param name="dOutput"><c>[outputs, 32]</c>: gradient of the output.</param>
+    /// <param name="dMemory"><c>[memory, 32]</c>: on entry the gradient of the memory after this step, on return before it.</param>
+    /// <param name="gradient">Same layout as <see cref="Parameters"/>.</param>
+    /// <param name="scratch">At least <see cref="ScratchSize"/> floats.</param>
+    public void Backward(
+        ReadOnlySpan<float> x,
+        ReadOnlySpan<float> activations,
+        ReadOnlySpan<float> dOutput,
+        Span<float> dMemory,
+        Span<float> gradient,
+        Span<float> scratch
+    )
+    {
+        ReadOnlySpan<float> parameters = Parameters.Span;
+        var even = scratch.Slice(LayerScratch, GradientScratch);
+        var odd = scratch.Slice(LayerScratch + GradientScratch, GradientScratch);
+        var dy = even[..dOutput.Length];
+        dOutput.CopyTo(dy);
+        for (var i = layers.Length - 1; i >= 0; i--)
+        {
+            var layer = layers[i];
+            var input = i == 0 ? x : Activations(i - 1, activations)[^(layer.Inputs * Panel.Width)..];
+            var dx = i == 0 ? [] : odd[..(layer.Inputs * Panel.Width)];
+            layer.Backward(
+                ParametersOf(i, parameters),
+                input,
+                Activations(i, activations),
+                dy,
+                dx,
+                dMemory.Slice(memoryStart[i], layer.MemorySize * Panel.Width),
+                gradient.Slice(parameterStart[i], layer.ParameterCount),
+                scratch[..LayerScratch]
+            );
+            dy = dx;
+            var free = even;
+            even = odd;
+            odd = free;
+        }
+    }
+
+    public void Dispose() => Parameters.Dispose();
+
+    private ReadOnlySpan<float> ParametersOf(int layer, ReadOnlySpan<float> parameters) =>
+        parameters.Slice(parameterStart[layer], layers[layer].ParameterCount);
+
+    private ReadOnlySpan<float> MemoryOf(int layer, ReadOnlySpan<float> memory) =>
+        memory.Slice(memoryStart[layer], layers[layer].MemorySize * Panel.Width);
+
+    private Span<float> Activations(int layer, Span<float> activations) =>
+        activations.Slice(activationStart[layer], layers[layer].ActivationSize * Panel.Width);
+
+    private ReadOnlySpan<float> Activations(int layer, ReadOnlySpan<float> activations) =>
+        activations.Slice(activationStart[layer], layers[layer].ActivationSize * Panel.Width);
+}

@@ -1,0 +1,379 @@
+namespace Distill.Storage;
+
+/// <summary>What a network is for.</summary>
+public enum PolicyRole
+{
+    Actor,
+    Student,
+    Teacher,
+}
+
+/// <summary>Kind of a recurrent memory; gate order as in PyTorch: GRU r, z, n; LSTM i, f, g, o.</summary>
+public enum MemoryKind
+{
+    Gru,
+    Lstm,
+}
+
+/// <summary>One linear layer.</summary>
+/// <param name="Weight"><c>[out, in]</c>.</param>
+/// <param name="Bias"><c>[out]</c>.</param>
+public sealed record LayerTensors(Tensor Weight, Tensor Bias);
+
+/// <summary>One recurrent layer of H units with G gates (3 or 4).</summary>
+/// <param name="WeightIh"><c>[G H, in]</c>.</param>
+/// <param name="WeightHh"><c>[G H, H]</c>.</param>
+/// <param name="BiasIh"><c>[G H]</c>.</param>
+/// <param name="BiasHh"><c>[G H]</c>.</param>
+public sealed record MemoryLayerTensors(Tensor WeightIh, Tensor WeightHh, Tensor BiasIh, Tensor BiasHh);
+
+/// <summary>The memory in front of the layers; the last of its layers feeds the first linear one.</summary>
+public sealed record MemoryTensors(MemoryKind Kind, IReadOnlyList<MemoryLayerTensors> Layers);
+
+/// <summary>rsl_rl's <c>EmpiricalNormalization</c>: <c>y = (x - mean) / (std + eps)</c>, eps 1e-2.</summary>
+/// <param name="Mean"><c>[1, obs]</c>.</param>
+/// <param name="Var"><c>[1, obs]</c>, population variance.</param>
+/// <param name="Std"><c>[1, obs]</c>.</param>
+/// <param name="Count">Samples seen; null where the version does not save it.</param>
+public sealed record NormaliserTensors(Tensor Mean, Tensor Var, Tensor Std, long? Count);
+
+/// <summary>Standard deviation of the action noise, independent of the state.</summary>
+/// <param name="Values"><c>[actions]</c>.</param>
+/// <param name="IsLog">Whether the values are logarithms.</param>
+public sealed record StdTensors(Tensor Values, bool IsLog);
+
+/// <summary>The tensors of one network: normaliser, then memory, then layers.</summary>
+/// <param name="Layers">
+/// First to last. With a state-dependent std or a Beta distribution the last one has 2 x actions rows, the first half
+/// being the means; the file does not say so.
+/// </param>
+/// <param name="Std">Null for a deterministic or state-dependent policy; teachers of v2 and v3 share the student's.</param>
+public sealed record PolicyTensors(
+    PolicyRole Role,
+    MemoryTensors? Memory,
+    IReadOnlyList<LayerTensors> Layers,
+    NormaliserTensors? Normaliser,
+    StdTensors? Std
+);
+
+/// <param name="Iteration">Learning iteration at which it was saved.</param>
+/// <param name="Policies">The roles that are in the file: actor, or student and teacher.</param>
+public sealed record RslRlCheckpoint(long Iteration, IReadOnlyList<PolicyTensors> Policies);
+
+/// <summary>
+/// Finds the policies in a checkpoint of rsl_rl, versions 1 to 5, whose key names differ: by role, not by name.
+/// Critics, optimizer and random network distillation are left out.
+/// </summary>
+public static class RslRl
+{
+    /// <summary>Where a role's tensors are: prefixes of names within one state dict.</summary>
+    /// <param name="State">Top-level key of the state dict.</param>
+    /// <param name="OldNormaliser">Top-level key of a normaliser saved beside the model (v2); null if never.</param>
+    /// <param name="HasStd">Whether the std in the state dict belongs to this role.</param>
+    /// <param name="IsWhole">Whether all names of the state dict belong to this role.</param>
+    private sealed record Layout(
+        PolicyRole Role,
+        string State,
+        string Mlp,
+        string Rnn,
+        string Normaliser,
+        string? OldNormaliser,
+        bool HasStd,
+        bool IsWhole
+    );
+
+    private const string V1To3 = "model_state_dict";
+
+    // Sources: rsl_rl tags v1.0.2 to v5.4, modules/ and models/, runners/on_policy_runner.py.
+    private static readonly Layout[] Layouts =
+    [
+        new(PolicyRole.Actor, "actor_state_dict", "mlp.", "rnn.rnn.", "obs_normalizer.", null, true, true),
+        new(
+            PolicyRole.Student,
+            "student_state_dict",
+            "mlp.",
+            "rnn.rnn.",
+            "obs_normalizer.",
+            null,
+            true,
+            true
+        ),
+        new(
+            PolicyRole.Teacher,
+            "teacher_state_dict",
+            "mlp.",
+            "rnn.rnn.",
+            "obs_normalizer.",
+            null,
+            true,
+            true
+        ),
+        new(
+            PolicyRole.Actor,
+            V1To3,
+            "actor.",
+            "memory_a.rnn.",
+            "actor_obs_normalizer.",
+            "obs_norm_state_dict",
+            true,
+            false
+        ),
+        new(
+            PolicyRole.Student,
+            V1To3,
+            "student.",
+            "memory_s.rnn.",
+            "student_obs_normalizer.",
+            "obs_norm_state_dict",
+            true,
+            false
+        ),
+        new(
+            PolicyRole.Teacher,
+            V1To3,
+            "teacher.",
+            "memory_t.rnn.",
+            "teacher_obs_normalizer.",
+            "privileged_obs_norm_state_dict",
+            false,
+            false
+        ),
+    ];
+
+    private static readonly (string Name, bool IsLog)[] StdNames =
+    [
+        ("std", false),
+        ("log_std", true),
+        ("distribution.std_param", false),
+        ("distribution.log_std_param", true),
+    ];
+
+    /// <exception cref="DistillException">The file has no policy of rsl_rl, or one whose tensors do not fit together.</exception>
+    public static RslRlCheckpoint Map(PyTorchFile file)
+    {
+        var policies = Layouts.Select(layout => MapRole(file, layout)).OfType<PolicyTensors>().ToArray();
+        if (policies.Length == 0)
+        {
+            throw Broken(
+                file,
+                $"it has none of {V1To3}, actor_state_dict, student_state_dict and teacher_state_dict with an MLP in it"
+            );
+        }
+
+        var iteration = (file.Root as TorchValue.Dict)?.Find("iter") is TorchValue.Int number
+            ? number.Value
+            : 0;
+        return new RslRlCheckpoint(iteration, policies);
+    }
+
+    private static PolicyTensors? MapRole(PyTorchFile file, Layout layout)
+    {
+        var state = Section(file, layout.State);
+        var layers = Layers(file, state, layout.Mlp);
+        if (layers.Count == 0)
+        {
+            return null;
+        }
+
+        var memory = Memory(file, state, layout.Rnn);
+        var normaliser =
+            Normaliser(file, state, layout.Normaliser)
+            ?? (layout.OldNormaliser is { } old ? Normaliser(file, Section(file, old), "") : null);
+        var std = layout.HasStd ? Std(state) : null;
+        if (layout.IsWhole)
+        {
+            RefuseUnknown(file, layout, state);
+        }
+
+        var policy = new PolicyTensors(layout.Role, memory, layers, normaliser, std);
+        CheckSizes(file, policy);
+        return policy;
+    }
+
+    private static Dictionary<string, Tensor> Section(PyTorchFile file, string key)
+    {
+        var values = (file.Root as TorchValue.Dict)?.Find(key) as TorchValue.Dict;
+        return values is null
+            ? []
+            : values
+                .Entries.Where(entry => entry.Value is TorchValue.Array && entry.Key.Text is not null)
+                .ToDictionary(
+                    entry => entry.Key.Text!,
+                    entry => ((TorchValue.Array)entry.Value).Tensor.Named($"{key}/{entry.Key.Text}")
+                );
+    }
+
+    /// <summary>Linear layers by their index in the Sequential, which counts activations: 0, 2, 4, …</summary>
+    private static List<LayerTensors> Layers(
+        PyTorchFile file,
+        Dictionary<string, Tensor> state,
+        string prefix
+    )
+    {
+        var names = state.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal)).ToArray();
+        var layers = new SortedDictionary<int, LayerTensors>();
+        foreach (var name in names)
+        {
+            if (
+                name.Split('.') is not [_, var text, "weight" or "bias"]
+                || !int.TryParse(text, out var index)
+            )
+            {
+                throw Broken(file, $"'{name}' is not a tensor of a linear layer");
+            }
+
+            layers[index] = new LayerTensors(
+                Need(file, state, $"{prefix}{text}.weight", axes: 2),
+                Need(file, state, $"{prefix}{text}.bias", axes: 1)
+            );
+        }
+
+        return [.. layers.Values];
+    }
+
+    private static MemoryTensors? Memory(PyTorchFile file, Dictionary<string, Tensor> state, string prefix)
+    {
+        var layers = new List<MemoryLayerTensors>();
+        while (state.ContainsKey($"{prefix}weight_ih_l{layers.Count}"))
+        {
+            layers.Add(
+                new MemoryLayerTensors(
+                    Need(file, state, $"{prefix}weight_ih_l{layers.Count}", axes: 2),
+                    Need(file, state, $"{prefix}weight_hh_l{layers.Count}", axes: 2),
+                    Need(file, state, $"{prefix}bias_ih_l{layers.Count}", axes: 1),
+                    Need(file, state, $"{prefix}bias_hh_l{layers.Count}", axes: 1)
+                )
+            );
+        }
+
+        if (state.Keys.Count(name => name.StartsWith(prefix, StringComparison.Ordinal)) != 4 * layers.Count)
+        {
+            throw Broken(file, $"the memory '{prefix}' is neither a GRU nor an LSTM with biases");
+        }
+
+        if (layers.Count == 0)
+        {
+            return null;
+        }
+
+        var hidden = layers[0].WeightHh.Shape[1];
+        return (hidden == 0 ? 0 : layers[0].WeightHh.Shape[0] / hidden) switch
+        {
+            3 => new MemoryTensors(MemoryKind.Gru, layers),
+            4 => new MemoryTensors(MemoryKind.Lstm, layers),
+            _ => throw Broken(file, $"{Describe(layers[0].WeightHh)} belongs to neither a GRU nor an LSTM"),
+        };
+    }
+
+    private static NormaliserTensors? Normaliser(
+        PyTorchFile file,
+        Dictionary<string, Tensor> state,
+        string prefix
+    )
+    {
+        if (!state.ContainsKey($"{prefix}_mean"))
+        {
+            return null;
+        }
+
+        var count = state.GetValueOrDefault($"{prefix}count");
+        if (count is not null && count.Count != 1)
+        {
+            throw Broken(file, $"{Describe(count)} is not a single number");
+        }
+
+        return new NormaliserTensors(
+            Need(file, state, $"{prefix}_mean", axes: 2),
+            Need(file, state, $"{prefix}_var", axes: 2),
+            Need(file, state, $"{prefix}_std", axes: 2),
+            count?.ToIntegers()[0]
+        );
+    }
+
+    private static StdTensors? Std(Dictionary<string, Tensor> state)
+    {
+        foreach (var (name, isLog) in StdNames)
+        {
+            if (state.TryGetValue(name, out var values))
+            {
+                return new StdTensors(values, isLog);
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>A part that we do not know (a convolutional encoder) would be missing from the policy without notice.</summary>
+    private static void RefuseUnknown(PyTorchFile file, Layout layout, Dictionary<string, Tensor> state)
+    {
+        string[] known = [layout.Mlp, layout.Rnn, layout.Normaliser, "distribution."];
+        var unknown = state.Keys.FirstOrDefault(name =>
+            !known.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal))
+            && !StdNames.Any(std => std.Name == name)
+        );
+        if (unknown is not null)
+        {
+            throw Broken(
+                file,
+                $"'{layout.State}/{unknown}' belongs to a kind of model that is not supported"
+            );
+        }
+    }
+
+    private static void CheckSizes(PyTorchFile file, PolicyTensors policy)
+    {
+        var width = policy.Memory?.Layers[0].WeightIh.Shape[1] ?? policy.Layers[0].Weight.Shape[1];
+        if (policy.Normaliser is { } normaliser)
+        {
+            Expect(normaliser.Mean, 1, width);
+            Expect(normaliser.Var, 1, width);
+            Expect(normaliser.Std, 1, width);
+        }
+
+        if (policy.Memory is { } memory)
+        {
+            var hidden = memory.Layers[0].WeightHh.Shape[1];
+            var rows = hidden * (memory.Kind == MemoryKind.Gru ? 3 : 4);
+            foreach (var layer in memory.Layers)
+            {
+                Expect(layer.WeightIh, rows, width);
+                Expect(layer.WeightHh, rows, hidden);
+                Expect(layer.BiasIh, rows);
+                Expect(layer.BiasHh, rows);
+                width = hidden;
+            }
+        }
+
+        foreach (var layer in policy.Layers)
+        {
+            Expect(layer.Weight, layer.Weight.Shape[0], width);
+            width = layer.Weight.Shape[0];
+            Expect(layer.Bias, width);
+        }
+
+        void Expect(Tensor tensor, params int[] shape)
+        {
+            if (!tensor.Shape.SequenceEqual(shape))
+            {
+                throw Broken(file, $"{Describe(tensor)} should have the shape [{string.Join(", ", shape)}]");
+            }
+        }
+    }
+
+    private static Tensor Need(PyTorchFile file, Dictionary<string, Tensor> state, string name, int axes)
+    {
+        if (!state.TryGetValue(name, out var tensor))
+        {
+            throw Broken(file, $"the tensor '{name}' is missing");
+        }
+
+        return tensor.Shape.Count == axes
+            ? tensor
+            : throw Broken(file, $"{Describe(tensor)} should have {axes} axes");
+    }
+
+    private static string Describe(Tensor tensor) => $"'{tensor.Name}' of shape {tensor.ShapeText}";
+
+    private static DistillException Broken(PyTorchFile file, string reason) =>
+        new($"'{file.Path}' is not an rsl_rl checkpoint that can be used: {reason}.");
+}

@@ -1,0 +1,523 @@
+// The one door to this repository: `dotnet fsi build.fsx` lists what it does.
+// It uses no packages and little text formatting, so that it starts about as fast as F# Interactive itself.
+
+open System
+open System.Diagnostics
+open System.IO
+open System.Runtime.InteropServices
+
+let root = __SOURCE_DIRECTORY__
+let inRoot (path: string) = Path.Combine(root, path)
+
+/// Ends the program with this exit code after printing the sentence.
+exception Stop of code: int * sentence: string
+
+/// The candidates most like the name, best first; empty when none is near.
+let near (name: string) (candidates: string seq) =
+    let distance (a: string) (b: string) =
+        let mutable row = [| 0 .. b.Length |]
+
+        for i in 1 .. a.Length do
+            let next = Array.create (b.Length + 1) i
+
+            for j in 1 .. b.Length do
+                let change = row[j - 1] + (if a[i - 1] = b[j - 1] then 0 else 1)
+                next[j] <- min change (1 + min row[j] next[j - 1])
+
+            row <- next
+
+        row[b.Length]
+
+    candidates
+    |> Seq.map (fun candidate -> candidate, distance name candidate)
+    |> Seq.filter (fun (candidate, d) -> d <= 1 + (max name.Length candidate.Length) / 2)
+    |> Seq.sortBy snd
+    |> Seq.map fst
+    |> Seq.truncate 3
+    |> Seq.toList
+
+let orOf (names: string list) = String.Join(" or ", names)
+
+// Child processes. They inherit the console. A signal that arrives here reaches the running child, which may have work to
+// save, and this program waits for it.
+
+[<DllImport("libc")>]
+extern int private kill(int pid, int signal)
+
+let private gate = obj ()
+let mutable private child: Process = null
+let mutable private interrupted = 0
+
+let private forward (signal: PosixSignal) (number: int) (reachesChildAnyway: bool) =
+    PosixSignalRegistration.Create(
+        signal,
+        fun context ->
+            context.Cancel <- true
+
+            lock gate (fun () ->
+                interrupted <- 128 + number
+
+                if isNull child then
+                    exit interrupted
+                elif not reachesChildAnyway && not child.HasExited then
+                    kill (child.Id, number) |> ignore)
+    )
+
+let private registrations =
+    if OperatingSystem.IsWindows() then
+        [ forward PosixSignal.SIGINT 2 true ]
+    else
+        // Ctrl-C in a terminal goes to every process of the foreground group, the child included.
+        [
+            forward PosixSignal.SIGINT 2 (not Console.IsInputRedirected)
+            forward PosixSignal.SIGTERM 15 false
+        ]
+
+/// The `dotnet` that runs this script, so that children use the same SDK.
+let private host = Environment.ProcessPath
+
+/// Runs `dotnet ARGUMENTS` in the repository root with the console of this process; returns its exit code.
+let dotnet (environment: (string * string) list) (arguments: string list) =
+    let start = ProcessStartInfo(host, arguments, WorkingDirectory = root)
+
+    for name, value in environment do
+        start.Environment[name] <- value
+
+    let running =
+        lock gate (fun () ->
+            if interrupted <> 0 then
+                exit interrupted
+
+            child <- Process.Start start
+            child)
+
+    running.WaitForExit()
+    lock gate (fun () -> child <- null)
+    running.ExitCode
+
+/// What `dotnet ARGUMENTS` prints.
+let private output (arguments: string list) =
+    use running =
+        Process.Start(
+            ProcessStartInfo(host, arguments, WorkingDirectory = root, RedirectStandardOutput = true)
+        )
+
+    let text = running.StandardOutput.ReadToEnd()
+    running.WaitForExit()
+    text.Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
+
+let private step (name: string) (environment: (string * string) list) (arguments: string list) =
+    let code = dotnet environment arguments
+
+    if code <> 0 then
+        raise (Stop(code, $"Step '{name}' failed with exit code {string code}."))
+
+// Freshness. A stamp holds the fingerprint that the inputs of a step had when it last succeeded.
+
+let private skipped = set [ "bin"; "obj"; "node_modules" ]
+
+let rec private filesUnder (folder: string) : FileInfo seq =
+    seq {
+        let info = DirectoryInfo folder
+
+        if info.Exists then
+            yield! info.EnumerateFiles()
+
+            for inner in info.EnumerateDirectories() do
+                if not (skipped.Contains inner.Name) then
+                    yield! filesUnder inner.FullName
+    }
+
+let private fingerprint (files: FileInfo seq) =
+    let lines =
+        files
+        |> Seq.filter _.Exists
+        |> Seq.map (fun f -> String.Join(' ', f.FullName, string f.LastWriteTimeUtc.Ticks, string f.Length))
+        |> Seq.sort
+
+    String.Join('\n', lines)
+    |> Text.Encoding.UTF8.GetBytes
+    |> Security.Cryptography.SHA256.HashData
+    |> Convert.ToHexString
+
+let private stampPath (name: string) = inRoot ("obj/stamps/" + name)
+
+let private readStamp (name: string) =
+    if File.Exists(stampPath name) then
+        File.ReadAllLines(stampPath name)
+    else
+        [||]
+
+let private writeStamp (name: string) (lines: string list) =
+    File.WriteAllLines(stampPath name, lines)
+
+/// One build of this checkout at a time: a second one waits.
+let private exclusively (work: unit -> unit) =
+    Directory.CreateDirectory(inRoot "obj/stamps") |> ignore
+
+    let rec enter () =
+        try
+            new FileStream(stampPath "lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None)
+        with :? IOException ->
+            Threading.Thread.Sleep 100
+            enter ()
+
+    use _ = enter ()
+    work ()
+
+// Packages and tools
+
+let private projectFiles () =
+    [ "Distill.Core"; "Distill.Scripts"; "tests" ]
+    |> Seq.collect (inRoot >> filesUnder)
+    |> Seq.filter (fun f ->
+        f.Extension = ".csproj"
+        || f.Extension = ".fsproj"
+        || f.Name = "paket.references")
+
+let private settings () =
+    [
+        ".config/dotnet-tools.json"
+        "paket.dependencies"
+        "paket.lock"
+        "Directory.Build.props"
+        "Directory.Build.targets"
+        "global.json"
+    ]
+    |> Seq.map (inRoot >> FileInfo)
+
+/// The feed, for paket.dependencies: the variable if it is set, otherwise the machine's first enabled package source.
+let private feed =
+    lazy
+        (let source =
+            match Environment.GetEnvironmentVariable "NUGET_SOURCE" with
+            | null
+            | "" ->
+                output [ "nuget"; "list"; "source"; "--format"; "short" ]
+                |> Array.tryFind (fun line -> line.StartsWith 'E')
+                |> Option.map (fun line -> line.Substring(line.IndexOf ' ' + 1))
+            | source -> Some source
+
+         match source with
+         | Some source -> [ ("NUGET_SOURCE", source) ]
+         | None ->
+             raise (
+                 Stop(
+                     2,
+                     "No package source is enabled on this machine: add one with `dotnet nuget add source`, or set NUGET_SOURCE."
+                 )
+             ))
+
+/// Tools and packages, fetched when the lock, the tool manifest or a project changed, or what was fetched is gone.
+let private restore () =
+    let inputs = fingerprint (Seq.append (settings ()) (projectFiles ()))
+
+    let fetched () =
+        projectFiles ()
+        |> Seq.filter (fun f -> f.Name <> "paket.references")
+        |> Seq.forall (fun f -> File.Exists(f.DirectoryName + "/obj/project.assets.json"))
+
+    match readStamp "restored" with
+    | [| stamp; packages |] when stamp = inputs && Directory.Exists packages && fetched () -> ()
+    | _ ->
+        step "restore tools" [] [ "tool"; "restore" ]
+        step "restore packages" feed.Value [ "paket"; "restore" ]
+        step "restore projects" feed.Value [ "restore"; "Distill.slnx"; "-nologo"; "-v"; "quiet" ]
+
+        let packages = (output [ "nuget"; "locals"; "global-packages"; "--list" ])[0]
+        writeStamp "restored" [ inputs; packages.Substring(packages.IndexOf ' ' + 1) ]
+
+// Targets
+
+let private compile (project: string) =
+    step
+        "build"
+        feed.Value
+        [
+            "build"
+            project
+            "-c"
+            "Release"
+            "-nologo"
+            "-v"
+            "minimal"
+            "-consoleLoggerParameters:NoSummary"
+        ]
+
+let private librariesInputs () =
+    [ "Distill.Core"; "Distill.Scripts" ]
+    |> Seq.collect (inRoot >> filesUnder)
+    |> Seq.append (settings ())
+    |> fingerprint
+
+let private libraries = inRoot "Distill.Scripts/bin/Release/net10.0"
+
+/// Builds a project that includes the libraries, and remembers from which sources.
+let private compileWithLibraries (project: string) =
+    let inputs = librariesInputs ()
+    restore ()
+    compile project
+    writeStamp "libraries" [ inputs ]
+
+let private ensureLibraries () =
+    let fresh () =
+        readStamp "libraries" = [| librariesInputs () |]
+        && File.Exists(Path.Combine(libraries, "Distill.Scripts.dll"))
+
+    if not (fresh ()) then
+        exclusively (fun () ->
+            if not (fresh ()) then
+                compileWithLibraries "Distill.Scripts/Distill.Scripts.fsproj")
+
+let build () =
+    exclusively (fun () -> compileWithLibraries "Distill.slnx")
+
+let format (check: bool) =
+    exclusively restore
+
+    if check then
+        step "format --check, C#" [] [ "csharpier"; "check"; "." ]
+        step "format --check, F#" [] [ "fantomas"; "--check"; "." ]
+    else
+        step "format, C#" [] [ "csharpier"; "format"; "." ]
+        step "format, F#" [] [ "fantomas"; "." ]
+
+let test () =
+    format true
+    build ()
+
+    // Each test project writes PROJECT.trx here: Directory.Build.targets.
+    let results = inRoot "obj/tests"
+
+    if Directory.Exists results then
+        Directory.Delete(results, true)
+
+    let code =
+        dotnet [] [ "test"; "Distill.slnx"; "-c"; "Release"; "--no-build"; "-nologo" ]
+
+    if code <> 0 then
+        Console.Error.WriteLine("Step 'test' failed with exit code " + string code + ".")
+
+    let count =
+        let counters =
+            filesUnder results
+            |> Seq.filter (fun f -> f.Extension = ".trx")
+            |> Seq.collect (fun f -> Xml.Linq.XDocument.Load(f.FullName).Descendants())
+            |> Seq.filter (fun e -> e.Name.LocalName = "Counters")
+            |> Seq.toList
+
+        fun (name: string) ->
+            counters
+            |> List.sumBy (fun c -> int (c.Attribute(Xml.Linq.XName.Get name).Value))
+
+    let passed, executed, total = count "passed", count "executed", count "total"
+    let failed, skipped = executed - passed, total - executed
+
+    Console.WriteLine(
+        string passed
+        + " passed, "
+        + string failed
+        + " failed, "
+        + string skipped
+        + " skipped"
+    )
+
+    if code = 0 && total = 0 then
+        raise (Stop(1, "No test ran."))
+
+    code
+
+/// Runs a script in F# Interactive on freshly built libraries, in the repository root; returns its exit code.
+let private script (path: string) (arguments: string list) =
+    ensureLibraries ()
+
+    // Profile-guided tiers measure a while before they optimise; the kernels gain nothing from it.
+    let environment =
+        [ ("DOTNET_TieredPGO", "0") ]
+        |> List.filter (fun (name, _) -> isNull (Environment.GetEnvironmentVariable name))
+
+    dotnet environment ([ "fsi"; "--optimize+"; "--quiet"; path ] @ arguments)
+
+let private scriptsIn (folder: string) =
+    if Directory.Exists(inRoot folder) then
+        Directory.GetFiles(inRoot folder, "*.fsx")
+        |> Seq.map (fun path -> folder + "/" + Path.GetFileName path)
+        |> Seq.sort
+        |> Seq.toList
+    else
+        []
+
+let run (path: string) (arguments: string list) =
+    match [ Path.GetFullPath path; inRoot path ] |> List.tryFind File.Exists with
+    | Some found -> script found arguments
+    | None ->
+        let hint =
+            match near path (scriptsIn "experiments") with
+            | [] -> "the scripts of this repository are in experiments/"
+            | names -> $"did you mean {orOf names}?"
+
+        raise (Stop(2, $"There is no script {path}; {hint}"))
+
+let bench (name: string option) (arguments: string list) =
+    match name, scriptsIn "benchmarks" with
+    | _, [] ->
+        raise (Stop(2, "There are no benchmarks in this checkout: the folder benchmarks/ has no script."))
+    | Some name, scripts when List.contains $"benchmarks/{name}.fsx" scripts ->
+        script (inRoot $"benchmarks/{name}.fsx") arguments
+    | name, scripts ->
+        let names = scripts |> List.map Path.GetFileNameWithoutExtension
+        let all = String.Join(", ", names)
+
+        match name with
+        | Some name -> raise (Stop(2, $"There is no benchmark {name}; there are: {all}"))
+        | None -> raise (Stop(2, $"Which benchmark? There are: {all}"))
+
+/// Resolves the versions anew. Some feeds show Paket the dependencies of a package only once it is in the package cache, so
+/// that one pass finds one level: repeat until the lock stays the same.
+let lockPackages () =
+    let path = inRoot "paket.lock"
+
+    let before =
+        if File.Exists path then
+            Some(File.ReadAllText path)
+        else
+            None
+
+    let rec settle (pass: int) (previous: string) =
+        if pass > 12 then
+            raise (Stop(1, "The lock still changes after 12 passes of `paket install`."))
+
+        File.Delete path
+        step $"lock, pass {string pass}" feed.Value [ "paket"; "install" ]
+        let text = File.ReadAllText path
+
+        if text = previous then text else settle (pass + 1) text
+
+    try
+        let text = settle 1 ""
+        // No address of a feed is written in the repository.
+        File.WriteAllText(path, text.Replace(snd feed.Value.Head, "%NUGET_SOURCE%"))
+    with _ ->
+        before |> Option.iter (fun text -> File.WriteAllText(path, text))
+        reraise ()
+
+/// Runs Paket. A bare `dotnet build` calls Paket through this, too: Directory.Build.targets.
+let paket (arguments: string list) =
+    exclusively (fun () -> step "restore tools" [] [ "tool"; "restore" ])
+    dotnet feed.Value ("paket" :: arguments)
+
+let info () =
+    ensureLibraries ()
+
+    let simd =
+        Reflection.Assembly.LoadFrom(Path.Combine(libraries, "Distill.Core.dll")).GetType
+            "Distill.Compute.Simd"
+
+    let value (name: string) = simd.GetProperty(name).GetValue null
+
+    let available =
+        value "Available" :?> Collections.IEnumerable |> Seq.cast<obj> |> Seq.map string
+
+    let sdk = (output [ "--version" ])[0]
+    let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1L <<< 20)
+
+    let lines =
+        [
+            "SDK      " + sdk
+            "OS       " + RuntimeInformation.OSDescription
+            "cores    " + string Environment.ProcessorCount
+            "memory   " + string memory + " MiB"
+            "kernels  "
+            + string (value "Path")
+            + " (this machine can run: "
+            + String.Join(", ", available)
+            + ")"
+        ]
+
+    lines |> List.iter Console.WriteLine
+
+let clean () =
+    let folders =
+        projectFiles ()
+        |> Seq.collect (fun project -> [ project.DirectoryName + "/bin"; project.DirectoryName + "/obj" ])
+        |> Seq.append [ inRoot "obj" ]
+
+    for folder in Seq.distinct folders |> Seq.filter Directory.Exists do
+        Directory.Delete(folder, true)
+
+/// What can be called: name, arguments, purpose, and what it does; None where the arguments do not fit, else the exit code.
+let private targets: (string * string * string * (string list -> int option)) list =
+    let simple (work: unit -> unit) =
+        function
+        | [] ->
+            work ()
+            Some 0
+        | _ -> None
+
+    [
+        "build", "", "build everything (Release)", simple build
+        "test",
+        "",
+        "check the formatting, build everything, run all tests",
+        (function
+        | [] -> Some(test ())
+        | _ -> None)
+        "run",
+        "SCRIPT [name=value ...]",
+        "run an experiment in the repository root, on freshly built libraries",
+        (function
+        | path :: arguments -> Some(run path arguments)
+        | [] -> None)
+        "bench",
+        "NAME [name=value ...]",
+        "run benchmarks/NAME.fsx",
+        (function
+        | name :: arguments -> Some(bench (Some name) arguments)
+        | [] -> Some(bench None []))
+        "format",
+        "[--check]",
+        "format all sources, or name those that are not formatted",
+        (function
+        | [ "--check" ] -> simple (fun () -> format true) []
+        | arguments -> simple (fun () -> format false) arguments)
+        "lock",
+        "",
+        "resolve the versions of paket.dependencies anew",
+        simple (fun () -> exclusively lockPackages)
+        "paket", "ARGUMENTS", "run Paket on the package source of this machine", (paket >> Some)
+        "info", "", "print the SDK, the machine and the instruction set in use", simple info
+        "clean", "", "delete everything that was built", simple clean
+    ]
+
+let private list () =
+    Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"
+
+    for name, arguments, purpose, _ in targets do
+        Console.WriteLine("  " + (name + " " + arguments).PadRight 30 + purpose)
+
+let private main (arguments: string list) =
+    match arguments with
+    | [] ->
+        list ()
+        0
+    | name :: arguments ->
+        match targets |> List.tryFind (fun (target, _, _, _) -> target = name) with
+        | Some(_, expected, _, work) ->
+            match work arguments with
+            | Some code -> code
+            | None -> raise (Stop(2, $"Target {name} is called so: dotnet fsi build.fsx {name} {expected}"))
+        | None ->
+            let hint =
+                match near name (targets |> List.map (fun (target, _, _, _) -> target)) with
+                | [] -> "`dotnet fsi build.fsx` lists them."
+                | names -> $"did you mean {orOf names}?"
+
+            raise (Stop(2, $"There is no target {name}; {hint}"))
+
+exit (
+    try
+        main (List.tail (List.ofArray fsi.CommandLineArgs))
+    with Stop(code, sentence) ->
+        Console.Error.WriteLine sentence
+        if interrupted <> 0 then interrupted else code
+)

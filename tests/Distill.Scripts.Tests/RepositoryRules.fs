@@ -1,0 +1,116 @@
+/// What holds for the repository as a whole.
+module Distill.Tests.RepositoryRules
+
+open System
+open System.IO
+open System.Text
+open System.Text.RegularExpressions
+open System.Xml.Linq
+open Xunit
+
+let private root =
+    let rec up (folder: DirectoryInfo | null) =
+        match folder with
+        | null -> failwith $"No Distill.slnx in {AppContext.BaseDirectory} or a folder above it."
+        | folder when File.Exists(Path.Combine(folder.FullName, "Distill.slnx")) -> folder.FullName
+        | folder -> up folder.Parent
+
+    up (DirectoryInfo AppContext.BaseDirectory)
+
+/// Paths from the root, with forward slashes, of the files outside the folders that .gitignore names.
+let private files =
+    let ignored =
+        File.ReadAllLines(Path.Combine(root, ".gitignore"))
+        |> Seq.filter _.EndsWith('/')
+        |> Seq.map _.Trim('/')
+        |> Seq.append [ ".git" ]
+        |> set
+
+    let rec under (folder: string) =
+        [
+            yield! Directory.GetFiles folder
+            for inner in Directory.GetDirectories folder do
+                if not (ignored.Contains(DirectoryInfo(inner).Name)) then
+                    yield! under inner
+        ]
+
+    under root
+    |> List.map (fun path -> Path.GetRelativePath(root, path).Replace('\\', '/'))
+
+let private read (path: string) =
+    File.ReadAllText(Path.Combine(root, path), Encoding.Latin1)
+
+let private mustBeEmpty (what: string) (found: string list) =
+    if not found.IsEmpty then
+        let list = String.Join(", ", found)
+        failwith $"{what}: {list}"
+
+[<Fact>]
+let ``the keyword unsafe stays in Distill.Core/Compute`` () =
+    let code (path: string) =
+        Regex.Replace(read path, @"//.*|""[^""\n]*""", "")
+
+    let unsafe =
+        files
+        |> List.filter (fun path -> path.EndsWith ".cs" && Regex.IsMatch(code path, @"\bunsafe\b"))
+
+    let inCompute, elsewhere =
+        unsafe |> List.partition _.StartsWith("Distill.Core/Compute/")
+
+    mustBeEmpty "unsafe outside Distill.Core/Compute" elsewhere
+    Assert.NotEmpty inCompute
+
+[<Fact>]
+let ``the lock is complete and names its feed by the variable`` () =
+    let lock = read "paket.lock"
+
+    // A feed can hide dependencies from Paket; these two then are missing first.
+    for package in [ "Microsoft.TestPlatform.ObjectModel"; "xunit.extensibility.execution" ] do
+        Assert.Contains($"\n    {package} (", lock)
+
+    let remotes =
+        Regex.Matches(lock, @"remote: *(\S+)")
+        |> Seq.map _.Groups[1].Value
+        |> Seq.distinct
+
+    Assert.Equal<string list>([ "%NUGET_SOURCE%" ], List.ofSeq remotes)
+
+[<Fact>]
+let ``no file holds the address of a package feed`` () =
+    // Put together from parts, so that this file does not hold them.
+    let hosts =
+        [
+            "nuget" + ".org/v3"
+            "api.nuget" + ".org"
+            "registry.npm" + "js"
+            "registry.yarn" + "pkg"
+        ]
+
+    files
+    |> List.filter (fun path ->
+        let text = read path
+
+        hosts
+        |> List.exists (fun host -> text.Contains(host, StringComparison.OrdinalIgnoreCase)))
+    |> mustBeEmpty "address of a feed in"
+
+[<Fact>]
+let ``every project is in the solution`` () =
+    let inSolution =
+        XDocument.Parse(read "Distill.slnx").Descendants(XName.Get "Project").Attributes(XName.Get "Path")
+        |> Seq.map _.Value
+        |> set
+
+    let onDisk =
+        files
+        |> List.filter (fun path -> path.EndsWith ".csproj" || path.EndsWith ".fsproj")
+        |> set
+
+    mustBeEmpty "project that is not in Distill.slnx" (List.ofSeq (onDisk - inSolution))
+    mustBeEmpty "project of Distill.slnx that does not exist" (List.ofSeq (inSolution - onDisk))
+
+[<Fact>]
+let ``every project takes its packages from Paket`` () =
+    files
+    |> List.filter (fun path -> path.EndsWith "proj" && (read path).Contains "<PackageReference")
+    |> mustBeEmpty "PackageReference instead of paket.references in"
