@@ -25,10 +25,13 @@ internal static class QuadrotorKernels512
         get => (nuint)Vector512<float>.Count;
     }
 
-    /// <summary>One step of the whole panel; see <see cref="IBatchedEnvironment.Step"/>.</summary>
+    /// <summary>
+    /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>, but for the new episodes where one ended.
+    /// </summary>
     /// <param name="first">Index of the environment in lane 0.</param>
+    /// <returns>Whether an episode ended.</returns>
     [SkipLocalsInit]
-    public static void Step(
+    public static bool Step(
         QuadrotorRules rules,
         int first,
         Span<float> state,
@@ -66,20 +69,28 @@ internal static class QuadrotorKernels512
                 AdvanceFigureEight(rules, ref s, ref c);
                 break;
         }
-        if (Terminate(rules, ref s, ref c, ref r, ref end, ref cut))
-            Restart(rules.ResetStream, first, ref s, ref c, ref end, ref cut);
+        return Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
     }
 
-    /// <summary>A new episode in every lane.</summary>
-    [SkipLocalsInit]
-    public static void Reset(QuadrotorRules rules, int first, Span<float> state, ReadOnlySpan<float> constants)
+    /// <summary>A new episode in every lane where one of the two marks is set.</summary>
+    public static void Restart(
+        QuadrotorRules rules,
+        int first,
+        Span<float> state,
+        ReadOnlySpan<float> constants,
+        ReadOnlySpan<float> terminated,
+        ReadOnlySpan<float> truncated
+    )
     {
         CheckLengths(state, constants);
-        Span<float> ended = stackalloc float[Panel.Width];
-        ended.Fill(1);
-        ref var end = ref MemoryMarshal.GetReference(ended);
-        ref var s = ref MemoryMarshal.GetReference(state);
-        Restart(rules.ResetStream, first, ref s, ref MemoryMarshal.GetReference(constants), ref end, ref end);
+        Restart(
+            rules.ResetStream,
+            first,
+            ref MemoryMarshal.GetReference(state),
+            ref MemoryMarshal.GetReference(constants),
+            ref MemoryMarshal.GetReference(terminated[..Panel.Width]),
+            ref MemoryMarshal.GetReference(truncated[..Panel.Width])
+        );
     }
 
     /// <summary>
@@ -600,7 +611,6 @@ internal static class QuadrotorKernels512
         return any != Vector512<float>.Zero;
     }
 
-    /// <summary>A new episode in every lane where one of the two marks is set.</summary>
     private static void Restart(
         RandomStream stream,
         int first,
@@ -774,11 +784,18 @@ internal static class QuadrotorKernels512
         nuint lane
     )
     {
+        var centre = Load(ref constants, mean, lane);
+        var deviation = Load(ref constants, mean + 1, lane);
+        if (deviation == Vector512<float>.Zero)
+        {
+            Blend(centre, mask, ref state, field, lane);
+            Blend(centre, mask, ref state, field + 1, lane);
+            Blend(centre, mask, ref state, field + 2, lane);
+            return;
+        }
         Draw(stream, environments, draw, ref state, lane, out var x0, out var x1, out var x2, out var x3);
         Random512.Normal(x0, x1, out var a, out var b);
         Random512.Normal(x2, x3, out var c, out _);
-        var centre = Load(ref constants, mean, lane);
-        var deviation = Load(ref constants, mean + 1, lane);
         Blend(Vector512.FusedMultiplyAdd(deviation, a, centre), mask, ref state, field, lane);
         Blend(Vector512.FusedMultiplyAdd(deviation, b, centre), mask, ref state, field + 1, lane);
         Blend(Vector512.FusedMultiplyAdd(deviation, c, centre), mask, ref state, field + 2, lane);
