@@ -160,7 +160,7 @@ public static unsafe class Elementwise
     public static void ScaleLanes(Span<float> panel, ReadOnlySpan<float> factors)
     {
         CheckLength(factors.Length, Panel.Width);
-        CheckGroups(panel.Length);
+        CheckLength(panel.Length, panel.Length / Panel.Width * Panel.Width);
         fixed (
             float* p = panel,
                 f = factors
@@ -252,11 +252,16 @@ public static unsafe class Elementwise
     }
 }
 
-/// <summary>The scalars of one Adam step; see <see cref="Elementwise.Adam"/>.</summary>
+/// <summary>
+/// The scalars of one Adam step; see <see cref="Elementwise.Adam"/>. 1 - beta is given beside beta because the
+/// subtraction of the rounded beta would be wrong by 5e-5 for 0.999, which the bias correction would not undo.
+/// </summary>
 public readonly record struct AdamStep(
     float Rate,
     float Beta1,
     float Beta2,
+    float OneMinusBeta1,
+    float OneMinusBeta2,
     float Epsilon,
     float Floor,
     float Correction1,

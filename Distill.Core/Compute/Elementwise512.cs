@@ -7,7 +7,11 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
     public override void Relu(float* values, int length)
     {
         for (var i = 0; i < length; i += Vector512<float>.Count)
-            Vector512.MaxNative(Vector512.Load(values + i), Vector512<float>.Zero).Store(values + i);
+        {
+            // A comparison instead of a maximum: NaN stays NaN, and -0 becomes 0 on every machine.
+            var x = Vector512.Load(values + i);
+            Vector512.AndNot(x, Vector512.LessThanOrEqual(x, Vector512<float>.Zero)).Store(values + i);
+        }
     }
 
     public override void Elu(float* values, int length)
@@ -42,7 +46,7 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         for (var i = 0; i < length; i += Vector512<float>.Count)
         {
             // For x <= 0: f'(x) = e^x = y + 1.
-            var slope = Vector512.MinNative(Vector512.Load(y + i), Vector512<float>.Zero) + Vector512<float>.One;
+            var slope = Vector512.MinNative(Vector512<float>.Zero, Vector512.Load(y + i)) + Vector512<float>.One;
             (Vector512.Load(dy + i) * slope).Store(dy + i);
         }
     }
@@ -139,8 +143,8 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         var rate = Vector512.Create(-step.Rate);
         var keep1 = Vector512.Create(step.Beta1);
         var keep2 = Vector512.Create(step.Beta2);
-        var take1 = Vector512.Create(1 - step.Beta1);
-        var take2 = Vector512.Create(1 - step.Beta2);
+        var take1 = Vector512.Create(step.OneMinusBeta1);
+        var take2 = Vector512.Create(step.OneMinusBeta2);
         var epsilon = Vector512.Create(step.Epsilon);
         var floor = Vector512.Create(step.Floor);
         var correction1 = Vector512.Create(step.Correction1);

@@ -5,7 +5,8 @@ namespace Distill.Compute;
 
 /// <summary>
 /// Elementary functions on vectors of floats. Polynomials and fused multiply-adds only, so that every width and every
-/// machine gives the same bits. Errors are given against the exact value.
+/// machine gives the same bits. Errors are given against the exact value. What is not a number stays so: MinNative and
+/// MaxNative return their second operand then, on x86, and NaN anyway on ARM.
 /// </summary>
 internal static class Math512
 {
@@ -13,7 +14,7 @@ internal static class Math512
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Exp(Vector512<float> x)
     {
-        x = Vector512.MinNative(Vector512.MaxNative(x, Vector512.Create(-87.3f)), Vector512.Create(88.3f));
+        x = Vector512.MinNative(Vector512.Create(88.3f), Vector512.MaxNative(Vector512.Create(-87.3f), x));
         // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits of the mantissa.
         var shifted = Vector512.FusedMultiplyAdd(x, Vector512.Create(1.44269504f), Vector512.Create(12582912f));
         var n = shifted - Vector512.Create(12582912f);
@@ -33,7 +34,7 @@ internal static class Math512
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Tanh(Vector512<float> x)
     {
-        x = Vector512.MinNative(Vector512.MaxNative(x, Vector512.Create(-7.90531111f)), Vector512.Create(7.90531111f));
+        x = Vector512.MinNative(Vector512.Create(7.90531111f), Vector512.MaxNative(Vector512.Create(-7.90531111f), x));
         var s = x * x;
         var p = Vector512.Create(-2.76076847742355e-16f);
         p = Vector512.FusedMultiplyAdd(p, s, Vector512.Create(2.00018790482477e-13f));

@@ -62,6 +62,8 @@ public static unsafe class Matrix
         Check(weights.Length, outputs * inputs, nameof(weights));
         Check(dy.Length, outputs * Panel.Width, nameof(dy));
         Check(dx.Length, inputs * Panel.Width, nameof(dx));
+        if (start == Start.FromBias)
+            throw new ArgumentException("An input gradient has no bias to start from.", nameof(start));
         fixed (
             float* a = weights,
                 b = dy,
@@ -102,6 +104,9 @@ public static unsafe class Matrix
             for (var row = 0; row < outputs; row += TileRows)
             {
                 var rows = Math.Min(TileRows, outputs - row);
+                for (var r = 0; r < rows; r++)
+                for (var column = whole; column < inputs; column++)
+                    tile[r * RowPadding + column - whole] = c[(row + r) * inputs + column];
                 Multiply(
                     a + row * Panel.Width,
                     Panel.Width,
@@ -113,12 +118,12 @@ public static unsafe class Matrix
                     rows,
                     Panel.Width,
                     RowPadding,
-                    Start.FromZero,
+                    Start.FromValues,
                     null
                 );
                 for (var r = 0; r < rows; r++)
                 for (var column = whole; column < inputs; column++)
-                    c[(row + r) * inputs + column] += tile[r * RowPadding + column - whole];
+                    c[(row + r) * inputs + column] = tile[r * RowPadding + column - whole];
             }
         }
     }
@@ -141,8 +146,11 @@ public static unsafe class Matrix
     }
 
     /// <summary>Panel <c>[features, 32]</c> to packed rows: row r goes to <c>rows[r * stride ..]</c>, for the first <paramref name="count"/> lanes.</summary>
+    /// <exception cref="ArgumentException">Rows would overlap, or there are not that many lanes.</exception>
     public static void Scatter(ReadOnlySpan<float> panel, Span<float> rows, int features, int stride, int count)
     {
+        if (count is < 0 or > Panel.Width || stride < features)
+            throw new ArgumentException($"{count} rows of {features} floats every {stride} do not come from a panel.");
         Check(panel.Length, features * Panel.Width, nameof(panel));
         Check(rows.Length, count == 0 ? 0 : (count - 1) * stride + features, nameof(rows));
         fixed (

@@ -17,7 +17,6 @@ public interface IWork
 /// </summary>
 public sealed class WorkerPool : IDisposable
 {
-
     private readonly Thread[] threads;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Lock gate = new();
@@ -60,12 +59,6 @@ public sealed class WorkerPool : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThan(count, (int)Mask);
         if (count <= 0)
             return;
-        if (threads.Length == 0 || count == 1)
-        {
-            for (var item = 0; item < count; item++)
-                work.Run(item, 0);
-            return;
-        }
         lock (gate)
         {
             failure = null;
@@ -74,9 +67,10 @@ public sealed class WorkerPool : IDisposable
             var region = (Region(Volatile.Read(ref claim)) + 1) & ((1L << 28) - 1);
             Volatile.Write(ref claim, (region << (2 * Bits)) | ((long)count << Bits));
             Interlocked.MemoryBarrier();
-            var asleep = Volatile.Read(ref sleeping);
-            if (asleep > 0)
-                wake.Release(Math.Min(asleep, count - 1));
+            // A worker counts as asleep until it runs again: what was released and not yet taken still wakes it.
+            var missing = Math.Min(Volatile.Read(ref sleeping), count - 1) - wake.CurrentCount;
+            if (missing > 0)
+                wake.Release(missing);
             Claim(0, region);
             var spinner = new SpinWait();
             while (Volatile.Read(ref unfinished) > 0)
@@ -92,7 +86,8 @@ public sealed class WorkerPool : IDisposable
         if (disposed)
             return;
         disposed = true;
-        wake.Release(threads.Length);
+        if (threads.Length > 0)
+            wake.Release(threads.Length);
         foreach (var thread in threads)
             thread.Join();
         wake.Dispose();

@@ -101,16 +101,16 @@ public sealed class Adam : IDisposable, IWork
             sum += part;
         GradientNorm = Math.Sqrt(sum);
         steps++;
-        var scale = 1.0;
-        if (Config.MaxGradNorm > 0 && GradientNorm > Config.MaxGradNorm)
-        {
-            scale = Config.MaxGradNorm / (GradientNorm + 1e-6);
+        // PyTorch's clip_grad_norm_, with its 1e-6.
+        var scale = Config.MaxGradNorm > 0 ? Math.Min(1, Config.MaxGradNorm / (GradientNorm + 1e-6)) : 1;
+        if (scale < 1)
             clippedSteps++;
-        }
         step = new AdamStep(
             Rate: (float)LearningRate,
             Beta1: (float)Config.Beta1,
             Beta2: (float)Config.Beta2,
+            OneMinusBeta1: (float)(1 - Config.Beta1),
+            OneMinusBeta2: (float)(1 - Config.Beta2),
             Epsilon: (float)Config.Epsilon,
             Floor: (float)Config.Floor,
             Correction1: (float)(1 - Math.Pow(Config.Beta1, Steps)),

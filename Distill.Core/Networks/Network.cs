@@ -15,6 +15,8 @@ public sealed class Network : IDisposable
 
     public Network(NetworkSpec spec)
     {
+        if (spec.Layers.Count == 0)
+            throw new DistillException($"The network {spec} has no layers.");
         Spec = spec;
         layers = new Layer[spec.Layers.Count];
         parameterStart = new int[layers.Length];
@@ -95,6 +97,7 @@ public sealed class Network : IDisposable
             for (var j = 0; j < layers[i].ParameterCount; j++)
                 values[parameterStart[i] + j] = range * (2 * stream.Uniform((uint)j, (uint)i) - 1);
         }
+        LogStd.Clear();
     }
 
     /// <summary>One step of one panel.</summary>

@@ -146,14 +146,7 @@ public sealed class EventFile : IDisposable
         BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(8), MaskedCrc(record.AsSpan(0, 8)));
         data.CopyTo(record.AsSpan(12));
         BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(12 + data.Length), MaskedCrc(data));
-        OutputFile.Guard(
-            path,
-            () =>
-            {
-                stream.Write(record);
-                stream.Flush();
-            }
-        );
+        OutputFile.Append(path, stream, record);
     }
 
     private static ByteString Message(Action<CodedOutputStream> write)
@@ -177,7 +170,9 @@ public sealed class EventFile : IDisposable
             var lengthChecksum = BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(8));
             if (lengthChecksum != MaskedCrc(header.AsSpan(0, 8)) || length is < 0 or > MaximumRecord)
             {
-                throw new InvalidDataException($"the record that ends at byte {input.Position} has a damaged length");
+                throw new InvalidDataException(
+                    $"the record that ends at byte {input.Position} has a damaged length"
+                );
             }
 
             if (length + checksum.Length > input.Length - input.Position)

@@ -91,14 +91,7 @@ public sealed class MetricsLog : IDisposable
     {
         var row = new MetricsRow(iteration, [.. metrics]);
         Check(row);
-        OutputFile.Guard(
-            RowsPath(folder),
-            () =>
-            {
-                rows.Write(JsonOf(row));
-                rows.Flush();
-            }
-        );
+        OutputFile.Append(RowsPath(folder), rows, JsonOf(row));
         lastIteration = iteration;
         if (AddColumns(row))
         {
@@ -107,14 +100,7 @@ public sealed class MetricsLog : IDisposable
         }
         else
         {
-            OutputFile.Guard(
-                TablePath,
-                () =>
-                {
-                    table.Write(CsvOf(row));
-                    table.Flush();
-                }
-            );
+            OutputFile.Append(TablePath, table, CsvOf(row));
         }
 
         events.Write(iteration, Now, row.Metrics);
@@ -145,7 +131,10 @@ public sealed class MetricsLog : IDisposable
     {
         var now = Now;
         return EventFile.Create(
-            Path.Combine(folder, EventsPattern.Replace("*", FormattableString.Invariant($"{now:F0}.distill"))),
+            Path.Combine(
+                folder,
+                EventsPattern.Replace("*", FormattableString.Invariant($"{now:F0}.distill"))
+            ),
             now
         );
     }
@@ -201,7 +190,9 @@ public sealed class MetricsLog : IDisposable
         return LineOf(
             columns
                 .Select(column =>
-                    values.TryGetValue(column, out var value) ? value.ToString("R", CultureInfo.InvariantCulture) : ""
+                    values.TryGetValue(column, out var value)
+                        ? value.ToString("R", CultureInfo.InvariantCulture)
+                        : ""
                 )
                 .Prepend(row.Iteration.ToString(CultureInfo.InvariantCulture))
         );
@@ -255,9 +246,17 @@ public sealed class MetricsLog : IDisposable
                         lines.Add((line, RowOf(line)));
                     }
                     catch (Exception e)
-                        when (e is JsonException or InvalidOperationException or FormatException or KeyNotFoundException)
+                        when (e
+                                is JsonException
+                                    or InvalidOperationException
+                                    or FormatException
+                                    or KeyNotFoundException
+                        )
                     {
-                        throw new InvalidDataException($"its line {lines.Count + 1} is not a row of metrics", e);
+                        throw new InvalidDataException(
+                            $"its line {lines.Count + 1} is not a row of metrics",
+                            e
+                        );
                     }
                 }
 

@@ -24,7 +24,10 @@ public static partial class Npz
             ".npz file",
             stream =>
             {
-                using var archive = new ZipInput(stream, Math.Min(MaximumBytes, (64L << 20) + 1032 * stream.Length));
+                using var archive = new ZipInput(
+                    stream,
+                    Math.Min(MaximumBytes, (64L << 20) + 1032 * stream.Length)
+                );
                 return
                 [
                     .. archive.Names.Select(name =>
@@ -113,7 +116,9 @@ public static partial class Npz
         var header = HeaderPattern().Match(text);
         if (!header.Success)
         {
-            throw new InvalidDataException($"its array '{name}' has a header that is not that of a plain array");
+            throw new InvalidDataException(
+                $"its array '{name}' has a header that is not that of a plain array"
+            );
         }
 
         var descr = header.Groups["descr"].Value;
@@ -128,13 +133,17 @@ public static partial class Npz
             .Captures.Select(size =>
                 int.TryParse(size.ValueSpan, out var value)
                     ? value
-                    : throw new InvalidDataException($"its array '{name}' has the impossible size {size.Value}")
+                    : throw new InvalidDataException(
+                        $"its array '{name}' has the impossible size {size.Value}"
+                    )
             )
             .ToArray();
         var data = file.AsSpan(start + (int)length);
         if (Tensor.CountOf(shape) * type.Size != data.Length)
         {
-            throw new InvalidDataException($"its array '{name}' has {data.Length} bytes, which is not what it claims");
+            throw new InvalidDataException(
+                $"its array '{name}' has {data.Length} bytes, which is not what it claims"
+            );
         }
 
         if (header.Groups["fortran"].Value == "False")

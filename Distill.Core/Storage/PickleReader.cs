@@ -184,15 +184,19 @@ internal sealed class PickleReader
                 Push(
                     PopMany(2) is [TorchValue.Text module, TorchValue.Text name]
                         ? Known(module.Value, name.Value)
-                        : throw new InvalidDataException("its pickle names a global by something else than text")
+                        : throw new InvalidDataException(
+                            "its pickle names a global by something else than text"
+                        )
                 );
                 break;
             case (byte)'R': // REDUCE
                 Push(
                     PopMany(2) is [Global function, TorchValue.Tuple arguments]
-                        && arguments.Items.Count <= MaximumArguments
+                    && arguments.Items.Count <= MaximumArguments
                         ? Construct(function, [.. arguments.Items])
-                        : throw new InvalidDataException("its pickle calls something that is not a known constructor")
+                        : throw new InvalidDataException(
+                            "its pickle calls something that is not a known constructor"
+                        )
                 );
                 break;
             case (byte)'b': // BUILD
@@ -200,7 +204,9 @@ internal sealed class PickleReader
                 Pop();
                 if (Peek() is not TorchValue.Dict)
                 {
-                    throw new InvalidDataException("its pickle sets attributes of something that is not a dict");
+                    throw new InvalidDataException(
+                        "its pickle sets attributes of something that is not a dict"
+                    );
                 }
 
                 break;
@@ -225,7 +231,8 @@ internal sealed class PickleReader
             ("torch._utils", "_rebuild_tensor_v2" or "_rebuild_tensor_v3" or "_rebuild_parameter") => true,
             ("torch", "Size" or "device") => true,
             ("torch.storage", "UntypedStorage") => true,
-            ("torch", _) => ElementTypes.Find(names => names.TorchStorage == name || names.Torch == name) is not null,
+            ("torch", _) => ElementTypes.Find(names => names.TorchStorage == name || names.Torch == name)
+                is not null,
             ("_codecs", "encode") => true,
             ("__builtin__" or "builtins", "set") => true,
             _ => false,
@@ -274,12 +281,18 @@ internal sealed class PickleReader
                 ]
             ) when IsPlain(rest) => MakeTensor(storage, TypeOf(type), offset.Value, size, stride),
             ("torch._utils._rebuild_parameter", [TorchValue.Array tensor, _, _]) => tensor,
-            ("torch.Size", [TorchValue.Tuple or TorchValue.List]) => new TorchValue.Tuple(Items(arguments[0])),
+            ("torch.Size", [TorchValue.Tuple or TorchValue.List]) => new TorchValue.Tuple(
+                Items(arguments[0])
+            ),
             ("torch.device", [TorchValue.Text kind, ..]) => kind,
-            ("_codecs.encode", [TorchValue.Text text, TorchValue.Text { Value: "latin1" }]) => BytesOf(text.Value),
+            ("_codecs.encode", [TorchValue.Text text, TorchValue.Text { Value: "latin1" }]) => BytesOf(
+                text.Value
+            ),
             ("__builtin__.set" or "builtins.set", []) => new TorchValue.List(new List<TorchValue>()),
             ("__builtin__.set" or "builtins.set", [TorchValue.List items]) => items,
-            _ => throw new InvalidDataException($"it calls '{function.FullName}' with arguments that it does not take"),
+            _ => throw new InvalidDataException(
+                $"it calls '{function.FullName}' with arguments that it does not take"
+            ),
         };
 
     private TorchValue.Bytes BytesOf(string latin1)
@@ -343,7 +356,8 @@ internal sealed class PickleReader
     private Storage StorageOf(TorchValue id)
     {
         if (
-            id is not TorchValue.Tuple
+            id
+            is not TorchValue.Tuple
             {
                 Items: [
                     TorchValue.Text { Value: "storage" },
@@ -355,7 +369,9 @@ internal sealed class PickleReader
             }
         )
         {
-            throw new InvalidDataException("its pickle refers to something outside that is not a tensor storage");
+            throw new InvalidDataException(
+                "its pickle refers to something outside that is not a tensor storage"
+            );
         }
 
         ElementType? elementType =
@@ -420,7 +436,9 @@ internal sealed class PickleReader
     private int Floor => marks.Count == 0 ? 0 : marks[^1];
 
     private TorchValue Peek() =>
-        stack.Count > Floor ? stack[^1] : throw new InvalidDataException("its pickle takes from an empty stack");
+        stack.Count > Floor
+            ? stack[^1]
+            : throw new InvalidDataException("its pickle takes from an empty stack");
 
     private TorchValue Pop()
     {

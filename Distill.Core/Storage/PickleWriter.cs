@@ -25,7 +25,9 @@ internal sealed class PickleWriter
     {
         if (depth > MaximumDepth)
         {
-            throw new DistillException($"A checkpoint cannot be nested more than {MaximumDepth} levels deep.");
+            throw new DistillException(
+                $"A checkpoint cannot be nested more than {MaximumDepth} levels deep."
+            );
         }
 
         switch (value)
@@ -74,7 +76,10 @@ internal sealed class PickleWriter
                 WriteOpcode('(');
                 foreach (var (key, item) in dict.Entries)
                 {
-                    WriteValue(key.Text is { } text ? new TorchValue.Text(text) : new TorchValue.Int(key.Number), depth);
+                    WriteValue(
+                        key.Text is { } text ? new TorchValue.Text(text) : new TorchValue.Int(key.Number),
+                        depth
+                    );
                     WriteValue(item, depth + 1);
                 }
 
@@ -92,7 +97,9 @@ internal sealed class PickleWriter
     {
         var type =
             ElementTypes.Of(tensor.ElementType).TorchStorage
-            ?? throw new DistillException($"PyTorch has no tensors of {tensor.ElementType} ('{tensor.Name}').");
+            ?? throw new DistillException(
+                $"PyTorch has no tensors of {tensor.ElementType} ('{tensor.Name}')."
+            );
         WriteGlobal("torch._utils", "_rebuild_tensor_v2");
         WriteOpcode('(');
 

@@ -27,7 +27,20 @@ public sealed record PyTorchFile(
     // torch.save without its ZIP format begins with a pickle of this magic number.
     private static readonly byte[] LegacyMagic =
     [
-        0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
+        0x80,
+        0x02,
+        0x8a,
+        0x0a,
+        0x6c,
+        0xfc,
+        0x9c,
+        0x46,
+        0xf9,
+        0x20,
+        0x6a,
+        0xa8,
+        0x50,
+        0x19,
     ];
 
     /// <exception cref="DistillException">
@@ -74,10 +87,14 @@ public sealed record PyTorchFile(
     {
         RefuseOtherFormats(stream);
         using var archive = new ZipInput(stream, budget: (64L << 20) + 16 * stream.Length);
-        var pickles = archive.Names.Where(name => name.EndsWith("/data.pkl", StringComparison.Ordinal)).ToArray();
+        var pickles = archive
+            .Names.Where(name => name.EndsWith("/data.pkl", StringComparison.Ordinal))
+            .ToArray();
         if (pickles is not [var pickle])
         {
-            throw new InvalidDataException($"it holds {pickles.Length} entries named data.pkl instead of one");
+            throw new InvalidDataException(
+                $"it holds {pickles.Length} entries named data.pkl instead of one"
+            );
         }
 
         var folder = pickle[..^"data.pkl".Length];
@@ -129,7 +146,9 @@ public sealed record PyTorchFile(
             var found = Encoding.Latin1.GetString(archive.Read(name, compressed: false)).Trim();
             if (found != value)
             {
-                throw new InvalidDataException($"its {name} is '{found[..Math.Min(found.Length, 20)]}', not '{value}'");
+                throw new InvalidDataException(
+                    $"its {name} is '{found[..Math.Min(found.Length, 20)]}', not '{value}'"
+                );
             }
         }
     }

@@ -88,8 +88,26 @@ public static class RslRl
     private static readonly Layout[] Layouts =
     [
         new(PolicyRole.Actor, "actor_state_dict", "mlp.", "rnn.rnn.", "obs_normalizer.", null, true, true),
-        new(PolicyRole.Student, "student_state_dict", "mlp.", "rnn.rnn.", "obs_normalizer.", null, true, true),
-        new(PolicyRole.Teacher, "teacher_state_dict", "mlp.", "rnn.rnn.", "obs_normalizer.", null, true, true),
+        new(
+            PolicyRole.Student,
+            "student_state_dict",
+            "mlp.",
+            "rnn.rnn.",
+            "obs_normalizer.",
+            null,
+            true,
+            true
+        ),
+        new(
+            PolicyRole.Teacher,
+            "teacher_state_dict",
+            "mlp.",
+            "rnn.rnn.",
+            "obs_normalizer.",
+            null,
+            true,
+            true
+        ),
         new(
             PolicyRole.Actor,
             V1To3,
@@ -142,7 +160,9 @@ public static class RslRl
             );
         }
 
-        var iteration = (file.Root as TorchValue.Dict)?.Find("iter") is TorchValue.Int number ? number.Value : 0;
+        var iteration = (file.Root as TorchValue.Dict)?.Find("iter") is TorchValue.Int number
+            ? number.Value
+            : 0;
         return new RslRlCheckpoint(iteration, policies);
     }
 
@@ -184,13 +204,20 @@ public static class RslRl
     }
 
     /// <summary>Linear layers by their index in the Sequential, which counts activations: 0, 2, 4, …</summary>
-    private static List<LayerTensors> Layers(PyTorchFile file, Dictionary<string, Tensor> state, string prefix)
+    private static List<LayerTensors> Layers(
+        PyTorchFile file,
+        Dictionary<string, Tensor> state,
+        string prefix
+    )
     {
         var names = state.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal)).ToArray();
         var layers = new SortedDictionary<int, LayerTensors>();
         foreach (var name in names)
         {
-            if (name.Split('.') is not [_, var text, "weight" or "bias"] || !int.TryParse(text, out var index))
+            if (
+                name.Split('.') is not [_, var text, "weight" or "bias"]
+                || !int.TryParse(text, out var index)
+            )
             {
                 throw Broken(file, $"'{name}' is not a tensor of a linear layer");
             }
@@ -238,7 +265,11 @@ public static class RslRl
         };
     }
 
-    private static NormaliserTensors? Normaliser(PyTorchFile file, Dictionary<string, Tensor> state, string prefix)
+    private static NormaliserTensors? Normaliser(
+        PyTorchFile file,
+        Dictionary<string, Tensor> state,
+        string prefix
+    )
     {
         if (!state.ContainsKey($"{prefix}_mean"))
         {
@@ -282,7 +313,10 @@ public static class RslRl
         );
         if (unknown is not null)
         {
-            throw Broken(file, $"'{layout.State}/{unknown}' belongs to a kind of model that is not supported");
+            throw Broken(
+                file,
+                $"'{layout.State}/{unknown}' belongs to a kind of model that is not supported"
+            );
         }
     }
 

@@ -56,7 +56,9 @@ public sealed record RunFolder(string Path)
     public static RunFolder Open(string path) =>
         Directory.Exists(System.IO.Path.Combine(path, ParametersName))
             ? new RunFolder(System.IO.Path.GetFullPath(path))
-            : throw new DistillException($"'{path}' is not a run folder: it has no folder '{ParametersName}'.");
+            : throw new DistillException(
+                $"'{path}' is not a run folder: it has no folder '{ParametersName}'."
+            );
 
     /// <summary>Path of a checkpoint of this run, existing or not.</summary>
     /// <param name="name">File name with its extension: <c>best_student.safetensors</c>.</param>
@@ -96,7 +98,11 @@ public sealed record RunFolder(string Path)
 
     private static void CheckName(string what, string name)
     {
-        if (name.Length == 0 || name[0] == '.' || name.Any(c => !char.IsAsciiLetterOrDigit(c) && c is not ('.' or '-' or '_')))
+        if (
+            name.Length == 0
+            || name[0] == '.'
+            || name.Any(c => !char.IsAsciiLetterOrDigit(c) && c is not ('.' or '-' or '_'))
+        )
         {
             throw new DistillException(
                 $"The {what} name '{name}' is not acceptable: use letters, digits, '.', '-' and '_', not beginning with '.'."

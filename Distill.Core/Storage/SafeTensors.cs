@@ -7,7 +7,10 @@ namespace Distill.Storage;
 /// <summary>Content of a safetensors file.</summary>
 /// <param name="Tensors">In the order of their data.</param>
 /// <param name="Metadata">The free text entries of <c>__metadata__</c>.</param>
-public sealed record SafeTensorsContent(IReadOnlyList<Tensor> Tensors, IReadOnlyDictionary<string, string> Metadata);
+public sealed record SafeTensorsContent(
+    IReadOnlyList<Tensor> Tensors,
+    IReadOnlyDictionary<string, string> Metadata
+);
 
 /// <summary>
 /// The safetensors format (huggingface/safetensors, format description in its README): header length as u64, JSON
@@ -121,7 +124,9 @@ public static class SafeTensors
         var headerLength = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (headerLength > MaximumHeader || (long)headerLength > stream.Length - 8)
         {
-            throw new InvalidDataException($"its header claims {headerLength} bytes, the file has {stream.Length}");
+            throw new InvalidDataException(
+                $"its header claims {headerLength} bytes, the file has {stream.Length}"
+            );
         }
 
         var header = new byte[headerLength];
@@ -186,7 +191,9 @@ public static class SafeTensors
                     range = [.. field.Value.EnumerateArray().Select(offset => offset.GetInt64())];
                     break;
                 default:
-                    throw new InvalidDataException($"tensor '{property.Name}' has the unknown field '{field.Name}'");
+                    throw new InvalidDataException(
+                        $"tensor '{property.Name}' has the unknown field '{field.Name}'"
+                    );
             }
         }
 
@@ -199,7 +206,9 @@ public static class SafeTensors
 
         var type =
             ElementTypes.Find(names => names.SafeTensors == dtype)
-            ?? throw new InvalidDataException($"tensor '{property.Name}' has the unsupported element type '{dtype}'");
+            ?? throw new InvalidDataException(
+                $"tensor '{property.Name}' has the unsupported element type '{dtype}'"
+            );
         var bytes = Tensor.CountOf(shape) * type.Size;
         if (begin < 0 || end < begin || end - begin != bytes || bytes > Array.MaxLength)
         {

@@ -87,9 +87,17 @@ public sealed class Tensor
     /// <exception cref="DistillException">The elements are not integers, or exceed 2^63 - 1.</exception>
     public long[] ToIntegers()
     {
-        if (ElementType is ElementType.Float16 or ElementType.BFloat16 or ElementType.Float32 or ElementType.Float64)
+        if (
+            ElementType
+            is ElementType.Float16
+                or ElementType.BFloat16
+                or ElementType.Float32
+                or ElementType.Float64
+        )
         {
-            throw new DistillException($"Tensor '{Name}' holds {ElementType} numbers where integers are needed.");
+            throw new DistillException(
+                $"Tensor '{Name}' holds {ElementType} numbers where integers are needed."
+            );
         }
 
         try

@@ -25,7 +25,10 @@ public static class Yaml
         }
         catch (YamlException e)
         {
-            throw new DistillException($"A {record.GetType().Name} cannot be written as YAML: {e.Message.TrimEnd('.')}.", e);
+            throw new DistillException(
+                $"A {record.GetType().Name} cannot be written as YAML: {e.Message.TrimEnd('.')}.",
+                e
+            );
         }
     }
 

@@ -57,7 +57,9 @@ internal sealed class ZipInput : IDisposable
         // The base library does not tell the compression method; a stored entry has two equal lengths.
         if (!compressed && entry.CompressedLength != entry.Length)
         {
-            throw new InvalidDataException($"its entry '{name}' is compressed, which the format does not allow");
+            throw new InvalidDataException(
+                $"its entry '{name}' is compressed, which the format does not allow"
+            );
         }
 
         if (

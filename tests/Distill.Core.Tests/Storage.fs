@@ -22,7 +22,11 @@ module Storage =
     /// The action is refused by one sentence that names the file; returns the sentence.
     let refused (path: string) (action: unit -> unit) =
         let message = (Expect.throws<DistillException> action).Message
-        Expect.isTrue (message.Contains(string (Path.GetFileName path))) $"the message does not name {path}: {message}"
+
+        Expect.isTrue
+            (message.Contains(string (Path.GetFileName path)))
+            $"the message does not name {path}: {message}"
+
         Expect.isTrue (message.EndsWith '.' && not (message.Contains '\n')) $"not one sentence: {message}"
         message
 
@@ -46,7 +50,10 @@ module Storage =
 
             for length in 0 .. bytes.Length - 1 do
                 File.WriteAllBytes(copy, bytes[.. length - 1])
-                Expect.isTrue (not (survives read copy $"{length} bytes")) $"read {length} of {bytes.Length} bytes")
+
+                Expect.isTrue
+                    (not (survives read copy $"{length} bytes"))
+                    $"read {length} of {bytes.Length} bytes")
 
     /// Random changes of up to four bytes are read or refused, nothing else.
     let survivesFlips (count: int) (read: string -> unit) (path: string) =
@@ -76,8 +83,10 @@ module Storage =
     let readZip (path: string) =
         use archive = ZipFile.OpenRead path
 
-        [ for entry in archive.Entries do
-              use stream = entry.Open()
-              use copy = new MemoryStream()
-              stream.CopyTo copy
-              entry.FullName, copy.ToArray() ]
+        [
+            for entry in archive.Entries do
+                use stream = entry.Open()
+                use copy = new MemoryStream()
+                stream.CopyTo copy
+                entry.FullName, copy.ToArray()
+        ]

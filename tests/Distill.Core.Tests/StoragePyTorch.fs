@@ -64,8 +64,17 @@ let private sameAsJson (file: PyTorchFile) (expected: JsonElement) =
     for actual, expected in Seq.zip file.Tensors tensors do
         let name = text (expected.GetProperty "name")
         Expect.equal actual.Name name "name"
-        Expect.equal (actual.ElementType.ToString().ToLowerInvariant()) (text (expected.GetProperty "dtype")) name
-        Expect.equal (Seq.toArray actual.Shape) (items (expected.GetProperty "shape") |> Array.map _.GetInt32()) name
+
+        Expect.equal
+            (actual.ElementType.ToString().ToLowerInvariant())
+            (text (expected.GetProperty "dtype"))
+            name
+
+        Expect.equal
+            (Seq.toArray actual.Shape)
+            (items (expected.GetProperty "shape") |> Array.map _.GetInt32())
+            name
+
         let values = doubles (expected.GetProperty "values")
 
         // The digits of the fixtures identify each number.
@@ -81,21 +90,23 @@ let private sameAsJson (file: PyTorchFile) (expected: JsonElement) =
         sameValue file.Other[property.Name] property.Value property.Name
 
 let private readable =
-    [ "adam"
-      "dtypes"
-      "views"
-      "many"
-      "prims"
-      "protocol4"
-      "rsl_rl/v1_actor_critic"
-      "rsl_rl/v2_actor_critic_recurrent"
-      "rsl_rl/v23_student_teacher"
-      "rsl_rl/v3_actor_critic"
-      "rsl_rl/v3_student_teacher_recurrent"
-      "rsl_rl/v4_ppo"
-      "rsl_rl/v4_distillation"
-      "rsl_rl/v5_ppo"
-      "rsl_rl/v5_distillation" ]
+    [
+        "adam"
+        "dtypes"
+        "views"
+        "many"
+        "prims"
+        "protocol4"
+        "rsl_rl/v1_actor_critic"
+        "rsl_rl/v2_actor_critic_recurrent"
+        "rsl_rl/v23_student_teacher"
+        "rsl_rl/v3_actor_critic"
+        "rsl_rl/v3_student_teacher_recurrent"
+        "rsl_rl/v4_ppo"
+        "rsl_rl/v4_distillation"
+        "rsl_rl/v5_ppo"
+        "rsl_rl/v5_distillation"
+    ]
 
 let readableFiles = readable |> Seq.map (fun name -> [| box name |])
 
@@ -127,7 +138,10 @@ let ``keys and kinds of values survive writing`` () =
         let path = Path.Combine(folder, "x.pt")
         let root = TorchValue.Dict.Of []
         root.Entries[7L] <- TorchValue.Tuple [| TorchValue.Int Int64.MinValue; TorchValue.Text "größer" |]
-        root.Entries["7"] <- TorchValue.List [| TorchValue.Bytes(ReadOnlyMemory [| 0uy; 255uy |]); TorchValue.None() |]
+
+        root.Entries["7"] <-
+            TorchValue.List [| TorchValue.Bytes(ReadOnlyMemory [| 0uy; 255uy |]); TorchValue.None() |]
+
         root.Entries["empty"] <- TorchValue.Tuple [||]
         root.Entries["x"] <- TorchValue.Array(Tensor.OfBools("", ReadOnlySpan [| true; false |], 1, 2))
         PyTorchFile.Write(path, root)
@@ -136,7 +150,10 @@ let ``keys and kinds of values survive writing`` () =
 
         match read.Entries[7L] with
         | :? TorchValue.Tuple as tuple ->
-            Expect.equal (Seq.toList tuple.Items) [ TorchValue.Int Int64.MinValue; TorchValue.Text "größer" ] "tuple"
+            Expect.equal
+                (Seq.toList tuple.Items)
+                [ TorchValue.Int Int64.MinValue; TorchValue.Text "größer" ]
+                "tuple"
         | other -> failwith $"not a tuple: {other}"
 
         match read.Find "x" with
@@ -152,10 +169,14 @@ let ``a tree that PyTorch cannot hold is not written`` () =
         let unsigned = Tensor("counts", ElementType.UInt64, [| 1 |], Array.zeroCreate 8)
 
         let nested =
-            Seq.fold (fun (inner: TorchValue) _ -> TorchValue.List [| inner |]) (TorchValue.None()) [ 1..100 ]
+            Seq.fold
+                (fun (inner: TorchValue) _ -> TorchValue.List [| inner |])
+                (TorchValue.None())
+                [ 1..100 ]
 
         for root in [ TorchValue.Array unsigned :> TorchValue; nested ] do
-            Expect.throws<DistillException> (fun () -> PyTorchFile.Write(path, root)) |> ignore
+            Expect.throws<DistillException>(fun () -> PyTorchFile.Write(path, root))
+            |> ignore
 
         Expect.isTrue (not (File.Exists path)) "a file was left")
 
@@ -174,7 +195,12 @@ let ``hostile files are refused and do nothing`` () =
             Expect.equal tensor.Name "model_state_dict/actor.0.weight" name
             Expect.equal (tensor.ToFloats()) [| 0f .. 11f |] name
 
-    for folder in [ Environment.CurrentDirectory; AppContext.BaseDirectory; fixture "torch/hostile" ] do
+    for folder in
+        [
+            Environment.CurrentDirectory
+            AppContext.BaseDirectory
+            fixture "torch/hostile"
+        ] do
         Expect.isTrue (not (File.Exists(Path.Combine(folder, payload)))) $"{payload} appeared in {folder}"
 
 [<Theory>]
@@ -208,26 +234,38 @@ let private ints (values: int list) =
 
 let private storage (numel: int) =
     Array.concat
-        [ "("B; unicode "storage"; bytes "ctorch\nFloatStorage\n"; unicode "0"; unicode "cpu"; int32 numel; "tQ"B ]
+        [
+            "("B
+            unicode "storage"
+            bytes "ctorch\nFloatStorage\n"
+            unicode "0"
+            unicode "cpu"
+            int32 numel
+            "tQ"B
+        ]
 
 let private rebuild (offset: int) (size: int list) (stride: int list) (rest: byte[]) =
     Array.concat
-        [ bytes "ctorch._utils\n_rebuild_tensor_v2\n("
-          storage 1
-          int32 offset
-          ints size
-          ints stride
-          [| 0x89uy |]
-          bytes "ccollections\nOrderedDict\n)R"
-          rest
-          "tR"B ]
+        [
+            bytes "ctorch._utils\n_rebuild_tensor_v2\n("
+            storage 1
+            int32 offset
+            ints size
+            ints stride
+            [| 0x89uy |]
+            bytes "ccollections\nOrderedDict\n)R"
+            rest
+            "tR"B
+        ]
 
 let private writePickle (path: string) (code: byte[]) =
     writeZip
         path
-        [ "archive/data.pkl", Array.concat [ [| 0x80uy; 2uy |]; code; "."B ]
-          "archive/data/0", BitConverter.GetBytes 1f
-          "archive/version", "3\n"B ]
+        [
+            "archive/data.pkl", Array.concat [ [| 0x80uy; 2uy |]; code; "."B ]
+            "archive/data/0", BitConverter.GetBytes 1f
+            "archive/version", "3\n"B
+        ]
 
 let private refusesPickle (reason: string) (code: byte[]) =
     inTemporaryFolder (fun folder ->
@@ -253,7 +291,9 @@ let ``tensors that expand or leave their storage are refused`` () =
     refusesPickle "strides" (rebuild 0 [ 1 ] [] [||])
     refusesPickle "strides" (rebuild 0 (List.replicate 65 1) (List.replicate 65 1) [||])
     // A view flagged as negated would be read with the wrong sign.
-    refusesPickle "arguments" (rebuild 0 [ 1 ] [ 1 ] (Array.concat [ "}"B; unicode "neg"; [| 0x88uy |]; "s"B ]))
+    refusesPickle
+        "arguments"
+        (rebuild 0 [ 1 ] [ 1 ] (Array.concat [ "}"B; unicode "neg"; [| 0x88uy |]; "s"B ]))
 
 [<Fact>]
 let ``pickles that share, nest or repeat without end are refused`` () =
@@ -329,7 +369,9 @@ let ``changed and random pickles are read or refused, nothing else`` () =
     inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "x.pt")
         let random = Random 2
-        let opcodes = Array.concat [ bytes "(01NJKMXBC)t]}aesuqrhjcRbQ."; [| 0x80uy .. 0x95uy |] ]
+
+        let opcodes =
+            Array.concat [ bytes "(01NJKMXBC)t]}aesuqrhjcRbQ."; [| 0x80uy .. 0x95uy |] ]
 
         // Behind an intact CRC, so that the pickle machine sees every change.
         for name in [ "adam"; "views"; "prims"; "protocol4"; "hostile/valid_minimal" ] do
@@ -337,31 +379,38 @@ let ``changed and random pickles are read or refused, nothing else`` () =
 
             for trial in 1..400 do
                 let changed =
-                    [ for entry, content in entries do
-                          if entry.EndsWith "data.pkl" then
-                              let content = Array.copy content
+                    [
+                        for entry, content in entries do
+                            if entry.EndsWith "data.pkl" then
+                                let content = Array.copy content
 
-                              for _ in 0 .. random.Next 3 do
-                                  content[random.Next content.Length] <-
-                                      if random.Next 2 = 0 then
-                                          opcodes[random.Next opcodes.Length]
-                                      else
-                                          byte (random.Next 256)
+                                for _ in 0 .. random.Next 3 do
+                                    content[random.Next content.Length] <-
+                                        if random.Next 2 = 0 then
+                                            opcodes[random.Next opcodes.Length]
+                                        else
+                                            byte (random.Next 256)
 
-                              entry, content
-                          else
-                              entry, content ]
+                                entry, content
+                            else
+                                entry, content
+                    ]
 
                 writeZip path changed
                 survives ignorePyTorch path $"{name}, trial {trial}" |> ignore
 
         for trial in 1..3000 do
-            let code = Array.init (random.Next 60) (fun _ -> opcodes[random.Next opcodes.Length])
+            let code =
+                Array.init (random.Next 60) (fun _ -> opcodes[random.Next opcodes.Length])
+
             writePickle path code
             survives ignorePyTorch path $"random, trial {trial}" |> ignore)
 
 let private optional (value: JsonElement) =
-    if value.ValueKind = JsonValueKind.Null then None else Some value
+    if value.ValueKind = JsonValueKind.Null then
+        None
+    else
+        Some value
 
 [<Theory>]
 [<MemberData(nameof rslRlFiles)>]
@@ -372,14 +421,18 @@ let ``the policies of every generation of rsl_rl are found by role`` (name: stri
     let roles = json.GetProperty("roles").EnumerateObject() |> Seq.toArray
 
     let found =
-        checkpoint.Policies |> Seq.map (fun policy -> policy.Role.ToString().ToLowerInvariant()) |> set
+        checkpoint.Policies
+        |> Seq.map (fun policy -> policy.Role.ToString().ToLowerInvariant())
+        |> set
 
     Expect.equal checkpoint.Iteration (json.GetProperty("other").GetProperty("iter").GetInt64()) "iteration"
     Expect.equal found (roles |> Seq.map _.Name |> set) "roles"
 
     // The tensor is the one of that name in the file: same shape, same bits.
     let isNamed (tensor: Tensor) (name: JsonElement) =
-        let expected = file.Tensors |> Seq.find (fun candidate -> candidate.Name = text name)
+        let expected =
+            file.Tensors |> Seq.find (fun candidate -> candidate.Name = text name)
+
         Expect.equal tensor.ShapeText expected.ShapeText expected.Name
         Expect.equal (tensor.Data.ToArray()) (expected.Data.ToArray()) expected.Name
 
@@ -398,7 +451,11 @@ let ``the policies of every generation of rsl_rl are found by role`` (name: stri
         match optional (role.Value.GetProperty "memory"), Option.ofObj policy.Memory with
         | None, None -> ()
         | Some expected, Some memory ->
-            Expect.equal (memory.Kind.ToString().ToLowerInvariant()) (text (expected.GetProperty "kind")) "memory"
+            Expect.equal
+                (memory.Kind.ToString().ToLowerInvariant())
+                (text (expected.GetProperty "kind"))
+                "memory"
+
             let layers = items (expected.GetProperty "layers")
             Expect.equal memory.Layers.Count layers.Length "memory layers"
 
@@ -411,7 +468,12 @@ let ``the policies of every generation of rsl_rl are found by role`` (name: stri
         | Some names, Some normaliser ->
             Seq.iter2 isNamed [ normaliser.Mean; normaliser.Var; normaliser.Std ] (items names)
             // The fixture of v2.0 has no count.
-            let count = if name.Contains "v2_" then None else Some(2400L * 4096L * 1000L)
+            let count =
+                if name.Contains "v2_" then
+                    None
+                else
+                    Some(2400L * 4096L * 1000L)
+
             Expect.equal (Option.ofNullable normaliser.Count) count "count"
         | _, found -> failwith $"normaliser of {role.Name}: {found}"
 
@@ -429,12 +491,18 @@ let ``checkpoints whose policy cannot be used are refused by name`` () =
 
         let tensor (shape: int[]) =
             let count = Array.fold (*) 1 shape
-            TorchValue.Array(Tensor("", ElementType.Float32, shape, Array.zeroCreate (4 * count))) :> TorchValue
+
+            TorchValue.Array(Tensor("", ElementType.Float32, shape, Array.zeroCreate (4 * count)))
+            :> TorchValue
 
         let refuses (reason: string) (state: string) (tensors: (string * int[]) list) =
-            let model = TorchValue.Dict.Of [ for name, shape in tensors -> struct (name, tensor shape) ]
+            let model =
+                TorchValue.Dict.Of [ for name, shape in tensors -> struct (name, tensor shape) ]
+
             PyTorchFile.Write(path, TorchValue.Dict.Of [ struct (state, model :> TorchValue) ])
-            refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore) |> contains reason
+
+            refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore)
+            |> contains reason
 
         let first = [ "mlp.0.weight", [| 8; 26 |]; "mlp.0.bias", [| 8 |] ]
         refuses "none of" "something" first
@@ -447,9 +515,20 @@ let ``checkpoints whose policy cannot be used are refused by name`` () =
             (first @ [ "mlp.2.weight", [| 4; 9 |]; "mlp.2.bias", [| 4 |] ])
 
         refuses "2 axes" "actor_state_dict" [ "mlp.0.weight", [| 8 |]; "mlp.0.bias", [| 8 |] ]
-        refuses "cnns.image.0.weight" "student_state_dict" (first @ [ "cnns.image.0.weight", [| 8; 3; 3; 3 |] ])
-        let memory rows = [ for n in [ "weight_ih_l0"; "weight_hh_l0" ] -> $"rnn.rnn.{n}", [| rows; 26 |] ]
-        let biases rows = [ for n in [ "bias_ih_l0"; "bias_hh_l0" ] -> $"rnn.rnn.{n}", [| rows |] ]
+
+        refuses
+            "cnns.image.0.weight"
+            "student_state_dict"
+            (first @ [ "cnns.image.0.weight", [| 8; 3; 3; 3 |] ])
+
+        let memory rows =
+            [
+                for n in [ "weight_ih_l0"; "weight_hh_l0" ] -> $"rnn.rnn.{n}", [| rows; 26 |]
+            ]
+
+        let biases rows =
+            [ for n in [ "bias_ih_l0"; "bias_hh_l0" ] -> $"rnn.rnn.{n}", [| rows |] ]
+
         refuses "neither a GRU nor an LSTM" "student_state_dict" (first @ memory 52 @ biases 52)
         refuses "is missing" "student_state_dict" (first @ memory 78)
 
@@ -457,11 +536,15 @@ let ``checkpoints whose policy cannot be used are refused by name`` () =
             "should have the shape [1, 26]"
             "actor_state_dict"
             (first
-             @ [ for name in [ "_mean"; "_var"; "_std" ] -> $"obs_normalizer.{name}", [| 1; 25 |] ]))
+             @ [
+                 for name in [ "_mean"; "_var"; "_std" ] -> $"obs_normalizer.{name}", [| 1; 25 |]
+             ]))
 
 [<Fact>]
 let ``a file that is no dict has no policy`` () =
     inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "x.pt")
         PyTorchFile.Write(path, TorchValue.List [| TorchValue.Int 1L |])
-        refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore) |> contains "none of")
+
+        refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore)
+        |> contains "none of")

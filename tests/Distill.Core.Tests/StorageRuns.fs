@@ -20,7 +20,11 @@ let private crc32c (data: byte[]) =
         crc <- crc ^^^ uint32 value
 
         for _ in 1..8 do
-            crc <- if crc &&& 1u = 1u then (crc >>> 1) ^^^ 0x82F63B78u else crc >>> 1
+            crc <-
+                if crc &&& 1u = 1u then
+                    (crc >>> 1) ^^^ 0x82F63B78u
+                else
+                    crc >>> 1
 
     ~~~crc
 
@@ -40,26 +44,28 @@ let rec private fields (data: byte[]) =
             value ||| rest, next
 
     let rec from position =
-        [ if position < data.Length then
-              let tag, position = varint position 0
-              let number = int (tag >>> 3)
+        [
+            if position < data.Length then
+                let tag, position = varint position 0
+                let number = int (tag >>> 3)
 
-              match tag &&& 7UL with
-              | 0UL ->
-                  let value, next = varint position 0
-                  number, BitConverter.GetBytes value
-                  yield! from next
-              | 1UL ->
-                  number, data[position .. position + 7]
-                  yield! from (position + 8)
-              | 2UL ->
-                  let length, start = varint position 0
-                  number, data[start .. start + int length - 1]
-                  yield! from (start + int length)
-              | 5UL ->
-                  number, data[position .. position + 3]
-                  yield! from (position + 4)
-              | other -> failwith $"wire type {other}" ]
+                match tag &&& 7UL with
+                | 0UL ->
+                    let value, next = varint position 0
+                    number, BitConverter.GetBytes value
+                    yield! from next
+                | 1UL ->
+                    number, data[position .. position + 7]
+                    yield! from (position + 8)
+                | 2UL ->
+                    let length, start = varint position 0
+                    number, data[start .. start + int length - 1]
+                    yield! from (start + int length)
+                | 5UL ->
+                    number, data[position .. position + 3]
+                    yield! from (position + 4)
+                | other -> failwith $"wire type {other}"
+        ]
 
     from 0
 
@@ -68,27 +74,40 @@ let private readEvents (path: string) =
     let bytes = File.ReadAllBytes path
 
     let rec records position =
-        [ if position < bytes.Length then
-              let length = int (BitConverter.ToUInt64(bytes, position))
-              let data = bytes[position + 12 .. position + 11 + length]
-              Expect.equal (BitConverter.ToUInt32(bytes, position + 8)) (masked bytes[position .. position + 7]) "CRC"
-              Expect.equal (BitConverter.ToUInt32(bytes, position + 12 + length)) (masked data) "CRC"
-              fields data
-              yield! records (position + 16 + length) ]
+        [
+            if position < bytes.Length then
+                let length = int (BitConverter.ToUInt64(bytes, position))
+                let data = bytes[position + 12 .. position + 11 + length]
+
+                Expect.equal
+                    (BitConverter.ToUInt32(bytes, position + 8))
+                    (masked bytes[position .. position + 7])
+                    "CRC"
+
+                Expect.equal (BitConverter.ToUInt32(bytes, position + 12 + length)) (masked data) "CRC"
+                fields data
+                yield! records (position + 16 + length)
+        ]
 
     match records 0 with
     | [] -> failwith "no records"
     | version :: events ->
         Expect.equal (version |> List.find (fun (n, _) -> n = 3) |> snd) "brain.Event:2"B "version"
 
-        [ for event in events do
-              let field number = event |> List.find (fun (n, _) -> n = number) |> snd
-              Expect.isTrue (BitConverter.ToDouble(field 1, 0) > 0.0) "wall time"
+        [
+            for event in events do
+                let field number =
+                    event |> List.find (fun (n, _) -> n = number) |> snd
 
-              BitConverter.ToInt64(field 2, 0),
-              [ for _, value in fields (field 5) do
-                    let parts = dict (fields value)
-                    Text.Encoding.UTF8.GetString parts[1], BitConverter.ToSingle(parts[2], 0) ] ]
+                Expect.isTrue (BitConverter.ToDouble(field 1, 0) > 0.0) "wall time"
+
+                BitConverter.ToInt64(field 2, 0),
+                [
+                    for _, value in fields (field 5) do
+                        let parts = dict (fields value)
+                        Text.Encoding.UTF8.GetString parts[1], BitConverter.ToSingle(parts[2], 0)
+                ]
+        ]
 
 let private ignoreEvents path = EventFile.Read path |> ignore
 
@@ -109,21 +128,27 @@ let ``an independent reader finds what the event file was given`` () =
             file.Flush())
 
         match readEvents path with
-        | [ 0L, [ "Loss/behavior", 0.5f; "größe", notANumber ]
-            300L, [ "Loss/behavior", -1e-3f ]
-            301L, [] ] when Single.IsNaN notANumber -> ()
+        | [ 0L, [ "Loss/behavior", 0.5f; "größe", notANumber ]; 300L, [ "Loss/behavior", -1e-3f ]; 301L, [] ] when
+            Single.IsNaN notANumber
+            ->
+            ()
         | other -> failwith $"%A{other}"
 
         let scalars = EventFile.Read path
         Expect.equal scalars.Count 3 "scalars"
         Expect.equal scalars[2] (EventScalar(300L, 1002.0, "Loss/behavior", -1e-3f)) "last"
-        refused path (fun () -> EventFile.Create(path, 1.0).Dispose()) |> contains "Cannot write")
+
+        refused path (fun () -> EventFile.Create(path, 1.0).Dispose())
+        |> contains "Cannot write")
 
 [<Fact>]
 let ``an event file goes on after the step of a checkpoint`` () =
     inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "events.out.tfevents.1")
-        let write (file: EventFile) step = file.Write(step, 5.0, metrics [ "x", float step ])
+
+        let write (file: EventFile) step =
+            file.Write(step, 5.0, metrics [ "x", float step ])
+
         using (EventFile.Create(path, 5.0)) (fun file -> Seq.iter (write file) [ 0L .. 9L ])
         let undisturbed = File.ReadAllBytes path
 
@@ -170,7 +195,12 @@ let ``damaged event files are read or refused, nothing else`` () =
             File.WriteAllBytes(
                 copy,
                 Array.concat
-                    [ length; BitConverter.GetBytes(masked length); data; BitConverter.GetBytes(masked data) ]
+                    [
+                        length
+                        BitConverter.GetBytes(masked length)
+                        data
+                        BitConverter.GetBytes(masked data)
+                    ]
             )
 
             survives ignoreEvents copy $"trial {trial}" |> ignore)
@@ -178,15 +208,31 @@ let ``damaged event files are read or refused, nothing else`` () =
 /// A run that logs a new metric from iteration 5 on.
 let private logFrom (log: MetricsLog) (iterations: int64 list) =
     for i in iterations do
-        let row = [ "Loss/behavior", 1.0 / float (i + 1L); "Train/mean_reward", (if i = 2L then nan else float i) ]
+        let row =
+            [
+                "Loss/behavior", 1.0 / float (i + 1L)
+                "Train/mean_reward", (if i = 2L then nan else float i)
+            ]
 
-        log.Append(i, metrics (if i >= 5L then row @ [ "evaluation/mean_return", infinity ] else row))
+        log.Append(
+            i,
+            metrics (
+                if i >= 5L then
+                    row @ [ "evaluation/mean_return", infinity ]
+                else
+                    row
+            )
+        )
 
 let private metricsFiles folder =
-    [ for name in [ "metrics.jsonl"; "metrics.csv" ] -> File.ReadAllText(Path.Combine(folder, name)) ]
+    [
+        for name in [ "metrics.jsonl"; "metrics.csv" ] -> File.ReadAllText(Path.Combine(folder, name))
+    ]
 
 let private eventsOf (folder: string) =
-    Directory.GetFiles(folder, "events.out.tfevents.*") |> Array.exactlyOne |> readEvents
+    Directory.GetFiles(folder, "events.out.tfevents.*")
+    |> Array.exactlyOne
+    |> readEvents
 
 [<Fact>]
 let ``metrics are in all three files, with columns that appear later`` () =
@@ -234,7 +280,7 @@ let ``metrics that cannot be logged are refused`` () =
         logFrom log [ 0L .. 3L ]
 
         let refuses iteration names =
-            Expect.throws<DistillException> (fun () ->
+            Expect.throws<DistillException>(fun () ->
                 log.Append(iteration, metrics [ for name in names -> name, 0.0 ]))
             |> ignore
 
@@ -245,7 +291,9 @@ let ``metrics that cannot be logged are refused`` () =
         refuses 4L [ "" ]
         logFrom log [ 4L ]
         Expect.equal (MetricsLog.Read folder).Count 5 "rows"
-        refused "metrics.jsonl" (fun () -> MetricsLog.Create(folder).Dispose()) |> contains "Cannot write")
+
+        refused "metrics.jsonl" (fun () -> MetricsLog.Create(folder).Dispose())
+        |> contains "Cannot write")
 
 [<Fact>]
 let ``damaged metrics are read or refused, nothing else`` () =
@@ -260,14 +308,19 @@ let ``damaged metrics are read or refused, nothing else`` () =
             let changed = Array.copy original
             changed[random.Next changed.Length] <- byte (random.Next 256)
             File.WriteAllBytes(path, changed)
-            survives (fun _ -> MetricsLog.Read copy |> ignore) path $"trial {trial}" |> ignore
+
+            survives (fun _ -> MetricsLog.Read copy |> ignore) path $"trial {trial}"
+            |> ignore
 
         File.WriteAllText(path, "{\"iteration\":0}\n{\"loss\":1}\n")
         refused path (fun () -> MetricsLog.Read copy |> ignore) |> contains "line 2")
 
 type private FixedClock() =
     inherit TimeProvider()
-    override _.GetUtcNow() = DateTimeOffset(2026, 3, 4, 5, 6, 7, TimeSpan.Zero)
+
+    override _.GetUtcNow() =
+        DateTimeOffset(2026, 3, 4, 5, 6, 7, TimeSpan.Zero)
+
     override _.LocalTimeZone = TimeZoneInfo.Utc
 
 [<Fact>]
@@ -276,7 +329,11 @@ let ``runs that start in the same second get different folders`` () =
         let clock = FixedClock()
         let paths = Array.zeroCreate 40
 
-        Parallel.For(0, paths.Length, fun i -> paths[i] <- RunFolder.Create(folder, "quadrotor", "gru", clock).Path)
+        Parallel.For(
+            0,
+            paths.Length,
+            fun i -> paths[i] <- RunFolder.Create(folder, "quadrotor", "gru", clock).Path
+        )
         |> ignore
 
         Expect.equal (Array.distinct paths).Length paths.Length "different folders"
@@ -299,52 +356,72 @@ let ``runs that start in the same second get different folders`` () =
 [<InlineData("two words")>]
 let ``names that make no good folder are refused`` (name: string) =
     inTemporaryFolder (fun folder ->
-        Expect.throws<DistillException> (fun () -> RunFolder.Create(folder, name) |> ignore)
+        Expect.throws<DistillException>(fun () -> RunFolder.Create(folder, name) |> ignore)
         |> fun e -> contains $"'{name}'" e.Message)
 
 [<Fact>]
 let ``a run folder keeps checkpoints and is found again`` () =
     inTemporaryFolder (fun folder ->
         let run = RunFolder.Create(folder, "quadrotor")
-        SafeTensors.Write(run.Checkpoint "best_student.safetensors", [ Tensor.OfFloats("x", ReadOnlySpan [| 1f |]) ])
+
+        SafeTensors.Write(
+            run.Checkpoint "best_student.safetensors",
+            [ Tensor.OfFloats("x", ReadOnlySpan [| 1f |]) ]
+        )
+
         Expect.equal (RunFolder.Open run.Path) run "opened"
         Expect.equal (Seq.toList (run.Checkpoints())) [ "best_student.safetensors" ] "checkpoints"
-        refused folder (fun () -> RunFolder.Open folder |> ignore) |> contains "not a run folder")
+
+        refused folder (fun () -> RunFolder.Open folder |> ignore)
+        |> contains "not a run folder")
 
 type Schedule =
     | Constant = 0
     | TwoStage = 1
 
-type NetworkRecord = { HiddenSizes: int list; InitialStd: float32 }
+type NetworkRecord =
+    {
+        HiddenSizes: int list
+        InitialStd: float32
+    }
 
 type AgentRecord =
-    { LearningRate: float
-      NumEnvs: int
-      UseDagger: bool
-      MaxBufferSize: int64
-      Acting: Schedule
-      Note: string
-      Missing: string | null
-      Student: NetworkRecord
-      Teachers: NetworkRecord[] }
+    {
+        LearningRate: float
+        NumEnvs: int
+        UseDagger: bool
+        MaxBufferSize: int64
+        Acting: Schedule
+        Note: string
+        Missing: string | null
+        Student: NetworkRecord
+        Teachers: NetworkRecord[]
+    }
 
 [<Fact>]
 let ``parameters are YAML with snake_case names, nested records, enums and lists`` () =
     inTemporaryFolder (fun folder ->
         let run = RunFolder.Create(folder, "quadrotor")
-        let network = { HiddenSizes = [ 16; 16 ]; InitialStd = 0.1f }
+
+        let network =
+            {
+                HiddenSizes = [ 16; 16 ]
+                InitialStd = 0.1f
+            }
 
         run.WriteParameters(
             "agent",
-            { LearningRate = 1e-4
-              NumEnvs = 2048
-              UseDagger = true
-              MaxBufferSize = 1_000_000L
-              Acting = Schedule.TwoStage
-              Note = "true"
-              Missing = null
-              Student = network
-              Teachers = [| network; network |] }
+            {
+                LearningRate = 1e-4
+                NumEnvs = 2048
+                UseDagger = true
+                MaxBufferSize = 1_000_000L
+                Acting = Schedule.TwoStage
+                Note = "true"
+                Missing = null
+                Student = network
+                Teachers = [| network; network |]
+            }
         )
 
         let expected =

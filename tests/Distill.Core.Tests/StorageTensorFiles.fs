@@ -17,16 +17,26 @@ let private same (actual: Tensor) (expected: Tensor) =
     Expect.equal (actual.Data.ToArray()) (expected.Data.ToArray()) expected.Name
 
 let private everyType =
-    [ for elementType in Enum.GetValues<ElementType>() do
-          let size = ElementTypes.SizeOf elementType
-          Tensor($"of {elementType}", elementType, [| 2; 3 |], Array.init (6 * size) (fun i -> byte (i % 2))) ]
+    [
+        for elementType in Enum.GetValues<ElementType>() do
+            let size = ElementTypes.SizeOf elementType
+
+            Tensor(
+                $"of {elementType}",
+                elementType,
+                [| 2; 3 |],
+                Array.init (6 * size) (fun i -> byte (i % 2))
+            )
+    ]
 
 let private shapes =
-    [ Tensor.OfFloats("scalar", ReadOnlySpan [| 1.5f |])
-      Tensor.OfFloats("empty", ReadOnlySpan [||], 0, 4)
-      Tensor.OfIntegers("large", ReadOnlySpan [| Int64.MaxValue; -1L |], 2)
-      Tensor.OfBools("flags", ReadOnlySpan [| true; false; true |], 3)
-      Tensor.OfDoubles("größe \"1\"", ReadOnlySpan [| Math.PI; Double.NaN |], 1, 2) ]
+    [
+        Tensor.OfFloats("scalar", ReadOnlySpan [| 1.5f |])
+        Tensor.OfFloats("empty", ReadOnlySpan [||], 0, 4)
+        Tensor.OfIntegers("large", ReadOnlySpan [| Int64.MaxValue; -1L |], 2)
+        Tensor.OfBools("flags", ReadOnlySpan [| true; false; true |], 3)
+        Tensor.OfDoubles("größe \"1\"", ReadOnlySpan [| Math.PI; Double.NaN |], 1, 2)
+    ]
 
 let private ignoreSafeTensors path = SafeTensors.Read path |> ignore
 let private ignoreNpz path = Npz.Read path |> ignore
@@ -36,7 +46,9 @@ let ``a tensor keeps integers exactly and converts on request`` () =
     let large = Tensor.OfIntegers("n", ReadOnlySpan [| 9007199254740993L; -3L |], 2)
     Expect.equal (large.ToIntegers()) [| 9007199254740993L; -3L |] "integers"
     Expect.equal (large.ToFloats()) [| 9.00719925e15f; -3f |] "floats"
-    Expect.throws<DistillException> (fun () -> Tensor.OfFloats("x", ReadOnlySpan [| 1f |]).ToIntegers() |> ignore)
+
+    Expect.throws<DistillException>(fun () ->
+        Tensor.OfFloats("x", ReadOnlySpan [| 1f |]).ToIntegers() |> ignore)
     |> ignore
 
     // 1, -2 and the largest finite numbers: bits from IEEE 754 and from the definition of bfloat16.
@@ -44,13 +56,20 @@ let ``a tensor keeps integers exactly and converts on request`` () =
         Tensor("x", type', [| values.Length |], values |> Array.collect BitConverter.GetBytes).ToFloats()
 
     Expect.equal (bits ElementType.Float16 [| 0x3C00us; 0xC000us; 0x7BFFus |]) [| 1f; -2f; 65504f |] "half"
-    Expect.equal (bits ElementType.BFloat16 [| 0x3F80us; 0xC000us; 0x7F7Fus |]) [| 1f; -2f; 3.38953139e38f |] "bfloat16"
+
+    Expect.equal
+        (bits ElementType.BFloat16 [| 0x3F80us; 0xC000us; 0x7F7Fus |])
+        [| 1f; -2f; 3.38953139e38f |]
+        "bfloat16"
+
     let unsigned = Tensor("x", ElementType.UInt64, [| 1 |], Array.create 8 255uy)
-    Expect.throws<DistillException> (fun () -> unsigned.ToIntegers() |> ignore) |> ignore
+
+    Expect.throws<DistillException>(fun () -> unsigned.ToIntegers() |> ignore)
+    |> ignore
 
 [<Fact>]
 let ``a tensor whose data do not fit its shape cannot be made`` () =
-    Expect.throws<ArgumentException> (fun () -> Tensor.OfFloats("x", ReadOnlySpan [| 1f |], 2) |> ignore)
+    Expect.throws<ArgumentException>(fun () -> Tensor.OfFloats("x", ReadOnlySpan [| 1f |], 2) |> ignore)
     |> ignore
 
 [<Fact>]
@@ -83,7 +102,8 @@ let ``safetensors hold any floats`` () =
 
         Property.checkMany 50 (fun (values: float32[][]) ->
             let tensors =
-                values |> Array.mapi (fun i v -> Tensor.OfFloats($"t{i}", ReadOnlySpan v, v.Length))
+                values
+                |> Array.mapi (fun i v -> Tensor.OfFloats($"t{i}", ReadOnlySpan v, v.Length))
 
             SafeTensors.Write(path, tensors)
 
@@ -95,25 +115,33 @@ let ``the released student of raptor is read`` () =
     let content = SafeTensors.Read(fixture "raptor/raptor-student.safetensors")
 
     let shapes =
-        content.Tensors |> Seq.map (fun tensor -> tensor.Name, tensor.ShapeText) |> Map.ofSeq
+        content.Tensors
+        |> Seq.map (fun tensor -> tensor.Name, tensor.ShapeText)
+        |> Map.ofSeq
 
     let expected =
         Map
-            [ "input.weight", "[16, 22]"
-              "input.bias", "[16]"
-              "gru.weight_ih", "[48, 16]"
-              "gru.weight_hh", "[48, 16]"
-              "gru.bias_ih", "[48]"
-              "gru.bias_hh", "[48]"
-              "output.weight", "[4, 16]"
-              "output.bias", "[4]" ]
+            [
+                "input.weight", "[16, 22]"
+                "input.bias", "[16]"
+                "gru.weight_ih", "[48, 16]"
+                "gru.weight_hh", "[48, 16]"
+                "gru.bias_ih", "[48]"
+                "gru.bias_hh", "[48]"
+                "output.weight", "[4, 16]"
+                "output.bias", "[4]"
+            ]
 
     Expect.equal shapes expected "shapes"
 
 /// A safetensors file of a given header and data.
 let private rawSafeTensors (path: string) (header: string) (data: int) =
     let header = Encoding.UTF8.GetBytes header
-    File.WriteAllBytes(path, Array.concat [ BitConverter.GetBytes(int64 header.Length); header; Array.zeroCreate data ])
+
+    File.WriteAllBytes(
+        path,
+        Array.concat [ BitConverter.GetBytes(int64 header.Length); header; Array.zeroCreate data ]
+    )
 
 [<Theory>]
 [<InlineData("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}""",
@@ -155,17 +183,30 @@ let ``safetensors with an impossible header length or text that is not UTF-8 are
             File.WriteAllBytes(path, Array.append (BitConverter.GetBytes length) "{}"B)
             refused path (fun () -> ignoreSafeTensors path) |> contains "header"
 
-        File.WriteAllBytes(path, Array.concat [ BitConverter.GetBytes 6UL; "{\""B; [| 0xffuy |]; "\":0"B; "}"B ])
+        File.WriteAllBytes(
+            path,
+            Array.concat [ BitConverter.GetBytes 6UL; "{\""B; [| 0xffuy |]; "\":0"B; "}"B ]
+        )
+
         refused path (fun () -> ignoreSafeTensors path) |> ignore
-        refused (path + "2") (fun () -> ignoreSafeTensors (path + "2")) |> contains "There is no")
+
+        refused (path + "2") (fun () -> ignoreSafeTensors (path + "2"))
+        |> contains "There is no")
 
 [<Fact>]
 let ``safetensors are not written with a name given twice or reserved`` () =
     inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "x.safetensors")
-        let tensor name = Tensor.OfFloats(name, ReadOnlySpan [| 1f |])
-        refused path (fun () -> SafeTensors.Write(path, [ tensor "a"; tensor "a" ])) |> contains "twice"
-        refused path (fun () -> SafeTensors.Write(path, [ tensor "__metadata__" ])) |> contains "reserved"
+
+        let tensor name =
+            Tensor.OfFloats(name, ReadOnlySpan [| 1f |])
+
+        refused path (fun () -> SafeTensors.Write(path, [ tensor "a"; tensor "a" ]))
+        |> contains "twice"
+
+        refused path (fun () -> SafeTensors.Write(path, [ tensor "__metadata__" ]))
+        |> contains "reserved"
+
         Expect.equal (Directory.GetFileSystemEntries folder).Length 0 "files left")
 
 [<Fact>]
@@ -184,7 +225,8 @@ let ``npz return what was written, for every element type and shape`` (compress:
         let path = Path.Combine(folder, "x.npz")
 
         let arrays =
-            (everyType @ shapes) |> List.filter (fun tensor -> tensor.ElementType <> ElementType.BFloat16)
+            (everyType @ shapes)
+            |> List.filter (fun tensor -> tensor.ElementType <> ElementType.BFloat16)
 
         Npz.Write(path, arrays, compress)
         let actual = Npz.Read path
@@ -211,7 +253,15 @@ let private npy (version: byte) (header: string) (data: byte[]) =
         else
             BitConverter.GetBytes(uint32 header.Length)
 
-    Array.concat [ [| 0x93uy |]; "NUMPY"B; [| version; 0uy |]; length; Encoding.Latin1.GetBytes header; data ]
+    Array.concat
+        [
+            [| 0x93uy |]
+            "NUMPY"B
+            [| version; 0uy |]
+            length
+            Encoding.Latin1.GetBytes header
+            data
+        ]
 
 [<Fact>]
 let ``npz in Fortran order and of version 2 are read in row-major order`` () =
@@ -279,9 +329,12 @@ let ``an atomic write leaves the old file and nothing else when it fails`` () =
             raise e
 
         let full = IOException "No space left on device"
-        refused path (fun () -> AtomicFile.Write(path, fails full)) |> contains "No space left on device"
+
+        refused path (fun () -> AtomicFile.Write(path, fails full))
+        |> contains "No space left on device"
         // A defect of the caller is passed on as it is.
-        Expect.throws<NotSupportedException> (fun () -> AtomicFile.Write(path, fails (NotSupportedException())))
+        Expect.throws<NotSupportedException>(fun () ->
+            AtomicFile.Write(path, fails (NotSupportedException())))
         |> ignore
 
         Expect.equal (File.ReadAllText path) "old" "content"
@@ -289,4 +342,6 @@ let ``an atomic write leaves the old file and nothing else when it fails`` () =
         Expect.equal (File.ReadAllText path) "new" "content"
         Expect.equal (Directory.GetFileSystemEntries folder) [| path |] "files"
         let elsewhere = Path.Combine(folder, "missing", "x.bin")
-        refused elsewhere (fun () -> AtomicFile.Write(elsewhere, ignore)) |> contains "Cannot write")
+
+        refused elsewhere (fun () -> AtomicFile.Write(elsewhere, ignore))
+        |> contains "Cannot write")

@@ -1,0 +1,160 @@
+/// The layers of Distill.Networks as plain loops in double precision, one sample at a time.
+module Distill.Tests.NetworksReference
+
+open System
+open Distill.Compute
+open Distill.Networks
+
+let activate activation x =
+    match activation with
+    | Activation.Relu -> max x 0.0
+    | Activation.Elu -> if x > 0.0 then x else exp x - 1.0
+    | Activation.Tanh -> tanh x
+    | _ -> x
+
+let slope activation x =
+    match activation with
+    | Activation.Relu -> if x > 0.0 then 1.0 else 0.0
+    | Activation.Elu -> if x > 0.0 then 1.0 else exp x
+    | Activation.Tanh -> 1.0 - tanh x ** 2.0
+    | _ -> 1.0
+
+let private sigmoid x = 1.0 / (1.0 + exp -x)
+
+/// rows x columns weights at an offset of the parameters, times x.
+let private product (p: float[]) offset rows (x: float[]) =
+    Array.init rows (fun row ->
+        let mutable sum = 0.0
+
+        for column in 0 .. x.Length - 1 do
+            sum <- sum + p[offset + row * x.Length + column] * x[column]
+
+        sum)
+
+/// Adds the gradient dy x' of a product to the gradient of its weights and returns weights' dy.
+let private productBackward (p: float[]) (gradient: float[]) offset (x: float[]) (dy: float[]) =
+    let dx = Array.zeroCreate<float> x.Length
+
+    for row in 0 .. dy.Length - 1 do
+        for column in 0 .. x.Length - 1 do
+            let i = offset + row * x.Length + column
+            gradient[i] <- gradient[i] + dy[row] * x[column]
+            dx[column] <- dx[column] + p[i] * dy[row]
+
+    dx
+
+let private add (gradient: float[]) offset (values: float[]) =
+    for i in 0 .. values.Length - 1 do
+        gradient[offset + i] <- gradient[offset + i] + values[i]
+
+/// What a layer keeps from forward to backward.
+type Kept =
+    | KeptDense of x: float[] * pre: float[]
+    | KeptGru of x: float[] * h: float[] * r: float[] * z: float[] * n: float[] * candidate: float[]
+
+let parameterCount inputs (spec: LayerSpec) =
+    match spec with
+    | :? Gru -> 3 * spec.Size * (inputs + spec.Size + 2)
+    | _ -> spec.Size * (inputs + 1)
+
+let memorySize (spec: LayerSpec) = if spec :? Gru then spec.Size else 0
+
+let layerForward (spec: LayerSpec) (p: float[]) offset (x: float[]) (h: float[]) =
+    match spec with
+    | :? Dense as dense ->
+        let bias = offset + dense.Size * x.Length
+        let pre = product p offset dense.Size x |> Array.mapi (fun i v -> v + p[bias + i])
+        Array.map (activate dense.Activation) pre, KeptDense(x, pre)
+    | _ ->
+        let size = spec.Size
+        let hiddenWeights = offset + 3 * size * x.Length
+        let bias = hiddenWeights + 3 * size * size
+        let gx = product p offset (3 * size) x |> Array.mapi (fun i v -> v + p[bias + i])
+        let gh = product p hiddenWeights (3 * size) h |> Array.mapi (fun i v -> v + p[bias + 3 * size + i])
+        let r = Array.init size (fun i -> sigmoid (gx[i] + gh[i]))
+        let z = Array.init size (fun i -> sigmoid (gx[size + i] + gh[size + i]))
+        let candidate = Array.sub gh (2 * size) size
+        let n = Array.init size (fun i -> tanh (gx[2 * size + i] + r[i] * candidate[i]))
+        Array.init size (fun i -> (1.0 - z[i]) * n[i] + z[i] * h[i]), KeptGru(x, h, r, z, n, candidate)
+
+/// Returns the gradients of the input and of the memory before the step.
+let layerBackward (spec: LayerSpec) (p: float[]) (gradient: float[]) offset kept (dy: float[]) (dMemory: float[]) =
+    match spec, kept with
+    | (:? Dense as dense), KeptDense(x, pre) ->
+        let d = Array.map2 (fun d x -> d * slope dense.Activation x) dy pre
+        add gradient (offset + dense.Size * x.Length) d
+        productBackward p gradient offset x d, [||]
+    | _, KeptGru(x, h, r, z, n, candidate) ->
+        let size = spec.Size
+        let hiddenWeights = offset + 3 * size * x.Length
+        let bias = hiddenWeights + 3 * size * size
+        let d = Array.map2 (+) dy dMemory
+        let dn = Array.init size (fun i -> d[i] * (1.0 - z[i]) * (1.0 - n[i] * n[i]))
+        let dz = Array.init size (fun i -> d[i] * (h[i] - n[i]) * z[i] * (1.0 - z[i]))
+        let dr = Array.init size (fun i -> dn[i] * candidate[i] * r[i] * (1.0 - r[i]))
+        let dgx = Array.concat [ dr; dz; dn ]
+        let dgh = Array.concat [ dr; dz; Array.map2 (*) dn r ]
+        add gradient bias dgx
+        add gradient (bias + 3 * size) dgh
+        let dh = productBackward p gradient hiddenWeights h dgh
+        let dx = productBackward p gradient offset x dgx
+        dx, Array.mapi (fun i v -> v + d[i] * z[i]) dh
+    | _ -> failwith "a layer with another layer's values"
+
+/// (spec, first parameter, first memory) of every layer.
+let private plan (spec: NetworkSpec) =
+    let mutable inputs, offset, memory = spec.Inputs, 0, 0
+
+    [ for layer in spec.Layers do
+          layer, offset, memory
+          offset <- offset + parameterCount inputs layer
+          memory <- memory + memorySize layer
+          inputs <- layer.Size ]
+
+/// One step of one sample: output, memory after it, and what backward needs.
+let forward (spec: NetworkSpec) p (x: float[]) (memory: float[]) =
+    let mutable value = x
+    let next = Array.copy memory
+
+    let kept =
+        [ for layer, offset, start in plan spec do
+              let size = memorySize layer
+              let y, kept = layerForward layer p offset value (Array.sub memory start size)
+              Array.blit y 0 next start size
+              value <- y
+              kept ]
+
+    value, next, kept
+
+/// Adds to the gradient; returns the gradients of the input and of the memory before the step.
+let backward (spec: NetworkSpec) p gradient kept (dy: float[]) (dMemory: float[]) =
+    let mutable d = dy
+    let before = Array.copy dMemory
+
+    for (layer, offset, start), kept in List.rev (List.zip (plan spec) kept) do
+        let size = memorySize layer
+        let dx, dh = layerBackward layer p gradient offset kept d (Array.sub dMemory start size)
+        Array.blit dh 0 before start size
+        d <- dx
+
+    d, before
+
+/// Lane by lane values of a panel [features, 32], and back.
+let lane (panel: float32[]) l =
+    Array.init (panel.Length / Panel.Width) (fun f -> float panel[f * Panel.Width + l])
+
+let panel (lanes: float[][]) features =
+    Array.init (features * Panel.Width) (fun i ->
+        let l = i % Panel.Width
+        if l < lanes.Length then float32 (lanes[l][i / Panel.Width]) else 0f)
+
+/// The largest deviation, as a share of the largest expected value.
+let closeNorm tolerance (actual: seq<float32>) (expected: seq<float>) what =
+    let actual, expected = Seq.toArray actual, Seq.toArray expected
+    let size = expected |> Seq.map abs |> Seq.append [ Double.Epsilon ] |> Seq.max
+
+    Expect.closeAll
+        tolerance
+        (actual |> Seq.map (fun v -> float v / size))
+        (expected |> Seq.map (fun v -> v / size))
+        what
