@@ -23,15 +23,14 @@ public sealed class Ppo : IDisposable
     private readonly PpoObserver criticObserver;
     private readonly SampleLayout layout;
     private readonly PpoRollout rollout;
-    private readonly FloatBuffer samples;
     private readonly Adam actorOptimizer;
     private readonly Adam criticOptimizer;
     private readonly EpisodeStatistics episodes;
     private readonly RandomStream noise;
     private readonly RandomStream shuffling;
     private readonly float[] oldLogStd;
-    private readonly Losses[] chunkLosses = new Losses[MaxChunks];
-    private readonly Scratch[] scratch;
+    private readonly PpoLossSums[] chunkLosses = new PpoLossSums[MaxChunks];
+    private readonly PpoScratch[] scratch;
     private readonly Work collect;
     private readonly Work advantages;
     private readonly Work gather;
@@ -71,16 +70,15 @@ public sealed class Ppo : IDisposable
             spec.Actions.Size
         );
         rollout = new PpoRollout(this.environment.Count, config.StepsPerEnv, layout);
-        samples = new FloatBuffer(checked(Panel.Count(rollout.Samples) * layout.Size * Panel.Width));
         actorOptimizer = new Adam(Actor.Network, config.Optimizer, MaxChunks);
         criticOptimizer = new Adam(critic.Network, config.Optimizer, MaxChunks);
         episodes = new EpisodeStatistics(this.environment.Count);
         noise = new RandomStream(config.Seed, "ppo.action");
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
-        scratch = [.. Enumerable.Range(0, pool.Threads).Select(_ => new Scratch(Actor, critic, layout))];
+        scratch = [.. Enumerable.Range(0, pool.Threads).Select(_ => new PpoScratch(Actor, critic, layout))];
         collect = new Work(Collect);
         advantages = new Work(EstimateAdvantages);
-        gather = new Work((panel, _) => rollout.Gather(panel, Sample(panel)));
+        gather = new Work((panel, _) => rollout.Gather(panel));
         gradients = new Work(Gradients);
         for (var panel = 0; panel < rollout.Panels; panel++)
             this.environment.Reset(panel);
@@ -150,7 +148,6 @@ public sealed class Ppo : IDisposable
         Actor.Dispose();
         critic.Dispose();
         rollout.Dispose();
-        samples.Dispose();
         actorOptimizer.Dispose();
         criticOptimizer.Dispose();
         foreach (var own in scratch)
@@ -170,7 +167,7 @@ public sealed class Ppo : IDisposable
     private void Collect(int panel, int worker)
     {
         var own = scratch[worker];
-        var sample = own.Sample.Span;
+        var sample = own.Sample;
         var action = layout.Action.Of(sample);
         var values = rollout.Values(panel);
         for (var step = 0; step < Config.StepsPerEnv; step++)
@@ -244,58 +241,37 @@ public sealed class Ppo : IDisposable
     /// Passes of gradient steps over the rollout. The samples are shuffled once and keep their order in all passes, so
     /// mini-batches are runs of panels.
     /// </summary>
-    private Losses Update()
+    private PpoLossSums Update()
     {
         rollout.Shuffle(shuffling, iteration);
-        var panels = Panel.Count(rollout.Samples);
+        var panels = rollout.SamplePanels;
         pool.Run(gather, panels);
         var batches = Math.Min(Config.NumMiniBatches, panels);
-        var perNorm = Config.NormalizeAdvantagePerMiniBatch ? batches : 1;
-        for (var part = 0; part < perNorm; part++)
-            Standardise(part * panels / perNorm, (part + 1) * panels / perNorm);
+        var parts = Config.NormalizeAdvantagePerMiniBatch ? batches : 1;
+        for (var part = 0; part < parts; part++)
+            rollout.StandardiseAdvantages(part * panels / parts, (part + 1) * panels / parts);
         Actor.Network.LogStd.CopyTo(oldLogStd);
         if (Config.Schedule == RateSchedule.Linear)
             SetLearningRate(Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations));
 
-        var total = new Losses();
+        var total = new PpoLossSums();
         for (var epoch = 0; epoch < Config.NumLearningEpochs; epoch++)
         for (var batch = 0; batch < batches; batch++)
             total += Step(batch * panels / batches, (batch + 1) * panels / batches);
         return total * (1.0 / (Config.NumLearningEpochs * batches));
     }
 
-    /// <summary>Advantages of a range of shuffled panels to mean 0 and standard deviation 1.</summary>
-    private void Standardise(int start, int end)
-    {
-        var (count, sum, squares) = (0, 0.0, 0.0);
-        for (var panel = start; panel < end; panel++)
-        {
-            var advantage = layout.Advantage.Of(Sample(panel));
-            for (var lane = 0; lane < Lanes(panel); lane++)
-            {
-                count++;
-                sum += advantage[lane];
-                squares += (double)advantage[lane] * advantage[lane];
-            }
-        }
-        var mean = sum / count;
-        var std = Math.Sqrt(Math.Max(0, squares - sum * mean) / Math.Max(1, count - 1));
-        for (var panel = start; panel < end; panel++)
-            foreach (ref var advantage in layout.Advantage.Of(Sample(panel)))
-                advantage = (float)((advantage - mean) / (std + 1e-8));
-    }
-
     /// <summary>One optimizer step of actor and critic on a range of shuffled panels; returns the means over its samples.</summary>
-    private Losses Step(int start, int end)
+    private PpoLossSums Step(int start, int end)
     {
         firstPanel = start;
         batchPanels = end - start;
         // Depends on the batch alone, never on the machine.
         chunks = Math.Clamp(batchPanels / 4, 1, MaxChunks);
-        var count = (end - 1 - start) * Panel.Width + Lanes(end - 1);
+        var count = Math.Min(end * Panel.Width, rollout.Samples) - start * Panel.Width;
         scale = 1f / count;
         pool.Run(gradients, chunks);
-        var losses = new Losses();
+        var losses = new PpoLossSums();
         foreach (var part in chunkLosses.AsSpan(0, chunks))
             losses += part;
         losses *= 1.0 / count;
@@ -325,18 +301,18 @@ public sealed class Ppo : IDisposable
         var ofCritic = criticOptimizer.Gradient(chunk);
         ofActor.Clear();
         ofCritic.Clear();
-        var losses = new Losses();
+        var losses = new PpoLossSums();
         var end = firstPanel + (chunk + 1) * batchPanels / chunks;
         for (var panel = firstPanel + chunk * batchPanels / chunks; panel < end; panel++)
         {
-            losses += ActorGradient(Sample(panel), ofActor, own);
-            losses += CriticGradient(Sample(panel), ofCritic, own);
+            losses += ActorGradient(rollout.Sample(panel), ofActor, own);
+            losses += CriticGradient(rollout.Sample(panel), ofCritic, own);
         }
         chunkLosses[chunk] = losses;
     }
 
     /// <summary>Clipped surrogate minus the entropy bonus.</summary>
-    private Losses ActorGradient(Span<float> sample, Span<float> gradient, Scratch own)
+    private PpoLossSums ActorGradient(Span<float> sample, Span<float> gradient, PpoScratch own)
     {
         var network = Actor.Network;
         var observation = layout.ActorObservation.Of(sample);
@@ -368,14 +344,14 @@ public sealed class Ppo : IDisposable
             action,
             dLogProbability,
             dEntropy,
-            own.ActorGradient,
+            own.OutputGradient,
             gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length)
         );
-        network.Backward(observation, own.ActorActivations, own.ActorGradient, [], gradient, own.Network);
-        return new Losses(surrogate, 0, Sum(entropy, weight), Sum(divergence, weight));
+        network.Backward(observation, own.ActorActivations, own.OutputGradient, [], gradient, own.Network);
+        return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(divergence, weight));
     }
 
-    private Losses CriticGradient(Span<float> sample, Span<float> gradient, Scratch own)
+    private PpoLossSums CriticGradient(Span<float> sample, Span<float> gradient, PpoScratch own)
     {
         var observation = layout.CriticObservation.Of(sample);
         Span<float> dValue = stackalloc float[Panel.Width];
@@ -389,17 +365,8 @@ public sealed class Ppo : IDisposable
             dValue
         );
         critic.Network.Backward(observation, own.CriticActivations, dValue, [], gradient, own.Network);
-        return new Losses(0, loss, 0, 0);
+        return new PpoLossSums(0, loss, 0, 0);
     }
-
-    private Span<float> Sample(int panel)
-    {
-        var length = layout.Size * Panel.Width;
-        return samples.Slice(panel * length, length);
-    }
-
-    /// <summary>Lanes of a shuffled panel that hold a sample.</summary>
-    private int Lanes(int panel) => Math.Min(Panel.Width, rollout.Samples - panel * Panel.Width);
 
     private double? MeanStd()
     {
@@ -423,52 +390,5 @@ public sealed class Ppo : IDisposable
     private sealed class Work(Action<int, int> run) : IWork
     {
         public void Run(int item, int worker) => run(item, worker);
-    }
-
-    private readonly record struct Losses(double Surrogate, double Value, double Entropy, double Divergence)
-    {
-        public static Losses operator +(Losses a, Losses b) =>
-            new(a.Surrogate + b.Surrogate, a.Value + b.Value, a.Entropy + b.Entropy, a.Divergence + b.Divergence);
-
-        public static Losses operator *(Losses a, double factor) =>
-            new(a.Surrogate * factor, a.Value * factor, a.Entropy * factor, a.Divergence * factor);
-    }
-
-    /// <summary>Working memory of one thread.</summary>
-    private sealed class Scratch(Policy actor, Policy critic, SampleLayout layout) : IDisposable
-    {
-        private readonly FloatBuffer actorActivations = new(actor.Network.ActivationSize * Panel.Width);
-        private readonly FloatBuffer criticActivations = new(critic.Network.ActivationSize * Panel.Width);
-        private readonly FloatBuffer actorGradient = new(actor.Network.Spec.Outputs * Panel.Width);
-        private readonly FloatBuffer network = new(Math.Max(actor.Network.ScratchSize, critic.Network.ScratchSize));
-
-        /// <summary>The panel that is being collected.</summary>
-        public FloatBuffer Sample { get; } = new(layout.Recorded * Panel.Width);
-
-        public Span<float> ActorActivations => actorActivations.Span;
-        public Span<float> CriticActivations => criticActivations.Span;
-        public Span<float> ActorGradient => actorGradient.Span;
-        public Span<float> Network => network.Span;
-
-        public Span<float> ForwardActor(ReadOnlySpan<float> observation) =>
-            Forward(actor.Network, observation, ActorActivations);
-
-        public Span<float> ForwardCritic(ReadOnlySpan<float> observation) =>
-            Forward(critic.Network, observation, CriticActivations);
-
-        public void Dispose()
-        {
-            actorActivations.Dispose();
-            criticActivations.Dispose();
-            actorGradient.Dispose();
-            network.Dispose();
-            Sample.Dispose();
-        }
-
-        private Span<float> Forward(Network of, ReadOnlySpan<float> observation, Span<float> activations)
-        {
-            of.Forward(observation, [], activations, Network);
-            return of.Output(activations);
-        }
     }
 }

@@ -48,8 +48,9 @@ internal sealed class SampleLayout
 }
 
 /// <summary>
-/// One rollout of all environments. What is gathered at random later lies as rows, in the order panel, step, lane; what is
-/// worked through in time lies as panels <c>[panels, steps, 32]</c>.
+/// One rollout of all environments. While collecting, what is shuffled later is kept as rows, in the order panel, step,
+/// lane, and what is worked through in time as panels <c>[panels, steps, 32]</c>. For learning, all of it is laid out once as
+/// panels of shuffled samples.
 /// </summary>
 internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDisposable
 {
@@ -60,9 +61,16 @@ internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDi
     private readonly FloatBuffer truncated = Scalars(envs, steps);
     private readonly FloatBuffer advantages = Scalars(envs, steps);
     private readonly FloatBuffer values = Scalars(envs, steps + 1);
+    private readonly FloatBuffer samples = new(checked(Panel.Count(envs * steps) * layout.Size * Panel.Width));
     private readonly int[] order = new int[envs * steps];
 
+    /// <summary>Number of samples.</summary>
     public int Samples => order.Length;
+
+    /// <summary>Panels of shuffled samples; the last may be partly unused.</summary>
+    public int SamplePanels => Panel.Count(order.Length);
+
+    /// <summary>Panels of environments.</summary>
     public int Panels => panels;
 
     public Span<float> Rewards(int panel) => OfPanel(rewards, panel, steps);
@@ -83,12 +91,20 @@ internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDi
         Matrix.Scatter(sample, rows.Span[start..], layout.Recorded, layout.Recorded, Panel.Width);
     }
 
+    /// <summary>A panel <c>[layout size, 32]</c> of shuffled samples, as <see cref="Gather"/> filled it.</summary>
+    public Span<float> Sample(int panel)
+    {
+        var length = layout.Size * Panel.Width;
+        return samples.Slice(panel * length, length);
+    }
+
     /// <summary>Draws the order in which <see cref="Gather"/> sees the samples.</summary>
     public void Shuffle(RandomStream stream, int iteration) => stream.Permutation(order, (uint)iteration);
 
-    /// <summary>Fills the i-th panel <c>[layout size, 32]</c> of the shuffled samples.</summary>
-    public void Gather(int index, Span<float> sample)
+    /// <summary>Fills one panel of shuffled samples.</summary>
+    public void Gather(int samplePanel)
     {
+        var sample = Sample(samplePanel);
         Span<int> starts = stackalloc int[Panel.Width];
         var value = layout.Value.Of(sample);
         var advantage = layout.Advantage.Of(sample);
@@ -96,7 +112,7 @@ internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDi
         var weight = layout.Weight.Of(sample);
         for (var lane = 0; lane < Panel.Width; lane++)
         {
-            var place = index * Panel.Width + lane;
+            var place = samplePanel * Panel.Width + lane;
             if (place >= order.Length)
             {
                 starts[lane] = -1;
@@ -114,8 +130,28 @@ internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDi
         Matrix.Gather(rows.Span, starts, sample[..(layout.Recorded * Panel.Width)], layout.Recorded);
     }
 
+    /// <summary>Advantages of a range of panels of shuffled samples to mean 0 and standard deviation 1.</summary>
+    public void StandardiseAdvantages(int start, int end)
+    {
+        var count = Math.Min(end * Panel.Width, Samples) - start * Panel.Width;
+        var (sum, squares) = (0.0, 0.0);
+        // Lanes that hold no sample have an advantage of 0.
+        for (var panel = start; panel < end; panel++)
+            foreach (double advantage in layout.Advantage.Of(Sample(panel)))
+            {
+                sum += advantage;
+                squares += advantage * advantage;
+            }
+        var mean = sum / count;
+        var std = Math.Sqrt(Math.Max(0, squares - sum * mean) / Math.Max(1, count - 1));
+        for (var panel = start; panel < end; panel++)
+            foreach (ref var advantage in layout.Advantage.Of(Sample(panel)))
+                advantage = (float)((advantage - mean) / (std + 1e-8));
+    }
+
     public void Dispose()
     {
+        samples.Dispose();
         rows.Dispose();
         rewards.Dispose();
         terminated.Dispose();
