@@ -42,7 +42,7 @@ public sealed record AdamConfig
 /// </summary>
 public sealed class Adam : IDisposable, IWork
 {
-    private const int BlockSize = 4096;
+    private const int BlockSize = 16384;
 
     private readonly Network network;
     private readonly FloatBuffer first;
