@@ -160,8 +160,8 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
             | _ -> address ()
 
         let address = address ()
-        browser.ErrorDataReceived.Add ignore
-        browser.BeginErrorReadLine()
+        // Goes on reading, so that the browser never waits for room in the pipe.
+        browser.StandardError.ReadToEndAsync() |> ignore
         let socket = new ClientWebSocket()
         socket.ConnectAsync(address, CancellationToken.None).GetAwaiter().GetResult()
         let started = new Browser(browser, profile, socket)

@@ -653,7 +653,7 @@ type Chart =
 
     /// Charts side by side, row by row; their titles become titles of the cells.
     static member Grid(nRows: int, nCols: int) =
-        fun (charts: seq<GenericChart>) ->
+        fun (charts: #seq<GenericChart>) ->
             let charts = List.ofSeq charts
 
             if charts.Length > nRows * nCols || charts.IsEmpty then

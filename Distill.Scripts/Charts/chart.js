@@ -76,7 +76,7 @@
           element.textContent = error.message;
           console.error(error);
         }),
-    ]);
+    ]).then(() => undefined);
     return drawn;
   }
 
