@@ -66,10 +66,7 @@ let private registrations =
         )
 
     // Ctrl-C goes to every process of the terminal's foreground group, so the child has it already.
-    [
-        on PosixSignal.SIGINT 2 true
-        on PosixSignal.SIGTERM 15 (OperatingSystem.IsWindows())
-    ]
+    [ on PosixSignal.SIGINT 2 true; on PosixSignal.SIGTERM 15 (OperatingSystem.IsWindows()) ]
 
 /// The `dotnet` that runs this script, so that children use the same SDK.
 let private host = Environment.ProcessPath
@@ -165,35 +162,35 @@ let private writeStamp (name: string) (lines: string list) =
 let private exclusively (work: unit -> unit) =
     Directory.CreateDirectory(inRoot "obj/stamps") |> ignore
 
-    let rec enter () =
+    let rec enter (told: bool) =
         try
             new FileStream(stampPath "lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None)
         with :? IOException ->
-            Threading.Thread.Sleep 100
-            enter ()
+            if not told then
+                Console.Error.WriteLine "Waiting for another build of this checkout."
 
-    use _ = enter ()
+            Threading.Thread.Sleep 100
+            enter true
+
+    use _ = enter false
     work ()
 
 // Packages and tools
 
-let private projectFiles () =
-    [ "Distill.Core"; "Distill.Scripts"; "tests" ]
-    |> Seq.collect (inRoot >> filesUnder)
-    |> Seq.filter (fun f ->
-        f.Extension = ".csproj"
-        || f.Extension = ".fsproj"
-        || f.Name = "paket.references")
+let private projects () =
+    File.ReadLines(inRoot "Distill.slnx")
+    |> Seq.collect _.Split('"')
+    |> Seq.filter _.EndsWith("proj")
+    |> Seq.map (inRoot >> FileInfo)
+    |> Seq.toList
 
 let private settings () =
-    [
-        ".config/dotnet-tools.json"
-        "paket.dependencies"
-        "paket.lock"
-        "Directory.Build.props"
-        "Directory.Build.targets"
-        "global.json"
-    ]
+    [ ".config/dotnet-tools.json"
+      "paket.dependencies"
+      "paket.lock"
+      "Directory.Build.props"
+      "Directory.Build.targets"
+      "global.json" ]
     |> Seq.map (inRoot >> FileInfo)
 
 /// The feed, for paket.dependencies: the variable if it is set, otherwise the machine's first enabled package source.
@@ -218,19 +215,26 @@ let private feed =
                  )
              ))
 
+let private restoreTools () =
+    step "restore tools" [] [ "tool"; "restore" ]
+
 /// Tools and packages, fetched when the lock, the tool manifest or a project changed, or what was fetched is gone.
 let private restore () =
-    let inputs = fingerprint (Seq.append (settings ()) (projectFiles ()))
+    let projects = projects ()
+
+    let references =
+        projects |> Seq.map (fun project -> FileInfo(project.DirectoryName + "/paket.references"))
+
+    let inputs = Seq.concat [ settings (); projects; references ] |> fingerprint
 
     let fetched () =
-        projectFiles ()
-        |> Seq.filter (fun f -> f.Name <> "paket.references")
-        |> Seq.forall (fun f -> File.Exists(f.DirectoryName + "/obj/project.assets.json"))
+        projects
+        |> Seq.forall (fun project -> File.Exists(project.DirectoryName + "/obj/project.assets.json"))
 
     match readStamp "restored" with
     | [| stamp; packages |] when stamp = inputs && Directory.Exists packages && fetched () -> ()
     | _ ->
-        step "restore tools" [] [ "tool"; "restore" ]
+        restoreTools ()
         step "restore packages" feed.Value [ "paket"; "restore" ]
         step "restore projects" feed.Value [ "restore"; "Distill.slnx"; "-nologo"; "-v"; "quiet" ]
 
@@ -306,20 +310,12 @@ let test () =
             |> Seq.toList
 
         fun (name: string) ->
-            counters
-            |> List.sumBy (fun c -> int (c.Attribute(Xml.Linq.XName.Get name).Value))
+            counters |> List.sumBy (fun c -> int (c.Attribute(Xml.Linq.XName.Get name).Value))
 
     let passed, executed, total = count "passed", count "executed", count "total"
     let failed, skipped = executed - passed, total - executed
 
-    Console.WriteLine(
-        string passed
-        + " passed, "
-        + string failed
-        + " failed, "
-        + string skipped
-        + " skipped"
-    )
+    Console.WriteLine(string passed + " passed, " + string failed + " failed, " + string skipped + " skipped")
 
     if code = 0 && total = 0 then
         raise (Stop(1, "No test ran."))
@@ -330,12 +326,7 @@ let test () =
 let private script (path: string) (arguments: string list) =
     ensureLibraries ()
 
-    // Profile-guided tiers measure a while before they optimise; the kernels gain nothing from it.
-    let environment =
-        [ ("DOTNET_TieredPGO", "0") ]
-        |> List.filter (fun (name, _) -> isNull (Environment.GetEnvironmentVariable name))
-
-    dotnet environment ([ "exec"; interactive; "--optimize+"; "--quiet"; path ] @ arguments)
+    dotnet [] ([ "exec"; interactive; "--optimize+"; "--quiet"; path ] @ arguments)
 
 let private scriptsIn (folder: string) =
     if Directory.Exists(inRoot folder) then
@@ -370,23 +361,20 @@ let resume (folder: string) (arguments: string list) =
     | "" -> raise (Stop(2, $"{folder} was not made by a script, so only what made it can go on with it."))
     | path -> run path ($"resume={Path.GetFullPath folder}" :: arguments)
 
-let bench (name: string option) (arguments: string list) =
-    match name, scriptsIn "benchmarks" with
-    | _, [] ->
-        raise (Stop(2, "There are no benchmarks in this checkout: the folder benchmarks/ has no script."))
-    | Some name, scripts when List.contains $"benchmarks/{name}.fsx" scripts ->
-        script (inRoot $"benchmarks/{name}.fsx") arguments
-    | name, scripts ->
-        let names = scripts |> List.map Path.GetFileNameWithoutExtension
-        let all = String.Join(", ", names)
+let bench (name: string) (arguments: string list) =
+    let path = $"benchmarks/{name}.fsx"
 
-        match name with
-        | Some name -> raise (Stop(2, $"There is no benchmark {name}; there are: {all}"))
-        | None -> raise (Stop(2, $"Which benchmark? There are: {all}"))
+    match scriptsIn "benchmarks" with
+    | [] -> raise (Stop(2, "There are no benchmarks in this checkout: the folder benchmarks/ has no script."))
+    | scripts when List.contains path scripts -> script (inRoot path) arguments
+    | scripts ->
+        let names = String.Join(", ", scripts |> List.map Path.GetFileNameWithoutExtension)
+        raise (Stop(2, $"There is no benchmark {name}; there are: {names}"))
 
 /// Resolves the versions anew. Some feeds show Paket the dependencies of a package only once it is in the package cache, so
 /// that one pass finds one level: repeat until the lock stays the same.
 let lockPackages () =
+    restoreTools ()
     let path = inRoot "paket.lock"
 
     let before =
@@ -417,7 +405,7 @@ let lockPackages () =
 /// time and with paths from there: Directory.Build.targets.
 let paket (arguments: string list) =
     exclusively (fun () ->
-        step "restore tools" [] [ "tool"; "restore" ]
+        restoreTools ()
         stepIn Environment.CurrentDirectory "paket" feed.Value ("paket" :: arguments))
 
 let info () =
@@ -443,76 +431,54 @@ let info () =
     Console.WriteLine("memory   " + string memory + " MiB")
 
     Console.WriteLine(
-        "kernels  "
-        + string (value "Path")
-        + " (available: "
-        + String.Join(", ", available)
-        + ")"
+        "kernels  " + string (value "Path") + " (available: " + String.Join(", ", available) + ")"
     )
 
 let clean () =
     let folders =
-        projectFiles ()
+        projects ()
         |> Seq.collect (fun project -> [ project.DirectoryName + "/bin"; project.DirectoryName + "/obj" ])
         |> Seq.append [ inRoot "obj" ]
 
-    for folder in Seq.distinct folders |> Seq.filter Directory.Exists do
+    for folder in folders |> Seq.filter Directory.Exists do
         Directory.Delete(folder, true)
 
-/// What can be called: name, arguments, purpose, and what it does; None where the arguments do not fit, else the exit code.
+/// What can be called: name, arguments, purpose, and what it does: None where the arguments do not fit, else the exit code.
 let private targets: (string * string * string * (string list -> int option)) list =
-    let simple (work: unit -> unit) =
-        function
-        | [] ->
+    let target name arguments purpose work = name, arguments, purpose, work
+
+    let simple (work: unit -> unit) (arguments: string list) =
+        if arguments.IsEmpty then
             work ()
             Some 0
-        | _ -> None
+        else
+            None
 
-    [
-        "build", "", "build everything (Release)", simple build
-        "test",
-        "",
-        "check the formatting, build everything, run all tests",
-        (function
-        | [] -> Some(test ())
-        | _ -> None)
-        "run",
-        "SCRIPT [name=value ...]",
-        "run an experiment in the repository root, on freshly built libraries",
-        (function
-        | path :: arguments -> Some(run path arguments)
-        | [] -> None)
-        "resume",
-        "RUN_FOLDER",
-        "go on with a run that was stopped, from its last checkpoint",
-        (function
-        | folder :: arguments -> Some(resume folder arguments)
-        | [] -> None)
-        "bench",
-        "NAME [name=value ...]",
-        "run benchmarks/NAME.fsx",
-        (function
-        | name :: arguments -> Some(bench (Some name) arguments)
-        | [] -> Some(bench None []))
-        "format",
-        "[--check]",
-        "format all sources, or name those that are not formatted",
-        (function
+    let tested (arguments: string list) =
+        if arguments.IsEmpty then Some(test ()) else None
+
+    let scripted (work: string -> string list -> int) (arguments: string list) =
+        match arguments with
+        | name :: values -> Some(work name values)
+        | [] -> None
+
+    let formatted (arguments: string list) =
+        match arguments with
         | [ "--check" ] -> simple (fun () -> format true) []
-        | arguments -> simple (fun () -> format false) arguments)
-        "lock",
-        "",
-        "resolve the versions of paket.dependencies anew",
-        simple (fun () -> exclusively lockPackages)
-        "paket",
-        "ARGUMENTS",
-        "run Paket on the package source of this machine",
-        (fun arguments ->
-            paket arguments
-            Some 0)
-        "info", "", "print the SDK, the machine and the instruction set in use", simple info
-        "clean", "", "delete everything that was built", simple clean
-    ]
+        | _ -> simple (fun () -> format false) arguments
+
+    let paketed (arguments: string list) = simple (fun () -> paket arguments) []
+
+    [ target "build" "" "build everything (Release)" (simple build)
+      target "test" "" "check the formatting, build everything, run all tests" tested
+      target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
+      target "resume" "RUN_FOLDER [name=value ...]" "go on with a run from its last checkpoint" (scripted resume)
+      target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
+      target "format" "[--check]" "format the sources, or name those that are not" formatted
+      target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
+      target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
+      target "info" "" "print the SDK, the machine and the instruction set in use" (simple info)
+      target "clean" "" "delete everything that was built" (simple clean) ]
 
 let private list () =
     Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"

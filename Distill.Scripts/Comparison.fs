@@ -4,6 +4,22 @@ open Distill.Evaluation
 
 /// Closed-loop results of policies side by side, on the same episodes.
 type Comparison(rows: (string * EvaluationResult) list) =
+    let table =
+        Table(
+            [ "policy"; "mean return"; "std"; "mean length"; "terminated %"; "episodes" ],
+            [
+                for label, result in rows do
+                    [
+                        box label
+                        result.MeanReturn
+                        result.StdReturn
+                        result.MeanLength
+                        100.0 * result.ShareTerminated
+                        result.Episodes
+                    ]
+            ]
+        )
+
     /// Label and result, in the order of the table.
     member _.Rows = rows
 
@@ -12,44 +28,25 @@ type Comparison(rows: (string * EvaluationResult) list) =
         let result label = rows |> List.find (fun (name, _) -> name = label) |> snd
         (result numerator).MeanReturn / (result denominator).MeanReturn
 
-    /// What every row says, for whatever form of table.
-    member private _.Cells =
-        [ "policy"; "mean return"; "std"; "mean length"; "terminated"; "episodes" ],
-        [
-            for label, result in rows do
-                [
-                    label
-                    $"{result.MeanReturn:F1}"
-                    $"{result.StdReturn:F1}"
-                    $"{result.MeanLength:F1}"
-                    $"{100.0 * result.ShareTerminated:F1} %%"
-                    string result.Episodes
-                ]
-        ]
-
     /// A table of plain text.
-    override this.ToString() =
-        let head, body = this.Cells
-        Table.text head body
+    override _.ToString() = string table
 
     /// For notebooks.
-    member this.ToHtml() =
-        let head, body = this.Cells
-        Table.html head body
+    member _.ToHtml() = table.ToHtml()
 
     /// Writes policy, mean_return, std_return, mean_length, share_terminated and episodes, with all digits.
     member _.WriteCsv(path: string) =
-        Table.writeCsv
+        Csv.write
             path
             [ "policy"; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
             [
                 for label, result in rows do
                     [
                         label
-                        Table.number result.MeanReturn
-                        Table.number result.StdReturn
-                        Table.number result.MeanLength
-                        Table.number result.ShareTerminated
+                        Csv.number result.MeanReturn
+                        Csv.number result.StdReturn
+                        Csv.number result.MeanLength
+                        Csv.number result.ShareTerminated
                         string result.Episodes
                     ]
             ]
