@@ -113,8 +113,8 @@ public sealed class Adam : IDisposable, IWork
             OneMinusBeta2: (float)(1 - Config.Beta2),
             Epsilon: (float)Config.Epsilon,
             Floor: (float)Config.Floor,
-            Correction1: (float)(1 - Math.Pow(Config.Beta1, Steps)),
-            Correction2: (float)(1 - Math.Pow(Config.Beta2, Steps)),
+            Correction1: (float)(1 / (1 - Math.Pow(Config.Beta1, Steps))),
+            Correction2: (float)(1 / (1 - Math.Pow(Config.Beta2, Steps))),
             GradientScale: (float)scale,
             CoupledDecay: (float)(Config.Decoupled ? 0 : Config.WeightDecay),
             DecoupledDecay: (float)(Config.Decoupled ? Config.WeightDecay : 0)
