@@ -6,20 +6,22 @@ open System
 open Distill.Environments.Quadrotor
 
 type State =
-    { Position: float[]
-      Orientation: float[]
-      Velocity: float[]
-      AngularVelocity: float[]
-      Rotors: float[]
-      PreviousAction: float[]
-      Force: float[]
-      Torque: float[]
-      ReferencePosition: float[]
-      ReferenceVelocity: float[]
-      LangevinPosition: float[]
-      LangevinVelocity: float[]
-      FollowsLangevin: bool
-      Step: int }
+    {
+        Position: float[]
+        Orientation: float[]
+        Velocity: float[]
+        AngularVelocity: float[]
+        Rotors: float[]
+        PreviousAction: float[]
+        Force: float[]
+        Torque: float[]
+        ReferencePosition: float[]
+        ReferenceVelocity: float[]
+        LangevinPosition: float[]
+        LangevinVelocity: float[]
+        FollowsLangevin: bool
+        Step: int
+    }
 
 let add = Array.map2 (fun (a: float) b -> a + b)
 let subtract = Array.map2 (fun (a: float) b -> a - b)
@@ -27,16 +29,23 @@ let scale (k: float) = Array.map (fun a -> k * a)
 let norm (a: float[]) = sqrt (Array.sumBy (fun x -> x * x) a)
 
 let cross (a: float[]) (b: float[]) =
-    [| a[1] * b[2] - a[2] * b[1]; a[2] * b[0] - a[0] * b[2]; a[0] * b[1] - a[1] * b[0] |]
+    [|
+        a[1] * b[2] - a[2] * b[1]
+        a[2] * b[0] - a[0] * b[2]
+        a[0] * b[1] - a[1] * b[0]
+    |]
 
 let apply (matrix: float[][]) (a: float[]) =
-    matrix |> Array.map (fun row -> Array.fold2 (fun sum m x -> sum + m * x) 0.0 row a)
+    matrix
+    |> Array.map (fun row -> Array.fold2 (fun sum m x -> sum + m * x) 0.0 row a)
 
 let product (a: float[]) (b: float[]) =
-    [| a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3]
-       a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2]
-       a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1]
-       a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0] |]
+    [|
+        a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3]
+        a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2]
+        a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1]
+        a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0]
+    |]
 
 /// The simulator's rotation, which does not normalise: v + 2 w (q x v) + 2 q x (q x v).
 let rotate (q: float[]) (v: float[]) =
@@ -47,19 +56,23 @@ let rotate (q: float[]) (v: float[]) =
 let rotationMatrix (q: float[]) =
     let w, x, y, z = q[0], q[1], q[2], q[3]
 
-    [| 1.0 - 2.0 * y * y - 2.0 * z * z
-       2.0 * x * y - 2.0 * w * z
-       2.0 * x * z + 2.0 * w * y
-       2.0 * x * y + 2.0 * w * z
-       1.0 - 2.0 * x * x - 2.0 * z * z
-       2.0 * y * z - 2.0 * w * x
-       2.0 * x * z - 2.0 * w * y
-       2.0 * y * z + 2.0 * w * x
-       1.0 - 2.0 * x * x - 2.0 * y * y |]
+    [|
+        1.0 - 2.0 * y * y - 2.0 * z * z
+        2.0 * x * y - 2.0 * w * z
+        2.0 * x * z + 2.0 * w * y
+        2.0 * x * y + 2.0 * w * z
+        1.0 - 2.0 * x * x - 2.0 * z * z
+        2.0 * y * z - 2.0 * w * x
+        2.0 * x * z - 2.0 * w * y
+        2.0 * y * z + 2.0 * w * x
+        1.0 - 2.0 * x * x - 2.0 * y * y
+    |]
 
 let private command (drone: Dynamics) (action: float[]) =
     let min, max = drone.ActionLimit.Min, drone.ActionLimit.Max
-    action |> Array.map (fun a -> min + (Math.Clamp(a, -1.0, 1.0) + 1.0) / 2.0 * (max - min))
+
+    action
+    |> Array.map (fun a -> min + (Math.Clamp(a, -1.0, 1.0) + 1.0) / 2.0 * (max - min))
 
 /// Derivative of (position 3, orientation 4, velocity 3, angular velocity 3, rotors 4).
 let private derivative (drone: Dynamics) (command: float[]) (force: float[]) (torque: float[]) (x: float[]) =
@@ -68,7 +81,8 @@ let private derivative (drone: Dynamics) (command: float[]) (force: float[]) (to
     let thrusts =
         Array.map2 (fun (c: float[]) w -> c[0] + c[1] * w + c[2] * w * w) drone.RotorThrustCoefficients rotors
 
-    let thrust = Array.map2 scale thrusts drone.RotorThrustDirections |> Array.reduce add
+    let thrust =
+        Array.map2 scale thrusts drone.RotorThrustDirections |> Array.reduce add
 
     let torques =
         Array.init 4 (fun i ->
@@ -93,7 +107,14 @@ let private derivative (drone: Dynamics) (command: float[]) (force: float[]) (to
 
             (command[i] - rotors[i]) / time)
 
-    Array.concat [ v; scale 0.5 (product q (Array.append [| 0.0 |] w)); acceleration; angular; rates ]
+    Array.concat
+        [
+            v
+            scale 0.5 (product q (Array.append [| 0.0 |] w))
+            acceleration
+            angular
+            rates
+        ]
 
 let advanceLangevin (trajectory: Trajectory) dt (noise: float[]) (state: State) =
     if not state.FollowsLangevin then
@@ -107,13 +128,16 @@ let advanceLangevin (trajectory: Trajectory) dt (noise: float[]) (state: State) 
                 v + (-l.Gamma * v - l.Omega * l.Omega * x) * dt + l.Sigma * sqrt dt * noise[i])
 
         let position = add state.LangevinPosition (scale dt velocity)
-        let smoothVelocity = add (scale l.Alpha velocity) (scale (1.0 - l.Alpha) state.ReferenceVelocity)
+
+        let smoothVelocity =
+            add (scale l.Alpha velocity) (scale (1.0 - l.Alpha) state.ReferenceVelocity)
 
         { state with
             LangevinPosition = position
             LangevinVelocity = velocity
             ReferenceVelocity = smoothVelocity
-            ReferencePosition = add state.ReferencePosition (scale dt smoothVelocity) }
+            ReferencePosition = add state.ReferencePosition (scale dt smoothVelocity)
+        }
 
 /// The next state, with the reference where it was.
 let step (parameters: QuadrotorParameters) (action: float[]) (state: State) =
@@ -121,7 +145,13 @@ let step (parameters: QuadrotorParameters) (action: float[]) (state: State) =
 
     let x =
         Array.concat
-            [ state.Position; state.Orientation; state.Velocity; state.AngularVelocity; state.Rotors ]
+            [
+                state.Position
+                state.Orientation
+                state.Velocity
+                state.AngularVelocity
+                state.Rotors
+            ]
 
     let f = derivative drone (command drone action) state.Force state.Torque
     let k1 = f x
@@ -140,21 +170,28 @@ let step (parameters: QuadrotorParameters) (action: float[]) (state: State) =
         AngularVelocity = clamp next[10..12]
         Rotors = next[13..16] |> Array.map (fun w -> Math.Clamp(w, limit.Min, limit.Max))
         PreviousAction = action
-        Step = state.Step + 1 }
+        Step = state.Step + 1
+    }
 
 /// How far the state is beyond its nearest threshold, as a share of it: positive is terminal.
 let excess (parameters: QuadrotorParameters) (relative: bool) (state: State) =
     let limits = parameters.Mdp.Termination
-    let about (reference: float[]) = if relative then reference else [| 0.0; 0.0; 0.0 |]
+
+    let about (reference: float[]) =
+        if relative then reference else [| 0.0; 0.0; 0.0 |]
 
     let beyond threshold values =
         (values |> Array.map abs |> Array.max) / threshold - 1.0
 
     if limits.Enabled then
         List.max
-            [ beyond limits.PositionThreshold (subtract state.Position (about state.ReferencePosition))
-              beyond limits.LinearVelocityThreshold (subtract state.Velocity (about state.ReferenceVelocity))
-              beyond limits.AngularVelocityThreshold state.AngularVelocity ]
+            [
+                beyond limits.PositionThreshold (subtract state.Position (about state.ReferencePosition))
+                beyond
+                    limits.LinearVelocityThreshold
+                    (subtract state.Velocity (about state.ReferenceVelocity))
+                beyond limits.AngularVelocityThreshold state.AngularVelocity
+            ]
     else
         -1.0
 
@@ -165,10 +202,19 @@ let reward (parameters: QuadrotorParameters) (terminated: bool) (action: float[]
         r.TerminationPenalty
     else
         let distance = norm (subtract state.Position state.ReferencePosition)
-        let previous = if state.Step = 0 then Array.zeroCreate 4 else state.PreviousAction
+
+        let previous =
+            if state.Step = 0 then
+                Array.zeroCreate 4
+            else
+                state.PreviousAction
 
         let cost =
-            r.Position * (if r.PositionClip > 0.0 then min distance r.PositionClip else distance)
+            r.Position
+            * (if r.PositionClip > 0.0 then
+                   min distance r.PositionClip
+               else
+                   distance)
             + r.Orientation * 2.0 * acos (1.0 - abs state.Orientation[3])
             + r.LinearVelocity * norm (subtract state.Velocity state.ReferenceVelocity)
             + r.AngularVelocity * norm state.AngularVelocity
@@ -179,17 +225,20 @@ let reward (parameters: QuadrotorParameters) (terminated: bool) (action: float[]
 
 let student (state: State) =
     Array.concat
-        [ state.Position
-          rotationMatrix state.Orientation
-          state.Velocity
-          state.AngularVelocity
-          state.PreviousAction ]
+        [
+            state.Position
+            rotationMatrix state.Orientation
+            state.Velocity
+            state.AngularVelocity
+            state.PreviousAction
+        ]
 
 let tracking (state: State) =
     student
         { state with
             Position = subtract state.Position state.ReferencePosition
-            Velocity = subtract state.Velocity state.ReferenceVelocity }
+            Velocity = subtract state.Velocity state.ReferenceVelocity
+        }
 
 let teacher (parameters: QuadrotorParameters) (state: State) =
     let limit = parameters.Dynamics.ActionLimit
