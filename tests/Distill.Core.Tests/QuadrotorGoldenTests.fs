@@ -1,5 +1,5 @@
 /// The simulator against steps recorded from rl-tools (fixtures/l2f). Deviations of an independent double-precision
-/// computation are in the fixture's README; the tolerances here are at most four times those.
+/// computation are in the fixture's README; the tolerances here are at most three times those.
 module Distill.Tests.QuadrotorGoldenTests
 
 open System
