@@ -67,8 +67,7 @@ let ``a step agrees with the equations and has the same bits on every path`` () 
 
                 before
                 |> Array.iteri (fun lane (x, v, a, r) ->
-                    [ x; v; a; r ]
-                    |> List.iteri (fun i value -> block[i * Panel.Width + lane] <- value))
+                    [ x; v; a; r ] |> List.iteri (fun i value -> block[i * Panel.Width + lane] <- value))
 
                 write env block
                 let outcome = step env 0 actions

@@ -51,8 +51,7 @@ let private deviation (sample: float[]) =
 let private correlation (a: float[]) (b: float[]) =
     let ma, mb = mean a, mean b
 
-    (Array.map2 (fun x y -> (x - ma) * (y - mb)) a b |> mean)
-    / (deviation a * deviation b)
+    (Array.map2 (fun x y -> (x - ma) * (y - mb)) a b |> mean) / (deviation a * deviation b)
 
 [<Fact>]
 let ``initial states have the simulator's distribution`` () =
@@ -129,19 +128,17 @@ let ``the numbers of an initial state are independent of each other, of the neig
     let columns () =
         let all = states env
 
-        [|
-            for i in 0..2 do
-                component' i _.Position all
-                component' i _.Velocity all
-                component' i _.AngularVelocity all
-                component' (i + 1) _.Orientation all
-                component' i _.Force all
-                component' i _.Torque all
-            for i in 0..3 do
-                component' i _.Rotors all
-            all |> Array.map (fun s -> s.Orientation[0])
-            all |> Array.map (fun s -> if s.FollowsLangevin then 1.0 else 0.0)
-        |]
+        [| for i in 0..2 do
+               component' i _.Position all
+               component' i _.Velocity all
+               component' i _.AngularVelocity all
+               component' (i + 1) _.Orientation all
+               component' i _.Force all
+               component' i _.Torque all
+           for i in 0..3 do
+               component' i _.Rotors all
+           all |> Array.map (fun s -> s.Orientation[0])
+           all |> Array.map (fun s -> if s.FollowsLangevin then 1.0 else 0.0) |]
 
     let first = columns ()
 
@@ -170,9 +167,7 @@ let ``a parameter file's own initial states are used when nothing replaces them`
     let farthest (config: QuadrotorConfig) =
         use env = new QuadrotorEnvironment(config, 1UL, [| drone |])
 
-        states env
-        |> Array.map (fun s -> s.Position |> Array.map abs |> Array.max)
-        |> Array.max
+        states env |> Array.map (fun s -> s.Position |> Array.map abs |> Array.max) |> Array.max
 
     Expect.close 0.05 (farthest (asGiven 1024)) 1.062715 "max_position of the file"
     Expect.close 0.02 (farthest (QuadrotorConfig(Envs = 1024))) 0.5 "max_position of distillation"
@@ -188,12 +183,10 @@ let ``Langevin references have the published spread`` () =
     let actions = Array.create 704 (Array.create 4 0.0)
 
     let trace =
-        [|
-            for _ in 1..500 do
-                step env actions |> ignore
-                let s = states env
-                s |> Array.collect _.ReferencePosition, s |> Array.collect _.ReferenceVelocity
-        |]
+        [| for _ in 1..500 do
+               step env actions |> ignore
+               let s = states env
+               s |> Array.collect _.ReferencePosition, s |> Array.collect _.ReferenceVelocity |]
 
     let late = trace[199..]
 
@@ -253,16 +246,13 @@ let ``the figure-eight is the declared path and its thresholds go along`` () =
                      Position =
                          add
                              s.ReferencePosition
-                             [|
-                                 (if i = 0 then 0.9
-                                  elif i = 2 && far then 1.1
-                                  else 0.0)
-                                 0.0
-                                 0.0
-                             |]
+                             [| (if i = 0 then 0.9
+                                 elif i = 2 && far then 1.1
+                                 else 0.0)
+                                0.0
+                                0.0 |]
                      Velocity = s.ReferenceVelocity
-                     AngularVelocity = Array.zeroCreate 3
-                 }))
+                     AngularVelocity = Array.zeroCreate 3 }))
 
         let outcome = step env (Array.create 32 (Array.create 4 0.6))
 
@@ -344,11 +334,7 @@ let ``the step limit truncates, and a terminal state at the limit counts as term
 
     let calm =
         states env
-        |> Array.map (fun s ->
-            { s with
-                Position = Array.zeroCreate 3
-                Velocity = Array.zeroCreate 3
-            })
+        |> Array.map (fun s -> { s with Position = Array.zeroCreate 3; Velocity = Array.zeroCreate 3 })
 
     writeStates env calm
 
@@ -451,9 +437,7 @@ let ``a batch goes on bit for bit from a saved state`` () =
         run undisturbed 97 |> ignore
 
         let saved =
-            [
-                for struct (name, values) in undisturbed.State -> name, values.Span.ToArray()
-            ]
+            [ for struct (name, values) in undisturbed.State -> name, values.Span.ToArray() ]
 
         let rewards = run undisturbed 130
 
