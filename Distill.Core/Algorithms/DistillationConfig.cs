@@ -186,7 +186,7 @@ public sealed record DistillationConfig
             Require(entropy.Smoothing is >= 0 and < 1, "smoothing", entropy.Smoothing, "at least 0 and below 1");
     }
 
-    private static void Require<T>(bool holds, string name, T value, string right)
+    internal static void Require<T>(bool holds, string name, T value, string right)
     {
         if (!holds)
             throw new DistillException($"{name}={value} cannot work; it must be {right}.");
