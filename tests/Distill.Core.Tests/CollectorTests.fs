@@ -69,6 +69,12 @@ let private quadrotor =
         Steps = 17
     }
 
+/// Teacher and student read different groups.
+let private views =
+    { quadrotor with
+        Teacher = fun () -> randomPolicy 3 0.3f (NetworkSpec.Mlp(26, [ 8 ], 4, Activation.Elu)) "teacher" true
+        Student = fun () -> randomPolicy 4 0.3f (NetworkSpec.Mlp(22, [ 8 ], 4, Activation.Elu)) "tracking" false }
+
 /// Collects once for each share; the environment's log covers all collections.
 let private collect setting whole threads (shares: float list) =
     use pool = new WorkerPool(threads)
@@ -144,7 +150,7 @@ let private replay (policy: Policy) steps (observations: float32[]) (starts: byt
 let ``labels are the teacher's actions on the recorded observations, its memory surviving from one collection to the next``
     ()
     =
-    for setting in [ cartPole 20; quadrotor ] do
+    for setting in [ cartPole 20; quadrotor; views ] do
         let recorded, _ = collect setting false 2 [ 0.0; 0.3; 1.0 ]
         use teacher = setting.Teacher()
         let memory = Array.init 40 (fun _ -> Array.zeroCreate<float32> teacher.MemorySize)
@@ -154,8 +160,35 @@ let ``labels are the teacher's actions on the recorded observations, its memory 
             Paths.sameBits part.TeacherActions expected $"collection {number}"
 
 [<Fact>]
+let ``recorded observations are the environment's, of each policy's own group`` () =
+    for setting in [ quadrotor; views ] do
+        let recorded, log = collect setting false 1 [ 1.0; 0.0 ]
+        use environment = setting.Make()
+        use teacher = setting.Teacher()
+        use student = setting.Student()
+
+        for panel in 0..1 do
+            environment.Reset panel
+
+            for number, part in List.indexed recorded do
+                for step in 0 .. setting.Steps - 1 do
+                    for policy, values in [ teacher, part.Teacher; student, part.Student ] do
+                        let size = policy.Network.Spec.Inputs
+                        let x = Array.zeroCreate<float32> (size * Panel.Width)
+                        environment.Observe(panel, environment.Spec.Group policy.ObservationGroup, x)
+
+                        for lane in 0 .. min Panel.Width (40 - panel * Panel.Width) - 1 do
+                            let row = (panel * Panel.Width + lane) * setting.Steps + step
+                            let expected = Array.init size (fun i -> x[i * Panel.Width + lane])
+                            Paths.sameBits (Array.sub values (row * size) size) expected $"row {row}"
+
+                    let scrap () = Array.zeroCreate<float32> Panel.Width
+                    let passed = log[panel].[number * setting.Steps + step]
+                    environment.Step(panel, passed.Actions, scrap (), scrap (), scrap ())
+
+[<Fact>]
 let ``the student's actions follow from the recorded memory, observations and episode starts`` () =
-    for setting in [ cartPole 20; quadrotor ] do
+    for setting in [ cartPole 20; quadrotor; views ] do
         let recorded, _ = collect setting false 2 [ 0.0; 0.3; 1.0 ]
         use student = setting.Student()
         let mutable carried: float32[][] option = None
@@ -214,7 +247,7 @@ let ``the executed action is the student's at share 0, the teacher's at 1, and d
 
 [<Fact>]
 let ``rewards, ends and starts are the environment's`` () =
-    for setting in [ cartPole 20; quadrotor ] do
+    for setting in [ cartPole 20; quadrotor; views ] do
         let recorded, log = collect setting false 2 [ 0.0; 0.5; 0.0 ]
         let seen = Collections.Generic.HashSet<byte>()
 

@@ -298,6 +298,37 @@ let ``another seed gives another student`` () =
     Expect.isTrue (run 1UL <> run 2UL) "students are alike"
     Expect.isTrue (run 1UL = run 1UL) "one seed, two students"
 
+[<Fact>]
+let ``the normaliser takes the statistics of the rollout's valid rows`` () =
+    for choices in [ small; { small with Collection = EpisodesPerEpoch 40; Acting = StudentAlways() } ] do
+        use pool = new WorkerPool(1)
+        use teacher = cartPoleTeacher ()
+        use distillation = start choices teacher pool
+        let settings = config choices
+        let shape = DistillationShape.Of settings
+        use environment = settings.Environment.Create(shape.Envs, RandomStream(settings.Seed, "training").Seed())
+        use rollout = new Rollout(shape.Envs, shape.Steps, 4, 4, 1, 0)
+        let acting = RandomStream(settings.Seed, "acting")
+
+        use collector =
+            new RolloutCollector(environment, teacher, distillation.Student, rollout, acting, shape.WholeEpisodes, 1)
+
+        collector.Collect(pool, settings.Acting.TeacherShare 0)
+        distillation.Iterate() |> ignore
+        let normaliser = nonNull distillation.Student.Normaliser
+        let observations = floats rollout.StudentObservations
+
+        for i in 0..3 do
+            let values =
+                [ for row in 0 .. rollout.Rows - 1 do
+                      if rollout.Valid[row] = 1uy then float observations[row * 4 + i] ]
+
+            let mean = List.average values
+            Expect.equal normaliser.Count (int64 values.Length) "rows"
+            Expect.close 1e-6 (float normaliser.Mean[i]) mean $"mean {i}"
+            let variance = values |> List.averageBy (fun v -> (v - mean) ** 2.0)
+            Expect.close 1e-6 (float normaliser.Variance[i]) variance $"variance {i}"
+
 // Checkpoints
 
 /// A report without the clock.
