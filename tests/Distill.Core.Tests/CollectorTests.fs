@@ -17,63 +17,56 @@ let private acting = RandomStream(3UL, "acting")
 
 /// What a rollout holds, taken out before the next collection overwrites it.
 type private Recorded =
-    {
-        Student: float32[]
-        Teacher: float32[]
-        TeacherActions: float32[]
-        StudentActions: float32[]
-        Rewards: float32[]
-        Memory: float32[]
-        Ends: byte[]
-        Valid: byte[]
-        Starts: byte[]
-    }
+    { Student: float32[]
+      Teacher: float32[]
+      TeacherActions: float32[]
+      StudentActions: float32[]
+      Rewards: float32[]
+      Memory: float32[]
+      Ends: byte[]
+      Valid: byte[]
+      Starts: byte[] }
 
 let private take (rollout: Rollout) =
-    {
-        Student = floats rollout.StudentObservations
-        Teacher = floats rollout.TeacherObservations
-        TeacherActions = floats rollout.TeacherActions
-        StudentActions = floats rollout.StudentActions
-        Rewards = floats rollout.Rewards
-        Memory = floats rollout.Memory
-        Ends = Array.copy rollout.Ends
-        Valid = Array.copy rollout.Valid
-        Starts = Array.copy rollout.EpisodeStart
-    }
+    { Student = floats rollout.StudentObservations
+      Teacher = floats rollout.TeacherObservations
+      TeacherActions = floats rollout.TeacherActions
+      StudentActions = floats rollout.StudentActions
+      Rewards = floats rollout.Rewards
+      Memory = floats rollout.Memory
+      Ends = Array.copy rollout.Ends
+      Valid = Array.copy rollout.Valid
+      Starts = Array.copy rollout.EpisodeStart }
 
 type private Setting =
-    {
-        Make: unit -> IBatchedEnvironment
-        Teacher: unit -> Policy
-        Student: unit -> Policy
-        Steps: int
-    }
+    { Make: unit -> IBatchedEnvironment; Teacher: unit -> Policy; Student: unit -> Policy; Steps: int }
 
 let private cartPole limit =
-    {
-        Make = fun () -> CartPoleConfig(EpisodeLimit = limit).Create(40, 7UL)
-        Teacher = cartPoleTeacher
-        Student =
-            fun () ->
-                randomPolicy 1 0.5f (NetworkSpec.Mlp(4, [ 8 ], 2, Activation.Elu, Head.Categorical)) "student" true
-        Steps = 33
-    }
+    { Make = fun () -> CartPoleConfig(EpisodeLimit = limit).Create(40, 7UL)
+      Teacher = cartPoleTeacher
+      Student =
+        fun () ->
+            randomPolicy
+                1
+                0.5f
+                (NetworkSpec.Mlp(4, [ 8 ], 2, Activation.Elu, Head.Categorical))
+                "student"
+                true
+      Steps = 33 }
 
 /// Both have a memory, and actions that always differ.
 let private quadrotor =
-    {
-        Make = fun () -> QuadrotorConfig(EpisodeLimit = 25).Create(40, 7UL)
-        Teacher = raptorTeacher
-        Student = fun () -> randomPolicy 2 0.3f (NetworkSpec.GruStack(22, 8, 6, 0, 4)) "student" false
-        Steps = 17
-    }
+    { Make = fun () -> QuadrotorConfig(EpisodeLimit = 25).Create(40, 7UL)
+      Teacher = raptorTeacher
+      Student = fun () -> randomPolicy 2 0.3f (NetworkSpec.GruStack(22, 8, 6, 0, 4)) "student" false
+      Steps = 17 }
 
 /// Teacher and student read different groups.
 let private views =
     { quadrotor with
         Teacher = fun () -> randomPolicy 3 0.3f (NetworkSpec.Mlp(26, [ 8 ], 4, Activation.Elu)) "teacher" true
-        Student = fun () -> randomPolicy 4 0.3f (NetworkSpec.Mlp(22, [ 8 ], 4, Activation.Elu)) "tracking" false }
+        Student =
+            fun () -> randomPolicy 4 0.3f (NetworkSpec.Mlp(22, [ 8 ], 4, Activation.Elu)) "tracking" false }
 
 /// Collects once for each share; the environment's log covers all collections.
 let private collect setting whole threads (shares: float list) =
@@ -97,11 +90,9 @@ let private collect setting whole threads (shares: float list) =
         new RolloutCollector(environment, teacher, student, rollout, acting, whole, threads)
 
     let recorded =
-        [
-            for share in shares do
-                collector.Collect(pool, share)
-                take rollout
-        ]
+        [ for share in shares do
+              collector.Collect(pool, share)
+              take rollout ]
 
     (environment :> IDisposable).Dispose()
     recorded, environment.Log
@@ -110,19 +101,20 @@ let private collect setting whole threads (shares: float list) =
 let private replay (policy: Policy) steps (observations: float32[]) (starts: byte[]) (memory: float32[][]) =
     use scratch = new PolicyScratch(policy)
     let inputs, size = policy.Network.Spec.Inputs, policy.ActionFloats
-    let actions = Array.zeroCreate<float32> (starts.Length * size)
-    let action = Array.zeroCreate<float32> (size * Panel.Width)
+    let actions = Array.zeroCreate<float32>(starts.Length * size)
+    let action = Array.zeroCreate<float32>(size * Panel.Width)
 
     for panel in 0 .. Panel.Count memory.Length - 1 do
         let lanes = min Panel.Width (memory.Length - panel * Panel.Width)
-        let carried = Array.zeroCreate<float32> (policy.MemorySize * Panel.Width)
+        let carried = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
 
         for lane in 0 .. lanes - 1 do
             memory[panel * Panel.Width + lane]
             |> Array.iteri (fun i v -> carried[i * Panel.Width + lane] <- v)
 
         for step in 0 .. steps - 1 do
-            let row lane = (panel * Panel.Width + lane) * steps + step
+            let row lane =
+                (panel * Panel.Width + lane) * steps + step
 
             for lane in 0 .. lanes - 1 do
                 if starts[row lane] <> 0uy then
@@ -132,7 +124,11 @@ let private replay (policy: Policy) steps (observations: float32[]) (starts: byt
             let x =
                 Array.init (inputs * Panel.Width) (fun i ->
                     let lane = i % Panel.Width
-                    if lane < lanes then observations[row lane * inputs + i / Panel.Width] else 0f)
+
+                    if lane < lanes then
+                        observations[row lane * inputs + i / Panel.Width]
+                    else
+                        0f)
 
             policy.Act(x, carried, action, scratch)
 
@@ -174,7 +170,7 @@ let ``recorded observations are the environment's, of each policy's own group`` 
                 for step in 0 .. setting.Steps - 1 do
                     for policy, values in [ teacher, part.Teacher; student, part.Student ] do
                         let size = policy.Network.Spec.Inputs
-                        let x = Array.zeroCreate<float32> (size * Panel.Width)
+                        let x = Array.zeroCreate<float32>(size * Panel.Width)
                         environment.Observe(panel, environment.Spec.Group policy.ObservationGroup, x)
 
                         for lane in 0 .. min Panel.Width (40 - panel * Panel.Width) - 1 do
@@ -194,7 +190,8 @@ let ``the student's actions follow from the recorded memory, observations and ep
         let mutable carried: float32[][] option = None
 
         for number, part in List.indexed recorded do
-            let memory = Array.init 40 (fun env -> Array.sub part.Memory (env * student.MemorySize) student.MemorySize)
+            let memory =
+                Array.init 40 (fun env -> Array.sub part.Memory (env * student.MemorySize) student.MemorySize)
 
             // What is recorded is what the last collection ended with, cleared where an episode starts.
             match carried with
@@ -214,10 +211,13 @@ let ``the student's actions follow from the recorded memory, observations and ep
             carried <- Some memory
 
 /// (environment, step in the log) of all real lanes.
-let private logged (log: ResizeArray<Passed>[]) = [ for env in 0..39 -> env, log[env / Panel.Width] ]
+let private logged (log: ResizeArray<Passed>[]) =
+    [ for env in 0..39 -> env, log[env / Panel.Width] ]
 
 [<Fact>]
-let ``the executed action is the student's at share 0, the teacher's at 1, and drawn per environment and step between`` () =
+let ``the executed action is the student's at share 0, the teacher's at 1, and drawn per environment and step between``
+    ()
+    =
     let steps = quadrotor.Steps
     let shares = [ 0.0; 0.3; 1.0; 0.3; 0.3; 0.3 ]
     let recorded, log = collect quadrotor false 2 shares
@@ -228,7 +228,10 @@ let ``the executed action is the student's at share 0, the teacher's at 1, and d
             for step in 0 .. steps - 1 do
                 let actions = entries[number * steps + step].Actions
                 let executed = Array.init 4 (fun i -> actions[i * Panel.Width + env % Panel.Width])
-                let of' (values: float32[]) = Array.sub values ((env * steps + step) * 4) 4
+
+                let of' (values: float32[]) =
+                    Array.sub values ((env * steps + step) * 4) 4
+
                 let isTeacher = executed = of' part.TeacherActions
                 Expect.isTrue (isTeacher || executed = of' part.StudentActions) "an action of nobody"
 

@@ -60,7 +60,10 @@ let ``every epoch is a permutation, epochs differ, and an epoch is always the sa
     Property.checkMany 30 (fun (seed: int) ->
         use dataset = datasetOf (1 + abs (seed % 500)) 1
         let sampler = Sampler(Permutation(), RandomStream(uint64 (uint32 seed), "s"))
-        let order epoch = sampler.Order(dataset, 1, epoch).ToArray()
+
+        let order epoch =
+            sampler.Order(dataset, 1, epoch).ToArray()
+
         let first, second = order 0L, order 1L
 
         for epoch in [ first; second ] do
@@ -103,7 +106,9 @@ let ``recency counts age by birth where the ring has wrapped`` () =
         dataset.Add rollout
 
     // Births 30 to 79 are held; 79 is the newest.
-    let weights = Array.init 50 (fun i -> exp (-0.5 * float ((79L - dataset.Birth i) / 20L)))
+    let weights =
+        Array.init 50 (fun i -> exp (-0.5 * float ((79L - dataset.Birth i) / 20L)))
+
     drawn (300 * 50) (counts (RecencyWeighted 0.5) dataset 20 300) weights
 
 [<Theory>]
@@ -121,7 +126,10 @@ let ``loss-prioritised draws follow the losses; untrained segments count as the 
     dataset.RecordLoss(30, nanf)
     dataset.RecordLoss(31, infinityf)
     let worst = losses[29]
-    let weights = losses |> Array.mapi (fun i loss -> ((if i < 30 then loss else worst) + 1e-3) ** exponent)
+
+    let weights =
+        losses |> Array.mapi (fun i loss -> ((if i < 30 then loss else worst) + 1e-3) ** exponent)
+
     drawn (400 * 40) (counts (LossPrioritised(exponent, 1e-3)) dataset 40 400) weights
 
 [<Fact>]

@@ -19,16 +19,14 @@ let private draw (seed: int) =
     let envs, steps = 1 + random.Next 60, 1 + random.Next 60
     let recurrent = random.Next 2 = 1
 
-    {|
-        Random = random
-        Envs = envs
-        Steps = steps
-        Length = if recurrent then steps else 1
-        Memory = if recurrent then 3 else 0
-        Initial = int64 (1 + random.Next(4 * envs * steps))
-        Limit = int64 (steps + random.Next(8 * envs * steps))
-        Rollouts = 1 + random.Next 14
-    |}
+    {| Random = random
+       Envs = envs
+       Steps = steps
+       Length = if recurrent then steps else 1
+       Memory = if recurrent then 3 else 0
+       Initial = int64 (1 + random.Next(4 * envs * steps))
+       Limit = int64 (steps + random.Next(8 * envs * steps))
+       Rollouts = 1 + random.Next 14 |}
 
 let private byBirth (content: (int64 * float32[])[]) = Array.sortBy fst content
 
@@ -60,7 +58,10 @@ let ``first in, first out: the newest segments in ring order, growth by doubling
             )
 
         let most = int (sizes.Limit / int64 sizes.Length)
-        let mutable capacity = int64 sizes.Initial / int64 sizes.Length |> max 1L |> min (int64 most)
+
+        let mutable capacity =
+            int64 sizes.Initial / int64 sizes.Length |> max 1L |> min (int64 most)
+
         Expect.equal dataset.Capacity (capacity * int64 sizes.Length) $"seed {seed}: initial capacity"
         Expect.equal dataset.Limit (int64 (most * sizes.Length)) $"seed {seed}: limit"
         let all = ResizeArray<float32[]>()
@@ -95,7 +96,10 @@ let ``first in, first out: the newest segments in ring order, growth by doubling
 [<Fact>]
 let ``a rollout larger than the limit leaves its newest segments`` () =
     use rollout = randomRollout (Random 1) 30 700 2 1 0 0
-    use dataset = new AggregatedDataset(2, 1, 1, 0, 1000L, FirstInFirstOut 9001L, stream)
+
+    use dataset =
+        new AggregatedDataset(2, 1, 1, 0, 1000L, FirstInFirstOut 9001L, stream)
+
     let segments = numbered (segmentsOf rollout 1)
     dataset.Add rollout
     holds dataset 0 (Array.skip (segments.Length - 9001) segments) "after one"
@@ -157,16 +161,17 @@ let private buffers (dataset: AggregatedDataset) =
             typeof<AggregatedDataset>.GetField("chunks", BindingFlags.NonPublic ||| BindingFlags.Instance)
         )
 
-    [
-        for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
-            for name in [ "Observations"; "Actions"; "Valid" ] do
-                (nonNull (chunk.GetType().GetProperty name)).GetValue chunk
-    ]
+    [ for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
+          for name in [ "Observations"; "Actions"; "Valid" ] do
+              (nonNull (chunk.GetType().GetProperty name)).GetValue chunk ]
 
 [<Fact>]
 let ``growing adds buffers and keeps those that are there`` () =
     use rollout = randomRollout (Random 4) 50 100 2 1 0 0
-    use dataset = new AggregatedDataset(2, 1, 1, 0, 5000L, FirstInFirstOut 100_000L, stream)
+
+    use dataset =
+        new AggregatedDataset(2, 1, 1, 0, 5000L, FirstInFirstOut 100_000L, stream)
+
     let before = buffers dataset
     dataset.Add rollout
     Expect.isTrue (before.Length = 3) "one chunk at the start"
@@ -177,7 +182,10 @@ let ``growing adds buffers and keeps those that are there`` () =
     let after = buffers dataset
     Expect.equal dataset.Capacity 40_000L "grown by doubling"
     Expect.equal after.Length 24 "eight chunks"
-    Expect.isTrue (List.forall2 (fun a b -> obj.ReferenceEquals(a, b)) before (List.take 3 after)) "the first chunk moved"
+
+    Expect.isTrue
+        (List.forall2 (fun a b -> obj.ReferenceEquals(a, b)) before (List.take 3 after))
+        "the first chunk moved"
 
 [<Fact>]
 let ``valid rows are counted within the window`` () =
@@ -256,14 +264,14 @@ let ``a dataset of other settings is refused`` () =
                 new AggregatedDataset(observation, 1, 1, 0, 500L, FirstInFirstOut limit, stream)
 
             let message =
-                (Expect.throws<DistillException> (fun () -> load path other.Visit)).Message
+                (Expect.throws<DistillException>(fun () -> load path other.Visit)).Message
 
             Storage.contains "other settings" message)
 
 [<Fact>]
 let ``a limit below one sequence is refused`` () =
     let message =
-        (Expect.throws<DistillException> (fun () ->
+        (Expect.throws<DistillException>(fun () ->
             new AggregatedDataset(2, 1, 400, 3, 400L, FirstInFirstOut 399L, stream) |> ignore))
             .Message
 
@@ -273,7 +281,7 @@ let ``a limit below one sequence is refused`` () =
 [<Fact>]
 let ``a rollout beyond one block of memory is refused`` () =
     let message =
-        (Expect.throws<DistillException> (fun () -> new Rollout(100_000, 1000, 26, 22, 4, 0) |> ignore))
+        (Expect.throws<DistillException>(fun () -> new Rollout(100_000, 1000, 26, 22, 4, 0) |> ignore))
             .Message
 
     Storage.contains "100000 environments and 1000 steps" message

@@ -24,7 +24,12 @@ let cartPoleTeacher () =
         new Policy(NetworkSpec.Mlp(4, [], 2, Activation.Elu, Head.Categorical), "teacher")
 
     let gains = [| 0.5f; 1.0f; 10f; 3f |]
-    fill teacher.Network.Parameters (fun i -> if i < 4 then -gains[i] elif i < 8 then gains[i - 4] else 0f)
+
+    fill teacher.Network.Parameters (fun i ->
+        if i < 4 then -gains[i]
+        elif i < 8 then gains[i - 4]
+        else 0f)
+
     teacher
 
 /// The released foundation policy, which flies the quadrotor from the student's observations.
@@ -57,9 +62,19 @@ let randomPolicy (seed: int) (range: float32) (spec: NetworkSpec) group normalis
 /// Random numbers, marks and memory; labels may be choices.
 let randomRollout (random: Random) envs steps observation action memory (choices: int) =
     let rollout = new Rollout(envs, steps, observation, 0, action, memory)
-    let number _ = float32 (2.0 * random.NextDouble() - 1.0)
+
+    let number _ =
+        float32 (2.0 * random.NextDouble() - 1.0)
+
     fill rollout.StudentObservations number
-    fill rollout.TeacherActions (if choices = 0 then number else (fun _ -> float32 (random.Next choices)))
+
+    fill
+        rollout.TeacherActions
+        (if choices = 0 then
+             number
+         else
+             (fun _ -> float32 (random.Next choices)))
+
     fill rollout.Memory number
 
     for row in 0 .. rollout.Rows - 1 do
@@ -70,52 +85,54 @@ let randomRollout (random: Random) envs steps observation action memory (choices
 
 /// All numbers of a rollout's segments: memory, then observation, action, weight and keep of every row.
 let segmentsOf (rollout: Rollout) length =
-    let observations, actions = floats rollout.StudentObservations, floats rollout.TeacherActions
+    let observations, actions =
+        floats rollout.StudentObservations, floats rollout.TeacherActions
+
     let memory = floats rollout.Memory
 
     Array.init (rollout.Rows / length) (fun segment ->
-        [|
-            yield! Array.sub memory (segment * rollout.MemorySize) rollout.MemorySize
+        [| yield! Array.sub memory (segment * rollout.MemorySize) rollout.MemorySize
 
-            for row in segment * length .. (segment + 1) * length - 1 do
-                yield!
-                    Array.sub
-                        observations
-                        (row * rollout.StudentObservationSize)
-                        rollout.StudentObservationSize
+           for row in segment * length .. (segment + 1) * length - 1 do
+               yield!
+                   Array.sub
+                       observations
+                       (row * rollout.StudentObservationSize)
+                       rollout.StudentObservationSize
 
-                yield! Array.sub actions (row * rollout.ActionSize) rollout.ActionSize
-                float32 rollout.Valid[row]
-                1f - float32 rollout.EpisodeStart[row]
-        |])
+               yield! Array.sub actions (row * rollout.ActionSize) rollout.ActionSize
+               float32 rollout.Valid[row]
+               1f - float32 rollout.EpisodeStart[row] |])
 
 /// What a dataset holds, in the same form, with the number of each segment, in the order of its places.
 let contentOf (dataset: AggregatedDataset) observation action memory =
-    let x = Array.zeroCreate<float32> (observation * Panel.Width)
-    let y = Array.zeroCreate<float32> (action * Panel.Width)
-    let h = Array.zeroCreate<float32> (memory * Panel.Width)
-    let weight, keep = Array.zeroCreate<float32> Panel.Width, Array.zeroCreate<float32> Panel.Width
-    let column (panel: float32[]) size lane = Array.init size (fun i -> panel[i * Panel.Width + lane])
+    let x = Array.zeroCreate<float32>(observation * Panel.Width)
+    let y = Array.zeroCreate<float32>(action * Panel.Width)
+    let h = Array.zeroCreate<float32>(memory * Panel.Width)
 
-    [|
-        for places in Array.chunkBySize Panel.Width [| 0 .. dataset.Count - 1 |] do
-            let values = Array.init places.Length (fun _ -> ResizeArray<float32>())
-            dataset.GatherMemory(places, h)
-            values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
+    let weight, keep =
+        Array.zeroCreate<float32> Panel.Width, Array.zeroCreate<float32> Panel.Width
 
-            for step in 0 .. dataset.SegmentLength - 1 do
-                dataset.Gather(places, step, x, y, weight, keep)
+    let column (panel: float32[]) size lane =
+        Array.init size (fun i -> panel[i * Panel.Width + lane])
 
-                values
-                |> Array.iteri (fun lane v ->
-                    v.AddRange(column x observation lane)
-                    v.AddRange(column y action lane)
-                    v.Add weight[lane]
-                    v.Add keep[lane])
+    [| for places in Array.chunkBySize Panel.Width [| 0 .. dataset.Count - 1 |] do
+           let values = Array.init places.Length (fun _ -> ResizeArray<float32>())
+           dataset.GatherMemory(places, h)
+           values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
 
-            for lane in 0 .. places.Length - 1 do
-                dataset.Birth places[lane], values[lane].ToArray()
-    |]
+           for step in 0 .. dataset.SegmentLength - 1 do
+               dataset.Gather(places, step, x, y, weight, keep)
+
+               values
+               |> Array.iteri (fun lane v ->
+                   v.AddRange(column x observation lane)
+                   v.AddRange(column y action lane)
+                   v.Add weight[lane]
+                   v.Add keep[lane])
+
+           for lane in 0 .. places.Length - 1 do
+               dataset.Birth places[lane], values[lane].ToArray() |]
 
 let save (path: string) (visit: State -> unit) =
     let saver = StateSaver()
@@ -138,13 +155,7 @@ let sameState (actual: (string * byte[])[]) (expected: (string * byte[])[]) (wha
         Expect.isTrue (a.AsSpan().SequenceEqual e) $"{what}: block '{name}' differs"
 
 /// One step of an environment that was passed on.
-type Passed =
-    {
-        Actions: float32[]
-        Reward: float32[]
-        Terminated: float32[]
-        Truncated: float32[]
-    }
+type Passed = { Actions: float32[]; Reward: float32[]; Terminated: float32[]; Truncated: float32[] }
 
 /// An environment that notes what it was asked to do, panel by panel.
 type Recording(inner: IBatchedEnvironment) =
@@ -155,20 +166,19 @@ type Recording(inner: IBatchedEnvironment) =
         member _.Spec = inner.Spec
         member _.Count = inner.Count
         member _.Reset panel = inner.Reset panel
-        member _.Observe(panel, group, observation) = inner.Observe(panel, group, observation)
+
+        member _.Observe(panel, group, observation) =
+            inner.Observe(panel, group, observation)
 
         member _.Step(panel, actions, reward, terminated, truncated) =
             let asked = actions.ToArray()
             inner.Step(panel, actions, reward, terminated, truncated)
 
-            log[panel]
-                .Add
-                {
-                    Actions = asked
-                    Reward = reward.ToArray()
-                    Terminated = terminated.ToArray()
-                    Truncated = truncated.ToArray()
-                }
+            log[panel].Add
+                { Actions = asked
+                  Reward = reward.ToArray()
+                  Terminated = terminated.ToArray()
+                  Truncated = truncated.ToArray() }
 
         member _.State = inner.State
         member _.Dispose() = inner.Dispose()

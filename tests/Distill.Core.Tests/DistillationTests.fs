@@ -18,34 +18,29 @@ open Distill.Tests.DistillationTestbed
 
 /// The choices that tests vary, on a small CartPole.
 type private Choices =
-    {
-        Environment: IEnvironmentConfig
-        Student: StudentConfig
-        Acting: Acting
-        Retention: Retention
-        Sampling: Sampling
-        Loss: Loss
-        Collection: Collection
-        Epochs: int
-        MiniBatch: int
-    }
+    { Environment: IEnvironmentConfig
+      Student: StudentConfig
+      Acting: Acting
+      Retention: Retention
+      Sampling: Sampling
+      Loss: Loss
+      Collection: Collection
+      Epochs: int
+      MiniBatch: int }
 
 let private small =
-    {
-        Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 30)
-        Student = MlpStudent(Hidden = [ 12 ], NormaliseObservations = true)
-        Acting = TeacherUntil 2
-        Retention = FirstInFirstOut 3000L
-        Sampling = Permutation()
-        Loss = CrossEntropy()
-        Collection = StepsPerIteration 25
-        Epochs = 2
-        MiniBatch = 0
-    }
+    { Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 30)
+      Student = MlpStudent(Hidden = [ 12 ], NormaliseObservations = true)
+      Acting = TeacherUntil 2
+      Retention = FirstInFirstOut 3000L
+      Sampling = Permutation()
+      Loss = CrossEntropy()
+      Collection = StepsPerIteration 25
+      Epochs = 2
+      MiniBatch = 0 }
 
 let private recurrent =
-    { small with
-        Student = GruStudent(Hidden = 6, NormaliseObservations = true) }
+    { small with Student = GruStudent(Hidden = 6, NormaliseObservations = true) }
 
 let private config (choices: Choices) =
     DistillationConfig(
@@ -79,14 +74,12 @@ let ``two stages: the teacher drives until exactly phase1_iterations, then the s
     let reports = iterate 6 distillation
 
     let expected =
-        [
-            "teacher", 1, 0, 1.0
-            "teacher", 1, 1, 1.0
-            "teacher", 1, 2, 1.0
-            "student", 2, 0, 0.0
-            "student", 2, 1, 0.0
-            "student", 2, 2, 0.0
-        ]
+        [ "teacher", 1, 0, 1.0
+          "teacher", 1, 1, 1.0
+          "teacher", 1, 2, 1.0
+          "student", 2, 0, 0.0
+          "student", 2, 1, 0.0
+          "student", 2, 2, 0.0 ]
 
     let actual =
         [ for r in reports -> r.Phase, r.PhaseNumber, r.IterationInPhase, r.TeacherShare ]
@@ -96,14 +89,27 @@ let ``two stages: the teacher drives until exactly phase1_iterations, then the s
 
 [<Fact>]
 let ``the schedules of acting`` () =
-    let shares (acting: Acting) = [ for i in [ 0; 1; 2; 10; 30 ] -> acting.TeacherShare i ]
+    let shares (acting: Acting) =
+        [ for i in [ 0; 1; 2; 10; 30 ] -> acting.TeacherShare i ]
+
     Expect.equal (shares (StudentAlways())) [ 0.0; 0.0; 0.0; 0.0; 0.0 ] "student"
     Expect.equal (shares (TeacherAlways())) [ 1.0; 1.0; 1.0; 1.0; 1.0 ] "teacher"
     Expect.equal (shares (TeacherUntil 2)) [ 1.0; 1.0; 0.0; 0.0; 0.0 ] "two-stage"
     Expect.equal (shares (TeacherUntil 0)) [ 0.0; 0.0; 0.0; 0.0; 0.0 ] "no first stage"
     Expect.closeAll 1e-12 (shares (LinearBeta 20)) [ 1.0; 0.95; 0.9; 0.5; 0.0 ] "linear"
-    Expect.closeAll 1e-12 (shares (ExponentialBeta 0.5)) [ 1.0; 0.5; 0.25; 0.5 ** 10.0; 0.5 ** 30.0 ] "exponential"
-    Expect.closeAll 1e-12 (shares (Schedule("own", fun i -> float i / 4.0 - 0.25))) [ 0.0; 0.0; 0.25; 1.0; 1.0 ] "own"
+
+    Expect.closeAll
+        1e-12
+        (shares (ExponentialBeta 0.5))
+        [ 1.0; 0.5; 0.25; 0.5 ** 10.0; 0.5 ** 30.0 ]
+        "exponential"
+
+    Expect.closeAll
+        1e-12
+        (shares (Schedule("own", fun i -> float i / 4.0 - 0.25)))
+        [ 0.0; 0.0; 0.25; 1.0; 1.0 ]
+        "own"
+
     let struct (name, number, within) = Schedule("own", (fun _ -> 0.0)).Phase 7
     Expect.equal (name, number, within) ("own", 1, 7) "phase"
 
@@ -115,7 +121,10 @@ let ``reports count rows, growth, steps and optimizer steps`` () =
     use distillation =
         start { small with Retention = FirstInFirstOut 12_500L; Epochs = 3 } teacher pool
 
-    Expect.equal (distillation.DatasetCapacity, distillation.DatasetLimit) (10_000L, 12_500L) "ten rollouts, and the limit"
+    Expect.equal
+        (distillation.DatasetCapacity, distillation.DatasetLimit)
+        (10_000L, 12_500L)
+        "ten rollouts, and the limit"
 
     for i, report in List.indexed (iterate 14 distillation) do
         let rows = min 12_500L (1000L * int64 (i + 1))
@@ -123,8 +132,15 @@ let ``reports count rows, growth, steps and optimizer steps`` () =
         Expect.equal report.RowsAdded 1000L "rows added"
         Expect.equal (report.DatasetRows, report.DatasetLimit) (rows, 12_500L) "rows"
         Expect.equal report.StepsCollected (1000L * int64 (i + 1)) "steps"
-        Expect.equal report.OptimizerSteps (3L * ((rows + batch - 1L) / batch)) $"iteration {i}: optimizer steps"
-        let before, after = (if i <= 10 then 10_000L else 12_500L), (if i < 10 then 10_000L else 12_500L)
+
+        Expect.equal
+            report.OptimizerSteps
+            (3L * ((rows + batch - 1L) / batch))
+            $"iteration {i}: optimizer steps"
+
+        let before, after =
+            (if i <= 10 then 10_000L else 12_500L), (if i < 10 then 10_000L else 12_500L)
+
         Expect.equal (report.GrownFrom, report.GrownTo) (before, after) $"iteration {i}: growth"
         Expect.isTrue (Double.IsFinite report.Loss && report.GradientNorm > 0.0) "loss"
 
@@ -167,7 +183,13 @@ let ``whole episodes: rows after an end are neither counted nor trained on`` () 
 
         if i = 0 then
             Expect.close 1e-9 report.MeanReturn.Value report.MeanEpisodeLength.Value "a reward of 1 per step"
-            Expect.close 1e-6 (float report.StepsCollected) (50.0 * report.MeanEpisodeLength.Value) "valid steps"
+
+            Expect.close
+                1e-6
+                (float report.StepsCollected)
+                (50.0 * report.MeanEpisodeLength.Value)
+                "valid steps"
+
             Expect.isTrue (report.StepsCollected < 4000L) "an untrained student drops the pole"
 
 [<Fact>]
@@ -175,7 +197,8 @@ let ``a full-batch step is one step, however large mini_batch_size is`` () =
     use pool = new WorkerPool(1)
     use teacher = cartPoleTeacher ()
 
-    use distillation = start { small with MiniBatch = Int32.MaxValue; Epochs = 1 } teacher pool
+    use distillation =
+        start { small with MiniBatch = Int32.MaxValue; Epochs = 1 } teacher pool
 
     for report in iterate 3 distillation do
         Expect.equal report.OptimizerSteps 1L "steps"
@@ -237,34 +260,39 @@ let ``a GRU student learns to fly from the foundation policy`` () =
 
 // Same seed, same student
 
-let private parameters (distillation: Distillation) = floats distillation.Student.Network.Parameters
+let private parameters (distillation: Distillation) =
+    floats distillation.Student.Network.Parameters
 
 let private variants =
     let priority = LossPrioritised(0.6, 1e-3)
 
-    [
-        "rows", small
-        "sequences", recurrent
-        "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
-        "rows, loss-prioritised", { small with Sampling = priority }
-        "sequences, loss-prioritised", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
-        "rows, reservoir", { small with Retention = Reservoir 2500L }
-        "sequences, reservoir, recency",
-        { recurrent with Retention = Reservoir 2500L; Sampling = RecencyWeighted 0.5 }
-        "newest", { small with Retention = NewestRollout() }
-        "sequences, newest", { recurrent with Retention = NewestRollout(); Sampling = priority }
-        "episodes", { small with Collection = EpisodesPerEpoch 45 }
-        "episodes, sequences, reservoir",
-        { recurrent with Collection = EpisodesPerEpoch 45; Retention = Reservoir 2700L; Sampling = priority }
-        "quadrotor",
-        { recurrent with
-            Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
-            Acting = LinearBeta 3
-            Loss = GaussianLogLikelihood() }
-    ]
+    [ "rows", small
+      "sequences", recurrent
+      "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
+      "rows, loss-prioritised", { small with Sampling = priority }
+      "sequences, loss-prioritised", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
+      "rows, reservoir", { small with Retention = Reservoir 2500L }
+      "sequences, reservoir, recency",
+      { recurrent with Retention = Reservoir 2500L; Sampling = RecencyWeighted 0.5 }
+      "newest", { small with Retention = NewestRollout() }
+      "sequences, newest", { recurrent with Retention = NewestRollout(); Sampling = priority }
+      "episodes", { small with Collection = EpisodesPerEpoch 45 }
+      "episodes, sequences, reservoir",
+      { recurrent with
+          Collection = EpisodesPerEpoch 45
+          Retention = Reservoir 2700L
+          Sampling = priority }
+      "quadrotor",
+      { recurrent with
+          Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+          Acting = LinearBeta 3
+          Loss = GaussianLogLikelihood() } ]
 
 let private teacherOf (choices: Choices) =
-    if choices.Environment :? QuadrotorConfig then raptorTeacher () else cartPoleTeacher ()
+    if choices.Environment :? QuadrotorConfig then
+        raptorTeacher ()
+    else
+        cartPoleTeacher ()
 
 [<Fact>]
 let ``the same bits on 1, 2 and 4 threads and on every path`` () =
@@ -290,7 +318,14 @@ let ``another seed gives another student`` () =
     use teacher = cartPoleTeacher ()
 
     let run seed =
-        let settings = DistillationConfig(Seed = seed, Environment = small.Environment, Loss = CrossEntropy(), Collection = StepsPerIteration 10)
+        let settings =
+            DistillationConfig(
+                Seed = seed,
+                Environment = small.Environment,
+                Loss = CrossEntropy(),
+                Collection = StepsPerIteration 10
+            )
+
         use distillation = new Distillation(settings, teacher, pool)
         distillation.Iterate() |> ignore
         parameters distillation
@@ -306,12 +341,23 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
         use distillation = start choices teacher pool
         let settings = config choices
         let shape = DistillationShape.Of settings
-        use environment = settings.Environment.Create(shape.Envs, RandomStream(settings.Seed, "training").Seed())
+
+        use environment =
+            settings.Environment.Create(shape.Envs, RandomStream(settings.Seed, "training").Seed())
+
         use rollout = new Rollout(shape.Envs, shape.Steps, 4, 4, 1, 0)
         let acting = RandomStream(settings.Seed, "acting")
 
         use collector =
-            new RolloutCollector(environment, teacher, distillation.Student, rollout, acting, shape.WholeEpisodes, 1)
+            new RolloutCollector(
+                environment,
+                teacher,
+                distillation.Student,
+                rollout,
+                acting,
+                shape.WholeEpisodes,
+                1
+            )
 
         collector.Collect(pool, settings.Acting.TeacherShare 0)
         distillation.Iterate() |> ignore
@@ -321,7 +367,8 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
         for i in 0..3 do
             let values =
                 [ for row in 0 .. rollout.Rows - 1 do
-                      if rollout.Valid[row] = 1uy then float observations[row * 4 + i] ]
+                      if rollout.Valid[row] = 1uy then
+                          float observations[row * 4 + i] ]
 
             let mean = List.average values
             Expect.equal normaliser.Count (int64 values.Length) "rows"
@@ -333,7 +380,14 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
 
 /// A report without the clock.
 let private facts (r: IterationReport) =
-    (r.Iteration, r.Phase, r.IterationInPhase, r.TeacherShare, r.Loss, r.GradientNorm, r.OptimizerSteps, r.ClippedSteps),
+    (r.Iteration,
+     r.Phase,
+     r.IterationInPhase,
+     r.TeacherShare,
+     r.Loss,
+     r.GradientNorm,
+     r.OptimizerSteps,
+     r.ClippedSteps),
     (r.DatasetRows, r.GrownFrom, r.GrownTo, r.StepsCollected, r.EpisodesFinished),
     (r.MeanReturn, r.StdReturn, r.MeanEpisodeLength, r.ShareTerminated)
 
@@ -372,14 +426,12 @@ let ``a checkpoint of other settings is refused`` () =
          save path first.Visit)
 
         for name, other in
-            [
-                "student", { small with Student = MlpStudent(Hidden = [ 13 ], NormaliseObservations = true) }
-                "sequences", recurrent
-                "environments", { small with Environment = CartPoleConfig(Envs = 70, EpisodeLimit = 30) }
-            ] do
+            [ "student", { small with Student = MlpStudent(Hidden = [ 13 ], NormaliseObservations = true) }
+              "sequences", recurrent
+              "environments", { small with Environment = CartPoleConfig(Envs = 70, EpisodeLimit = 30) } ] do
             use distillation = start other teacher pool
 
-            (Expect.throws<DistillException> (fun () -> load path distillation.Visit)).Message
+            (Expect.throws<DistillException>(fun () -> load path distillation.Visit)).Message
             |> Storage.contains "other settings")
 
 // Memory
@@ -417,7 +469,10 @@ let ``memory is estimated before anything is allocated`` () =
     Expect.isTrue (not tight.Fits && tight.RowsThatFit < 1_000_000L && tight.RowsThatFit > 0L) "does not fit"
     Expect.equal (MemoryEstimate.Of(settings, 26, 1L <<< 20)).RowsThatFit 0L "no room at all"
     Expect.isTrue ((MemoryEstimate.Of(settings, 26)).AvailableBytes > 0L) "asks the machine"
-    let newest = DistillationConfig(Environment = QuadrotorConfig(Envs = 100), Retention = NewestRollout())
+
+    let newest =
+        DistillationConfig(Environment = QuadrotorConfig(Envs = 100), Retention = NewestRollout())
+
     Expect.equal (MemoryEstimate.Of(newest, 26, available)).DatasetBytes (40_000L * 26L * 4L) "newest only"
 
 // Settings
@@ -430,35 +485,40 @@ let ``settings that cannot work are refused by name, value and what would be rig
     let env = small.Environment
 
     let cases =
-        [
-            DistillationConfig(Environment = CartPoleConfig(Envs = 0)), "envs=0 cannot work; it must be at least 1."
-            DistillationConfig(Environment = env, Iterations = 0), "iterations=0 "
-            DistillationConfig(Environment = env, NumLearningEpochs = 0), "num_learning_epochs=0 "
-            DistillationConfig(Environment = env, NumMiniBatches = 0), "num_mini_batches=0 "
-            DistillationConfig(Environment = env, MiniBatchSize = -1), "mini_batch_size=-1 cannot work; it must be 0 for automatic"
-            DistillationConfig(Environment = env, GradientLength = 0), "gradient_length=0 "
-            DistillationConfig(Environment = env, SaveInterval = 0), "save_interval=0 "
-            DistillationConfig(Environment = env, EvaluationInterval = 0), "evaluation_interval=0 "
-            DistillationConfig(Environment = env, EvaluationEpisodes = 0), "evaluation_episodes=0 "
-            DistillationConfig(Environment = env, FinalEpisodes = 0), "final_episodes=0 "
-            DistillationConfig(Environment = env, Threads = -1), "threads=-1 "
-            DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = 0.0)), "learning_rate=0 "
-            DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = nan)), "learning_rate=NaN "
-            DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = infinity)), "learning_rate="
-            DistillationConfig(Environment = env, Optimizer = AdamConfig(MaxGradNorm = -1.0)), "max_grad_norm=-1 "
-            DistillationConfig(Environment = env, Collection = StepsPerIteration 0), "steps_per_env=0 "
-            DistillationConfig(Environment = env, Collection = EpisodesPerEpoch 0), "num_episodes=0 "
-            DistillationConfig(Environment = env, Acting = TeacherUntil -1), "phase1_iterations=-1 "
-            DistillationConfig(Environment = env, Acting = LinearBeta 0), "beta_iterations=0 "
-            DistillationConfig(Environment = env, Acting = ExponentialBeta 1.5), "beta_base=1.5 "
-            DistillationConfig(Environment = env, Retention = FirstInFirstOut 0L), "max_buffer_size=0 "
-            DistillationConfig(Environment = env, Retention = Reservoir Int64.MaxValue), "max_buffer_size=9223372036854775807 "
-            DistillationConfig(Environment = env, Sampling = RecencyWeighted -0.1), "decay=-0.1 "
-            DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
-            DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
-            DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
-            DistillationConfig(Environment = env, Loss = CrossEntropy 1.0), "smoothing=1 "
-        ]
+        [ DistillationConfig(Environment = CartPoleConfig(Envs = 0)),
+          "envs=0 cannot work; it must be at least 1."
+          DistillationConfig(Environment = env, Iterations = 0), "iterations=0 "
+          DistillationConfig(Environment = env, NumLearningEpochs = 0), "num_learning_epochs=0 "
+          DistillationConfig(Environment = env, NumMiniBatches = 0), "num_mini_batches=0 "
+          DistillationConfig(Environment = env, MiniBatchSize = -1),
+          "mini_batch_size=-1 cannot work; it must be 0 for automatic"
+          DistillationConfig(Environment = env, GradientLength = 0), "gradient_length=0 "
+          DistillationConfig(Environment = env, SaveInterval = 0), "save_interval=0 "
+          DistillationConfig(Environment = env, EvaluationInterval = 0), "evaluation_interval=0 "
+          DistillationConfig(Environment = env, EvaluationEpisodes = 0), "evaluation_episodes=0 "
+          DistillationConfig(Environment = env, FinalEpisodes = 0), "final_episodes=0 "
+          DistillationConfig(Environment = env, Threads = -1), "threads=-1 "
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = 0.0)),
+          "learning_rate=0 "
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = nan)),
+          "learning_rate=NaN "
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = infinity)),
+          "learning_rate="
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(MaxGradNorm = -1.0)),
+          "max_grad_norm=-1 "
+          DistillationConfig(Environment = env, Collection = StepsPerIteration 0), "steps_per_env=0 "
+          DistillationConfig(Environment = env, Collection = EpisodesPerEpoch 0), "num_episodes=0 "
+          DistillationConfig(Environment = env, Acting = TeacherUntil -1), "phase1_iterations=-1 "
+          DistillationConfig(Environment = env, Acting = LinearBeta 0), "beta_iterations=0 "
+          DistillationConfig(Environment = env, Acting = ExponentialBeta 1.5), "beta_base=1.5 "
+          DistillationConfig(Environment = env, Retention = FirstInFirstOut 0L), "max_buffer_size=0 "
+          DistillationConfig(Environment = env, Retention = Reservoir Int64.MaxValue),
+          "max_buffer_size=9223372036854775807 "
+          DistillationConfig(Environment = env, Sampling = RecencyWeighted -0.1), "decay=-0.1 "
+          DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
+          DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
+          DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
+          DistillationConfig(Environment = env, Loss = CrossEntropy 1.0), "smoothing=1 " ]
 
     for settings, start in cases do
         let text = message settings
@@ -473,12 +533,21 @@ let ``a distillation whose parts do not fit is refused`` () =
     use raptor = raptorTeacher ()
 
     let refused choices (teacher: Policy) part =
-        (Expect.throws<DistillException> (fun () -> (start choices teacher pool).Dispose())).Message
+        (Expect.throws<DistillException>(fun () -> (start choices teacher pool).Dispose())).Message
         |> Storage.contains part
 
     refused { small with Loss = MeanSquared() } cartPole "which need the loss cross_entropy"
     refused { small with Environment = QuadrotorConfig(Envs = 4) } raptor "is for choices"
     refused small raptor "The teacher reads 22 numbers"
-    refused { small with Student = MlpStudent(ObservationGroup = "camera") } cartPole "no observation group 'camera'"
-    refused { recurrent with Retention = FirstInFirstOut 20L } cartPole "max_buffer_size=20 is smaller than one sequence of 25"
+
+    refused
+        { small with Student = MlpStudent(ObservationGroup = "camera") }
+        cartPole
+        "no observation group 'camera'"
+
+    refused
+        { recurrent with Retention = FirstInFirstOut 20L }
+        cartPole
+        "max_buffer_size=20 is smaller than one sequence of 25"
+
     refused { small with Student = MlpStudent(Hidden = [ 8; 0 ]) } cartPole "layer without inputs or outputs"

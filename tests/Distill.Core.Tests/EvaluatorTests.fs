@@ -18,15 +18,13 @@ let private quadrotor: IEnvironmentConfig = QuadrotorConfig(EpisodeLimit = 80)
 
 /// A pole balancer that fails now and then, and a drone pilot with a memory.
 let private cases: (string * IEnvironmentConfig * (unit -> Policy)) list =
-    [
-        "cart pole",
-        cartPole,
-        (fun () ->
-            let policy = cartPoleTeacher ()
-            fill policy.Network.Parameters (fun i -> [| 0f; 0f; -1f; 0f; 0f; 0f; 1f; 0f; 0.01f; 0f |][i % 10])
-            policy)
-        "quadrotor", quadrotor, raptorTeacher
-    ]
+    [ "cart pole",
+      cartPole,
+      (fun () ->
+          let policy = cartPoleTeacher ()
+          fill policy.Network.Parameters (fun i -> [| 0f; 0f; -1f; 0f; 0f; 0f; 1f; 0f; 0.01f; 0f |][i % 10])
+          policy)
+      "quadrotor", quadrotor, raptorTeacher ]
 
 let private evaluate (config: IEnvironmentConfig) (policy: Policy) episodes seed threads =
     use pool = new WorkerPool(threads)
@@ -48,31 +46,34 @@ let private replay (config: IEnvironmentConfig) (policy: Policy) episodes (seed:
     let group = environment.Spec.Group policy.ObservationGroup
     use scratch = new PolicyScratch(policy)
 
-    [|
-        for panel in 0 .. Panel.Count episodes - 1 do
-            environment.Reset panel
-            let memory = Array.zeroCreate<float32> (policy.MemorySize * Panel.Width)
-            let x = Array.zeroCreate<float32> (policy.Network.Spec.Inputs * Panel.Width)
-            let action = Array.zeroCreate<float32> (environment.Spec.Actions.Floats * Panel.Width)
+    [| for panel in 0 .. Panel.Count episodes - 1 do
+           environment.Reset panel
+           let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+           let x = Array.zeroCreate<float32>(policy.Network.Spec.Inputs * Panel.Width)
 
-            let steps =
-                [|
-                    for _ in 1 .. environment.Spec.EpisodeLimit do
-                        environment.Observe(panel, group, x)
-                        policy.Act(x, memory, action, scratch)
-                        let reward, terminated, truncated =
-                            Array.zeroCreate<float32> 32, Array.zeroCreate<float32> 32, Array.zeroCreate<float32> 32
+           let action =
+               Array.zeroCreate<float32>(environment.Spec.Actions.Floats * Panel.Width)
 
-                        environment.Step(panel, action, reward, terminated, truncated)
-                        reward, terminated, truncated
-                |]
+           let steps =
+               [| for _ in 1 .. environment.Spec.EpisodeLimit do
+                      environment.Observe(panel, group, x)
+                      policy.Act(x, memory, action, scratch)
 
-            for lane in 0 .. min Panel.Width (episodes - panel * Panel.Width) - 1 do
-                let last = steps |> Array.findIndex (fun (_, t, c) -> t[lane] <> 0f || c[lane] <> 0f)
-                let rewards = steps[..last] |> Array.map (fun (r, _, _) -> r[lane])
-                let _, terminated, _ = steps[last]
-                Array.fold (+) 0f rewards, last + 1, terminated[lane] <> 0f
-    |]
+                      let reward, terminated, truncated =
+                          Array.zeroCreate<float32> 32,
+                          Array.zeroCreate<float32> 32,
+                          Array.zeroCreate<float32> 32
+
+                      environment.Step(panel, action, reward, terminated, truncated)
+                      reward, terminated, truncated |]
+
+           for lane in 0 .. min Panel.Width (episodes - panel * Panel.Width) - 1 do
+               let last =
+                   steps |> Array.findIndex (fun (_, t, c) -> t[lane] <> 0f || c[lane] <> 0f)
+
+               let rewards = steps[..last] |> Array.map (fun (r, _, _) -> r[lane])
+               let _, terminated, _ = steps[last]
+               Array.fold (+) 0f rewards, last + 1, terminated[lane] <> 0f |]
 
 [<Fact>]
 let ``returns, lengths and terminations are those of each lane's first episode`` () =
@@ -87,7 +88,13 @@ let ``returns, lengths and terminations are those of each lane's first episode``
         let returns = Array.map float result.Returns
         let mean = Array.average returns
         Expect.close 1e-9 result.MeanReturn mean name
-        Expect.close 1e-9 result.StdReturn (sqrt (returns |> Array.averageBy (fun v -> (v - mean) ** 2.0))) name
+
+        Expect.close
+            1e-9
+            result.StdReturn
+            (sqrt (returns |> Array.averageBy (fun v -> (v - mean) ** 2.0)))
+            name
+
         Expect.close 1e-9 result.MeanLength (result.Lengths |> Array.averageBy float) name
 
         Expect.close
@@ -127,7 +134,10 @@ let ``the first episodes do not depend on how many are flown`` () =
 [<Fact>]
 let ``a policy that does not fit is refused`` () =
     use policy = raptorTeacher ()
-    let message = (Expect.throws<DistillException> (fun () -> evaluate cartPole policy 4 1UL 1 |> ignore)).Message
+
+    let message =
+        (Expect.throws<DistillException>(fun () -> evaluate cartPole policy 4 1UL 1 |> ignore)).Message
+
     Storage.contains "The policy reads 22 numbers" message
 
 [<Fact>]
@@ -141,7 +151,7 @@ let ``every n-th episode is its own result`` () =
     Expect.equal part.ShareTerminated 1.0 "terminated"
     Expect.equal (result.Every(1, 0)).Returns result.Returns "all"
 
-    (Expect.throws<DistillException> (fun () -> result.Every(12, 11) |> ignore)).Message
+    (Expect.throws<DistillException>(fun () -> result.Every(12, 11) |> ignore)).Message
     |> Storage.contains "none for number 11 of 12"
 
 [<Fact>]
@@ -152,7 +162,10 @@ let ``statistics cover the last hundred episodes`` () =
         let statistics = EpisodeStatistics envs
         let finished = ResizeArray<float * int * bool>()
         let running = Array.create envs (0.0, 0)
-        Expect.isTrue (not statistics.MeanReturn.HasValue && not statistics.StdReturn.HasValue) "before the first episode"
+
+        Expect.isTrue
+            (not statistics.MeanReturn.HasValue && not statistics.StdReturn.HasValue)
+            "before the first episode"
 
         for _ in 1 .. random.Next 3000 do
             let env = random.Next envs
@@ -178,8 +191,18 @@ let ``statistics cover the last hundred episodes`` () =
             let returns = last |> List.map (fun (r, _, _) -> r)
             let mean = List.average returns
             Expect.close 1e-9 statistics.MeanReturn.Value mean "mean return"
-            Expect.close 1e-9 statistics.StdReturn.Value (sqrt (returns |> List.averageBy (fun r -> (r - mean) ** 2.0))) "deviation"
-            Expect.close 1e-9 statistics.MeanLength.Value (last |> List.averageBy (fun (_, n, _) -> float n)) "length"
+
+            Expect.close
+                1e-9
+                statistics.StdReturn.Value
+                (sqrt (returns |> List.averageBy (fun r -> (r - mean) ** 2.0)))
+                "deviation"
+
+            Expect.close
+                1e-9
+                statistics.MeanLength.Value
+                (last |> List.averageBy (fun (_, n, _) -> float n))
+                "length"
 
             Expect.close
                 1e-9

@@ -18,7 +18,7 @@ open Distill.Tests.Storage
 /// Outputs of a policy on sequences of observations, by panels: [step][lane][output].
 let private run (policy: Policy) (steps: float32[][][]) =
     use scratch = new PolicyScratch(policy)
-    let memory = Array.zeroCreate<float32> (policy.MemorySize * Panel.Width)
+    let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
 
     steps
     |> Array.map (fun lanes ->
@@ -40,10 +40,10 @@ let private reference (policy: Policy) (steps: float32[][][]) =
         | null -> Array.map float x
         | n ->
             x
-            |> Array.mapi (fun i v ->
-                (float v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
+            |> Array.mapi (fun i v -> (float v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
 
-    let memories = Array.init steps[0].Length (fun _ -> Array.zeroCreate<float> policy.MemorySize)
+    let memories =
+        Array.init steps[0].Length (fun _ -> Array.zeroCreate<float> policy.MemorySize)
 
     steps
     |> Array.map (
@@ -65,23 +65,20 @@ let private agrees tolerance what (policy: Policy) =
     Expect.closeAll tolerance (flat (run policy steps)) (flat (reference policy steps)) what
 
 let private specs =
-    [
-        "mlp", NetworkSpec.Mlp(7, [ 12; 9 ], 3, Activation.Elu)
-        "gaussian", NetworkSpec.Mlp(7, [ 12 ], 3, Activation.Tanh, Head.Gaussian)
-        "categorical", NetworkSpec.Mlp(7, [ 12 ], 4, Activation.Relu, Head.Categorical)
-        "gru", NetworkSpec.GruStack(7, 6, 5, 0, 3)
-        "gru, dense", NetworkSpec.GruStack(7, 6, 5, 8, 3, Head.Gaussian)
-        "gru first", NetworkSpec(7, [ Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
-        "two grus", NetworkSpec(7, [ Gru 5; Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
-        "dense between", NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ])
-    ]
+    [ "mlp", NetworkSpec.Mlp(7, [ 12; 9 ], 3, Activation.Elu)
+      "gaussian", NetworkSpec.Mlp(7, [ 12 ], 3, Activation.Tanh, Head.Gaussian)
+      "categorical", NetworkSpec.Mlp(7, [ 12 ], 4, Activation.Relu, Head.Categorical)
+      "gru", NetworkSpec.GruStack(7, 6, 5, 0, 3)
+      "gru, dense", NetworkSpec.GruStack(7, 6, 5, 8, 3, Head.Gaussian)
+      "gru first", NetworkSpec(7, [ Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+      "two grus", NetworkSpec(7, [ Gru 5; Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+      "dense between",
+      NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ]) ]
 
 let private policies () =
-    [
-        for i, (name, spec) in List.indexed specs do
-            for normalise in [ false; true ] do
-                $"{name}, normalise {normalise}", randomPolicy i 0.4f spec "tracking" normalise
-    ]
+    [ for i, (name, spec) in List.indexed specs do
+          for normalise in [ false; true ] do
+              $"{name}, normalise {normalise}", randomPolicy i 0.4f spec "tracking" normalise ]
 
 let private same (what: string) (actual: Policy) (expected: Policy) =
     Expect.equal actual.Network.Spec expected.Network.Spec $"{what}: architecture"
@@ -106,8 +103,8 @@ let ``policies agree with plain loops`` () =
 let ``a deterministic action is the output, the mean, or the likeliest choice`` () =
     for name, policy in policies () do
         use scratch = new PolicyScratch(policy)
-        let memory = Array.zeroCreate<float32> (policy.MemorySize * Panel.Width)
-        let action = Array.zeroCreate<float32> (policy.ActionFloats * Panel.Width)
+        let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+        let action = Array.zeroCreate<float32>(policy.ActionFloats * Panel.Width)
         policy.Act(Draw.floats (Random 2) (7 * Panel.Width), memory, action, scratch)
         let outputs = scratch.Outputs.ToArray()
 
@@ -158,21 +155,19 @@ let ``a PyTorch file without Distill's entry is read by rsl_rl's names`` () =
             same name (PolicyFile.Load(path, activation = activation)) policy)
 
 let private rslRl =
-    [
-        "v1_actor_critic", "actor"
-        "v2_actor_critic_recurrent", "actor"
-        "v23_student_teacher", "student"
-        "v23_student_teacher", "teacher"
-        "v3_actor_critic", "actor"
-        "v3_student_teacher_recurrent", "student"
-        "v3_student_teacher_recurrent", "teacher"
-        "v4_ppo", "actor"
-        "v4_distillation", "student"
-        "v4_distillation", "teacher"
-        "v5_ppo", "actor"
-        "v5_distillation", "student"
-        "v5_distillation", "teacher"
-    ]
+    [ "v1_actor_critic", "actor"
+      "v2_actor_critic_recurrent", "actor"
+      "v23_student_teacher", "student"
+      "v23_student_teacher", "teacher"
+      "v3_actor_critic", "actor"
+      "v3_student_teacher_recurrent", "student"
+      "v3_student_teacher_recurrent", "teacher"
+      "v4_ppo", "actor"
+      "v4_distillation", "student"
+      "v4_distillation", "teacher"
+      "v5_ppo", "actor"
+      "v5_distillation", "student"
+      "v5_distillation", "teacher" ]
 
 let private strings (value: JsonElement) =
     [ for item in value.EnumerateArray() -> nonNull (item.GetString()) ]
@@ -181,11 +176,9 @@ let private strings (value: JsonElement) =
 let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: float32[][][]) =
     let tensors =
         dict
-            [
-                for tensor in json.GetProperty("tensors").EnumerateArray() ->
-                    nonNull (tensor.GetProperty("name").GetString()),
-                    [| for value in tensor.GetProperty("values").EnumerateArray() -> value.GetDouble() |]
-            ]
+            [ for tensor in json.GetProperty("tensors").EnumerateArray() ->
+                  nonNull (tensor.GetProperty("name").GetString()),
+                  [| for value in tensor.GetProperty("values").EnumerateArray() -> value.GetDouble() |] ]
 
     let normaliser = role.GetProperty "normaliser"
 
@@ -194,7 +187,8 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
             x
         else
             match strings normaliser with
-            | [ mean; _; std ] -> x |> Array.mapi (fun i v -> (v - tensors[mean][i]) / (tensors[std][i] + 1e-2))
+            | [ mean; _; std ] ->
+                x |> Array.mapi (fun i v -> (v - tensors[mean][i]) / (tensors[std][i] + 1e-2))
             | other -> failwith $"{other}"
 
     // Parameters in the order of NetworksReference: W, b of a dense layer; W_ih, W_hh, b_ih, b_hh of a GRU.
@@ -206,25 +200,27 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
         else
             [ for layer in memory.GetProperty("layers").EnumerateArray() -> strings layer ]
 
-    let layers = [ for layer in role.GetProperty("layers").EnumerateArray() -> strings layer ]
-    let p = grus @ layers |> List.concat |> List.map (fun name -> tensors[name]) |> Array.concat
+    let layers =
+        [ for layer in role.GetProperty("layers").EnumerateArray() -> strings layer ]
+
+    let p =
+        grus @ layers |> List.concat |> List.map (fun name -> tensors[name]) |> Array.concat
 
     let spec =
         NetworkSpec(
             26,
-            [
-                for gru in grus do
-                    Gru(tensors[gru[2]].Length / 3) :> LayerSpec
+            [ for gru in grus do
+                  Gru(tensors[gru[2]].Length / 3) :> LayerSpec
 
-                for i, layer in List.indexed layers do
-                    let last = i = layers.Length - 1
-                    let activation = if last then Activation.Identity else Activation.Elu
-                    Dense(tensors[layer[1]].Length, activation)
-            ]
+              for i, layer in List.indexed layers do
+                  let last = i = layers.Length - 1
+                  let activation = if last then Activation.Identity else Activation.Elu
+                  Dense(tensors[layer[1]].Length, activation) ]
         )
 
     let memories =
-        Array.init steps[0].Length (fun _ -> Array.zeroCreate<float> (Seq.sumBy NetworksReference.memorySize spec.Layers))
+        Array.init steps[0].Length (fun _ ->
+            Array.zeroCreate<float>(Seq.sumBy NetworksReference.memorySize spec.Layers))
 
     steps
     |> Array.map (
@@ -248,7 +244,9 @@ let ``checkpoints of every rsl_rl generation give the right output`` () =
         let json = document.RootElement
         let description = json.GetProperty("roles").GetProperty role
         let memory = description.GetProperty "memory"
-        let load () = PolicyFile.Load(path, role = Enum.Parse<PolicyRole>(role, true))
+
+        let load () =
+            PolicyFile.Load(path, role = Enum.Parse<PolicyRole>(role, true))
 
         if memory.ValueKind <> JsonValueKind.Null && memory.GetProperty("kind").GetString() = "lstm" then
             refused path (fun () -> load () |> ignore) |> contains "LSTM"
@@ -268,27 +266,27 @@ let ``checkpoints of every rsl_rl generation give the right output`` () =
                     |> Seq.find (fun t -> t.GetProperty("name").GetString() = std.GetString())
 
                 let expected =
-                    [
-                        for value in values.GetProperty("values").EnumerateArray() ->
-                            if description.GetProperty("is_log").GetBoolean() then
-                                exp (value.GetDouble())
-                            else
-                                value.GetDouble()
-                    ]
+                    [ for value in values.GetProperty("values").EnumerateArray() ->
+                          if description.GetProperty("is_log").GetBoolean() then
+                              exp (value.GetDouble())
+                          else
+                              value.GetDouble() ]
 
-                Expect.closeAll 1e-6 [ for v in policy.Network.LogStd.ToArray() -> exp (float v) ] expected $"{name}: std"
+                Expect.closeAll
+                    1e-6
+                    [ for v in policy.Network.LogStd.ToArray() -> exp (float v) ]
+                    expected
+                    $"{name}: std"
 
     Expect.equal loaded 11 "policies that Distill runs"
 
 [<Fact>]
 let ``without a role a distillation gives its student and PPO its actor`` () =
     for name, role in
-        [
-            "v5_distillation", "student"
-            "v23_student_teacher", "student"
-            "v5_ppo", "actor"
-            "v1_actor_critic", "actor"
-        ] do
+        [ "v5_distillation", "student"
+          "v23_student_teacher", "student"
+          "v5_ppo", "actor"
+          "v1_actor_critic", "actor" ] do
         use policy = PolicyFile.Load(fixture $"torch/rsl_rl/{name}.pt")
         contains role policy.Metadata["source"]
 
@@ -300,7 +298,10 @@ let ``without a role a distillation gives its student and PPO its actor`` () =
 [<Fact>]
 let ``the released foundation policy gives its recorded outputs`` () =
     let example = Npz.Read(fixture "raptor/raptor-student-example.npz")
-    let tensor name = (example |> Seq.find (fun t -> t.Name = name)).ToFloats()
+
+    let tensor name =
+        (example |> Seq.find (fun t -> t.Name = name)).ToFloats()
+
     let input, output = tensor "input", tensor "output"
 
     let steps =
@@ -328,7 +329,8 @@ let private architecture (text: string) = [ "distill.architecture", text ]
 let private good =
     """{"Inputs":2,"Layers":["identity 1"],"Head":0,"ObservationGroup":"student","NormaliserEpsilon":null}"""
 
-let private weights = [ tensor "0.weight" [| 1f; 2f |] [| 1; 2 |]; tensor "0.bias" [| 3f |] [| 1 |] ]
+let private weights =
+    [ tensor "0.weight" [| 1f; 2f |] [| 1; 2 |]; tensor "0.bias" [| 3f |] [| 1 |] ]
 
 [<Fact>]
 let ``the smallest policy file is read`` () =
@@ -340,31 +342,29 @@ let ``the smallest policy file is read`` () =
 let ``architectures that are wrong or lie are refused in one sentence, at once`` () =
     inTemporaryFolder (fun folder ->
         for text, part in
-            [
-                "", "cannot be read"
-                "null", "cannot be read"
-                "[]", "cannot be read"
-                "{}", "cannot be read"
-                String('[', 5000), "cannot be read"
-                good.Replace("\"Head\":0", "\"Head\":9"), "cannot be read"
-                good.Replace("\"Inputs\":2", "\"Inputs\":1e99"), "cannot be read"
-                good.Replace("[\"identity 1\"]", "null"), "cannot be read"
-                good.Replace("\"student\"", "null"), "cannot be read"
-                good.Replace("\"identity 1\"", "null"), "does not know"
-                good.Replace("identity 1", "lstm 4"), "does not know"
-                good.Replace("identity 1", "identity"), "does not know"
-                good.Replace("identity 1", "identity 99999999999"), "does not know"
-                good.Replace("[\"identity 1\"]", "[]"), "does not hold"
-                good.Replace("\"Inputs\":2", "\"Inputs\":-2"), "does not hold"
-                good.Replace("\"Inputs\":2", "\"Inputs\":2147483647"), "does not hold"
-                good.Replace("identity 1", "identity -1"), "does not hold"
-                good.Replace("identity 1", "identity 2147483647"), "does not hold"
-                // 3 x this size is negative in 32 bits.
-                good.Replace("identity 1", "gru 1000000000"), "does not hold"
-                good.Replace("identity 1", "gru 1431655766"), "does not hold"
-                good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
-                good.Replace("null}", "0}"), "normaliser.mean"
-            ] do
+            [ "", "cannot be read"
+              "null", "cannot be read"
+              "[]", "cannot be read"
+              "{}", "cannot be read"
+              String('[', 5000), "cannot be read"
+              good.Replace("\"Head\":0", "\"Head\":9"), "cannot be read"
+              good.Replace("\"Inputs\":2", "\"Inputs\":1e99"), "cannot be read"
+              good.Replace("[\"identity 1\"]", "null"), "cannot be read"
+              good.Replace("\"student\"", "null"), "cannot be read"
+              good.Replace("\"identity 1\"", "null"), "does not know"
+              good.Replace("identity 1", "lstm 4"), "does not know"
+              good.Replace("identity 1", "identity"), "does not know"
+              good.Replace("identity 1", "identity 99999999999"), "does not know"
+              good.Replace("[\"identity 1\"]", "[]"), "does not hold"
+              good.Replace("\"Inputs\":2", "\"Inputs\":-2"), "does not hold"
+              good.Replace("\"Inputs\":2", "\"Inputs\":2147483647"), "does not hold"
+              good.Replace("identity 1", "identity -1"), "does not hold"
+              good.Replace("identity 1", "identity 2147483647"), "does not hold"
+              // 3 x this size is negative in 32 bits.
+              good.Replace("identity 1", "gru 1000000000"), "does not hold"
+              good.Replace("identity 1", "gru 1431655766"), "does not hold"
+              good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
+              good.Replace("null}", "0}"), "normaliser.mean" ] do
             let path = write folder weights (architecture text)
             refused path (fun () -> PolicyFile.Load path |> ignore) |> contains part)
 
@@ -383,7 +383,9 @@ let ``tensors that are missing, misshapen or not finite are refused`` () =
             wrong [ weights[0]; tensor "0.bias" [| bad |] [| 1 |] ] "not finite"
 
         let untold = write folder weights []
-        refused untold (fun () -> PolicyFile.Load untold |> ignore) |> contains "says nothing about its architecture")
+
+        refused untold (fun () -> PolicyFile.Load untold |> ignore)
+        |> contains "says nothing about its architecture")
 
 [<Fact>]
 let ``normalisers that would give no numbers are refused`` () =
@@ -391,13 +393,13 @@ let ``normalisers that would give no numbers are refused`` () =
         let load epsilon (mean: float32[]) (variance: float32[]) (count: int64) =
             let tensors =
                 weights
-                @ [
-                    tensor "normaliser.mean" mean [| mean.Length |]
+                @ [ tensor "normaliser.mean" mean [| mean.Length |]
                     tensor "normaliser.variance" variance [| variance.Length |]
-                    Tensor.OfIntegers("normaliser.count", ReadOnlySpan [| count |], 1)
-                ]
+                    Tensor.OfIntegers("normaliser.count", ReadOnlySpan [| count |], 1) ]
 
-            let path = write folder tensors (architecture (good.Replace("null}", $"{epsilon}}}")))
+            let path =
+                write folder tensors (architecture (good.Replace("null}", $"{epsilon}}}")))
+
             path, (fun () -> PolicyFile.Load path |> ignore)
 
         (snd (load "0.01" [| 1f; 2f |] [| 1f; 0f |] 5L)) ()
@@ -412,7 +414,9 @@ let ``normalisers that would give no numbers are refused`` () =
 [<Fact>]
 let ``files of another kind are refused`` () =
     let path = "student.onnx"
-    refused path (fun () -> PolicyFile.Load path |> ignore) |> contains "a .safetensors or .pt file is needed"
+
+    refused path (fun () -> PolicyFile.Load path |> ignore)
+    |> contains "a .safetensors or .pt file is needed"
 
     for name in [ "torch/adam.pt"; "torch/jit.pt"; "torch/hostile/os_system.pt" ] do
         let path = fixture name
@@ -421,12 +425,19 @@ let ``files of another kind are refused`` () =
 [<Fact>]
 let ``truncated and flipped policy files are read or refused, nothing else`` () =
     inTemporaryFolder (fun folder ->
-        let policy = randomPolicy 1 0.4f (NetworkSpec.GruStack(3, 2, 2, 0, 1)) "student" true
+        let policy =
+            randomPolicy 1 0.4f (NetworkSpec.GruStack(3, 2, 2, 0, 1)) "student" true
+
         let read path = PolicyFile.Load(path).Dispose()
 
         for name in [ "small.safetensors"; "small.pt" ] do
             let path = Path.Combine(folder, name)
-            if name.EndsWith ".pt" then PolicyFile.SavePyTorch(path, policy, 1L) else PolicyFile.Save(path, policy)
+
+            if name.EndsWith ".pt" then
+                PolicyFile.SavePyTorch(path, policy, 1L)
+            else
+                PolicyFile.Save(path, policy)
+
             let bytes = File.ReadAllBytes path
             let copy = Path.Combine(folder, "copy" + Path.GetExtension path)
             let random = Random 1
@@ -437,7 +448,14 @@ let ``truncated and flipped policy files are read or refused, nothing else`` () 
                 for _ in 0 .. random.Next 4 do
                     changed[random.Next changed.Length] <- byte (random.Next 256)
 
-                File.WriteAllBytes(copy, (if trial % 4 = 0 then bytes[.. random.Next bytes.Length - 1] else changed))
+                File.WriteAllBytes(
+                    copy,
+                    (if trial % 4 = 0 then
+                         bytes[.. random.Next bytes.Length - 1]
+                     else
+                         changed)
+                )
+
                 survives read copy $"{name}, trial {trial}" |> ignore)
 
 [<Fact>]
@@ -445,22 +463,22 @@ let ``a policy that does not fit its environment says what differs`` () =
     let environment =
         EnvironmentSpec(
             "arm",
-            [
-                ObservationGroup("teacher", [ ObservationComponent("q", 7) ])
-                ObservationGroup("student", [ ObservationComponent("q", 5) ])
-            ],
+            [ ObservationGroup("teacher", [ ObservationComponent("q", 7) ])
+              ObservationGroup("student", [ ObservationComponent("q", 5) ]) ],
             ActionSpace(3, false),
             100,
             0.01
         )
 
-    let discrete = EnvironmentSpec("arm", environment.Groups, ActionSpace(3, true), 100, 0.01)
+    let discrete =
+        EnvironmentSpec("arm", environment.Groups, ActionSpace(3, true), 100, 0.01)
 
     let message (spec: NetworkSpec) group (environment: EnvironmentSpec) =
         use policy = new Policy(spec, group)
-        (Expect.throws<DistillException> (fun () -> policy.Check(environment, "student"))).Message
+        (Expect.throws<DistillException>(fun () -> policy.Check(environment, "student"))).Message
 
-    let mlp inputs outputs head = NetworkSpec.Mlp(inputs, [ 4 ], outputs, Activation.Elu, head)
+    let mlp inputs outputs head =
+        NetworkSpec.Mlp(inputs, [ 4 ], outputs, Activation.Elu, head)
 
     Expect.equal
         (message (mlp 7 3 Head.Plain) "student" environment)
@@ -468,9 +486,15 @@ let ``a policy that does not fit its environment says what differs`` () =
         "size"
 
     message (mlp 7 3 Head.Plain) "camera" environment |> contains "no observation group 'camera'"
-    message (mlp 7 4 Head.Plain) "teacher" environment |> contains "gives 4 outputs but arm takes 3 action numbers."
+
+    message (mlp 7 4 Head.Plain) "teacher" environment
+    |> contains "gives 4 outputs but arm takes 3 action numbers."
+
     message (mlp 7 4 Head.Categorical) "teacher" discrete |> contains "takes 3 choices."
-    message (mlp 7 3 Head.Plain) "teacher" discrete |> contains "has a plain head but the actions of arm are discrete."
+
+    message (mlp 7 3 Head.Plain) "teacher" discrete
+    |> contains "has a plain head but the actions of arm are discrete."
+
     message (mlp 7 3 Head.Categorical) "teacher" environment |> contains "are continuous."
     use fits = new Policy(mlp 7 3 Head.Gaussian, "teacher")
     fits.Check(environment, "teacher")

@@ -10,16 +10,11 @@ open Distill.Networks
 open Distill.Policies
 open Distill.Tests.DistillationTestbed
 
-let private optimizer = AdamConfig(LearningRate = 0.01, Epsilon = 0.01, MaxGradNorm = 0.0)
+let private optimizer =
+    AdamConfig(LearningRate = 0.01, Epsilon = 0.01, MaxGradNorm = 0.0)
 
 /// One row of a segment.
-type private Row =
-    {
-        X: float[]
-        Y: float[]
-        Valid: bool
-        Keep: float
-    }
+type private Row = { X: float[]; Y: float[]; Valid: bool; Keep: float }
 
 type private Segment = { Memory: float[]; Rows: Row[] }
 
@@ -27,19 +22,15 @@ let private parse observation action memory (values: float32[]) =
     let width = observation + action + 2
     let values = Array.map float values
 
-    {
-        Memory = values[.. memory - 1]
-        Rows =
-            values[memory..]
-            |> Array.chunkBySize width
-            |> Array.map (fun row ->
-                {
-                    X = row[.. observation - 1]
-                    Y = row[observation .. observation + action - 1]
-                    Valid = row[width - 2] = 1.0
-                    Keep = row[width - 1]
-                })
-    }
+    { Memory = values[.. memory - 1]
+      Rows =
+        values[memory..]
+        |> Array.chunkBySize width
+        |> Array.map (fun row ->
+            { X = row[.. observation - 1]
+              Y = row[observation .. observation + action - 1]
+              Valid = row[width - 2] = 1.0
+              Keep = row[width - 1] }) }
 
 /// Loss of one row (a sum over terms), its gradient, and the gradient of log_std.
 let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[]) =
@@ -93,20 +84,21 @@ let private reference (policy: Policy) (loss: Loss) gradientLength (batch: Segme
 
     for start in 0..gradientLength .. batch[0].Rows.Length - 1 do
         let stop = min (start + gradientLength) batch[0].Rows.Length
-        let valid = batch |> Array.sumBy (fun s -> s.Rows[start .. stop - 1] |> Array.filter _.Valid |> Array.length)
+
+        let valid =
+            batch |> Array.sumBy (fun s -> s.Rows[start .. stop - 1] |> Array.filter _.Valid |> Array.length)
+
         gradient <- Array.zeroCreate<float> p.Length
         let logStd = p[first .. first + deviations - 1]
 
         batch
         |> Array.iteri (fun i segment ->
             let passes =
-                [
-                    for row in segment.Rows[start .. stop - 1] do
-                        let before = Array.map ((*) row.Keep) memories[i]
-                        let y, next, kept = NetworksReference.forward spec p (normalise row.X) before
-                        memories[i] <- next
-                        row, y, kept
-                ]
+                [ for row in segment.Rows[start .. stop - 1] do
+                      let before = Array.map ((*) row.Keep) memories[i]
+                      let y, next, kept = NetworksReference.forward spec p (normalise row.X) before
+                      memories[i] <- next
+                      row, y, kept ]
 
             let mutable dMemory = Array.zeroCreate<float> policy.MemorySize
 
@@ -116,7 +108,9 @@ let private reference (policy: Policy) (loss: Loss) gradientLength (batch: Segme
 
                 if row.Valid then
                     losses[i] <- losses[i] + value / terms
-                    dLogStd |> Array.iteri (fun j d -> gradient[first + j] <- gradient[first + j] + scale * d)
+
+                    dLogStd
+                    |> Array.iteri (fun j d -> gradient[first + j] <- gradient[first + j] + scale * d)
 
                 let _, before =
                     NetworksReference.backward spec p gradient kept (Array.map ((*) scale) dy) dMemory
@@ -133,8 +127,12 @@ let private reference (policy: Policy) (loss: Loss) gradientLength (batch: Segme
                 let vHat = v[i] / (1.0 - 0.999 ** float steps)
                 p[i] <- p[i] - 0.01 * mHat / (sqrt vHat + 0.01)
 
-    let rows = batch |> Array.map (fun s -> s.Rows |> Array.filter _.Valid |> Array.length)
-    let mean = Array.map2 (fun loss n -> if n = 0 then 0.0 else loss / float n) losses rows
+    let rows =
+        batch |> Array.map (fun s -> s.Rows |> Array.filter _.Valid |> Array.length)
+
+    let mean =
+        Array.map2 (fun loss n -> if n = 0 then 0.0 else loss / float n) losses rows
+
     Array.sum losses, Array.sum rows, steps, mean, p, gradient
 
 let private datasetOf (rollout: Rollout) length =
@@ -153,7 +151,16 @@ let private datasetOf (rollout: Rollout) length =
     dataset
 
 /// Trains a policy on chosen segments of a rollout and compares everything with the reference.
-let private agrees (what: string) (policy: Policy) (loss: Loss) (rollout: Rollout) length gradientLength (chosen: int[]) threads =
+let private agrees
+    (what: string)
+    (policy: Policy)
+    (loss: Loss)
+    (rollout: Rollout)
+    length
+    gradientLength
+    (chosen: int[])
+    threads
+    =
     use pool = new WorkerPool(threads)
     use dataset = datasetOf rollout length
 
@@ -167,7 +174,9 @@ let private agrees (what: string) (policy: Policy) (loss: Loss) (rollout: Rollou
     let sum, rows, steps, losses, parameters, gradient =
         reference policy loss gradientLength (Array.map (fun s -> segments[s]) chosen)
 
-    let struct (actualSum, actualRows) = trainer.Train(pool, dataset, ReadOnlySpan chosen)
+    let struct (actualSum, actualRows) =
+        trainer.Train(pool, dataset, ReadOnlySpan chosen)
+
     Expect.equal actualRows (int64 rows) $"{what}: valid rows"
     Expect.close (2e-6 * max 1.0 (abs sum)) actualSum sum $"{what}: loss"
     Expect.equal trainer.Optimizer.Steps (int64 steps) $"{what}: optimizer steps"
@@ -176,11 +185,18 @@ let private agrees (what: string) (policy: Policy) (loss: Loss) (rollout: Rollou
     let total = trainer.Optimizer.Gradient(0).ToArray()
     NetworksReference.closeNorm 3e-5 total gradient $"{what}: gradient"
     let expected = parameters[.. policy.Network.ParameterCount - 1]
-    let actual = policy.Network.Parameters.Slice(0, policy.Network.ParameterCount).ToArray()
+
+    let actual =
+        policy.Network.Parameters.Slice(0, policy.Network.ParameterCount).ToArray()
+
     Expect.closeAll 1e-5 (Seq.map float actual) expected $"{what}: parameters"
 
     for i, segment in Array.indexed chosen do
-        Expect.close (2e-6 * max 1.0 (abs losses[i])) (float (dataset.Loss segment)) losses[i] $"{what}: loss of {segment}"
+        Expect.close
+            (2e-6 * max 1.0 (abs losses[i]))
+            (float (dataset.Loss segment))
+            losses[i]
+            $"{what}: loss of {segment}"
 
 let private choose (random: Random) (rollout: Rollout) length count =
     let places = [| 0 .. rollout.Rows / length - 1 |]
@@ -188,12 +204,10 @@ let private choose (random: Random) (rollout: Rollout) length count =
     places[.. count - 1]
 
 let private heads: (Loss * Head * int * int) list =
-    [
-        MeanSquared(), Head.Plain, 3, 0
-        Huber 0.4, Head.Plain, 3, 0
-        GaussianLogLikelihood(), Head.Gaussian, 3, 0
-        CrossEntropy 0.05, Head.Categorical, 4, 4
-    ]
+    [ MeanSquared(), Head.Plain, 3, 0
+      Huber 0.4, Head.Plain, 3, 0
+      GaussianLogLikelihood(), Head.Gaussian, 3, 0
+      CrossEntropy 0.05, Head.Categorical, 4, 4 ]
 
 [<Fact>]
 let ``a step on rows has the loss and the gradient of plain loops; masked rows count for nothing`` () =
@@ -213,11 +227,9 @@ let ``windows of sequences: memory carried and detached, cleared at starts, the 
     // (length, gradient length): tails of 1 and 3 steps, no tail, one window, and back-propagation through everything.
     for length, gradientLength in [ 7, 3; 13, 5; 8, 4; 6, 6; 9, 100; 5, 1 ] do
         for count, spec in
-            [
-                11, NetworkSpec.GruStack(5, 6, 4, 0, 3)
-                70, NetworkSpec.GruStack(5, 6, 4, 5, 3)
-                40, NetworkSpec(5, [ Gru 4; Gru 3; Dense(3, Activation.Identity) ])
-            ] do
+            [ 11, NetworkSpec.GruStack(5, 6, 4, 0, 3)
+              70, NetworkSpec.GruStack(5, 6, 4, 5, 3)
+              40, NetworkSpec(5, [ Gru 4; Gru 3; Dense(3, Activation.Identity) ]) ] do
             let random = Random(100 * length + count)
             let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
             use rollout = randomRollout random 80 length 5 3 memory 0
@@ -248,7 +260,10 @@ let ``what masked rows hold changes nothing`` () =
                 rollout.TeacherActions.Slice(row * 3, 3).Fill garbage
 
         use dataset = datasetOf rollout 1
-        use policy = randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu)) "student" false
+
+        use policy =
+            randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu)) "student" false
+
         use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 1, 400, 1, 1)
         let struct (sum, rows) = trainer.Train(pool, dataset, ReadOnlySpan [| 0..399 |])
         sum, rows, floats policy.Network.Parameters
@@ -265,7 +280,9 @@ let ``windows without a valid row take no step but carry the memory`` () =
     for row in 0 .. rollout.Rows - 1 do
         rollout.Valid[row] <- if row % 12 >= 4 && row % 12 < 8 then 0uy else 1uy
 
-    use policy = randomPolicy 4 0.6f (NetworkSpec.GruStack(5, 6, 4, 0, 3)) "student" false
+    use policy =
+        randomPolicy 4 0.6f (NetworkSpec.GruStack(5, 6, 4, 0, 3)) "student" false
+
     agrees "middle window masked" policy (MeanSquared()) rollout 12 4 (choose random rollout 12 40) 2
 
     Array.fill rollout.Valid 0 rollout.Rows 0uy
@@ -281,13 +298,17 @@ let ``windows without a valid row take no step but carry the memory`` () =
 let ``a segment drawn twice counts twice`` () =
     let random = Random 3
     use rollout = randomRollout random 20 3 5 3 4 0
-    use policy = randomPolicy 5 0.6f (NetworkSpec.GruStack(5, 6, 4, 0, 3)) "student" false
+
+    use policy =
+        randomPolicy 5 0.6f (NetworkSpec.GruStack(5, 6, 4, 0, 3)) "student" false
+
     agrees "twice" policy (MeanSquared()) rollout 3 2 [| 4; 7; 4; 4; 19; 7 |] 2
 
 [<Fact>]
 let ``the same bits on any number of threads and every path, and nothing allocated`` () =
     for spec, length, batch in
-        [ NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1, 700; NetworkSpec.GruStack(5, 6, 4, 0, 3), 20, 40 ] do
+        [ NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1, 700
+          NetworkSpec.GruStack(5, 6, 4, 0, 3), 20, 40 ] do
         let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
 
         let train threads =
@@ -295,7 +316,9 @@ let ``the same bits on any number of threads and every path, and nothing allocat
             use rollout = randomRollout (Random 6) 40 20 5 3 memory 0
             use dataset = datasetOf rollout length
             use policy = randomPolicy 6 0.5f spec "student" false
-            use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 7, batch, length, threads)
+
+            use trainer =
+                new StudentTrainer(policy, MeanSquared(), optimizer, 7, batch, length, threads)
 
             let batches = [| 0 .. batch - 1 |]
 
@@ -308,7 +331,11 @@ let ``the same bits on any number of threads and every path, and nothing allocat
             if threads = 1 then
                 let before = GC.GetAllocatedBytesForCurrentThread()
                 let struct (_, rows) = trainer.Train(pool, dataset, ReadOnlySpan batches)
-                Expect.equal (GC.GetAllocatedBytesForCurrentThread() - before) 0L $"bytes allocated for {rows} rows"
+
+                Expect.equal
+                    (GC.GetAllocatedBytesForCurrentThread() - before)
+                    0L
+                    $"bytes allocated for {rows} rows"
             else
                 trainer.Train(pool, dataset, ReadOnlySpan batches) |> ignore
 
