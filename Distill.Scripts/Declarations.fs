@@ -16,7 +16,7 @@ type MemorySize = { hidden: int }
 /// Sizes of hidden layers, first to last.
 type LayerSizes = { hidden: int list }
 
-/// Quadrotors. For what these do not cover, write the record: `QuadrotorConfig(Envs = 100, Drones = [| "x500" |])`.
+/// Quadrotors. For what these do not cover, write the record: `QuadrotorConfig(Envs = 100, Drones = [| "x500_real" |])`.
 module Quadrotor =
     let private task (task: QuadrotorTask) (size: Envs) =
         QuadrotorConfig(Envs = size.envs, Task = task)

@@ -1,6 +1,6 @@
 // Distils the teacher that comes with Distill into a student of 2,068 numbers that flies without rotor speeds.
 // Run it:            dotnet fsi build.fsx run experiments/quickstart.fsx
-// Change something:  dotnet fsi build.fsx run experiments/quickstart.fsx seed=1 phase1_iterations=20 student=mlp
+// Change something:  dotnet fsi build.fsx run experiments/quickstart.fsx seed=1 phase1_iterations=30 student=mlp
 #load "../Distill.Scripts/load.fsx"
 open Distill
 
@@ -15,9 +15,11 @@ distillation {
     student (Student.gru { hidden = 16 })
 
     // Two stages: first the teacher drives, then the student. The teacher labels what it sees in both.
-    acting (Acting.teacherUntil 40)
-    retain (Retain.latest 1_000_000)
+    acting (Acting.teacherUntil 20)
+    retain (Retain.latest 400_000)
     collect (Collect.stepsPerEnv 400)
-    iterations 100
+    iterations 60
+    evaluationInterval 5
+    evaluationEpisodes 200
 }
 |> Run.distil
