@@ -73,7 +73,7 @@ module Report =
     let private overIterations (run: RunRecord) (title: string) (chart: GenericChart) =
         let chart =
             chart
-            |> Chart.withXAxisStyle (TitleText = "iteration")
+            |> Chart.withXAxisStyle (TitleText = "iteration", MinMax = (0., float (max 1 run.Iterations)))
             |> Chart.withYAxisStyle (TitleText = title)
             |> Chart.withSize (Height = 300)
             |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
@@ -92,20 +92,18 @@ module Report =
             LineWidth = 1.5
         )
 
-    /// Some charts, under a heading; nothing where there are none.
-    let private section (title: string) (lead: string) (charts: (string * GenericChart) list) =
-        if charts.IsEmpty then
-            ""
-        else
-            let lead = if lead = "" then "" else $"<p class=\"muted\">{escape lead}</p>"
+    let private figure (caption: string, chart: GenericChart) =
+        $"<figure>{chart.ToElement()}<figcaption>{escape caption}</figcaption></figure>"
 
-            let figures =
-                charts
-                |> List.map (fun (caption, chart) ->
-                    $"<figure>{chart.ToElement()}<figcaption>{escape caption}</figcaption></figure>")
-                |> String.concat "\n"
+    let private table (heading: string) (table: Table) =
+        let heading = if heading = "" then "" else $"<h3>{escape heading}</h3>"
+        if table.RowCount = 0 then "" else $"<div>{heading}{table.ToElement()}</div>"
 
-            $"<section><h2>{escape title}</h2>{lead}<div class=\"charts\">{figures}</div></section>"
+    /// Figures and tables under a heading; nothing where there are none.
+    let private section (title: string) (parts: string list) =
+        match String.concat "\n" parts with
+        | "" -> ""
+        | parts -> $"<section><h2>{escape title}</h2><div class=\"charts\">{parts}</div></section>"
 
     // Charts
 
@@ -179,7 +177,7 @@ module Report =
                             Chart.Line(x, y, Name = name.Substring(name.IndexOf '/' + 1))
                     ]
                 |> overIterations run "loss"
-                |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"))
+                |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
             if collected || not (run.Series("Train/mean_reward").IsEmpty) then
                 "Return of the last 100 training episodes, whoever drove: mean and standard deviation.",
                 (if collected then
@@ -265,28 +263,37 @@ module Report =
             |> overIterations run ""
             |> Chart.withSize (Height = 220))
 
-    /// Distance to the reference along each axis, for every recorded flight.
+    /// How far each recorded flight is from its reference: the distance, and along each axis.
     let private tracking (flights: (string * FlightRecording) list) =
-        [
-            for axis, name in List.indexed [ "x"; "y"; "z" ] do
-                if not flights.IsEmpty then
-                    $"Position minus reference along {name}, world frame, on the recorded flight.",
-                    Chart.combine
-                        [
-                            for i, (who, flight) in List.indexed flights do
-                                Chart.Line(
-                                    Array.init flight.Steps (fun step -> float step * flight.StepTime),
-                                    Array.init flight.Steps (fun step ->
-                                        flight.Position[step][axis] - flight.Reference[step][axis]),
-                                    Name = who,
-                                    LineColor = (if who = "teacher" then teacher else Theme.series i)
-                                )
-                        ]
-                    |> Chart.withXAxisStyle (TitleText = "s")
-                    |> Chart.withYAxisStyle (TitleText = $"{name} error, m")
-                    |> Chart.withSize (Height = 260)
-                    |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
-        ]
+        let chart (title: string) (error: FlightRecording -> float[]) =
+            Chart.combine
+                [
+                    for i, (who, flight) in List.indexed flights do
+                        let colour =
+                            match who with
+                            | "teacher" -> teacher
+                            | "student" -> student
+                            | _ -> Theme.series (i + 1)
+
+                        let time = Array.init flight.Steps (fun step -> float step * flight.StepTime)
+                        Chart.Line(time, error flight, Name = who, LineColor = colour)
+                ]
+            |> Chart.withXAxisStyle (TitleText = "s")
+            |> Chart.withYAxisStyle (TitleText = title)
+            |> Chart.withSize (Height = 260)
+            |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
+
+        let along (axis: int) (flight: FlightRecording) =
+            Array.map2 (fun (p: float[]) (r: float[]) -> p[axis] - r[axis]) flight.Position flight.Reference
+
+        if flights.IsEmpty then
+            []
+        else
+            [
+                "Distance to the reference on the recorded flight.", chart "distance, m" _.PositionError
+                for axis, name in List.indexed [ "x"; "y"; "z" ] do
+                    $"Position minus reference along {name}, world frame.", chart $"{name} error, m" (along axis)
+            ]
 
     // Words
 
@@ -368,19 +375,6 @@ module Report =
 
         $"<header><h1>{escape run.Experiment}</h1><p class=\"muted\">{escape line}</p><dl class=\"figures\">{numbers}</dl></header>"
 
-    let private tables (title: string) (tables: (string * Table) list) =
-        match tables |> List.filter (fun (_, table) -> table.RowCount > 0) with
-        | [] -> ""
-        | tables ->
-            let parts =
-                tables
-                |> List.map (fun (name, table) ->
-                    let heading = if name = "" then "" else $"<h3>{escape name}</h3>"
-                    $"<div>{heading}{table.ToElement()}</div>")
-                |> String.concat ""
-
-            $"<section><h2>{escape title}</h2><div class=\"charts\">{parts}</div></section>"
-
     let private results (run: RunRecord) =
         Table(
             [ "policy"; "return"; "length"; "terminated, %"; "episodes" ],
@@ -411,13 +405,13 @@ module Report =
             [ "part"; "s"; "share, %" ],
             [
                 for name, seconds in parts do
-                    [ name; seconds; 100. * seconds / all ]
+                    [ name; Math.Round(seconds, 1); Math.Round(100. * seconds / all, 1) ]
             ]
         )
 
-    let private namesAndValues (pairs: (string * string) list) =
+    let private namesAndValues (what: string) (pairs: (string * string) list) =
         Table(
-            [ "setting"; "value" ],
+            [ what; "value" ],
             [
                 for name, value in pairs do
                     [ name; value ]
@@ -463,29 +457,21 @@ module Report =
         let body =
             [
                 header run
-                section "Evaluation" "" (evaluation run)
-                tables "Results" [ "", results run ]
-                section "Training" "" (training run)
-                section "Tracking" "" (tracking flights)
+                section "Evaluation" (List.map figure (evaluation run) @ [ table "" (results run) ])
+                section "Training" (List.map figure (training run))
+                section "Tracking" (List.map figure (tracking flights))
                 replay
-                section "Time" "" (timing run)
-                tables "Time spent" [ "", timeTable run ]
-                section "Other metrics" "" (others run)
-                tables
+                section "Time" (List.map figure (timing run) @ [ table "" (timeTable run) ])
+                section "Other metrics" (List.map figure (others run))
+                section
                     "Parameters"
                     [
                         for name, settings in run.Parameters do
-                            name, namesAndValues settings
+                            table name (namesAndValues "setting" settings)
                     ]
-                tables "Provenance" [ "", namesAndValues provenance; "", checkpoints ]
+                section "Provenance" [ table "" (namesAndValues "origin" provenance); table "" checkpoints ]
             ]
             |> String.concat "\n"
-
-        let body =
-            if run.Metrics.Count = 0 then
-                body.Replace("</header>", "<p>The run has not logged an iteration yet.</p></header>")
-            else
-                body
 
         Page.html
             $"{run.Experiment} {run.Run}"
