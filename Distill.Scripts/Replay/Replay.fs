@@ -143,10 +143,11 @@ module Replay =
         | [||] ->
             raise (DistillException $"'{folder}' has no recorded flights; its folder 'flights' should hold .npz files.")
         | files ->
-            let run = Path.GetFileName(Path.GetFullPath(folder).TrimEnd Path.DirectorySeparatorChar) |> string
+            let path = DirectoryInfo folder
+            let experiment = match path.Parent with null -> "" | parent -> parent.Name + " "
 
             Replay(
-                run,
+                experiment + path.Name,
                 files
                 |> Array.sortDescending
                 |> Array.map (fun path -> Path.GetFileNameWithoutExtension path |> string, FlightRecording.load path)

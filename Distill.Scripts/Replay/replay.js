@@ -63,13 +63,14 @@ replay.ready = (async function () {
   const sides = 6;
   const radius = 0.0028 * extent;
   function tube(path, material) {
-    // A tube needs length; a reference that stands still has none.
-    const apart = path.filter((point, i) => i === 0 || point.distanceTo(path[i - 1]) > 1e-6);
-    if (apart.length < 2) return new THREE.Group();
     const curve = new THREE.CatmullRomCurve3(path);
     // Uniform in steps, not in length, so that steps are segments.
     curve.getPointAt = curve.getPoint;
-    curve.getTangentAt = curve.getTangent;
+    // Where the path stands still, any direction does; without one the tube would vanish.
+    curve.getTangentAt = (u) => {
+      const tangent = curve.getTangent(u);
+      return tangent.lengthSq() > 0.5 ? tangent : tangent.set(1, 0, 0);
+    };
     return new THREE.Mesh(new THREE.TubeGeometry(curve, path.length - 1, radius, sides), material);
   }
 
@@ -211,7 +212,7 @@ replay.ready = (async function () {
     pen.strokeStyle = theme.grid;
     pen.lineWidth = 1;
     pen.strokeRect(left, y(highest), w - left - 6, y(0) - y(highest));
-    const tick = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((d) => duration / d <= Math.max(3, w / 90)) ?? duration;
+    const tick = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].find((d) => duration / d <= Math.max(3, w / 60)) ?? duration;
     pen.textAlign = "center";
     for (let t = 0; t <= duration + 1e-9; t += tick) pen.fillText(Number(t.toFixed(2)) + " s", x(t), h - 4);
     for (const flight of flights) {
@@ -241,7 +242,7 @@ replay.ready = (async function () {
       // Not the real speed, which no frame rate could show: faster is faster.
       for (const [rotor, { blade, turn }] of blades.entries())
         blade.rotation.z = turn * time * (4 + 14 * flight.rotors[4 * Math.floor(step) + rotor]);
-      if (trail.geometry) trail.geometry.setDrawRange(0, Math.floor(step) * sides * 6);
+      trail.geometry.setDrawRange(0, Math.floor(step) * sides * 6);
       const line = drop.geometry.attributes.position;
       line.setXYZ(0, place.x, place.y, place.z);
       line.setXYZ(1, place.x, place.y, floor);
