@@ -152,7 +152,7 @@ replay.ready = (async function () {
   // Rotor states as bars with a line at the command, and the distance to the reference.
   $("title").textContent = recorded.title;
   $("scale").textContent =
-    `grid ${cell} m` + (magnified > 1 ? ` · drones drawn ${magnified.toPrecision(2)}× larger than they are` : "");
+    `grid ${cell} m` + (magnified > 1.05 ? ` · drones drawn ${magnified.toPrecision(2)}× larger than they are` : "");
   const meters = flights.map((flight) => {
     const meter = document.createElement("div");
     meter.style.setProperty("--colour", `var(--c-${flight.colour})`);
@@ -279,8 +279,8 @@ replay.ready = (async function () {
       if (all.length > 1) {
         const label = document.createElement("span");
         label.textContent = flights[i].name;
-        label.style.left = x + w / 2 + "px";
-        label.style.top = height - y - h + 12 + "px";
+        label.style.left = x + 16 + "px";
+        label.style.bottom = y + 4 + "px";
         $("labels").append(label);
       }
     });
