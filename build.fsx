@@ -348,6 +348,19 @@ let run (path: string) (arguments: string list) =
 
         raise (Stop(2, $"There is no script {path}; {hint}"))
 
+/// Goes on with a run: params/command.json of its folder says which script it belongs to.
+let resume (folder: string) (arguments: string list) =
+    let command = Path.Combine(folder, "params", "command.json")
+
+    if not (File.Exists command) then
+        raise (Stop(2, $"{folder} is not the folder of a run: it has no params/command.json."))
+
+    use json = Text.Json.JsonDocument.Parse(File.ReadAllText command)
+
+    match json.RootElement.GetProperty("script").GetString() with
+    | "" -> raise (Stop(2, $"{folder} was not made by a script, so only what made it can go on with it."))
+    | path -> run path ($"resume={Path.GetFullPath folder}" :: arguments)
+
 let bench (name: string) (arguments: string list) =
     let path = $"benchmarks/{name}.fsx"
 
@@ -459,6 +472,7 @@ let private targets: (string * string * string * (string list -> int option)) li
     [ target "build" "" "build everything (Release)" (simple build)
       target "test" "" "check the formatting, build everything, run all tests" tested
       target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
+      target "resume" "RUN_FOLDER [name=value ...]" "go on with a run from its last checkpoint" (scripted resume)
       target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
       target "format" "[--check]" "format the sources, or name those that are not" formatted
       target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))

@@ -1,0 +1,61 @@
+namespace Distill
+
+open System
+open Distill.Algorithms
+open Distill.Environments.Quadrotor
+
+/// The main jobs of scripts. Each takes settings `name=value` from the command line before anything else, and prints what
+/// it found. Those that end in `With` take the settings given instead and return the result: for notebooks and tests.
+module Run =
+    let private print (result: 'Result) = Console.Out.WriteLine(string result)
+
+    let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
+        let settings = Training.arguments arguments
+
+        let options, teacher, config =
+            Settings.apply3 settings (Training.options, experiment.Teacher, experiment.Config)
+
+        Distilling.run options settings { Teacher = teacher; Config = config }
+
+    /// Trains a student and compares it with its teacher. `resume=RUN_FOLDER` goes on with a run that was stopped.
+    let distil (experiment: Experiment) : unit =
+        Script.main (fun arguments -> distilWith arguments experiment |> print)
+
+    let trainTeacherWith (arguments: string list) (training: TeacherTraining) (ppo: PpoConfig) : TrainingResult =
+        let settings = Training.arguments arguments
+
+        Settings.apply3 settings (Training.options, training, ppo)
+        |> fun (options, training, ppo) -> TeacherTraining.run options settings training ppo
+
+    /// Trains a teacher by PPO. `resume=RUN_FOLDER` goes on with a run that was stopped.
+    let trainTeacher (training: TeacherTraining) (ppo: PpoConfig) : unit =
+        Script.main (fun arguments -> trainTeacherWith arguments training ppo |> print)
+
+    let evaluateWith (arguments: string list) (assessment: Assessment) (drones: QuadrotorConfig) : Comparison =
+        Settings.apply2 arguments (assessment, drones) ||> Assessment.run
+
+    /// Evaluates a policy on every drone of the environment: return, length, share terminated.
+    let evaluate (assessment: Assessment) (drones: QuadrotorConfig) : unit =
+        Script.main (fun arguments -> evaluateWith arguments assessment drones |> print)
+
+    let playWith (arguments: string list) (flight: Flight) (task: QuadrotorConfig) : FlightResult =
+        Settings.apply2 arguments (flight, task) ||> Flight.run
+
+    /// Flies a policy and says how well it tracked.
+    let play (flight: Flight) (task: QuadrotorConfig) : unit =
+        Script.main (fun arguments -> playWith arguments flight task |> print)
+
+    let compareWith
+        (arguments: string list)
+        (variants: int -> (string * Acting) list)
+        (experiment: Experiment)
+        : ActingComparison =
+        let options, teacher, config =
+            Settings.apply3 arguments (ActingComparison.defaults, experiment.Teacher, experiment.Config)
+
+        ActingComparison.run arguments options variants { Teacher = teacher; Config = config }
+
+    /// Runs the experiment once for every variant and seed, and compares the students in closed loop. The variants are
+    /// made from the length of phase 1 that the experiment, or the command line, asks for.
+    let compare (variants: int -> (string * Acting) list) (experiment: Experiment) : unit =
+        Script.main (fun arguments -> compareWith arguments variants experiment |> print)
