@@ -4,7 +4,6 @@ open System
 open System.Globalization
 open System.Text
 open Microsoft.FSharp.Reflection
-open Distill.Storage
 
 /// A mean and what it is uncertain by, as one cell of a table; sorted by the mean.
 type PlusMinus =
@@ -16,13 +15,12 @@ type PlusMinus =
 /// A text that leads somewhere, as one cell of a table.
 type Link = { Text: string; Address: string }
 
-/// One cell: what is shown, what it is sorted by (NaN for texts), where it leads ("" for nowhere), and what a file gets.
+/// One cell: what is shown, what it is sorted by (NaN for texts), and where it leads ("" for nowhere).
 type private TableCell =
     {
         Shown: string
         Key: float
         Address: string
-        Exact: string
     }
 
 module private TableCell =
@@ -44,12 +42,11 @@ module private TableCell =
             Shown = shown
             Key = nan
             Address = ""
-            Exact = shown
         }
 
     let rec ofObj (value: obj | null) =
         match value with
-        | null -> { text "–" with Exact = "" }
+        | null -> text "–"
         | :? Link as link -> { text link.Text with Address = link.Address }
         | :? PlusMinus as value ->
             { text $"{number value.Mean} ± {number value.Spread}" with
@@ -66,10 +63,7 @@ module private TableCell =
         | :? IConvertible as value ->
             let value = value.ToDouble CultureInfo.InvariantCulture
 
-            { text (number value) with
-                Key = value
-                Exact = value.ToString "R"
-            }
+            { text (number value) with Key = value }
         | value ->
             // An option shows what it holds.
             let t = value.GetType()
@@ -175,21 +169,6 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
 
     /// HTML for a notebook.
     member _.ToHtml() = html () + Table.Script
-
-    /// Writes the table as CSV, numbers with all their digits.
-    member _.WriteCsv(path: string) =
-        let quoted (text: string) =
-            if text.IndexOfAny [| ','; '"'; '\n'; '\r' |] >= 0 then
-                "\"" + text.Replace("\"", "\"\"") + "\""
-            else
-                text
-
-        let line (parts: string list) = String.Join(",", List.map quoted parts) + "\n"
-
-        let text =
-            headings :: (cells |> List.map (List.map _.Exact)) |> List.map line |> String.concat ""
-
-        AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes text)))
 
     /// Columns of text, for a console.
     override _.ToString() =

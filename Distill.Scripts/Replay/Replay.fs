@@ -12,7 +12,7 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
 
     do
         if flights.IsEmpty || flights |> List.exists (fun (_, flight) -> flight.Steps = 0) then
-            raise (DistillException "A replay was given no flight, or one without steps; record one with Flight.record.")
+            raise (DistillException "A replay was given no flight, or one without steps; record one with FlightRecording.record.")
 
     /// A tenth of a millimetre is enough for the eye.
     let rounded (rows: float[][]) =

@@ -117,7 +117,6 @@ module FlightRecording =
             Terminated = (find "terminated").Data.Span.IndexOf 1uy >= 0
         }
 
-module Flight =
     /// Flies one episode of the first drone, deterministically, and records it: at most these steps, or fewer where the
     /// episode ends. The same seed gives every policy the same initial state and the same reference.
     let record (config: QuadrotorConfig) (policy: Policy) (seed: uint64) (steps: int) : FlightRecording =
