@@ -48,37 +48,35 @@ let private gate = obj ()
 let mutable private child: Process = null
 let mutable private interrupted = 0
 
-let private forward (signal: PosixSignal) (number: int) (reachesChildAnyway: bool) =
-    PosixSignalRegistration.Create(
-        signal,
-        fun context ->
-            context.Cancel <- true
-
-            lock gate (fun () ->
-                interrupted <- 128 + number
-
-                if isNull child then
-                    exit interrupted
-                elif not reachesChildAnyway && not child.HasExited then
-                    kill (child.Id, number) |> ignore)
-    )
-
 let private registrations =
-    if OperatingSystem.IsWindows() then
-        [ forward PosixSignal.SIGINT 2 true ]
-    else
-        // Ctrl-C in a terminal goes to every process of the foreground group, the child included.
-        [
-            forward PosixSignal.SIGINT 2 (not Console.IsInputRedirected)
-            forward PosixSignal.SIGTERM 15 false
-        ]
+    let on (signal: PosixSignal) (number: int) (reachesChild: bool) =
+        PosixSignalRegistration.Create(
+            signal,
+            fun context ->
+                context.Cancel <- true
+
+                lock gate (fun () ->
+                    let first = interrupted = 0
+                    interrupted <- 128 + number
+
+                    if isNull child then
+                        exit interrupted
+                    elif first && not reachesChild && not child.HasExited then
+                        kill (child.Id, number) |> ignore)
+        )
+
+    // Ctrl-C goes to every process of the terminal's foreground group, so the child has it already.
+    [ on PosixSignal.SIGINT 2 true; on PosixSignal.SIGTERM 15 (OperatingSystem.IsWindows()) ]
 
 /// The `dotnet` that runs this script, so that children use the same SDK.
 let private host = Environment.ProcessPath
 
-/// Runs `dotnet ARGUMENTS` in the repository root with the console of this process; returns its exit code.
-let dotnet (environment: (string * string) list) (arguments: string list) =
-    let start = ProcessStartInfo(host, arguments, WorkingDirectory = root)
+/// F# Interactive of that SDK: this process runs it.
+let private interactive = Environment.GetCommandLineArgs()[0]
+
+/// Runs `dotnet ARGUMENTS` in the folder with the console of this process; returns its exit code.
+let private dotnetIn (folder: string) (environment: (string * string) list) (arguments: string list) =
+    let start = ProcessStartInfo(host, arguments, WorkingDirectory = folder)
 
     for name, value in environment do
         start.Environment[name] <- value
@@ -95,6 +93,8 @@ let dotnet (environment: (string * string) list) (arguments: string list) =
     lock gate (fun () -> child <- null)
     running.ExitCode
 
+let private dotnet = dotnetIn root
+
 /// What `dotnet ARGUMENTS` prints.
 let private output (arguments: string list) =
     use running =
@@ -106,11 +106,18 @@ let private output (arguments: string list) =
     running.WaitForExit()
     text.Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
 
-let private step (name: string) (environment: (string * string) list) (arguments: string list) =
-    let code = dotnet environment arguments
+let private stepIn
+    (folder: string)
+    (name: string)
+    (environment: (string * string) list)
+    (arguments: string list)
+    =
+    let code = dotnetIn folder environment arguments
 
     if code <> 0 then
         raise (Stop(code, $"Step '{name}' failed with exit code {string code}."))
+
+let private step = stepIn root
 
 // Freshness. A stamp holds the fingerprint that the inputs of a step had when it last succeeded.
 
@@ -155,35 +162,35 @@ let private writeStamp (name: string) (lines: string list) =
 let private exclusively (work: unit -> unit) =
     Directory.CreateDirectory(inRoot "obj/stamps") |> ignore
 
-    let rec enter () =
+    let rec enter (told: bool) =
         try
             new FileStream(stampPath "lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None)
         with :? IOException ->
-            Threading.Thread.Sleep 100
-            enter ()
+            if not told then
+                Console.Error.WriteLine "Waiting for another build of this checkout."
 
-    use _ = enter ()
+            Threading.Thread.Sleep 100
+            enter true
+
+    use _ = enter false
     work ()
 
 // Packages and tools
 
-let private projectFiles () =
-    [ "Distill.Core"; "Distill.Scripts"; "tests" ]
-    |> Seq.collect (inRoot >> filesUnder)
-    |> Seq.filter (fun f ->
-        f.Extension = ".csproj"
-        || f.Extension = ".fsproj"
-        || f.Name = "paket.references")
+let private projects () =
+    File.ReadLines(inRoot "Distill.slnx")
+    |> Seq.collect _.Split('"')
+    |> Seq.filter _.EndsWith("proj")
+    |> Seq.map (inRoot >> FileInfo)
+    |> Seq.toList
 
 let private settings () =
-    [
-        ".config/dotnet-tools.json"
-        "paket.dependencies"
-        "paket.lock"
-        "Directory.Build.props"
-        "Directory.Build.targets"
-        "global.json"
-    ]
+    [ ".config/dotnet-tools.json"
+      "paket.dependencies"
+      "paket.lock"
+      "Directory.Build.props"
+      "Directory.Build.targets"
+      "global.json" ]
     |> Seq.map (inRoot >> FileInfo)
 
 /// The feed, for paket.dependencies: the variable if it is set, otherwise the machine's first enabled package source.
@@ -208,19 +215,26 @@ let private feed =
                  )
              ))
 
+let private restoreTools () =
+    step "restore tools" [] [ "tool"; "restore" ]
+
 /// Tools and packages, fetched when the lock, the tool manifest or a project changed, or what was fetched is gone.
 let private restore () =
-    let inputs = fingerprint (Seq.append (settings ()) (projectFiles ()))
+    let projects = projects ()
+
+    let references =
+        projects |> Seq.map (fun project -> FileInfo(project.DirectoryName + "/paket.references"))
+
+    let inputs = Seq.concat [ settings (); projects; references ] |> fingerprint
 
     let fetched () =
-        projectFiles ()
-        |> Seq.filter (fun f -> f.Name <> "paket.references")
-        |> Seq.forall (fun f -> File.Exists(f.DirectoryName + "/obj/project.assets.json"))
+        projects
+        |> Seq.forall (fun project -> File.Exists(project.DirectoryName + "/obj/project.assets.json"))
 
     match readStamp "restored" with
     | [| stamp; packages |] when stamp = inputs && Directory.Exists packages && fetched () -> ()
     | _ ->
-        step "restore tools" [] [ "tool"; "restore" ]
+        restoreTools ()
         step "restore packages" feed.Value [ "paket"; "restore" ]
         step "restore projects" feed.Value [ "restore"; "Distill.slnx"; "-nologo"; "-v"; "quiet" ]
 
@@ -230,19 +244,8 @@ let private restore () =
 // Targets
 
 let private compile (project: string) =
-    step
-        "build"
-        feed.Value
-        [
-            "build"
-            project
-            "-c"
-            "Release"
-            "-nologo"
-            "-v"
-            "minimal"
-            "-consoleLoggerParameters:NoSummary"
-        ]
+    Console.Error.WriteLine("Building " + project)
+    step "build" feed.Value [ "msbuild"; project; "-p:Configuration=Release"; "-m"; "-nologo"; "-v:quiet" ]
 
 let private librariesInputs () =
     [ "Distill.Core"; "Distill.Scripts" ]
@@ -307,20 +310,12 @@ let test () =
             |> Seq.toList
 
         fun (name: string) ->
-            counters
-            |> List.sumBy (fun c -> int (c.Attribute(Xml.Linq.XName.Get name).Value))
+            counters |> List.sumBy (fun c -> int (c.Attribute(Xml.Linq.XName.Get name).Value))
 
     let passed, executed, total = count "passed", count "executed", count "total"
     let failed, skipped = executed - passed, total - executed
 
-    Console.WriteLine(
-        string passed
-        + " passed, "
-        + string failed
-        + " failed, "
-        + string skipped
-        + " skipped"
-    )
+    Console.WriteLine(string passed + " passed, " + string failed + " failed, " + string skipped + " skipped")
 
     if code = 0 && total = 0 then
         raise (Stop(1, "No test ran."))
@@ -331,12 +326,7 @@ let test () =
 let private script (path: string) (arguments: string list) =
     ensureLibraries ()
 
-    // Profile-guided tiers measure a while before they optimise; the kernels gain nothing from it.
-    let environment =
-        [ ("DOTNET_TieredPGO", "0") ]
-        |> List.filter (fun (name, _) -> isNull (Environment.GetEnvironmentVariable name))
-
-    dotnet environment ([ "fsi"; "--optimize+"; "--quiet"; path ] @ arguments)
+    dotnet [] ([ "exec"; interactive; "--optimize+"; "--quiet"; path ] @ arguments)
 
 let private scriptsIn (folder: string) =
     if Directory.Exists(inRoot folder) then
@@ -358,23 +348,33 @@ let run (path: string) (arguments: string list) =
 
         raise (Stop(2, $"There is no script {path}; {hint}"))
 
-let bench (name: string option) (arguments: string list) =
-    match name, scriptsIn "benchmarks" with
-    | _, [] ->
-        raise (Stop(2, "There are no benchmarks in this checkout: the folder benchmarks/ has no script."))
-    | Some name, scripts when List.contains $"benchmarks/{name}.fsx" scripts ->
-        script (inRoot $"benchmarks/{name}.fsx") arguments
-    | name, scripts ->
-        let names = scripts |> List.map Path.GetFileNameWithoutExtension
-        let all = String.Join(", ", names)
+/// Goes on with a run: params/command.json of its folder says which script it belongs to.
+let resume (folder: string) (arguments: string list) =
+    let command = Path.Combine(folder, "params", "command.json")
 
-        match name with
-        | Some name -> raise (Stop(2, $"There is no benchmark {name}; there are: {all}"))
-        | None -> raise (Stop(2, $"Which benchmark? There are: {all}"))
+    if not (File.Exists command) then
+        raise (Stop(2, $"{folder} is not the folder of a run: it has no params/command.json."))
+
+    use json = Text.Json.JsonDocument.Parse(File.ReadAllText command)
+
+    match json.RootElement.GetProperty("script").GetString() with
+    | "" -> raise (Stop(2, $"{folder} was not made by a script, so only what made it can go on with it."))
+    | path -> run path ($"resume={Path.GetFullPath folder}" :: arguments)
+
+let bench (name: string) (arguments: string list) =
+    let path = $"benchmarks/{name}.fsx"
+
+    match scriptsIn "benchmarks" with
+    | [] -> raise (Stop(2, "There are no benchmarks in this checkout: the folder benchmarks/ has no script."))
+    | scripts when List.contains path scripts -> script (inRoot path) arguments
+    | scripts ->
+        let names = String.Join(", ", scripts |> List.map Path.GetFileNameWithoutExtension)
+        raise (Stop(2, $"There is no benchmark {name}; there are: {names}"))
 
 /// Resolves the versions anew. Some feeds show Paket the dependencies of a package only once it is in the package cache, so
 /// that one pass finds one level: repeat until the lock stays the same.
 let lockPackages () =
+    restoreTools ()
     let path = inRoot "paket.lock"
 
     let before =
@@ -401,10 +401,12 @@ let lockPackages () =
         before |> Option.iter (fun text -> File.WriteAllText(path, text))
         reraise ()
 
-/// Runs Paket. A bare `dotnet build` calls Paket through this, too: Directory.Build.targets.
+/// Runs Paket in the current folder. A bare `dotnet build` calls it through this, from each project's folder at the same
+/// time and with paths from there: Directory.Build.targets.
 let paket (arguments: string list) =
-    exclusively (fun () -> step "restore tools" [] [ "tool"; "restore" ])
-    dotnet feed.Value ("paket" :: arguments)
+    exclusively (fun () ->
+        restoreTools ()
+        stepIn Environment.CurrentDirectory "paket" feed.Value ("paket" :: arguments))
 
 let info () =
     ensureLibraries ()
@@ -413,81 +415,70 @@ let info () =
         Reflection.Assembly.LoadFrom(Path.Combine(libraries, "Distill.Core.dll")).GetType
             "Distill.Compute.Simd"
 
-    let value (name: string) = simd.GetProperty(name).GetValue null
+    let value (name: string) =
+        try
+            simd.GetProperty(name).GetValue null
+        with error ->
+            raise (Stop(2, error.GetBaseException().Message))
 
     let available =
         value "Available" :?> Collections.IEnumerable |> Seq.cast<obj> |> Seq.map string
 
-    let sdk = (output [ "--version" ])[0]
     let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (1L <<< 20)
+    Console.WriteLine("SDK      " + (output [ "--version" ])[0])
+    Console.WriteLine("OS       " + RuntimeInformation.OSDescription)
+    Console.WriteLine("cores    " + string Environment.ProcessorCount)
+    Console.WriteLine("memory   " + string memory + " MiB")
 
-    let lines =
-        [
-            "SDK      " + sdk
-            "OS       " + RuntimeInformation.OSDescription
-            "cores    " + string Environment.ProcessorCount
-            "memory   " + string memory + " MiB"
-            "kernels  "
-            + string (value "Path")
-            + " (this machine can run: "
-            + String.Join(", ", available)
-            + ")"
-        ]
-
-    lines |> List.iter Console.WriteLine
+    Console.WriteLine(
+        "kernels  " + string (value "Path") + " (available: " + String.Join(", ", available) + ")"
+    )
 
 let clean () =
     let folders =
-        projectFiles ()
+        projects ()
         |> Seq.collect (fun project -> [ project.DirectoryName + "/bin"; project.DirectoryName + "/obj" ])
         |> Seq.append [ inRoot "obj" ]
 
-    for folder in Seq.distinct folders |> Seq.filter Directory.Exists do
+    for folder in folders |> Seq.filter Directory.Exists do
         Directory.Delete(folder, true)
 
-/// What can be called: name, arguments, purpose, and what it does; None where the arguments do not fit, else the exit code.
+/// What can be called: name, arguments, purpose, and what it does: None where the arguments do not fit, else the exit code.
 let private targets: (string * string * string * (string list -> int option)) list =
-    let simple (work: unit -> unit) =
-        function
-        | [] ->
+    let target name arguments purpose work = name, arguments, purpose, work
+
+    let simple (work: unit -> unit) (arguments: string list) =
+        if arguments.IsEmpty then
             work ()
             Some 0
-        | _ -> None
+        else
+            None
 
-    [
-        "build", "", "build everything (Release)", simple build
-        "test",
-        "",
-        "check the formatting, build everything, run all tests",
-        (function
-        | [] -> Some(test ())
-        | _ -> None)
-        "run",
-        "SCRIPT [name=value ...]",
-        "run an experiment in the repository root, on freshly built libraries",
-        (function
-        | path :: arguments -> Some(run path arguments)
-        | [] -> None)
-        "bench",
-        "NAME [name=value ...]",
-        "run benchmarks/NAME.fsx",
-        (function
-        | name :: arguments -> Some(bench (Some name) arguments)
-        | [] -> Some(bench None []))
-        "format",
-        "[--check]",
-        "format all sources, or name those that are not formatted",
-        (function
+    let tested (arguments: string list) =
+        if arguments.IsEmpty then Some(test ()) else None
+
+    let scripted (work: string -> string list -> int) (arguments: string list) =
+        match arguments with
+        | name :: values -> Some(work name values)
+        | [] -> None
+
+    let formatted (arguments: string list) =
+        match arguments with
         | [ "--check" ] -> simple (fun () -> format true) []
-        | arguments -> simple (fun () -> format false) arguments)
-        "lock",
-        "",
-        "resolve the versions of paket.dependencies anew",
-        simple (fun () -> exclusively lockPackages)
-        "paket", "ARGUMENTS", "run Paket on the package source of this machine", (paket >> Some)
-        "info", "", "print the SDK, the machine and the instruction set in use", simple info
-        "clean", "", "delete everything that was built", simple clean
-    ]
+        | _ -> simple (fun () -> format false) arguments
+
+    let paketed (arguments: string list) = simple (fun () -> paket arguments) []
+
+    [ target "build" "" "build everything (Release)" (simple build)
+      target "test" "" "check the formatting, build everything, run all tests" tested
+      target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
+      target "resume" "RUN_FOLDER [name=value ...]" "go on with a run from its last checkpoint" (scripted resume)
+      target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
+      target "format" "[--check]" "format the sources, or name those that are not" formatted
+      target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
+      target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
+      target "info" "" "print the SDK, the machine and the instruction set in use" (simple info)
+      target "clean" "" "delete everything that was built" (simple clean) ]
 
 let private list () =
     Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"

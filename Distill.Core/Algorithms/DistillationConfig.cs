@@ -155,7 +155,7 @@ public sealed record DistillationConfig
             Require(until.Phase1Iterations >= 0, "phase1_iterations", until.Phase1Iterations, "at least 0");
     }
 
-    private static void Require<T>(bool holds, string name, T value, string right)
+    internal static void Require<T>(bool holds, string name, T value, string right)
     {
         if (!holds)
             throw new DistillException($"{name}={value} cannot work; it must be {right}.");

@@ -183,7 +183,8 @@ public static unsafe class Elementwise
     /// <summary>
     /// One Adam step on a slice of the parameters (Kingma and Ba; decoupled decay: Loshchilov and Hutter).
     /// p -= rate * decay * p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;
-    /// p -= rate * (m / c1) / (sqrt(max(v / c2, floor)) + epsilon), with g already scaled and c1, c2 the bias corrections.
+    /// p -= rate * (c1 m) / (sqrt(max(c2 v, floor)) + epsilon), with g already scaled and c1, c2 the bias corrections
+    /// 1 / (1 - b^t).
     /// </summary>
     public static void Adam(
         Span<float> parameters,

@@ -158,10 +158,10 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
             var gradient = Vector512.FusedMultiplyAdd(coupled, parameter, Vector512.Load(g + i) * scale);
             var first = Vector512.FusedMultiplyAdd(keep1, Vector512.Load(m + i), take1 * gradient);
             var second = Vector512.FusedMultiplyAdd(keep2, Vector512.Load(v + i), take2 * (gradient * gradient));
-            var spread = Vector512.Sqrt(Vector512.MaxNative(second / correction2, floor)) + epsilon;
+            var spread = Vector512.Sqrt(Vector512.MaxNative(second * correction2, floor)) + epsilon;
             first.Store(m + i);
             second.Store(v + i);
-            Vector512.FusedMultiplyAdd(rate, first / correction1 / spread, parameter * shrink).Store(p + i);
+            Vector512.FusedMultiplyAdd(rate, first * correction1 / spread, parameter * shrink).Store(p + i);
         }
     }
 }

@@ -20,7 +20,7 @@ public enum Start
 /// </summary>
 public static unsafe class Matrix
 {
-    /// <summary>Columns of <see cref="ToRows"/>'s result are padded with zeros to a multiple of this.</summary>
+    /// <summary>Rows of <see cref="ToRows"/> are padded with zeros to a multiple of this.</summary>
     public const int RowPadding = 16;
 
     /// <summary>Features of a row after padding.</summary>
@@ -46,7 +46,20 @@ public static unsafe class Matrix
                 c = y,
                 start = bias
         )
-            Multiply(a, inputs, 1, b, Panel.Width, c, Panel.Width, outputs, inputs, Panel.Width, Start.FromBias, start);
+            Multiply(
+                a,
+                inputs,
+                1,
+                b,
+                Panel.Width,
+                c,
+                Panel.Width,
+                outputs,
+                inputs,
+                Panel.Width,
+                Start.FromBias,
+                start
+            );
     }
 
     /// <summary>dX (+)= W' dY. W <c>[outputs, inputs]</c>, dY <c>[outputs, 32]</c>, dX <c>[inputs, 32]</c>.</summary>
@@ -95,23 +108,58 @@ public static unsafe class Matrix
         )
         {
             if (whole > 0)
-                Multiply(a, Panel.Width, 1, b, padded, c, inputs, outputs, Panel.Width, whole, Start.FromValues, null);
+                Multiply(
+                    a,
+                    Panel.Width,
+                    1,
+                    b,
+                    padded,
+                    c,
+                    inputs,
+                    outputs,
+                    Panel.Width,
+                    whole,
+                    Start.FromValues,
+                    null
+                );
             if (whole == inputs)
                 return;
-            // The ragged columns at the end of each row go through a small tile, so nothing is written past a row.
-            const int TileRows = 16;
-            var tile = stackalloc float[TileRows * RowPadding];
-            for (var row = 0; row < outputs; row += TileRows)
+            if (whole > 0)
             {
-                var rows = Math.Min(TileRows, outputs - row);
-                for (var r = 0; r < rows; r++)
-                for (var column = whole; column < inputs; column++)
-                    tile[r * RowPadding + column - whole] = c[(row + r) * inputs + column];
+                // The last group ends where the row ends. The columns it shares with the group before get zeros added.
+                var last = c + inputs - RowPadding;
                 Multiply(
-                    a + row * Panel.Width,
+                    a,
                     Panel.Width,
                     1,
                     b + whole,
+                    padded,
+                    last,
+                    inputs,
+                    outputs,
+                    Panel.Width,
+                    RowPadding,
+                    Start.FromValues,
+                    null
+                );
+                return;
+            }
+            // Rows shorter than a group go through a small tile, so that nothing is written outside them.
+            const int TileRows = 16;
+            var tile = stackalloc float[TileRows * RowPadding];
+            var padding = RowPadding - inputs;
+            for (var row = 0; row < outputs; row += TileRows)
+            {
+                var rows = Math.Min(TileRows, outputs - row);
+                var first = a + row * Panel.Width;
+                for (var r = 0; r < rows; r++)
+                for (var column = 0; column < inputs; column++)
+                    tile[r * RowPadding + padding + column] = c[(row + r) * inputs + column];
+                Multiply(
+                    first,
+                    Panel.Width,
+                    1,
+                    b,
                     padded,
                     tile,
                     RowPadding,
@@ -122,13 +170,16 @@ public static unsafe class Matrix
                     null
                 );
                 for (var r = 0; r < rows; r++)
-                for (var column = whole; column < inputs; column++)
-                    c[(row + r) * inputs + column] = tile[r * RowPadding + column - whole];
+                for (var column = 0; column < inputs; column++)
+                    c[(row + r) * inputs + column] = tile[r * RowPadding + padding + column];
             }
         }
     }
 
-    /// <summary>Panel <c>[features, 32]</c> to rows <c>[32, padded features]</c>; the padding is zeroed.</summary>
+    /// <summary>
+    /// Panel <c>[features, 32]</c> to rows <c>[32, padded features]</c>. The zeros of the padding stand before the
+    /// features of the last, ragged group of 16, so that this group ends with the row.
+    /// </summary>
     public static void ToRows(ReadOnlySpan<float> panel, Span<float> rows, int features)
     {
         var padded = Padded(features);
@@ -139,18 +190,33 @@ public static unsafe class Matrix
                 target = rows
         )
         {
-            Transpose.Blocks(source, Panel.Width, target, padded, features, Panel.Width);
-            for (var lane = 0; lane < Panel.Width && padded > features; lane++)
-                new Span<float>(target + lane * padded + features, padded - features).Clear();
+            var whole = features / RowPadding * RowPadding;
+            Transpose.Blocks(source, Panel.Width, target, padded, whole, Panel.Width);
+            if (whole == features)
+                return;
+            var group = stackalloc float[RowPadding * Panel.Width];
+            var padding = (padded - features) * Panel.Width;
+            new Span<float>(group, padding).Clear();
+            panel[(whole * Panel.Width)..(features * Panel.Width)]
+                .CopyTo(new Span<float>(group + padding, (features - whole) * Panel.Width));
+            Transpose.Blocks(group, Panel.Width, target + whole, padded, RowPadding, Panel.Width);
         }
     }
 
     /// <summary>Panel <c>[features, 32]</c> to packed rows: row r goes to <c>rows[r * stride ..]</c>, for the first <paramref name="count"/> lanes.</summary>
     /// <exception cref="ArgumentException">Rows would overlap, or there are not that many lanes.</exception>
-    public static void Scatter(ReadOnlySpan<float> panel, Span<float> rows, int features, int stride, int count)
+    public static void Scatter(
+        ReadOnlySpan<float> panel,
+        Span<float> rows,
+        int features,
+        int stride,
+        int count
+    )
     {
         if (count is < 0 or > Panel.Width || stride < features)
-            throw new ArgumentException($"{count} rows of {features} floats every {stride} do not come from a panel.");
+            throw new ArgumentException(
+                $"{count} rows of {features} floats every {stride} do not come from a panel."
+            );
         Check(panel.Length, features * Panel.Width, nameof(panel));
         Check(rows.Length, count == 0 ? 0 : (count - 1) * stride + features, nameof(rows));
         fixed (
@@ -163,7 +229,12 @@ public static unsafe class Matrix
     /// <summary>32 rows to a panel <c>[features, 32]</c>: lane l is <c>rows[start(l) .. start(l) + features]</c>.</summary>
     /// <param name="rows">The table that the starts point into.</param>
     /// <param name="starts">Element index of the first feature of each lane's row, <c>[32]</c>; negative means a zero row.</param>
-    public static void Gather(ReadOnlySpan<float> rows, ReadOnlySpan<int> starts, Span<float> panel, int features)
+    public static void Gather(
+        ReadOnlySpan<float> rows,
+        ReadOnlySpan<int> starts,
+        Span<float> panel,
+        int features
+    )
     {
         Check(starts.Length, Panel.Width, nameof(starts));
         Check(panel.Length, features * Panel.Width, nameof(panel));

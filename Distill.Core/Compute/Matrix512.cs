@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics;
 namespace Distill.Compute;
 
 /// <summary>
-/// The matrix product on one vector width: C[m, n] = start + sum over k of A[m, k] B[k, n], by register tiles of 8 (4, 1)
+/// The matrix product on one vector width: C[m, n] = start + sum over k of A[m, k] B[k, n], by register tiles of 8 (6, 4, 1)
 /// rows and two vectors of columns. A is read element by element with any strides and broadcast, B and C are rows of
 /// contiguous columns. Each element is one chain of fused multiply-adds in the order of k, so the tiling, and with it the
 /// vector width, never shows in the bits.
@@ -53,7 +53,7 @@ internal static unsafe class Matrix512
     )
     {
         var row = 0;
-        // Sixteen accumulators need the 32 registers of AVX-512; with 16 registers, eight accumulators fit.
+        // Sixteen accumulators need the 32 registers of AVX-512; with 16 registers, twelve accumulators fit.
         if (Vector512<float>.Count == Group)
         {
             for (; row + 8 <= rows; row += 8, a += 8 * aRow, c += 8 * cRow, bias += 8)
@@ -61,6 +61,12 @@ internal static unsafe class Matrix512
                     Tile8x2(a, aRow, aInner, b, bInner, c, cRow, inner, start, bias);
                 else
                     Tile8x1(a, aRow, aInner, b, bInner, c, cRow, inner, start, bias);
+        }
+        else
+        {
+            // Narrower vectors always come in pairs: they divide a group evenly.
+            for (; row + 6 <= rows; row += 6, a += 6 * aRow, c += 6 * cRow, bias += 6)
+                Tile6x2(a, aRow, aInner, b, bInner, c, cRow, inner, start, bias);
         }
         for (; row + 4 <= rows; row += 4, a += 4 * aRow, c += 4 * cRow, bias += 4)
             if (vectors == 2)
@@ -89,7 +95,22 @@ internal static unsafe class Matrix512
     )
     {
         nint second = Vector512<float>.Count;
-        Vector512<float> c0a, c0b, c1a, c1b, c2a, c2b, c3a, c3b, c4a, c4b, c5a, c5b, c6a, c6b, c7a, c7b;
+        Vector512<float> c0a,
+            c0b,
+            c1a,
+            c1b,
+            c2a,
+            c2b,
+            c3a,
+            c3b,
+            c4a,
+            c4b,
+            c5a,
+            c5b,
+            c6a,
+            c6b,
+            c7a,
+            c7b;
         if (start == Start.FromValues)
         {
             c0a = Vector512.Load(c);
@@ -122,7 +143,23 @@ internal static unsafe class Matrix512
         }
         else
         {
-            c0a = c0b = c1a = c1b = c2a = c2b = c3a = c3b = c4a = c4b = c5a = c5b = c6a = c6b = c7a = c7b = Vector512<float>.Zero;
+            c0a =
+                c0b =
+                c1a =
+                c1b =
+                c2a =
+                c2b =
+                c3a =
+                c3b =
+                c4a =
+                c4b =
+                c5a =
+                c5b =
+                c6a =
+                c6b =
+                c7a =
+                c7b =
+                    Vector512<float>.Zero;
         }
         nint aRow2 = 2 * aRow;
         float* a3 = a + 3 * aRow;
@@ -179,6 +216,103 @@ internal static unsafe class Matrix512
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Tile6x2(
+        float* a,
+        nint aRow,
+        nint aInner,
+        float* b,
+        nint bInner,
+        float* c,
+        nint cRow,
+        nint inner,
+        Start start,
+        float* bias
+    )
+    {
+        nint second = Vector512<float>.Count;
+        Vector512<float> c0a,
+            c0b,
+            c1a,
+            c1b,
+            c2a,
+            c2b,
+            c3a,
+            c3b,
+            c4a,
+            c4b,
+            c5a,
+            c5b;
+        if (start == Start.FromValues)
+        {
+            c0a = Vector512.Load(c);
+            c0b = Vector512.Load(c + second);
+            c1a = Vector512.Load(c + cRow);
+            c1b = Vector512.Load(c + cRow + second);
+            c2a = Vector512.Load(c + 2 * cRow);
+            c2b = Vector512.Load(c + 2 * cRow + second);
+            c3a = Vector512.Load(c + 3 * cRow);
+            c3b = Vector512.Load(c + 3 * cRow + second);
+            c4a = Vector512.Load(c + 4 * cRow);
+            c4b = Vector512.Load(c + 4 * cRow + second);
+            c5a = Vector512.Load(c + 5 * cRow);
+            c5b = Vector512.Load(c + 5 * cRow + second);
+        }
+        else if (start == Start.FromBias)
+        {
+            c0a = c0b = Vector512.Create(bias[0]);
+            c1a = c1b = Vector512.Create(bias[1]);
+            c2a = c2b = Vector512.Create(bias[2]);
+            c3a = c3b = Vector512.Create(bias[3]);
+            c4a = c4b = Vector512.Create(bias[4]);
+            c5a = c5b = Vector512.Create(bias[5]);
+        }
+        else
+        {
+            c0a = c0b = c1a = c1b = c2a = c2b = c3a = c3b = c4a = c4b = c5a = c5b = Vector512<float>.Zero;
+        }
+        nint aRow2 = 2 * aRow;
+        float* a3 = a + 3 * aRow;
+        for (nint k = 0; k < inner; k++)
+        {
+            var b0 = Vector512.Load(b);
+            var b1 = Vector512.Load(b + second);
+            var x = Vector512.Create(*a);
+            c0a = Vector512.FusedMultiplyAdd(x, b0, c0a);
+            c0b = Vector512.FusedMultiplyAdd(x, b1, c0b);
+            x = Vector512.Create(a[aRow]);
+            c1a = Vector512.FusedMultiplyAdd(x, b0, c1a);
+            c1b = Vector512.FusedMultiplyAdd(x, b1, c1b);
+            x = Vector512.Create(a[aRow2]);
+            c2a = Vector512.FusedMultiplyAdd(x, b0, c2a);
+            c2b = Vector512.FusedMultiplyAdd(x, b1, c2b);
+            x = Vector512.Create(*a3);
+            c3a = Vector512.FusedMultiplyAdd(x, b0, c3a);
+            c3b = Vector512.FusedMultiplyAdd(x, b1, c3b);
+            x = Vector512.Create(a3[aRow]);
+            c4a = Vector512.FusedMultiplyAdd(x, b0, c4a);
+            c4b = Vector512.FusedMultiplyAdd(x, b1, c4b);
+            x = Vector512.Create(a3[aRow2]);
+            c5a = Vector512.FusedMultiplyAdd(x, b0, c5a);
+            c5b = Vector512.FusedMultiplyAdd(x, b1, c5b);
+            a += aInner;
+            a3 += aInner;
+            b += bInner;
+        }
+        c0a.Store(c);
+        c0b.Store(c + second);
+        c1a.Store(c + cRow);
+        c1b.Store(c + cRow + second);
+        c2a.Store(c + 2 * cRow);
+        c2b.Store(c + 2 * cRow + second);
+        c3a.Store(c + 3 * cRow);
+        c3b.Store(c + 3 * cRow + second);
+        c4a.Store(c + 4 * cRow);
+        c4b.Store(c + 4 * cRow + second);
+        c5a.Store(c + 5 * cRow);
+        c5b.Store(c + 5 * cRow + second);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Tile4x2(
         float* a,
         nint aRow,
@@ -193,7 +327,14 @@ internal static unsafe class Matrix512
     )
     {
         nint second = Vector512<float>.Count;
-        Vector512<float> c0a, c0b, c1a, c1b, c2a, c2b, c3a, c3b;
+        Vector512<float> c0a,
+            c0b,
+            c1a,
+            c1b,
+            c2a,
+            c2b,
+            c3a,
+            c3b;
         if (start == Start.FromValues)
         {
             c0a = Vector512.Load(c);
@@ -261,7 +402,8 @@ internal static unsafe class Matrix512
     )
     {
         nint second = Vector512<float>.Count;
-        Vector512<float> c0a, c0b;
+        Vector512<float> c0a,
+            c0b;
         if (start == Start.FromValues)
         {
             c0a = Vector512.Load(c);
@@ -303,7 +445,14 @@ internal static unsafe class Matrix512
         float* bias
     )
     {
-        Vector512<float> c0a, c1a, c2a, c3a, c4a, c5a, c6a, c7a;
+        Vector512<float> c0a,
+            c1a,
+            c2a,
+            c3a,
+            c4a,
+            c5a,
+            c6a,
+            c7a;
         if (start == Start.FromValues)
         {
             c0a = Vector512.Load(c);
@@ -381,7 +530,10 @@ internal static unsafe class Matrix512
         float* bias
     )
     {
-        Vector512<float> c0a, c1a, c2a, c3a;
+        Vector512<float> c0a,
+            c1a,
+            c2a,
+            c3a;
         if (start == Start.FromValues)
         {
             c0a = Vector512.Load(c);

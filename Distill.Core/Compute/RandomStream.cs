@@ -59,6 +59,25 @@ public readonly record struct RandomStream
         return normal[0];
     }
 
+    /// <summary>Fills a panel <c>[features, 32]</c> with standard normals; lane l's are a function of (first + l, c1, c2).</summary>
+    public void Normals(Span<float> panel, uint first, uint c1 = 0, uint c2 = 0)
+    {
+        if (panel.Length % Panel.Width != 0)
+            throw new ArgumentException($"A span of {panel.Length} floats is not a panel.", nameof(panel));
+        switch (Simd.Path)
+        {
+            case InstructionSet.Avx512:
+                RandomPanel512.Normals(this, panel, first, c1, c2);
+                break;
+            case InstructionSet.Avx2:
+                RandomPanel256.Normals(this, panel, first, c1, c2);
+                break;
+            default:
+                RandomPanel128.Normals(this, panel, first, c1, c2);
+                break;
+        }
+    }
+
     /// <summary>Fills with the numbers 0 .. length - 1 in random order (Fisher-Yates).</summary>
     public void Permutation(Span<int> order, uint c0, uint c1 = 0)
     {

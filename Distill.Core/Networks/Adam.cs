@@ -42,7 +42,7 @@ public sealed record AdamConfig
 /// </summary>
 public sealed class Adam : IDisposable, IWork
 {
-    private const int BlockSize = 4096;
+    private const int BlockSize = 16384;
 
     private readonly Network network;
     private readonly FloatBuffer first;
@@ -113,8 +113,8 @@ public sealed class Adam : IDisposable, IWork
             OneMinusBeta2: (float)(1 - Config.Beta2),
             Epsilon: (float)Config.Epsilon,
             Floor: (float)Config.Floor,
-            Correction1: (float)(1 - Math.Pow(Config.Beta1, Steps)),
-            Correction2: (float)(1 - Math.Pow(Config.Beta2, Steps)),
+            Correction1: (float)(1 / (1 - Math.Pow(Config.Beta1, Steps))),
+            Correction2: (float)(1 / (1 - Math.Pow(Config.Beta2, Steps))),
             GradientScale: (float)scale,
             CoupledDecay: (float)(Config.Decoupled ? 0 : Config.WeightDecay),
             DecoupledDecay: (float)(Config.Decoupled ? Config.WeightDecay : 0)

@@ -9,7 +9,9 @@ let private width = Panel.Width
 
 /// (groups of 16 floats, seed)
 let private checkLengths test =
-    Property.check (Prop.forAll (Arb.fromGen (Gen.zip (Gen.choose (0, 20)) (Gen.choose (0, Int32.MaxValue - 1)))) test)
+    Property.check (
+        Prop.forAll (Arb.fromGen (Gen.zip (Gen.choose (0, 20)) (Gen.choose (0, Int32.MaxValue - 1)))) test
+    )
 
 /// Runs a kernel that changes an array, on every path.
 let private changed what (values: float32[]) (kernel: float32[] -> unit) =
@@ -42,7 +44,9 @@ let ``Activations and their slopes agree with double precision to 5e-7`` () =
         for activation in Enum.GetValues<Activation>() do
             let y = changed $"{activation}" x (fun v -> Elementwise.Activate(activation, v))
             Expect.closeAll 5e-7 (Seq.map float y) (Seq.map (float >> activate activation) x) $"{activation}"
-            let dx = changed $"{activation} backward" dy (fun v -> Elementwise.ActivateBackward(activation, y, v))
+
+            let dx =
+                changed $"{activation} backward" dy (fun v -> Elementwise.ActivateBackward(activation, y, v))
 
             Expect.closeAll
                 5e-7
@@ -55,7 +59,8 @@ let ``Activations at zero and at infinity`` () =
     let edge = Array.append [| 0f; -0f; infinityf; -infinityf |] (Array.zeroCreate 12)
 
     let at activation =
-        (changed $"{activation}" edge (fun v -> Elementwise.Activate(activation, v))) |> Array.take 4
+        (changed $"{activation}" edge (fun v -> Elementwise.Activate(activation, v)))
+        |> Array.take 4
 
     Assert.Equal<float32[]>([| 0f; 0f; infinityf; 0f |], at Activation.Relu)
     Assert.Equal<float32[]>([| 0f; 0f; infinityf; -1f |], at Activation.Elu)
@@ -69,12 +74,17 @@ let ``Add, ScaleLanes and Normalise are exact`` () =
         let b = Draw.floats random (features * width)
         Paths.sameBits (changed "add" b (fun v -> Elementwise.Add(a, v))) (Array.map2 (+) b a) "add"
 
-        let factors = Array.init width (fun lane -> if lane % 3 = 0 then 0f else 1f + float32 lane)
+        let factors =
+            Array.init width (fun lane -> if lane % 3 = 0 then 0f else 1f + float32 lane)
+
         let scaled = changed "scale" a (fun v -> Elementwise.ScaleLanes(v, factors))
         Paths.sameBits scaled (Array.mapi (fun i v -> v * factors[i % width]) a) "scale"
 
         let offset, scale = Draw.floats random features, Draw.floats random features
-        let normalised = changed "normalise" a (fun v -> Elementwise.Normalise(v, offset, scale))
+
+        let normalised =
+            changed "normalise" a (fun v -> Elementwise.Normalise(v, offset, scale))
+
         let expected = Array.mapi (fun i v -> (v - offset[i / width]) * scale[i / width]) a
         Paths.sameBits normalised expected "normalise")
 
@@ -88,57 +98,81 @@ let ``Sums are added in one order and agree with double precision`` () =
 
         let expected =
             before
-            |> Seq.mapi (fun f start -> float start + Seq.sumBy float (Seq.init width (fun l -> panel[f * width + l])))
+            |> Seq.mapi (fun f start ->
+                float start + Seq.sumBy float (Seq.init width (fun l -> panel[f * width + l])))
 
         Expect.closeAll 3e-6 (Seq.map float sums) expected "lane sums"
 
         let squares = Elementwise.SumOfSquares panel
-        Expect.close (1e-14 * squares) squares (Seq.sumBy (fun v -> float v * float v) panel) "sum of squares")
+
+        Expect.close
+            (1e-14 * squares)
+            squares
+            (Seq.sumBy (fun v -> float v * float v) panel)
+            "sum of squares")
 
 [<Fact>]
 let ``GRU gates forward and backward agree with double precision to 2e-6`` () =
     Property.check (
-        Prop.forAll (Arb.fromGen (Gen.zip (Gen.choose (1, 12)) (Gen.choose (0, Int32.MaxValue - 1)))) (fun (hidden, seed) ->
-            let random = Random seed
-            let size = hidden * width
-            let draw count = Draw.floats random count |> Array.map (fun v -> 3f * v)
-            let gx, gh, h, d = draw (3 * size), draw (3 * size), Draw.floats random size, Draw.floats random size
+        Prop.forAll
+            (Arb.fromGen (Gen.zip (Gen.choose (1, 12)) (Gen.choose (0, Int32.MaxValue - 1))))
+            (fun (hidden, seed) ->
+                let random = Random seed
+                let size = hidden * width
 
-            let forward =
-                Paths.same "gru forward" (fun () ->
-                    let gates, next = Array.copy gx, Array.zeroCreate<float32> size
-                    Elementwise.GruForward(gates, gh, h, next)
-                    Array.append gates next)
+                let draw count =
+                    Draw.floats random count |> Array.map (fun v -> 3f * v)
 
-            let sigmoid x = 1.0 / (1.0 + exp -x)
-            let at (values: float32[]) gate i = float values[gate * size + i]
-            let r = Array.init size (fun i -> sigmoid (at gx 0 i + at gh 0 i))
-            let z = Array.init size (fun i -> sigmoid (at gx 1 i + at gh 1 i))
-            let n = Array.init size (fun i -> tanh (at gx 2 i + r[i] * at gh 2 i))
-            let next = Array.init size (fun i -> (1.0 - z[i]) * n[i] + z[i] * float h[i])
-            Expect.closeAll 2e-6 (Seq.map float forward) (Seq.concat [ r; z; n; next ]) "gru forward"
+                let gx, gh, h, d =
+                    draw (3 * size), draw (3 * size), Draw.floats random size, Draw.floats random size
 
-            let backward =
-                Paths.same "gru backward" (fun () ->
-                    let dg, dgh = Array.zeroCreate<float32> (3 * size), Array.zeroCreate<float32> (3 * size)
-                    let dh = Array.zeroCreate<float32> size
-                    let gates, candidate = Array.sub forward 0 (3 * size), Array.sub gh (2 * size) size
-                    Elementwise.GruBackward(gates, candidate, h, d, dg, dgh, dh)
-                    Array.concat [ dg; dgh; dh ])
+                let forward =
+                    Paths.same "gru forward" (fun () ->
+                        let gates, next = Array.copy gx, Array.zeroCreate<float32> size
+                        Elementwise.GruForward(gates, gh, h, next)
+                        Array.append gates next)
 
-            let dn = Array.init size (fun i -> float d[i] * (1.0 - z[i]) * (1.0 - n[i] * n[i]))
-            let dz = Array.init size (fun i -> float d[i] * (float h[i] - n[i]) * z[i] * (1.0 - z[i]))
-            let dr = Array.init size (fun i -> dn[i] * at gh 2 i * r[i] * (1.0 - r[i]))
-            let dnr = Array.map2 (*) dn r
-            let dh = Array.init size (fun i -> float d[i] * z[i])
-            Expect.closeAll 2e-6 (Seq.map float backward) (Seq.concat [ dr; dz; dn; dr; dz; dnr; dh ]) "gru backward")
+                let sigmoid x = 1.0 / (1.0 + exp -x)
+                let at (values: float32[]) gate i = float values[gate * size + i]
+                let r = Array.init size (fun i -> sigmoid (at gx 0 i + at gh 0 i))
+                let z = Array.init size (fun i -> sigmoid (at gx 1 i + at gh 1 i))
+                let n = Array.init size (fun i -> tanh (at gx 2 i + r[i] * at gh 2 i))
+                let next = Array.init size (fun i -> (1.0 - z[i]) * n[i] + z[i] * float h[i])
+                Expect.closeAll 2e-6 (Seq.map float forward) (Seq.concat [ r; z; n; next ]) "gru forward"
+
+                let backward =
+                    Paths.same "gru backward" (fun () ->
+                        let dg, dgh =
+                            Array.zeroCreate<float32>(3 * size), Array.zeroCreate<float32>(3 * size)
+
+                        let dh = Array.zeroCreate<float32> size
+                        let gates, candidate = Array.sub forward 0 (3 * size), Array.sub gh (2 * size) size
+                        Elementwise.GruBackward(gates, candidate, h, d, dg, dgh, dh)
+                        Array.concat [ dg; dgh; dh ])
+
+                let dn = Array.init size (fun i -> float d[i] * (1.0 - z[i]) * (1.0 - n[i] * n[i]))
+
+                let dz =
+                    Array.init size (fun i -> float d[i] * (float h[i] - n[i]) * z[i] * (1.0 - z[i]))
+
+                let dr = Array.init size (fun i -> dn[i] * at gh 2 i * r[i] * (1.0 - r[i]))
+                let dnr = Array.map2 (*) dn r
+                let dh = Array.init size (fun i -> float d[i] * z[i])
+
+                Expect.closeAll
+                    2e-6
+                    (Seq.map float backward)
+                    (Seq.concat [ dr; dz; dn; dr; dz; dnr; dh ])
+                    "gru backward")
     )
 
 [<Fact>]
 let ``Lengths that are no multiple of 16 or do not match are refused`` () =
     let floats count = Array.zeroCreate<float32> count
 
-    let refused (action: unit -> unit) = Expect.throws<ArgumentException> action |> ignore
+    let refused (action: unit -> unit) =
+        Expect.throws<ArgumentException> action |> ignore
+
     refused (fun () -> Elementwise.Activate(Activation.Relu, floats 17))
     refused (fun () -> Elementwise.ActivateBackward(Activation.Relu, floats 16, floats 32))
     refused (fun () -> Elementwise.Add(floats 16, floats 32))

@@ -36,7 +36,14 @@ let private grid low high =
     Array.init count (fun i -> float32 (low + (high - low) * float i / float (count - 1)))
 
 /// Demands the same bits from the three widths and that the error stays below the bound everywhere.
-let private check what (x: float32[]) (wide, middle, narrow) (exact: float -> float) (error: float -> float -> float) bound =
+let private check
+    what
+    (x: float32[])
+    (wide, middle, narrow)
+    (exact: float -> float)
+    (error: float -> float -> float)
+    bound
+    =
     let y: float32[] = map512 wide x
     Paths.sameBits (map256 middle x) y $"{what}, 256 bits"
     Paths.sameBits (map128 narrow x) y $"{what}, 128 bits"
@@ -51,10 +58,17 @@ let private check what (x: float32[]) (wide, middle, narrow) (exact: float -> fl
 let private relative actual expected = abs (actual - expected) / abs expected
 let private absolute (actual: float) expected = abs (actual - expected)
 
-let private exp3 = (fun v -> Math512.Exp v), (fun v -> Math256.Exp v), (fun v -> Math128.Exp v)
-let private tanh3 = (fun v -> Math512.Tanh v), (fun v -> Math256.Tanh v), (fun v -> Math128.Tanh v)
-let private sigmoid3 = (fun v -> Math512.Sigmoid v), (fun v -> Math256.Sigmoid v), (fun v -> Math128.Sigmoid v)
-let private log3 = (fun v -> Math512.Log v), (fun v -> Math256.Log v), (fun v -> Math128.Log v)
+let private exp3 =
+    (fun v -> Math512.Exp v), (fun v -> Math256.Exp v), (fun v -> Math128.Exp v)
+
+let private tanh3 =
+    (fun v -> Math512.Tanh v), (fun v -> Math256.Tanh v), (fun v -> Math128.Tanh v)
+
+let private sigmoid3 =
+    (fun v -> Math512.Sigmoid v), (fun v -> Math256.Sigmoid v), (fun v -> Math128.Sigmoid v)
+
+let private log3 =
+    (fun v -> Math512.Log v), (fun v -> Math256.Log v), (fun v -> Math128.Log v)
 
 [<Fact>]
 let ``Exp has a relative error below 2e-7`` () =
@@ -83,7 +97,13 @@ let ``Sigmoid has an absolute error below 2e-7`` () =
 [<Fact>]
 let ``Log has a relative error below 3e-7 away from 1 and an absolute one below 1e-7 near it`` () =
     let powers = grid -125.9 127.9 |> Array.map (fun e -> MathF.Pow(2f, e))
-    let error actual expected = if abs expected > 0.3 then relative actual expected / 3.0 else absolute actual expected
+
+    let error actual expected =
+        if abs expected > 0.3 then
+            relative actual expected / 3.0
+        else
+            absolute actual expected
+
     check "log" powers log3 log error 1e-7
     check "log" (grid 0.5 2.0) log3 log error 1e-7
     check "log" [| for _ in 1..16 -> 1f |] log3 log absolute 0.0
@@ -125,10 +145,20 @@ let ``SinCosTurns has an absolute error below 2e-7`` () =
 let ``What is not a number stays so`` () =
     let nan = Array.create 16 nanf
 
-    for f in [ map512 (fun v -> Math512.Exp v); map256 (fun v -> Math256.Exp v); map128 (fun v -> Math128.Exp v) ] do
+    for f in
+        [
+            map512 (fun v -> Math512.Exp v)
+            map256 (fun v -> Math256.Exp v)
+            map128 (fun v -> Math128.Exp v)
+        ] do
         Expect.isTrue (Array.forall Single.IsNaN (f nan)) "exp"
 
-    for f in [ map512 (fun v -> Math512.Tanh v); map256 (fun v -> Math256.Tanh v); map128 (fun v -> Math128.Tanh v) ] do
+    for f in
+        [
+            map512 (fun v -> Math512.Tanh v)
+            map256 (fun v -> Math256.Tanh v)
+            map128 (fun v -> Math128.Tanh v)
+        ] do
         Expect.isTrue (Array.forall Single.IsNaN (f nan)) "tanh"
 
     for path in Paths.all do

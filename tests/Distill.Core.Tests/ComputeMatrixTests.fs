@@ -35,7 +35,8 @@ let ``Forward is W X + bias, bit for bit one chain over the inputs, on every pat
 
         let expected =
             Array.init (outputs * width) (fun i ->
-                chain bias[i / width] inputs (fun k -> struct (w[i / width * inputs + k], x[k * width + i % width])))
+                chain bias[i / width] inputs (fun k ->
+                    struct (w[i / width * inputs + k], x[k * width + i % width])))
 
         let actual =
             Paths.same "forward" (fun () ->
@@ -77,7 +78,8 @@ let ``WeightGradient adds dY X' bit for bit, on every path`` () =
 
         let expected =
             Array.init (outputs * inputs) (fun i ->
-                chain before[i] width (fun k -> struct (dy[i / inputs * width + k], x[i % inputs * width + k])))
+                chain before[i] width (fun k ->
+                    struct (dy[i / inputs * width + k], x[i % inputs * width + k])))
 
         let actual =
             Paths.same "weight gradient" (fun () ->
@@ -96,7 +98,7 @@ let ``Products against double precision stay within the rounding of the chain`` 
         let w = Draw.floats random (outputs * inputs)
         let bias = Draw.floats random outputs
         let x = Draw.floats random (inputs * width)
-        let y = Array.zeroCreate<float32> (outputs * width)
+        let y = Array.zeroCreate<float32>(outputs * width)
         Matrix.Forward(w, bias, x, y, inputs, outputs)
 
         for i in 0 .. y.Length - 1 do
@@ -113,7 +115,7 @@ let ``Products against double precision stay within the rounding of the chain`` 
             Expect.close (float (inputs + 1) * size * 2.0 ** -24.0) (float y[i]) sum $"element {i}")
 
 [<Fact>]
-let ``ToRows transposes and zeroes the padding`` () =
+let ``ToRows transposes and puts zeros before the features of a ragged group`` () =
     Property.check (
         Prop.forAll (Arb.fromGen (Gen.choose (1, 100))) (fun features ->
             let panel = Draw.floats (Random features) (features * width)
@@ -124,7 +126,18 @@ let ``ToRows transposes and zeroes the padding`` () =
 
             let expected =
                 Array.init (width * padded) (fun i ->
-                    if i % padded < features then panel[i % padded * width + i / padded] else 0f)
+                    let column, lane = i % padded, i / padded
+                    // The last 16 columns end with the last feature; zeros fill them up from the front.
+                    let lastGroup = column >= padded - 16
+                    let feature = if lastGroup then column - (padded - features) else column
+
+                    if
+                        feature >= 0
+                        && not (lastGroup && feature < features / 16 * 16 && features % 16 > 0)
+                    then
+                        panel[feature * width + lane]
+                    else
+                        0f)
 
             Paths.sameBits rows.Values expected "rows")
     )
@@ -132,7 +145,8 @@ let ``ToRows transposes and zeroes the padding`` () =
 [<Fact>]
 let ``Scatter writes the first lanes as rows and nothing between them`` () =
     let cases =
-        Gen.zip3 (Gen.choose (1, 60)) (Gen.choose (0, 9)) (Gen.choose (0, 32)) |> Arb.fromGen
+        Gen.zip3 (Gen.choose (1, 60)) (Gen.choose (0, 9)) (Gen.choose (0, 32))
+        |> Arb.fromGen
 
     Property.check (
         Prop.forAll cases (fun (features, gap, count) ->
@@ -145,7 +159,10 @@ let ``Scatter writes the first lanes as rows and nothing between them`` () =
             let expected =
                 before
                 |> Array.mapi (fun i value ->
-                    if i % stride < features then panel[i % stride * width + i / stride] else value)
+                    if i % stride < features then
+                        panel[i % stride * width + i / stride]
+                    else
+                        value)
 
             Paths.sameBits rows.Values expected "rows")
     )
@@ -153,14 +170,17 @@ let ``Scatter writes the first lanes as rows and nothing between them`` () =
 [<Fact>]
 let ``Gather reads rows from anywhere and zero rows for negative starts`` () =
     let cases =
-        Gen.zip3 (Gen.choose (1, 60)) (Gen.choose (1, 50)) (Gen.choose (0, Int32.MaxValue - 1)) |> Arb.fromGen
+        Gen.zip3 (Gen.choose (1, 60)) (Gen.choose (1, 50)) (Gen.choose (0, Int32.MaxValue - 1))
+        |> Arb.fromGen
 
     Property.check (
         Prop.forAll cases (fun (features, rows, seed) ->
             let random = Random seed
             let table = Draw.floats random (rows * features)
             // Any element may start a row, not only multiples of the row length.
-            let starts = Array.init width (fun _ -> random.Next(-1, table.Length - features + 1))
+            let starts =
+                Array.init width (fun _ -> random.Next(-1, table.Length - features + 1))
+
             let panel = Guarded(features * width)
             Matrix.Gather(table, starts, panel.Span, features)
 
@@ -176,7 +196,7 @@ let ``Gather reads rows from anywhere and zero rows for negative starts`` () =
 let ``Scatter after Gather gives the rows back`` () =
     let features, count = 26, 32
     let table = Draw.floats (Random 1) (features * count)
-    let panel = Array.zeroCreate<float32> (features * width)
+    let panel = Array.zeroCreate<float32>(features * width)
     let starts: int[] = Array.init width (fun lane -> lane * features)
     Matrix.Gather(table, starts, panel, features)
     let back = Array.zeroCreate<float32> table.Length
@@ -188,9 +208,10 @@ let ``Spans that are too short and parameters that make no sense are refused`` (
     let floats count = Array.zeroCreate<float32> count
 
     for shortened in 0..3 do
-        let length index full = if index = shortened then full - 1 else full
+        let length index full =
+            if index = shortened then full - 1 else full
 
-        Expect.throws<ArgumentException> (fun () ->
+        Expect.throws<ArgumentException>(fun () ->
             Matrix.Forward(
                 floats (length 0 15),
                 floats (length 1 3),
@@ -202,9 +223,10 @@ let ``Spans that are too short and parameters that make no sense are refused`` (
         |> ignore
 
     for shortened in 0..2 do
-        let length index full = if index = shortened then full - 1 else full
+        let length index full =
+            if index = shortened then full - 1 else full
 
-        Expect.throws<ArgumentException> (fun () ->
+        Expect.throws<ArgumentException>(fun () ->
             Matrix.InputGradient(
                 floats (length 0 15),
                 floats (length 1 (3 * width)),
@@ -215,7 +237,7 @@ let ``Spans that are too short and parameters that make no sense are refused`` (
             ))
         |> ignore
 
-        Expect.throws<ArgumentException> (fun () ->
+        Expect.throws<ArgumentException>(fun () ->
             Matrix.WeightGradient(
                 floats (length 0 (3 * width)),
                 floats (length 1 (16 * width)),
@@ -234,7 +256,9 @@ let ``Spans that are too short and parameters that make no sense are refused`` (
         with :? ArgumentException ->
             ()
 
-    refused (fun () -> Matrix.InputGradient(floats 15, floats (3 * width), floats (5 * width), 5, 3, Start.FromBias))
+    refused (fun () ->
+        Matrix.InputGradient(floats 15, floats (3 * width), floats (5 * width), 5, 3, Start.FromBias))
+
     refused (fun () -> Matrix.ToRows(floats (5 * width - 1), floats (16 * width), 5))
     refused (fun () -> Matrix.ToRows(floats (5 * width), floats (16 * width - 1), 5))
     refused (fun () -> Matrix.Scatter(floats (5 * width), floats 500, 5, 5, 33))

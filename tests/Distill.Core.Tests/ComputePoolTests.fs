@@ -59,7 +59,9 @@ let ``Every item of many quick regions runs exactly once and workers do not coll
 let ``Regions of different works follow each other without mixing`` () =
     use pool = new WorkerPool(4)
     let totals = Array.zeroCreate<int> 3
-    let works = Array.init 3 (fun i -> Item(fun _ -> Interlocked.Increment &totals[i] |> ignore))
+
+    let works =
+        Array.init 3 (fun i -> Item(fun _ -> Interlocked.Increment &totals[i] |> ignore))
 
     for region in 0..29_999 do
         let i = region % 3
@@ -96,7 +98,8 @@ let ``All threads take part in a long region`` () =
         { new IWork with
             member _.Run(_, worker) =
                 workers[worker] <- workers[worker] + 1
-                Expect.isTrue (barrier.SignalAndWait(TimeSpan.FromSeconds 20.0)) "a worker is missing" }
+                Expect.isTrue (barrier.SignalAndWait(TimeSpan.FromSeconds 20.0)) "a worker is missing"
+        }
 
     pool.Run(work, 4)
     Assert.Equal<int[]>([| 1; 1; 1; 1 |], workers)
@@ -119,7 +122,7 @@ let ``An exception surfaces after the remaining items ran, and the pool works on
                 if item = count / 2 then
                     invalidOp "item failed")
 
-        let thrown = Expect.throws<AggregateException> (fun () -> pool.Run(work, count))
+        let thrown = Expect.throws<AggregateException>(fun () -> pool.Run(work, count))
         Expect.equal (thrown.InnerExceptions[0].Message) "item failed" "inner exception"
         Expect.equal ran.Value count "items that ran"
 
@@ -139,16 +142,18 @@ let ``A pool can be disposed at once, asleep, and twice`` threads =
         pool.Dispose()
         pool.Dispose()
 
-        Expect.throws<ObjectDisposedException> (fun () -> pool.Run(Tally(threads, 8), 8))
+        Expect.throws<ObjectDisposedException>(fun () -> pool.Run(Tally(threads, 8), 8))
         |> ignore
 
 [<Fact>]
 let ``Zero threads mean one per processor and impossible counts are refused`` () =
     use pool = new WorkerPool()
     Expect.equal pool.Threads Environment.ProcessorCount "threads"
-    Expect.throws<ArgumentOutOfRangeException> (fun () -> (new WorkerPool(-1)).Dispose()) |> ignore
 
-    Expect.throws<ArgumentOutOfRangeException> (fun () -> pool.Run(Tally(1, 1), 262_144))
+    Expect.throws<ArgumentOutOfRangeException>(fun () -> (new WorkerPool(-1)).Dispose())
+    |> ignore
+
+    Expect.throws<ArgumentOutOfRangeException>(fun () -> pool.Run(Tally(1, 1), 262_144))
     |> ignore
 
     let most = 262_143
@@ -171,11 +176,13 @@ let ``A float buffer is aligned, zeroed, bounded and gone after disposal`` () =
         buffer.Span.Fill 3f
         Expect.equal (buffer.Slice(length / 2, length - length / 2).Length) (length - length / 2) "slice"
 
-        Expect.throws<ArgumentOutOfRangeException> (fun () -> buffer.Slice(0, length + 1).Clear())
+        Expect.throws<ArgumentOutOfRangeException>(fun () -> buffer.Slice(0, length + 1).Clear())
         |> ignore
 
-    Expect.throws<ArgumentOutOfRangeException> (fun () -> (new FloatBuffer(-1)).Dispose()) |> ignore
+    Expect.throws<ArgumentOutOfRangeException>(fun () -> (new FloatBuffer(-1)).Dispose())
+    |> ignore
+
     let buffer = new FloatBuffer(4)
     buffer.Dispose()
     buffer.Dispose()
-    Expect.throws<ObjectDisposedException> (fun () -> buffer.Span.Clear()) |> ignore
+    Expect.throws<ObjectDisposedException>(fun () -> buffer.Span.Clear()) |> ignore

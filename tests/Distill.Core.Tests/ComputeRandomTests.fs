@@ -32,7 +32,9 @@ open Xunit
              0xb8879579u,
              0x86b5d00cu,
              0xac8b6d84u)>]
-let ``Threefry4x32-20 gives the known answers of Random123`` (c0, c1, c2, c3, k0, k1, k2, k3, x0, x1, x2, x3) =
+let ``Threefry4x32-20 gives the known answers of Random123``
+    (c0, c1, c2, c3, k0, k1, k2, k3, x0, x1, x2, x3)
+    =
     let stream = RandomStream(k0, k1, k2, k3)
     let struct (y0, y1, y2, y3) = stream.Bits(c0, c1, c2, c3)
     Assert.Equal<uint32 list>([ x0; x1; x2; x3 ], [ y0; y1; y2; y3 ])
@@ -71,8 +73,7 @@ let ``Vectors of every width give what single calls give`` () =
         Assert.Equal<(uint32 * uint32 * uint32 * uint32)[]>(expected, middle)
 
         let words index =
-            expected
-            |> Array.map (fun (a, b, _, _) -> if index = 0 then a else b)
+            expected |> Array.map (fun (a, b, _, _) -> if index = 0 then a else b)
 
         let normals512 =
             let mutable first, second = Vector512.Zero, Vector512.Zero
@@ -84,7 +85,11 @@ let ``Vectors of every width give what single calls give`` () =
             Array.init 16 (fun i -> v[i])
 
         Paths.sameBits normals512 (counters |> Array.map (fun c0 -> stream.Normal(c0, c1, 7u, 9u))) "normal"
-        Paths.sameBits uniforms512 (counters |> Array.map (fun c0 -> stream.Uniform(c0, c1, 7u, 9u))) "uniform")
+
+        Paths.sameBits
+            uniforms512
+            (counters |> Array.map (fun c0 -> stream.Uniform(c0, c1, 7u, 9u)))
+            "uniform")
 
 let private count = 1_000_000
 
@@ -139,7 +144,9 @@ let ``Normal numbers are standard normal in both outputs`` () =
     let n = float pairs.Length
 
     for values in [ Array.map fst pairs; Array.map snd pairs ] do
-        let moment k = values |> Array.averageBy (fun v -> v ** float k)
+        let moment k =
+            values |> Array.averageBy (fun v -> v ** float k)
+
         Expect.close (5.0 * sqrt (1.0 / n)) (moment 1) 0.0 "mean"
         Expect.close (5.0 * sqrt (2.0 / n)) (moment 2) 1.0 "variance"
         Expect.close (5.0 * sqrt (15.0 / n)) (moment 3) 0.0 "third moment"
@@ -157,21 +164,28 @@ let ``Normal numbers are finite at the ends of the uniform range`` () =
             let mutable first, second = Vector128.Zero, Vector128.Zero
             Random128.Normal(Vector128.Create a, Vector128.Create b, &first, &second)
             // The smallest 1 - u is 2^-24: a radius of sqrt(48 ln 2) = 5.77.
-            Expect.isTrue (abs first[0] < 5.78f && abs second[0] < 5.78f) $"normal of {a}, {b}: {first[0]}, {second[0]}"
+            Expect.isTrue
+                (abs first[0] < 5.78f && abs second[0] < 5.78f)
+                $"normal of {a}, {b}: {first[0]}, {second[0]}"
 
 [<Fact>]
 let ``Streams of other names, other seeds and other counters are independent`` () =
     let n = 200_000
-    let draw (stream: RandomStream) c1 = Array.init n (fun i -> float (stream.Uniform(uint32 i, c1)) - 0.5)
+
+    let draw (stream: RandomStream) c1 =
+        Array.init n (fun i -> float (stream.Uniform(uint32 i, c1)) - 0.5)
+
     let reference = draw (RandomStream(1UL, "environment.reset")) 0u
 
     let others =
-        [ "name", draw (RandomStream(1UL, "environment.noise")) 0u
-          "last letter of the name", draw (RandomStream(1UL, "environment.reseu")) 0u
-          "seed", draw (RandomStream(2UL, "environment.reset")) 0u
-          "high half of the seed", draw (RandomStream(1UL + (1UL <<< 32), "environment.reset")) 0u
-          "second counter", draw (RandomStream(1UL, "environment.reset")) 1u
-          "first counter", Array.append reference[1..] [| 0.0 |] ]
+        [
+            "name", draw (RandomStream(1UL, "environment.noise")) 0u
+            "last letter of the name", draw (RandomStream(1UL, "environment.reseu")) 0u
+            "seed", draw (RandomStream(2UL, "environment.reset")) 0u
+            "high half of the seed", draw (RandomStream(1UL + (1UL <<< 32), "environment.reset")) 0u
+            "second counter", draw (RandomStream(1UL, "environment.reset")) 1u
+            "first counter", Array.append reference[1..] [| 0.0 |]
+        ]
 
     for what, other in others do
         let correlation = 12.0 * (Array.map2 (*) reference other |> Array.average)
@@ -180,7 +194,12 @@ let ``Streams of other names, other seeds and other counters are independent`` (
         // Pairs must fill the square evenly: chi square over 64 cells, 63 degrees of freedom, standard deviation 11.2.
         let cell v = int (8.0 * (v + 0.5))
         let counts = Array.zeroCreate<float> 64
-        Array.iter2 (fun a b -> counts[8 * cell a + cell b] <- counts[8 * cell a + cell b] + 1.0) reference other
+
+        Array.iter2
+            (fun a b -> counts[8 * cell a + cell b] <- counts[8 * cell a + cell b] + 1.0)
+            reference
+            other
+
         let expected = float n / 64.0
         let chi = counts |> Array.sumBy (fun c -> (c - expected) ** 2.0 / expected)
         Expect.isTrue (chi < 63.0 + 5.0 * 11.2) $"chi square {chi} when the {what} differs"

@@ -10,9 +10,11 @@ open Xunit
 let private width = Panel.Width
 
 let private specs size : LayerSpec list =
-    [ for activation in Enum.GetValues<Activation>() do
-          Dense(size, activation) :> LayerSpec
-      Gru size ]
+    [
+        for activation in Enum.GetValues<Activation>() do
+            Dense(size, activation) :> LayerSpec
+        Gru size
+    ]
 
 /// (inputs, outputs, seed)
 let private shapes =
@@ -24,13 +26,22 @@ let ``The reference's gradients are those of central differences`` () =
     for spec in specs 5 do
         let inputs = 3
         let random = Random 7
-        let draw count = Array.init count (fun _ -> 2.0 * random.NextDouble() - 1.0)
+
+        let draw count =
+            Array.init count (fun _ -> 2.0 * random.NextDouble() - 1.0)
+
         let p, x, h = draw (parameterCount inputs spec), draw inputs, draw (memorySize spec)
         let cotangent, fromNext = draw spec.Size, draw (memorySize spec)
 
         let loss (p: float[]) (x: float[]) (h: float[]) =
             let y, _ = layerForward spec p 0 x h
-            let next = if spec :? Gru then Seq.map2 (*) y fromNext |> Seq.sum else 0.0
+
+            let next =
+                if spec :? Gru then
+                    Seq.map2 (*) y fromNext |> Seq.sum
+                else
+                    0.0
+
             (Seq.map2 (*) y cotangent |> Seq.sum) + next
 
         let gradient = Array.zeroCreate p.Length
@@ -40,7 +51,9 @@ let ``The reference's gradients are those of central differences`` () =
         let difference (values: float[]) (loss: float[] -> float) =
             values
             |> Array.mapi (fun i v ->
-                let at step = loss (Array.updateAt i (v + step) values)
+                let at step =
+                    loss (Array.updateAt i (v + step) values)
+
                 (at 1e-5 - at -1e-5) / 2e-5)
 
         Expect.closeAll 1e-8 gradient (difference p (fun p -> loss p x h)) $"{spec} parameters"
@@ -49,8 +62,9 @@ let ``The reference's gradients are those of central differences`` () =
 
 [<Fact>]
 let ``Every layer agrees with the reference forward and backward, on every path`` () =
-    Property.checkMany 40 (
-        Prop.forAll shapes (fun (inputs, size, seed) ->
+    Property.checkMany
+        40
+        (Prop.forAll shapes (fun (inputs, size, seed) ->
             for spec in specs size do
                 let random = Random seed
                 let layer = Layer.Create(inputs, spec)
@@ -94,11 +108,16 @@ let ``Every layer agrees with the reference forward and backward, on every path`
                 let dh = part (lanes |> Array.map (fun (_, _, dh) -> dh)) layer.MemorySize
                 let mutable start = 0
 
-                for what, expected in [ "output", y; "input gradient", dx; "memory gradient", dh; "gradient", gradient ] do
+                for what, expected in
+                    [
+                        "output", y
+                        "input gradient", dx
+                        "memory gradient", dh
+                        "gradient", gradient
+                    ] do
                     let expected = Seq.toArray expected
                     closeNorm 5e-6 (Array.sub results start expected.Length) expected $"{spec}, {what}"
-                    start <- start + expected.Length)
-    )
+                    start <- start + expected.Length))
 
 [<Fact>]
 let ``A layer whose input gradient nobody needs gives the same parameter gradient`` () =
@@ -106,13 +125,15 @@ let ``A layer whose input gradient nobody needs gives the same parameter gradien
         let layer = Layer.Create(7, spec)
         let random = Random 3
         let p, x = Draw.floats random layer.ParameterCount, Draw.floats random (7 * width)
-        let memory, dy = Draw.floats random (layer.MemorySize * width), Draw.floats random (9 * width)
+
+        let memory, dy =
+            Draw.floats random (layer.MemorySize * width), Draw.floats random (9 * width)
 
         let gradient (dx: float32[]) =
-            let activations = Array.zeroCreate<float32> (layer.ActivationSize * width)
+            let activations = Array.zeroCreate<float32>(layer.ActivationSize * width)
             let scratch = Array.zeroCreate<float32> layer.ScratchSize
             let result = Array.zeroCreate<float32> layer.ParameterCount
-            let dMemory = Array.zeroCreate<float32> (layer.MemorySize * width)
+            let dMemory = Array.zeroCreate<float32>(layer.MemorySize * width)
             layer.Forward(p, x, memory, activations, scratch)
             let d: float32[] = Array.copy dy
             layer.Backward(p, x, activations, d, dx, dMemory, result, scratch)
@@ -125,20 +146,23 @@ let ``Views name every parameter once, in order`` () =
     let spec = NetworkSpec.GruStack(22, 16, 12, 8, 4, Head.Gaussian)
     use network = new Network(spec)
 
-    let names = network.Views |> Seq.map (fun v -> v.Name, List.ofSeq v.Shape) |> Seq.toList
+    let names =
+        network.Views |> Seq.map (fun v -> v.Name, List.ofSeq v.Shape) |> Seq.toList
 
     Assert.Equal<(string * int list) list>(
-        [ "0.weight", [ 16; 22 ]
-          "0.bias", [ 16 ]
-          "1.weight_ih", [ 36; 16 ]
-          "1.weight_hh", [ 36; 12 ]
-          "1.bias_ih", [ 36 ]
-          "1.bias_hh", [ 36 ]
-          "2.weight", [ 8; 12 ]
-          "2.bias", [ 8 ]
-          "3.weight", [ 4; 8 ]
-          "3.bias", [ 4 ]
-          "log_std", [ 4 ] ],
+        [
+            "0.weight", [ 16; 22 ]
+            "0.bias", [ 16 ]
+            "1.weight_ih", [ 36; 16 ]
+            "1.weight_hh", [ 36; 12 ]
+            "1.bias_ih", [ 36 ]
+            "1.bias_hh", [ 36 ]
+            "2.weight", [ 8; 12 ]
+            "2.bias", [ 8 ]
+            "3.weight", [ 4; 8 ]
+            "3.bias", [ 4 ]
+            "log_std", [ 4 ]
+        ],
         names
     )
 
@@ -161,24 +185,36 @@ let ``Initialise draws from PyTorch's ranges and starts the Gaussian head at 1``
 
     let ranges =
         Map
-            [ "0.weight", 0.2
-              "0.bias", 0.2
-              "1.weight_ih", 1.0 / 6.0
-              "1.weight_hh", 1.0 / 6.0
-              "1.bias_ih", 1.0 / 6.0
-              "1.bias_hh", 1.0 / 6.0
-              "2.weight", 0.01 / 6.0
-              "2.bias", 0.01 / 6.0
-              "log_std", 0.0 ]
+            [
+                "0.weight", 0.2
+                "0.bias", 0.2
+                "1.weight_ih", 1.0 / 6.0
+                "1.weight_hh", 1.0 / 6.0
+                "1.bias_ih", 1.0 / 6.0
+                "1.bias_hh", 1.0 / 6.0
+                "2.weight", 0.01 / 6.0
+                "2.bias", 0.01 / 6.0
+                "log_std", 0.0
+            ]
 
     for view in network.Views do
         let range = ranges[view.Name]
         let part = Array.sub values view.Offset view.Length |> Array.map float
-        Expect.isTrue (part |> Array.forall (fun v -> abs v <= range * 1.000001)) $"{view.Name} within {range}"
+
+        Expect.isTrue
+            (part |> Array.forall (fun v -> abs v <= range * 1.000001))
+            $"{view.Name} within {range}"
 
         if view.Length > 500 then
-            Expect.isTrue (Array.max part > 0.98 * range && Array.min part < -0.98 * range) $"{view.Name} fills {range}"
-            Expect.close (5.0 * range / sqrt (3.0 * float part.Length)) (Array.average part) 0.0 $"{view.Name} mean"
+            Expect.isTrue
+                (Array.max part > 0.98 * range && Array.min part < -0.98 * range)
+                $"{view.Name} fills {range}"
+
+            Expect.close
+                (5.0 * range / sqrt (3.0 * float part.Length))
+                (Array.average part)
+                0.0
+                $"{view.Name} mean"
 
     let padding = network.ParameterCount
     Expect.isTrue (values[padding..] |> Array.forall ((=) 9f)) "the padding is not touched"
@@ -189,7 +225,10 @@ let ``Initialise draws from PyTorch's ranges and starts the Gaussian head at 1``
 
 [<Fact>]
 let ``A network needs layers, inputs and outputs`` () =
-    let refused spec = Expect.throws<Distill.DistillException> (fun () -> (new Network(spec)).Dispose()) |> ignore
+    let refused spec =
+        Expect.throws<Distill.DistillException>(fun () -> (new Network(spec)).Dispose())
+        |> ignore
+
     refused (NetworkSpec(3, []))
     refused (NetworkSpec(0, [ Dense(4, Activation.Tanh) ]))
     refused (NetworkSpec(3, [ Dense(0, Activation.Tanh); Dense(1, Activation.Tanh) ]))

@@ -70,7 +70,11 @@ let layerForward (spec: LayerSpec) (p: float[]) offset (x: float[]) (h: float[])
         let hiddenWeights = offset + 3 * size * x.Length
         let bias = hiddenWeights + 3 * size * size
         let gx = product p offset (3 * size) x |> Array.mapi (fun i v -> v + p[bias + i])
-        let gh = product p hiddenWeights (3 * size) h |> Array.mapi (fun i v -> v + p[bias + 3 * size + i])
+
+        let gh =
+            product p hiddenWeights (3 * size) h
+            |> Array.mapi (fun i v -> v + p[bias + 3 * size + i])
+
         let r = Array.init size (fun i -> sigmoid (gx[i] + gh[i]))
         let z = Array.init size (fun i -> sigmoid (gx[size + i] + gh[size + i]))
         let candidate = Array.sub gh (2 * size) size
@@ -78,7 +82,15 @@ let layerForward (spec: LayerSpec) (p: float[]) offset (x: float[]) (h: float[])
         Array.init size (fun i -> (1.0 - z[i]) * n[i] + z[i] * h[i]), KeptGru(x, h, r, z, n, candidate)
 
 /// Returns the gradients of the input and of the memory before the step.
-let layerBackward (spec: LayerSpec) (p: float[]) (gradient: float[]) offset kept (dy: float[]) (dMemory: float[]) =
+let layerBackward
+    (spec: LayerSpec)
+    (p: float[])
+    (gradient: float[])
+    offset
+    kept
+    (dy: float[])
+    (dMemory: float[])
+    =
     match spec, kept with
     | (:? Dense as dense), KeptDense(x, pre) ->
         let d = Array.map2 (fun d x -> d * slope dense.Activation x) dy pre
@@ -105,11 +117,13 @@ let layerBackward (spec: LayerSpec) (p: float[]) (gradient: float[]) offset kept
 let private plan (spec: NetworkSpec) =
     let mutable inputs, offset, memory = spec.Inputs, 0, 0
 
-    [ for layer in spec.Layers do
-          layer, offset, memory
-          offset <- offset + parameterCount inputs layer
-          memory <- memory + memorySize layer
-          inputs <- layer.Size ]
+    [
+        for layer in spec.Layers do
+            layer, offset, memory
+            offset <- offset + parameterCount inputs layer
+            memory <- memory + memorySize layer
+            inputs <- layer.Size
+    ]
 
 /// One step of one sample: output, memory after it, and what backward needs.
 let forward (spec: NetworkSpec) p (x: float[]) (memory: float[]) =
@@ -117,12 +131,14 @@ let forward (spec: NetworkSpec) p (x: float[]) (memory: float[]) =
     let next = Array.copy memory
 
     let kept =
-        [ for layer, offset, start in plan spec do
-              let size = memorySize layer
-              let y, kept = layerForward layer p offset value (Array.sub memory start size)
-              Array.blit y 0 next start size
-              value <- y
-              kept ]
+        [
+            for layer, offset, start in plan spec do
+                let size = memorySize layer
+                let y, kept = layerForward layer p offset value (Array.sub memory start size)
+                Array.blit y 0 next start size
+                value <- y
+                kept
+        ]
 
     value, next, kept
 
@@ -133,7 +149,10 @@ let backward (spec: NetworkSpec) p gradient kept (dy: float[]) (dMemory: float[]
 
     for (layer, offset, start), kept in List.rev (List.zip (plan spec) kept) do
         let size = memorySize layer
-        let dx, dh = layerBackward layer p gradient offset kept d (Array.sub dMemory start size)
+
+        let dx, dh =
+            layerBackward layer p gradient offset kept d (Array.sub dMemory start size)
+
         Array.blit dh 0 before start size
         d <- dx
 
@@ -146,7 +165,11 @@ let lane (panel: float32[]) l =
 let panel (lanes: float[][]) features =
     Array.init (features * Panel.Width) (fun i ->
         let l = i % Panel.Width
-        if l < lanes.Length then float32 (lanes[l][i / Panel.Width]) else 0f)
+
+        if l < lanes.Length then
+            float32 (lanes[l][i / Panel.Width])
+        else
+            0f)
 
 /// The largest deviation, as a share of the largest expected value.
 let closeNorm tolerance (actual: seq<float32>) (expected: seq<float>) what =

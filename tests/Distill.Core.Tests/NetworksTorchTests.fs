@@ -24,17 +24,22 @@ type private Case(json: JsonElement) =
         else
             [| values.GetDouble() |]
 
-    member _.Setting(name: string) = json.GetProperty("settings").GetProperty(name).GetDouble()
+    member _.Setting(name: string) =
+        json.GetProperty("settings").GetProperty(name).GetDouble()
+
     member _.Input name = read "inputs" name
     member _.Output name = read "outputs" name
     member _.Gradient name = read "gradients" name
 
     /// Rows of an input.
-    member case.Rows(name, size) = case.Input name |> Array.chunkBySize size
+    member case.Rows(name, size) =
+        case.Input name |> Array.chunkBySize size
 
 let private cases =
     lazy
-        (use file = File.OpenRead(Path.Combine(AppContext.BaseDirectory, "fixtures", "torch-gradients.json.gz"))
+        (use file =
+            File.OpenRead(Path.Combine(AppContext.BaseDirectory, "fixtures", "torch-gradients.json.gz"))
+
          use text = new GZipStream(file, CompressionMode.Decompress)
          JsonDocument.Parse(text).RootElement.GetProperty "cases")
 
@@ -44,12 +49,19 @@ let private none: float32[] = [||]
 let private zeros count = Array.zeroCreate<float32> count
 
 /// 1 for the first lanes, 0 for the others.
-let private weights rows = Array.init width (fun lane -> if lane < rows then 1f else 0f)
+let private weights rows =
+    Array.init width (fun lane -> if lane < rows then 1f else 0f)
 
 /// Unused lanes hold numbers that must not show in any result.
 let private filled rows features =
     let values: float32[] = panel rows features
-    values |> Array.mapi (fun i v -> if i % width < rows.Length then v else 0.5f - float32 (i % 7))
+
+    values
+    |> Array.mapi (fun i v ->
+        if i % width < rows.Length then
+            v
+        else
+            0.5f - float32 (i % 7))
 
 /// One step of an output [step, row, feature].
 let private perStepOutput (case: Case) name size rows step =
@@ -72,16 +84,37 @@ let private checkGradients (network: Network) (case: Case) names (gradient: floa
 let ``MLP with ELU and mean squared error`` () =
     let case = case "mlp_elu_mse"
     use network = new Network(NetworkSpec.Mlp(26, [ 32; 32 ], 4))
-    let names = [ for layer in [ "0"; "2"; "4" ] do for part in [ "weight"; "bias" ] -> $"{layer}.{part}" ]
+
+    let names =
+        [
+            for layer in [ "0"; "2"; "4" ] do
+                for part in [ "weight"; "bias" ] -> $"{layer}.{part}"
+        ]
+
     load network case names
     let x, target = filled (case.Rows("x", 26)) 26, filled (case.Rows("target", 4)) 4
-    let activations, scratch = zeros (network.ActivationSize * width), zeros network.ScratchSize
+
+    let activations, scratch =
+        zeros (network.ActivationSize * width), zeros network.ScratchSize
+
     network.Forward(x, none, activations, scratch)
     let y = network.Output(activations).ToArray()
     let expected = case.Output "y" |> Array.chunkBySize 4
-    closeNorm 2e-6 [| for row in 0..15 do for a in 0..3 -> y[a * width + row] |] (Array.concat expected) "y"
+
+    closeNorm
+        2e-6
+        [|
+            for row in 0..15 do
+                for a in 0..3 -> y[a * width + row]
+        |]
+        (Array.concat expected)
+        "y"
+
     let dy, gradient = zeros (4 * width), zeros network.Parameters.Length
-    let sum = Losses.Evaluate(MeanSquared(), y, target, weights 16, 1f / 64f, none, dy, none)
+
+    let sum =
+        Losses.Evaluate(MeanSquared(), y, target, weights 16, 1f / 64f, none, dy, none)
+
     Expect.close 1e-6 (sum / 64.0 / (case.Output "loss")[0]) 1.0 "loss"
     network.Backward(x, activations, dy, none, gradient, scratch)
     checkGradients network case names gradient
@@ -92,18 +125,23 @@ let ``Student with a GRU over a sequence with resets`` () =
     use network = new Network(NetworkSpec.GruStack(22, 16, 16, 0, 4))
 
     let names =
-        [ "input.weight"
-          "input.bias"
-          "gru.weight_ih"
-          "gru.weight_hh"
-          "gru.bias_ih"
-          "gru.bias_hh"
-          "output.weight"
-          "output.bias" ]
+        [
+            "input.weight"
+            "input.bias"
+            "gru.weight_ih"
+            "gru.weight_hh"
+            "gru.bias_ih"
+            "gru.bias_hh"
+            "output.weight"
+            "output.bias"
+        ]
 
     load network case names
     let steps, rows = 20, 3
-    let perStep name size = case.Rows(name, size) |> Array.chunkBySize rows
+
+    let perStep name size =
+        case.Rows(name, size) |> Array.chunkBySize rows
+
     let x = perStep "x" 22 |> Array.map (fun rows -> filled rows 22)
     let target = perStep "target" 4 |> Array.map (fun rows -> filled rows 4)
     // Factors of the memory: 0 where the episode begins anew.
@@ -120,22 +158,52 @@ let ``Student with a GRU over a sequence with resets`` () =
         network.Forward(x[t], memory, activations[t], scratch)
         network.CopyMemory(activations[t], memory)
         let expected = perStepOutput case "hidden" 16 rows t
-        closeNorm 2e-6 [| for row in 0 .. rows - 1 do for f in 0..15 -> memory[f * width + row] |] expected $"hidden {t}"
 
-    let gradient, dMemory, dy = zeros network.Parameters.Length, zeros (16 * width), zeros (4 * width)
+        closeNorm
+            2e-6
+            [|
+                for row in 0 .. rows - 1 do
+                    for f in 0..15 -> memory[f * width + row]
+            |]
+            expected
+            $"hidden {t}"
+
+    let gradient, dMemory, dy =
+        zeros network.Parameters.Length, zeros (16 * width), zeros (4 * width)
+
     let mutable sum = 0.0
 
     for t in steps - 1 .. -1 .. 0 do
         let y = network.Output(activations[t]).ToArray()
         let expected = perStepOutput case "y" 4 rows t
-        closeNorm 2e-6 [| for row in 0 .. rows - 1 do for a in 0..3 -> y[a * width + row] |] expected $"y {t}"
-        sum <- sum + Losses.Evaluate(MeanSquared(), y, target[t], weights rows, 1f / 240f, none, dy, none)
+
+        closeNorm
+            2e-6
+            [|
+                for row in 0 .. rows - 1 do
+                    for a in 0..3 -> y[a * width + row]
+            |]
+            expected
+            $"y {t}"
+
+        sum <-
+            sum
+            + Losses.Evaluate(MeanSquared(), y, target[t], weights rows, 1f / 240f, none, dy, none)
+
         network.Backward(x[t], activations[t], dy, dMemory, gradient, scratch)
         Elementwise.ScaleLanes(dMemory, keep[t])
 
     Expect.close 1e-6 (sum / 240.0 / (case.Output "loss")[0]) 1.0 "loss"
     checkGradients network case names gradient
-    closeNorm 2e-6 [| for row in 0 .. rows - 1 do for f in 0..15 -> dMemory[f * width + row] |] (case.Gradient "h0") "h0"
+
+    closeNorm
+        2e-6
+        [|
+            for row in 0 .. rows - 1 do
+                for f in 0..15 -> dMemory[f * width + row]
+        |]
+        (case.Gradient "h0")
+        "h0"
 
 /// First and second moments, which an optimiser shows only to a visitor of its state.
 let private moments (adam: Adam) =
@@ -145,16 +213,22 @@ let private moments (adam: Adam) =
         { new Distill.State() with
             member _.Visit(name, values) =
                 if name = "first" || name = "second" then
-                    blocks[name] <- Runtime.InteropServices.MemoryMarshal.Cast<byte, float32>(values).ToArray() }
+                    blocks[name] <-
+                        Runtime.InteropServices.MemoryMarshal.Cast<byte, float32>(values).ToArray()
+        }
 
     blocks["first"], blocks["second"]
 
 /// A network whose flat parameters are as many as needed: one dense layer without hidden ones.
-let private flat count = new Network(NetworkSpec(count - 1, [ Dense(1, Activation.Identity) ]))
+let private flat count =
+    new Network(NetworkSpec(count - 1, [ Dense(1, Activation.Identity) ]))
 
 let private optimiser name (parts: string list) floor decoupled =
     let case = case name
-    let values suffix = parts |> List.map (fun part -> case.Input $"{suffix}{part}") |> Array.concat
+
+    let values suffix =
+        parts |> List.map (fun part -> case.Input $"{suffix}{part}") |> Array.concat
+
     let start = values ""
     use network = flat start.Length
     start |> Array.iteri (fun i v -> network.Parameters.Span[i] <- float32 v)
@@ -176,13 +250,17 @@ let private optimiser name (parts: string list) floor decoupled =
 
     for step in 1..3 do
         let gradient =
-            parts |> List.map (fun part -> case.Input $"gradient {part} step {step}") |> Array.concat
+            parts
+            |> List.map (fun part -> case.Input $"gradient {part} step {step}")
+            |> Array.concat
 
         gradient |> Array.iteri (fun i v -> (adam.Gradient 0)[i] <- float32 v)
         adam.Step(pool, 1)
 
         let expected prefix =
-            parts |> List.map (fun part -> case.Output $"{prefix}{part} after step {step}") |> Array.concat
+            parts
+            |> List.map (fun part -> case.Output $"{prefix}{part} after step {step}")
+            |> Array.concat
 
         let take (values: float32[]) = Array.truncate start.Length values
         let first, second = moments adam
@@ -201,16 +279,20 @@ let private optimiser name (parts: string list) floor decoupled =
     Expect.equal adam.ClippedSteps 0L "clipped steps"
 
 [<Fact>]
-let ``Adam`` () = optimiser "adam" [ "a"; "b" ] false false
+let ``Adam`` () =
+    optimiser "adam" [ "a"; "b" ] false false
 
 [<Fact>]
-let ``Adam with L2`` () = optimiser "adam_l2" [ "a"; "b" ] false false
+let ``Adam with L2`` () =
+    optimiser "adam_l2" [ "a"; "b" ] false false
 
 [<Fact>]
-let ``AdamW`` () = optimiser "adamw" [ "a"; "b" ] false true
+let ``AdamW`` () =
+    optimiser "adamw" [ "a"; "b" ] false true
 
 [<Fact>]
-let ``Adam of rl-tools`` () = optimiser "adam_rl_tools" [ "p" ] true false
+let ``Adam of rl-tools`` () =
+    optimiser "adam_rl_tools" [ "p" ] true false
 
 [<Theory>]
 [<InlineData("clip_global_norm", 1L)>]
@@ -230,7 +312,10 @@ let ``Clipping by global norm`` (name, clipped) =
     Expect.close 1e-7 (adam.GradientNorm / (case.Output "norm")[0]) 1.0 "norm"
     Expect.equal adam.ClippedSteps clipped "clipped steps"
     let first, _ = moments adam
-    let expected = parts |> List.map (fun part -> case.Output $"{part} clipped") |> Array.concat
+
+    let expected =
+        parts |> List.map (fun part -> case.Output $"{part} clipped") |> Array.concat
+
     closeNorm 2e-7 (Array.truncate expected.Length first) expected "clipped gradient"
 
 /// Loss and its gradient by the output, for rows of an input.
@@ -240,13 +325,20 @@ let private evaluate (loss: Loss) scale (y: float[][]) (target: float[][]) (logS
     let dLogStd = zeros logStd.Length
     let y, target = filled y outputs, filled target target[0].Length
     let logStd: float32[] = Array.map float32 logStd
-    let sum = Losses.Evaluate(loss, y, target, weights rows, float32 scale, logStd, dy, dLogStd)
+
+    let sum =
+        Losses.Evaluate(loss, y, target, weights rows, float32 scale, logStd, dy, dLogStd)
 
     for i in 0 .. dy.Length - 1 do
         if i % width >= rows then
             Expect.equal dy[i] 0f $"gradient of unused lane {i % width}"
 
-    sum * scale, [| for row in 0 .. rows - 1 do for a in 0 .. outputs - 1 -> dy[a * width + row] |], dLogStd
+    sum * scale,
+    [|
+        for row in 0 .. rows - 1 do
+            for a in 0 .. outputs - 1 -> dy[a * width + row]
+    |],
+    dLogStd
 
 [<Theory>]
 [<InlineData("huber_delta_1")>]
@@ -255,7 +347,10 @@ let ``Huber`` name =
     let case = case name
     let loss = Huber(case.Setting "delta")
     let scale = 1.0 / float (8 * Losses.TermsPerRow(loss, 4))
-    let value, dy, _ = evaluate loss scale (case.Rows("y", 4)) (case.Rows("target", 4)) [||]
+
+    let value, dy, _ =
+        evaluate loss scale (case.Rows("y", 4)) (case.Rows("target", 4)) [||]
+
     Expect.close 1e-6 (value / (case.Output "loss")[0]) 1.0 "loss"
     closeNorm 1e-6 dy (case.Gradient "y") "gradient"
 
@@ -279,6 +374,9 @@ let ``Cross-entropy`` name =
     let case = case name
     let loss = CrossEntropy(case.Setting "label_smoothing")
     let scale = 1.0 / float (10 * Losses.TermsPerRow(loss, 5))
-    let value, dy, _ = evaluate loss scale (case.Rows("logits", 5)) (case.Rows("labels", 1)) [||]
+
+    let value, dy, _ =
+        evaluate loss scale (case.Rows("logits", 5)) (case.Rows("labels", 1)) [||]
+
     Expect.close 1e-6 (value / (case.Output "loss")[0]) 1.0 "loss"
     closeNorm 1e-6 dy (case.Gradient "logits") "gradient"

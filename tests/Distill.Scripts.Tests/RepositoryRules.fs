@@ -27,15 +27,12 @@ let private files =
         |> set
 
     let rec under (folder: string) =
-        [
-            yield! Directory.GetFiles folder
-            for inner in Directory.GetDirectories folder do
-                if not (ignored.Contains(DirectoryInfo(inner).Name)) then
-                    yield! under inner
-        ]
+        [ yield! Directory.GetFiles folder
+          for inner in Directory.GetDirectories folder do
+              if not (ignored.Contains(DirectoryInfo(inner).Name)) then
+                  yield! under inner ]
 
-    under root
-    |> List.map (fun path -> Path.GetRelativePath(root, path).Replace('\\', '/'))
+    under root |> List.map (fun path -> Path.GetRelativePath(root, path).Replace('\\', '/'))
 
 let private read (path: string) =
     File.ReadAllText(Path.Combine(root, path), Encoding.Latin1)
@@ -51,8 +48,7 @@ let ``the keyword unsafe stays in Distill.Core/Compute`` () =
         Regex.Replace(read path, @"//.*|""[^""\n]*""", "")
 
     let unsafe =
-        files
-        |> List.filter (fun path -> path.EndsWith ".cs" && Regex.IsMatch(code path, @"\bunsafe\b"))
+        files |> List.filter (fun path -> path.EndsWith ".cs" && Regex.IsMatch(code path, @"\bunsafe\b"))
 
     let inCompute, elsewhere =
         unsafe |> List.partition _.StartsWith("Distill.Core/Compute/")
@@ -69,9 +65,7 @@ let ``the lock is complete and names its feed by the variable`` () =
         Assert.Contains($"\n    {package} (", lock)
 
     let remotes =
-        Regex.Matches(lock, @"remote: *(\S+)")
-        |> Seq.map _.Groups[1].Value
-        |> Seq.distinct
+        Regex.Matches(lock, @"remote: *(\S+)") |> Seq.map _.Groups[1].Value |> Seq.distinct
 
     Assert.Equal<string list>([ "%NUGET_SOURCE%" ], List.ofSeq remotes)
 
@@ -79,19 +73,13 @@ let ``the lock is complete and names its feed by the variable`` () =
 let ``no file holds the address of a package feed`` () =
     // Put together from parts, so that this file does not hold them.
     let hosts =
-        [
-            "nuget" + ".org/v3"
-            "api.nuget" + ".org"
-            "registry.npm" + "js"
-            "registry.yarn" + "pkg"
-        ]
+        [ "nuget" + ".org/v3"; "api.nuget" + ".org"; "registry.npm" + "js"; "registry.yarn" + "pkg" ]
 
     files
     |> List.filter (fun path ->
         let text = read path
 
-        hosts
-        |> List.exists (fun host -> text.Contains(host, StringComparison.OrdinalIgnoreCase)))
+        hosts |> List.exists (fun host -> text.Contains(host, StringComparison.OrdinalIgnoreCase)))
     |> mustBeEmpty "address of a feed in"
 
 [<Fact>]
@@ -102,9 +90,7 @@ let ``every project is in the solution`` () =
         |> set
 
     let onDisk =
-        files
-        |> List.filter (fun path -> path.EndsWith ".csproj" || path.EndsWith ".fsproj")
-        |> set
+        files |> List.filter (fun path -> path.EndsWith ".csproj" || path.EndsWith ".fsproj") |> set
 
     mustBeEmpty "project that is not in Distill.slnx" (List.ofSeq (onDisk - inSolution))
     mustBeEmpty "project of Distill.slnx that does not exist" (List.ofSeq (inSolution - onDisk))

@@ -5,8 +5,8 @@ internal readonly struct ParameterCheck(string source)
 {
     public void Run(QuadrotorParameters parameters)
     {
-        Body(parameters.Dynamics);
         Positive(parameters.Integration.Dt, "integration.dt");
+        Body(parameters.Dynamics, parameters.Integration.Dt);
         Initial(parameters.Mdp.Init);
         Reward(parameters.Mdp.Reward);
         Noise(parameters.Mdp);
@@ -16,7 +16,7 @@ internal readonly struct ParameterCheck(string source)
         Reference(parameters.Trajectory);
     }
 
-    private void Body(Dynamics dynamics)
+    private void Body(Dynamics dynamics, double dt)
     {
         Matrix(dynamics.RotorPositions, 4, "dynamics.rotor_positions");
         Matrix(dynamics.RotorThrustDirections, 4, "dynamics.rotor_thrust_directions");
@@ -33,8 +33,8 @@ internal readonly struct ParameterCheck(string source)
         Vector(dynamics.RotorTimeConstantsFalling, 4, "dynamics.rotor_time_constants_falling");
         for (var rotor = 0; rotor < 4; rotor++)
         {
-            Positive(dynamics.RotorTimeConstantsRising[rotor], $"dynamics.rotor_time_constants_rising[{rotor}]");
-            Positive(dynamics.RotorTimeConstantsFalling[rotor], $"dynamics.rotor_time_constants_falling[{rotor}]");
+            Lag(dynamics.RotorTimeConstantsRising[rotor], dt, $"dynamics.rotor_time_constants_rising[{rotor}]");
+            Lag(dynamics.RotorTimeConstantsFalling[rotor], dt, $"dynamics.rotor_time_constants_falling[{rotor}]");
         }
         Positive(dynamics.Mass, "dynamics.mass");
         Vector(dynamics.Gravity, 3, "dynamics.gravity");
@@ -158,6 +158,14 @@ internal readonly struct ParameterCheck(string source)
         Finite(value, field);
         if ((float)value <= 0 || !float.IsFinite((float)(1 / value)))
             Refuse(field, $"is {value} but must be positive");
+    }
+
+    // A faster rotor could swing past its command within a step, where the other time constant would count.
+    private void Lag(double value, double dt, string field)
+    {
+        Finite(value, field);
+        if (value < dt)
+            Refuse(field, $"is {value} s but must be at least the step of {dt} s");
     }
 
     private void NotNegative(double value, string field)

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
+using Distill.Storage;
 
 namespace Distill.Environments.Quadrotor;
 
@@ -34,7 +35,8 @@ public static class ParameterFile
                 CheckFields(document.RootElement, typeof(QuadrotorParameters), "", path);
             parameters = JsonSerializer.Deserialize<QuadrotorParameters>(bytes, Json)!;
         }
-        catch (JsonException exception)
+        // The latter where a name is not text: broken UTF-8 or half of a surrogate pair.
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
             throw new DistillException($"Quadrotor parameters {path} are not valid: {exception.Message}", exception);
         }
@@ -60,17 +62,7 @@ public static class ParameterFile
     public static void Write(string path, QuadrotorParameters parameters)
     {
         parameters.Check(parameters.Name);
-        var temporary = path + ".tmp";
-        try
-        {
-            File.WriteAllBytes(temporary, JsonSerializer.SerializeToUtf8Bytes(parameters, Json));
-            File.Move(temporary, path, overwrite: true);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            File.Delete(temporary);
-            throw new DistillException($"Cannot write quadrotor parameters to {path}: {exception.Message}", exception);
-        }
+        AtomicFile.Write(path, stream => JsonSerializer.Serialize(stream, parameters, Json));
     }
 
     private static byte[] Bytes(string path)

@@ -14,19 +14,21 @@ internal enum QuadrotorConstant
     ActionHalfRange = 2,
     RotorMin = 3,
     RotorMax = 4,
-    RisingRate = 5,
-    FallingRate = 9,
+
+    /// <summary>Step time per time constant, of rotors that rise; the next of rotors that fall.</summary>
+    RisingShare = 5,
+    FallingShare = 9,
     Thrust0 = 13,
     Thrust1 = 17,
     Thrust2 = 21,
 
-    /// <summary>Torque about the body's x axis per newton of each rotor's thrust, m; the next two about y and z.</summary>
-    RollArm = 25,
-    PitchArm = 29,
-    YawArm = 33,
+    /// <summary>Angular acceleration about the body's x axis per newton of each rotor's thrust; the next two about y and z.</summary>
+    RollPerThrust = 25,
+    PitchPerThrust = 29,
+    YawPerThrust = 33,
     InverseInertia = 37,
 
-    /// <summary>J_inv_i (J_k - J_j) for (i, j, k) cyclic: the gyroscopic part of omega_i' is minus this times omega_j omega_k.</summary>
+    /// <summary>J_inv_i (J_j - J_k) for (i, j, k) cyclic: the gyroscopic part of omega_i' is this times omega_j omega_k.</summary>
     Gyroscopic = 40,
     InverseMass = 43,
     Gravity = 44,
@@ -99,21 +101,22 @@ internal static class QuadrotorConstants
             var position = dynamics.RotorPositions[rotor];
             var drag = dynamics.RotorTorqueDirections[rotor];
             var constant = dynamics.RotorTorqueConstants[rotor];
-            Set(column, QuadrotorConstant.RisingRate + rotor, 1 / dynamics.RotorTimeConstantsRising[rotor]);
-            Set(column, QuadrotorConstant.FallingRate + rotor, 1 / dynamics.RotorTimeConstantsFalling[rotor]);
+            Set(column, QuadrotorConstant.RisingShare + rotor, dt / dynamics.RotorTimeConstantsRising[rotor]);
+            Set(column, QuadrotorConstant.FallingShare + rotor, dt / dynamics.RotorTimeConstantsFalling[rotor]);
             Set(column, QuadrotorConstant.Thrust0 + rotor, dynamics.RotorThrustCoefficients[rotor][0]);
             Set(column, QuadrotorConstant.Thrust1 + rotor, dynamics.RotorThrustCoefficients[rotor][1]);
             Set(column, QuadrotorConstant.Thrust2 + rotor, dynamics.RotorThrustCoefficients[rotor][2]);
-            // r x (0, 0, f) + kappa f t, per f.
-            Set(column, QuadrotorConstant.RollArm + rotor, position[1] + constant * drag[0]);
-            Set(column, QuadrotorConstant.PitchArm + rotor, -position[0] + constant * drag[1]);
-            Set(column, QuadrotorConstant.YawArm + rotor, constant * drag[2]);
+            // J_inv (r x (0, 0, f) + kappa f t), per f.
+            var (roll, pitch, yaw) = (dynamics.JInv[0][0], dynamics.JInv[1][1], dynamics.JInv[2][2]);
+            Set(column, QuadrotorConstant.RollPerThrust + rotor, roll * (position[1] + constant * drag[0]));
+            Set(column, QuadrotorConstant.PitchPerThrust + rotor, pitch * (constant * drag[1] - position[0]));
+            Set(column, QuadrotorConstant.YawPerThrust + rotor, yaw * constant * drag[2]);
         }
         for (var i = 0; i < 3; i++)
         {
             var (j, k) = ((i + 1) % 3, (i + 2) % 3);
             Set(column, QuadrotorConstant.InverseInertia + i, dynamics.JInv[i][i]);
-            Set(column, QuadrotorConstant.Gyroscopic + i, dynamics.JInv[i][i] * (dynamics.J[k][k] - dynamics.J[j][j]));
+            Set(column, QuadrotorConstant.Gyroscopic + i, dynamics.JInv[i][i] * (dynamics.J[j][j] - dynamics.J[k][k]));
             Set(column, QuadrotorConstant.Gravity + i, dynamics.Gravity[i]);
         }
         Set(column, QuadrotorConstant.InverseMass, 1 / dynamics.Mass);

@@ -90,8 +90,12 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
 
     public IEnumerable<(string Name, FloatBuffer Values)> State => [("quadrotor.state", state)];
 
-    public void Reset(int panel) =>
-        QuadrotorKernels.Reset(rules, panel * Panel.Width, PanelState(panel), PanelConstants(panel));
+    public void Reset(int panel)
+    {
+        Span<float> ended = stackalloc float[Panel.Width];
+        ended.Fill(1);
+        QuadrotorKernels.Restart(rules, panel * Panel.Width, PanelState(panel), PanelConstants(panel), ended, ended);
+    }
 
     public void Observe(int panel, int group, Span<float> observation) =>
         QuadrotorKernels.Observe(

@@ -19,31 +19,37 @@ internal static class QuadrotorKernels
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                QuadrotorKernels512.Step(rules, first, state, constants, actions, reward, terminated, truncated);
+                if (QuadrotorKernels512.Step(rules, first, state, constants, actions, reward, terminated, truncated))
+                    Restart(rules, first, state, constants, terminated, truncated);
                 break;
             case InstructionSet.Avx2:
-                QuadrotorKernels256.Step(rules, first, state, constants, actions, reward, terminated, truncated);
+                if (QuadrotorKernels256.Step(rules, first, state, constants, actions, reward, terminated, truncated))
+                    Restart(rules, first, state, constants, terminated, truncated);
                 break;
             default:
-                QuadrotorKernels128.Step(rules, first, state, constants, actions, reward, terminated, truncated);
+                if (QuadrotorKernels128.Step(rules, first, state, constants, actions, reward, terminated, truncated))
+                    Restart(rules, first, state, constants, terminated, truncated);
                 break;
         }
     }
 
-    public static void Reset(QuadrotorRules rules, int first, Span<float> state, ReadOnlySpan<float> constants)
+    /// <summary>
+    /// A new episode in every lane where one of the two marks is set. Few lanes are, and those whose vector has none cost
+    /// nothing, so this never takes the widest vectors.
+    /// </summary>
+    public static void Restart(
+        QuadrotorRules rules,
+        int first,
+        Span<float> state,
+        ReadOnlySpan<float> constants,
+        ReadOnlySpan<float> terminated,
+        ReadOnlySpan<float> truncated
+    )
     {
-        switch (Simd.Path)
-        {
-            case InstructionSet.Avx512:
-                QuadrotorKernels512.Reset(rules, first, state, constants);
-                break;
-            case InstructionSet.Avx2:
-                QuadrotorKernels256.Reset(rules, first, state, constants);
-                break;
-            default:
-                QuadrotorKernels128.Reset(rules, first, state, constants);
-                break;
-        }
+        if (Simd.Path == InstructionSet.Portable)
+            QuadrotorKernels128.Restart(rules, first, state, constants, terminated, truncated);
+        else
+            QuadrotorKernels256.Restart(rules, first, state, constants, terminated, truncated);
     }
 
     public static void Observe(

@@ -16,7 +16,7 @@ namespace Distill.Environments.Quadrotor;
 /// </summary>
 internal static class QuadrotorKernels512
 {
-    /// <summary>Rows of scratch memory that a step needs: thrust, and torque or angular velocity, of four stages.</summary>
+    /// <summary>Rows of scratch memory that a step needs: thrust, and angular acceleration or velocity, of four stages.</summary>
     private const int ScratchRows = 16;
 
     private static nuint Lanes
@@ -25,10 +25,13 @@ internal static class QuadrotorKernels512
         get => (nuint)Vector512<float>.Count;
     }
 
-    /// <summary>One step of the whole panel; see <see cref="IBatchedEnvironment.Step"/>.</summary>
+    /// <summary>
+    /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>, but for the new episodes where one ended.
+    /// </summary>
     /// <param name="first">Index of the environment in lane 0.</param>
+    /// <returns>Whether an episode ended.</returns>
     [SkipLocalsInit]
-    public static void Step(
+    public static bool Step(
         QuadrotorRules rules,
         int first,
         Span<float> state,
@@ -66,20 +69,28 @@ internal static class QuadrotorKernels512
                 AdvanceFigureEight(rules, ref s, ref c);
                 break;
         }
-        if (Terminate(rules, ref s, ref c, ref r, ref end, ref cut))
-            Restart(rules.ResetStream, first, ref s, ref c, ref end, ref cut);
+        return Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
     }
 
-    /// <summary>A new episode in every lane.</summary>
-    [SkipLocalsInit]
-    public static void Reset(QuadrotorRules rules, int first, Span<float> state, ReadOnlySpan<float> constants)
+    /// <summary>A new episode in every lane where one of the two marks is set.</summary>
+    public static void Restart(
+        QuadrotorRules rules,
+        int first,
+        Span<float> state,
+        ReadOnlySpan<float> constants,
+        ReadOnlySpan<float> terminated,
+        ReadOnlySpan<float> truncated
+    )
     {
         CheckLengths(state, constants);
-        Span<float> ended = stackalloc float[Panel.Width];
-        ended.Fill(1);
-        ref var end = ref MemoryMarshal.GetReference(ended);
-        ref var s = ref MemoryMarshal.GetReference(state);
-        Restart(rules.ResetStream, first, ref s, ref MemoryMarshal.GetReference(constants), ref end, ref end);
+        Restart(
+            rules.ResetStream,
+            first,
+            ref MemoryMarshal.GetReference(state),
+            ref MemoryMarshal.GetReference(constants),
+            ref MemoryMarshal.GetReference(terminated[..Panel.Width]),
+            ref MemoryMarshal.GetReference(truncated[..Panel.Width])
+        );
     }
 
     /// <summary>
@@ -220,54 +231,55 @@ internal static class QuadrotorKernels512
         }
     }
 
-    /// <summary>Rotor states through the four stages; leaves thrust (rows 0-3) and torque (rows 4-15) of each stage.</summary>
+    /// <summary>
+    /// Rotor states through the four stages; leaves thrust (rows 0-3) and angular acceleration without the gyroscopic part
+    /// (rows 4-15) of each stage. The command is constant, so each stage has a fixed share of the gap between rotor and
+    /// command left, and no stage changes sides (time constants are at least a step): the side is looked at once.
+    /// </summary>
     private static void Rotors(ref float state, ref float constants, ref float actions, ref float scratch)
     {
+        var one = Vector512<float>.One;
         for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {
-            var dt = Load(ref constants, TimeStep, lane);
-            var half = dt * Vector512.Create(0.5f);
             var thrust1 = Vector512<float>.Zero;
             var thrust2 = Vector512<float>.Zero;
             var thrust3 = Vector512<float>.Zero;
             var thrust4 = Vector512<float>.Zero;
-            var roll1 = Load(ref state, Torque, lane);
-            var pitch1 = Load(ref state, Torque + 1, lane);
-            var yaw1 = Load(ref state, Torque + 2, lane);
+            var roll1 = Load(ref state, Torque, lane) * Load(ref constants, InverseInertia, lane);
+            var pitch1 = Load(ref state, Torque + 1, lane) * Load(ref constants, InverseInertia + 1, lane);
+            var yaw1 = Load(ref state, Torque + 2, lane) * Load(ref constants, InverseInertia + 2, lane);
             var (roll2, pitch2, yaw2) = (roll1, pitch1, yaw1);
             var (roll3, pitch3, yaw3) = (roll1, pitch1, yaw1);
             var (roll4, pitch4, yaw4) = (roll1, pitch1, yaw1);
             for (var rotor = 0; rotor < 4; rotor++)
             {
-                var action = Clamp(Load(ref actions, rotor, lane), -Vector512<float>.One, Vector512<float>.One);
                 var command = Vector512.FusedMultiplyAdd(
-                    action,
+                    Clamp(Load(ref actions, rotor, lane), -one, one),
                     Load(ref constants, ActionHalfRange, lane),
                     Load(ref constants, ActionCentre, lane)
                 );
-                var rising = Load(ref constants, RisingRate + rotor, lane);
-                var falling = Load(ref constants, FallingRate + rotor, lane);
+                var w = Load(ref state, QuadrotorField.Rotors + rotor, lane);
+                var gap = w - command;
+                var share = Vector512.ConditionalSelect(
+                    Vector512.LessThanOrEqual(gap, Vector512<float>.Zero),
+                    Load(ref constants, RisingShare + rotor, lane),
+                    Load(ref constants, FallingShare + rotor, lane)
+                );
+                var half = share * Vector512.Create(0.5f);
+                var left2 = one - half;
+                var left3 = Vector512.FusedMultiplyAdd(-half, left2, one);
+                var left4 = Vector512.FusedMultiplyAdd(-share, left3, one);
+                var mean = Vector512.FusedMultiplyAdd(left2 + left3, Vector512.Create(2f), one + left4);
+                var left = Vector512.FusedMultiplyAdd(-share, mean * Vector512.Create(1f / 6f), one);
 
-                var start = Load(ref state, QuadrotorField.Rotors + rotor, lane);
-                AddRotor(ref constants, rotor, lane, start, ref thrust1, ref roll1, ref pitch1, ref yaw1);
-                var rate = Rate(command, start, rising, falling);
-                var sum = rate;
-
-                var w = Vector512.FusedMultiplyAdd(half, rate, start);
+                AddRotor(ref constants, rotor, lane, w, ref thrust1, ref roll1, ref pitch1, ref yaw1);
+                w = Vector512.FusedMultiplyAdd(left2, gap, command);
                 AddRotor(ref constants, rotor, lane, w, ref thrust2, ref roll2, ref pitch2, ref yaw2);
-                rate = Rate(command, w, rising, falling);
-                sum = Vector512.FusedMultiplyAdd(rate, Vector512.Create(2f), sum);
-
-                w = Vector512.FusedMultiplyAdd(half, rate, start);
+                w = Vector512.FusedMultiplyAdd(left3, gap, command);
                 AddRotor(ref constants, rotor, lane, w, ref thrust3, ref roll3, ref pitch3, ref yaw3);
-                rate = Rate(command, w, rising, falling);
-                sum = Vector512.FusedMultiplyAdd(rate, Vector512.Create(2f), sum);
-
-                w = Vector512.FusedMultiplyAdd(dt, rate, start);
+                w = Vector512.FusedMultiplyAdd(left4, gap, command);
                 AddRotor(ref constants, rotor, lane, w, ref thrust4, ref roll4, ref pitch4, ref yaw4);
-                sum += Rate(command, w, rising, falling);
-
-                w = Vector512.FusedMultiplyAdd(dt * Vector512.Create(1f / 6f), sum, start);
+                w = Vector512.FusedMultiplyAdd(left, gap, command);
                 w = Clamp(w, Load(ref constants, RotorMin, lane), Load(ref constants, RotorMax, lane));
                 Store(w, ref state, QuadrotorField.Rotors + rotor, lane);
             }
@@ -290,18 +302,7 @@ internal static class QuadrotorKernels512
         }
     }
 
-    /// <summary>First-order lag towards the command, with a time constant of its own for each direction.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<float> Rate(
-        Vector512<float> command,
-        Vector512<float> rotor,
-        Vector512<float> rising,
-        Vector512<float> falling
-    ) =>
-        (command - rotor)
-        * Vector512.ConditionalSelect(Vector512.GreaterThanOrEqual(command, rotor), rising, falling);
-
-    /// <summary>Adds the thrust of one rotor in state w, and the torques that it makes.</summary>
+    /// <summary>Adds the thrust of one rotor in state w, and the angular acceleration that it makes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddRotor(
         ref float constants,
@@ -321,9 +322,9 @@ internal static class QuadrotorKernels512
         );
         f = Vector512.FusedMultiplyAdd(f, w, Load(ref constants, Thrust0 + rotor, lane));
         thrust += f;
-        roll = Vector512.FusedMultiplyAdd(f, Load(ref constants, RollArm + rotor, lane), roll);
-        pitch = Vector512.FusedMultiplyAdd(f, Load(ref constants, PitchArm + rotor, lane), pitch);
-        yaw = Vector512.FusedMultiplyAdd(f, Load(ref constants, YawArm + rotor, lane), yaw);
+        roll = Vector512.FusedMultiplyAdd(f, Load(ref constants, RollPerThrust + rotor, lane), roll);
+        pitch = Vector512.FusedMultiplyAdd(f, Load(ref constants, PitchPerThrust + rotor, lane), pitch);
+        yaw = Vector512.FusedMultiplyAdd(f, Load(ref constants, YawPerThrust + rotor, lane), yaw);
     }
 
     // The tableau of the classical Runge-Kutta method: how far each stage's rate carries to the next stage, and its
@@ -331,7 +332,7 @@ internal static class QuadrotorKernels512
     private static ReadOnlySpan<float> StageStep => [0.5f, 0.5f, 1f, 0f];
     private static ReadOnlySpan<float> StageWeight => [1f / 6f, 1f / 3f, 1f / 3f, 1f / 6f];
 
-    /// <summary>Euler's equations through the four stages; replaces each stage's torque by its angular velocity.</summary>
+    /// <summary>Euler's equations through the four stages; replaces each stage's acceleration by its angular velocity.</summary>
     private static void AngularVelocities(ref float state, ref float constants, ref float scratch)
     {
         for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
@@ -347,12 +348,9 @@ internal static class QuadrotorKernels512
             for (var stage = 0; stage < StageStep.Length; stage++)
             {
                 var row = 4 + 3 * stage;
-                var rateX = Load(ref scratch, row, lane) * Load(ref constants, InverseInertia, lane);
-                var rateY = Load(ref scratch, row + 1, lane) * Load(ref constants, InverseInertia + 1, lane);
-                var rateZ = Load(ref scratch, row + 2, lane) * Load(ref constants, InverseInertia + 2, lane);
-                rateX -= Load(ref constants, Gyroscopic, lane) * (y * z);
-                rateY -= Load(ref constants, Gyroscopic + 1, lane) * (z * x);
-                rateZ -= Load(ref constants, Gyroscopic + 2, lane) * (x * y);
+                var rateX = Vector512.FusedMultiplyAdd(y * z, Load(ref constants, Gyroscopic, lane), Load(ref scratch, row, lane));
+                var rateY = Vector512.FusedMultiplyAdd(z * x, Load(ref constants, Gyroscopic + 1, lane), Load(ref scratch, row + 1, lane));
+                var rateZ = Vector512.FusedMultiplyAdd(x * y, Load(ref constants, Gyroscopic + 2, lane), Load(ref scratch, row + 2, lane));
                 Store(x, ref scratch, row, lane);
                 Store(y, ref scratch, row + 1, lane);
                 Store(z, ref scratch, row + 2, lane);
@@ -401,8 +399,8 @@ internal static class QuadrotorKernels512
                 var thrust = Load(ref scratch, stage, lane);
                 var twice = thrust + thrust;
                 var forceX = twice * Vector512.FusedMultiplyAdd(x, z, w * y);
-                var forceY = twice * (y * z - w * x);
-                var forceZ = thrust - twice * Vector512.FusedMultiplyAdd(x, x, y * y);
+                var forceY = twice * Vector512.FusedMultiplyAdd(-w, x, y * z);
+                var forceZ = Vector512.FusedMultiplyAdd(-twice, Vector512.FusedMultiplyAdd(x, x, y * y), thrust);
                 var weight = Vector512.Create(StageWeight[stage]);
                 velocityX = Vector512.FusedMultiplyAdd(weight, forceX, velocityX);
                 velocityY = Vector512.FusedMultiplyAdd(weight, forceY, velocityY);
@@ -416,10 +414,10 @@ internal static class QuadrotorKernels512
                 var a = Load(ref scratch, 4 + 3 * stage, lane) * half;
                 var b = Load(ref scratch, 5 + 3 * stage, lane) * half;
                 var c = Load(ref scratch, 6 + 3 * stage, lane) * half;
-                var rateW = -(Vector512.FusedMultiplyAdd(x, a, Vector512.FusedMultiplyAdd(y, b, z * c)));
-                var rateX = Vector512.FusedMultiplyAdd(w, a, y * c - z * b);
-                var rateY = Vector512.FusedMultiplyAdd(w, b, z * a - x * c);
-                var rateZ = Vector512.FusedMultiplyAdd(w, c, x * b - y * a);
+                var rateW = Vector512.FusedMultiplyAdd(-x, a, Vector512.FusedMultiplyAdd(-y, b, -z * c));
+                var rateX = Vector512.FusedMultiplyAdd(w, a, Vector512.FusedMultiplyAdd(-z, b, y * c));
+                var rateY = Vector512.FusedMultiplyAdd(w, b, Vector512.FusedMultiplyAdd(-x, c, z * a));
+                var rateZ = Vector512.FusedMultiplyAdd(w, c, Vector512.FusedMultiplyAdd(-y, a, x * b));
                 sumW = Vector512.FusedMultiplyAdd(weight, rateW, sumW);
                 sumX = Vector512.FusedMultiplyAdd(weight, rateX, sumX);
                 sumY = Vector512.FusedMultiplyAdd(weight, rateY, sumY);
@@ -613,7 +611,6 @@ internal static class QuadrotorKernels512
         return any != Vector512<float>.Zero;
     }
 
-    /// <summary>A new episode in every lane where one of the two marks is set.</summary>
     private static void Restart(
         RandomStream stream,
         int first,
@@ -668,11 +665,13 @@ internal static class QuadrotorKernels512
         out Vector512<uint> x3
     )
     {
-        x0 = environments;
-        x1 = Vector512.ConvertToInt32(Load(ref state, Episode, lane)).AsUInt32();
-        x2 = Vector512.Create(draw);
-        x3 = Vector512<uint>.Zero;
-        Random512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
+        // On locals, which live in registers; the parameters are memory.
+        var a = environments;
+        var b = Vector512.ConvertToInt32(Load(ref state, Episode, lane)).AsUInt32();
+        var c = Vector512.Create(draw);
+        var d = Vector512<uint>.Zero;
+        Random512.Bits(stream, ref a, ref b, ref c, ref d);
+        (x0, x1, x2, x3) = (a, b, c, d);
     }
 
     /// <summary>Position, velocities and orientation: uniform, or at rest in the origin in the guided share of episodes.</summary>
@@ -785,11 +784,18 @@ internal static class QuadrotorKernels512
         nuint lane
     )
     {
+        var centre = Load(ref constants, mean, lane);
+        var deviation = Load(ref constants, mean + 1, lane);
+        if (deviation == Vector512<float>.Zero)
+        {
+            Blend(centre, mask, ref state, field, lane);
+            Blend(centre, mask, ref state, field + 1, lane);
+            Blend(centre, mask, ref state, field + 2, lane);
+            return;
+        }
         Draw(stream, environments, draw, ref state, lane, out var x0, out var x1, out var x2, out var x3);
         Random512.Normal(x0, x1, out var a, out var b);
         Random512.Normal(x2, x3, out var c, out _);
-        var centre = Load(ref constants, mean, lane);
-        var deviation = Load(ref constants, mean + 1, lane);
         Blend(Vector512.FusedMultiplyAdd(deviation, a, centre), mask, ref state, field, lane);
         Blend(Vector512.FusedMultiplyAdd(deviation, b, centre), mask, ref state, field + 1, lane);
         Blend(Vector512.FusedMultiplyAdd(deviation, c, centre), mask, ref state, field + 2, lane);

@@ -1,0 +1,129 @@
+using Distill.Compute;
+using Distill.Networks;
+using static Distill.Algorithms.DistillationConfig;
+
+namespace Distill.Algorithms;
+
+/// <summary>What happens to PPO's learning rate.</summary>
+public enum RateSchedule
+{
+    /// <summary>
+    /// Before every step: divided by 1.5 where the policy has moved more than twice <see cref="PpoConfig.DesiredKl"/> from the
+    /// one that collected, multiplied by 1.5 where less than half of it; within 1e-5 and <see cref="PpoConfig.MaxLearningRate"/>.
+    /// </summary>
+    Adaptive,
+
+    /// <summary>It stays what the optimizer's settings say.</summary>
+    Fixed,
+
+    /// <summary>It falls linearly to 0 over <see cref="PpoConfig.Iterations"/>.</summary>
+    Linear,
+}
+
+/// <summary>Proximal policy optimization; the defaults are rsl_rl's. The number of environments is the environment's setting.</summary>
+public sealed record PpoConfig
+{
+    /// <summary>Seed of everything random. Same seed, same policy, whatever the number of threads.</summary>
+    public ulong Seed { get; init; }
+
+    /// <summary>Iterations (collect, then learn). Raise it while the return still rises.</summary>
+    public int Iterations { get; init; } = 1500;
+
+    /// <summary>
+    /// Steps of each environment per iteration. Raise it when rewards come late or the value function is poor; lower it,
+    /// with more environments, for more updates per sample.
+    /// </summary>
+    public int StepsPerEnv { get; init; } = 24;
+
+    /// <summary>Passes over each rollout. Raise it to learn more from few samples; lower it when the KL divergence runs away.</summary>
+    public int NumLearningEpochs { get; init; } = 5;
+
+    /// <summary>Optimizer steps per pass. Raise it with the number of environments; lower it when gradients are noisy.</summary>
+    public int NumMiniBatches { get; init; } = 4;
+
+    /// <summary>
+    /// How far the probability ratio may leave 1, and the value its old estimate, before the gradient stops. Lower it when
+    /// the return collapses now and then, raise it when the policy hardly moves.
+    /// </summary>
+    public double ClipParam { get; init; } = 0.2;
+
+    /// <summary>Discount per step, in [0, 1). Raise it when what matters lies more than 1 / (1 - gamma) steps ahead, lower it for a less noisy value.</summary>
+    public double Gamma { get; init; } = 0.99;
+
+    /// <summary>
+    /// Decay of generalised advantage estimation, in [0, 1]. Raise it to trust returns over the value function (less bias),
+    /// lower it to trust the value function (less noise).
+    /// </summary>
+    public double Lambda { get; init; } = 0.95;
+
+    /// <summary>Factor of the value loss. With gradients clipped apart for actor and critic it acts on the critic alone.</summary>
+    public double ValueLossCoef { get; init; } = 1;
+
+    /// <summary>Factor of the entropy bonus. Raise it when exploration dies before the task is found, lower it when the noise will not shrink.</summary>
+    public double EntropyCoef { get; init; } = 0.01;
+
+    /// <summary>What happens to the learning rate.</summary>
+    public RateSchedule Schedule { get; init; } = RateSchedule.Adaptive;
+
+    /// <summary>
+    /// KL divergence, in nats, that the adaptive schedule aims at. Lower it for small, safe updates (and a good end of
+    /// training), raise it for fast ones.
+    /// </summary>
+    public double DesiredKl { get; init; } = 0.01;
+
+    /// <summary>Most that the adaptive schedule raises the learning rate to. Lower it when the value loss explodes.</summary>
+    public double MaxLearningRate { get; init; } = 1e-2;
+
+    /// <summary>Whether the value is kept near its old estimate. Switch it off when returns are far larger than <see cref="ClipParam"/> and the value learns too slowly.</summary>
+    public bool UseClippedValueLoss { get; init; } = true;
+
+    /// <summary>Whether advantages are standardised per mini-batch instead of over the whole rollout.</summary>
+    public bool NormalizeAdvantagePerMiniBatch { get; init; }
+
+    /// <summary>
+    /// Factor of the rewards that advantages and values are made from; reported returns are never scaled. Lower it when
+    /// discounted returns are far from the order of 1, which the critic starts from.
+    /// </summary>
+    public double RewardScale { get; init; } = 1;
+
+    /// <summary>Standard deviation of continuous actions at the start, in action units. Lower it when noise alone ends episodes, raise it to explore.</summary>
+    public double InitStd { get; init; } = 1;
+
+    /// <summary>Observation group of the actor, which the trained policy reads.</summary>
+    public string ActorGroup { get; init; } = "teacher";
+
+    /// <summary>Observation group of the critic; it may show more than the actor's.</summary>
+    public string CriticGroup { get; init; } = "teacher";
+
+    /// <summary>Hidden layers of the actor. Widen them while more training no longer helps.</summary>
+    public IReadOnlyList<int> ActorHidden { get; init; } = [64, 64];
+
+    /// <summary>Hidden layers of the critic. Widen them while the value loss stays high.</summary>
+    public IReadOnlyList<int> CriticHidden { get; init; } = [64, 64];
+
+    /// <summary>Nonlinearity of the hidden layers.</summary>
+    public Activation Activation { get; init; } = Activation.Elu;
+
+    /// <summary>Whether observations are normalised by running statistics, updated once per iteration. Switch it on when their scales differ by orders.</summary>
+    public bool NormaliseObservations { get; init; }
+
+    /// <summary>Adam, for actor and critic each; gradients of the two are clipped separately.</summary>
+    public AdamConfig Optimizer { get; init; } = new();
+
+    /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
+    public void Validate()
+    {
+        Require(Iterations >= 1, "iterations", Iterations, "at least 1");
+        Require(StepsPerEnv >= 1, "steps_per_env", StepsPerEnv, "at least 1");
+        Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
+        Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
+        Require(ClipParam > 0, "clip_param", ClipParam, "above 0");
+        Require(Gamma is >= 0 and <= 1, "gamma", Gamma, "within 0 and 1");
+        Require(Lambda is >= 0 and <= 1, "lambda", Lambda, "within 0 and 1");
+        Require(DesiredKl > 0, "desired_kl", DesiredKl, "above 0");
+        Require(MaxLearningRate > 0, "max_learning_rate", MaxLearningRate, "above 0");
+        Require(RewardScale > 0, "reward_scale", RewardScale, "above 0");
+        Require(InitStd > 0, "init_std", InitStd, "above 0");
+        Require(Optimizer.LearningRate > 0, "learning_rate", Optimizer.LearningRate, "above 0");
+    }
+}

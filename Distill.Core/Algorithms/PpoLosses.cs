@@ -1,0 +1,69 @@
+using Distill.Compute;
+
+namespace Distill.Algorithms;
+
+/// <summary>The two losses of PPO (Schulman et al. 2017) on one panel. Each returns its weighted sum and writes the gradient of scale * sum.</summary>
+internal static class PpoLosses
+{
+    /// <summary>max(-A r, -A clip(r, 1 - c, 1 + c)) with the probability ratio r = exp(log p - log p_old) (equation 7).</summary>
+    /// <param name="weight"><c>[32]</c>: 0 for lanes that hold no sample, else 1.</param>
+    /// <param name="dLogProbability"><c>[32]</c>, overwritten.</param>
+    public static double Surrogate(
+        ReadOnlySpan<float> logProbability,
+        ReadOnlySpan<float> oldLogProbability,
+        ReadOnlySpan<float> advantage,
+        ReadOnlySpan<float> weight,
+        float clip,
+        float scale,
+        Span<float> dLogProbability
+    )
+    {
+        var sum = 0.0;
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            var ratio = MathF.Exp(logProbability[lane] - oldLogProbability[lane]);
+            var free = -advantage[lane] * ratio;
+            var clipped = -advantage[lane] * Math.Clamp(ratio, 1 - clip, 1 + clip);
+            sum += weight[lane] * MathF.Max(free, clipped);
+            dLogProbability[lane] = free >= clipped ? scale * weight[lane] * free : 0;
+        }
+        return sum;
+    }
+
+    /// <summary>max((v - R)^2, (v_clip - R)^2), where v_clip is v kept within c of the old value; without clip (v - R)^2. No factor 1/2, as rsl_rl.</summary>
+    /// <param name="clip">Null for the plain squared error.</param>
+    /// <param name="dValue"><c>[32]</c>, overwritten.</param>
+    public static double Value(
+        ReadOnlySpan<float> value,
+        ReadOnlySpan<float> oldValue,
+        ReadOnlySpan<float> returns,
+        ReadOnlySpan<float> weight,
+        float? clip,
+        float scale,
+        Span<float> dValue
+    )
+    {
+        var limit = clip ?? float.PositiveInfinity;
+        var sum = 0.0;
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            var error = value[lane] - returns[lane];
+            var kept = oldValue[lane] + Math.Clamp(value[lane] - oldValue[lane], -limit, limit) - returns[lane];
+            var free = MathF.Abs(value[lane] - oldValue[lane]) <= limit || error * error >= kept * kept;
+            var counted = free ? error : kept;
+            sum += weight[lane] * (counted * counted);
+            dValue[lane] = free ? 2 * scale * weight[lane] * error : 0;
+        }
+        return sum;
+    }
+}
+
+/// <summary>The losses of PPO, the entropy and the KL divergence, summed over samples.</summary>
+internal readonly record struct PpoLossSums(double Surrogate, double Value, double Entropy, double Divergence)
+{
+    public static PpoLossSums operator +(PpoLossSums a, PpoLossSums b) =>
+        new(a.Surrogate + b.Surrogate, a.Value + b.Value, a.Entropy + b.Entropy, a.Divergence + b.Divergence);
+
+    public static PpoLossSums operator *(PpoLossSums a, double factor) =>
+        new(a.Surrogate * factor, a.Value * factor, a.Entropy * factor, a.Divergence * factor);
+}

@@ -1,0 +1,49 @@
+namespace Distill.Algorithms;
+
+/// <summary>What one iteration of PPO did.</summary>
+/// <param name="Iteration">From 0.</param>
+/// <param name="StepsCollected">Environment steps since the start, all environments together.</param>
+/// <param name="ValueLoss">Mean over the iteration's optimizer steps, in units of scaled rewards; likewise below.</param>
+/// <param name="Divergence">KL(old || new) before each optimizer step, nats.</param>
+/// <param name="LearningRate">In force at the end.</param>
+/// <param name="MeanStd">Mean standard deviation of a Gaussian actor's actions; null for choices.</param>
+/// <param name="MeanReturn">Of the last 100 finished training episodes, exploration included; null before the first. Likewise below.</param>
+public sealed record PpoReport(
+    int Iteration,
+    long StepsCollected,
+    double ValueLoss,
+    double SurrogateLoss,
+    double Entropy,
+    double Divergence,
+    double LearningRate,
+    double? MeanStd,
+    double? MeanReturn,
+    double? MeanEpisodeLength,
+    double? ShareTerminated,
+    long Steps,
+    double CollectionSeconds,
+    double LearningSeconds
+)
+{
+    /// <summary>Under rsl_rl's names, so that its dashboards work.</summary>
+    public IEnumerable<KeyValuePair<string, double>> Metrics
+    {
+        get
+        {
+            yield return new("Loss/value", ValueLoss);
+            yield return new("Loss/surrogate", SurrogateLoss);
+            yield return new("Loss/entropy", Entropy);
+            yield return new("Loss/learning_rate", LearningRate);
+            yield return new("Loss/kl", Divergence);
+            if (MeanStd is { } std)
+                yield return new("Policy/mean_std", std);
+            yield return new("Perf/total_fps", Steps / (CollectionSeconds + LearningSeconds));
+            yield return new("Perf/collection_time", CollectionSeconds);
+            yield return new("Perf/learning_time", LearningSeconds);
+            if (MeanReturn is { } mean)
+                yield return new("Train/mean_reward", mean);
+            if (MeanEpisodeLength is { } length)
+                yield return new("Train/mean_episode_length", length);
+        }
+    }
+}

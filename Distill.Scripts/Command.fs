@@ -1,0 +1,125 @@
+namespace Distill
+
+open System
+open System.Diagnostics
+open System.IO
+open System.Runtime.InteropServices
+open System.Text.Json
+open Distill.Compute
+open Distill.Storage
+
+/// How a run was started: enough to start it again.
+type Command =
+    {
+        /// Path of the script; empty when there was none.
+        Script: string
+
+        /// The settings `name=value` of the command line.
+        Settings: string list
+        Seed: uint64
+        Commit: string
+        Sdk: string
+        Runtime: string
+        System: string
+        Machine: string
+        Cores: int
+        InstructionSet: string
+        Started: DateTime
+    }
+
+    /// The command line that repeats the run. Settings that do not change results are left out.
+    member command.Repeat() =
+        let settings =
+            command.Settings
+            |> List.filter (fun setting ->
+                not (
+                    [ "threads="; "logs="; "run_name=" ]
+                    |> List.exists (fun (name: string) -> setting.StartsWith name)
+                ))
+
+        String.Join(' ', "dotnet fsi build.fsx run" :: command.Script :: settings)
+
+module Command =
+    let private fileName = "command.json"
+    let private path (folder: RunFolder) = Path.Combine(folder.Path, "params", fileName)
+
+    /// A path as people want to read it: relative where it lies under the current folder.
+    let shortest (path: string) =
+        let relative = Path.GetRelativePath(Environment.CurrentDirectory, path)
+        if relative.StartsWith ".." then Path.GetFullPath path else relative
+
+    /// What `git ARGUMENTS` prints, or nothing where there is no git or no repository.
+    let private git (arguments: string list) =
+        try
+            use running =
+                Process.Start(
+                    ProcessStartInfo("git", arguments, RedirectStandardOutput = true, RedirectStandardError = true)
+                )
+                |> nonNull
+
+            let text = running.StandardOutput.ReadToEnd().Trim()
+            running.WaitForExit()
+            if running.ExitCode = 0 then Some text else None
+        with :? ComponentModel.Win32Exception ->
+            None
+
+    let private commit () =
+        match git [ "rev-parse"; "HEAD" ] with
+        | None -> "unknown"
+        | Some hash ->
+            match git [ "status"; "--porcelain"; "--untracked-files=no" ] with
+            | Some "" -> hash
+            | _ -> hash + " and changes"
+
+    /// F# Interactive is part of the SDK: sdk/VERSION/FSharp.
+    let private sdk () =
+        match Directory.GetParent(AppContext.BaseDirectory.TrimEnd Path.DirectorySeparatorChar) with
+        | null -> ""
+        | parent when parent.Parent |> Option.ofObj |> Option.exists (fun p -> p.Name = "sdk") -> parent.Name
+        | _ -> ""
+
+    /// This process, with these settings.
+    let now (settings: string list) (seed: uint64) : Command =
+        let script =
+            match Script.current with
+            | Some(script, _) -> shortest script
+            | None -> ""
+
+        {
+            Script = script
+            Settings = settings
+            Seed = seed
+            Commit = commit ()
+            Sdk = sdk ()
+            Runtime = RuntimeInformation.FrameworkDescription
+            System = RuntimeInformation.OSDescription
+            Machine = Environment.MachineName
+            Cores = Environment.ProcessorCount
+            InstructionSet = string Simd.Path
+            Started = DateTime.Now
+        }
+
+    let private options =
+        JsonSerializerOptions(
+            WriteIndented = true,
+            PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+            Encoder = Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping
+        )
+
+    let write (folder: RunFolder) (command: Command) =
+        AtomicFile.Write(path folder, fun stream -> JsonSerializer.Serialize(stream, command, options))
+
+    /// How a run was started.
+    let read (folder: RunFolder) : Command =
+        let broken (error: exn) =
+            raise (DistillException($"{path folder} cannot be read, so the run cannot go on: {error.Message}", error))
+
+        try
+            use stream = File.OpenRead(path folder)
+
+            match JsonSerializer.Deserialize<Command>(stream, options) with
+            | null -> broken (InvalidDataException "it is empty")
+            | command -> command
+        with
+        | :? JsonException as error -> broken error
+        | :? IOException as error -> broken error

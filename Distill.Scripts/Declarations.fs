@@ -1,0 +1,123 @@
+// The choices of an experiment as functions that make the core's records.
+namespace Distill
+
+open Distill.Algorithms
+open Distill.Datasets
+open Distill.Environments.CartPole
+open Distill.Environments.Quadrotor
+open Distill.Networks
+
+/// Number of environments side by side.
+type Envs = { envs: int }
+
+/// Size of a recurrent student's memory.
+type MemorySize = { hidden: int }
+
+/// Sizes of hidden layers, first to last.
+type LayerSizes = { hidden: int list }
+
+/// Quadrotors. For what these do not cover, write the record: `QuadrotorConfig(Envs = 100, Drones = [| "x500" |])`.
+module Quadrotor =
+    let private task (task: QuadrotorTask) (size: Envs) =
+        QuadrotorConfig(Envs = size.envs, Task = task)
+
+    /// Hold the origin.
+    let pointControl size = task QuadrotorTask.Position size
+
+    /// Follow a smoothed random path.
+    let langevin size = task QuadrotorTask.Langevin size
+
+    /// Each episode one of the two, half and half.
+    let mixture size = task QuadrotorTask.Mixture size
+
+    /// Follow a figure of eight.
+    let figureEight size = task QuadrotorTask.FigureEight size
+
+module CartPole =
+    /// Keep the pole upright.
+    let balance (size: Envs) = CartPoleConfig(Envs = size.envs)
+
+/// A policy in a file that labels what the student does.
+type TeacherFile =
+    {
+        /// A .safetensors or .pt file.
+        Teacher: string
+
+        /// The observation group it reads; empty for what the file says.
+        TeacherGroup: string
+    }
+
+module Teacher =
+    /// The policy in a .safetensors or .pt file. It is read, and checked against the environment, when the run starts.
+    let load (path: string) = { Teacher = path; TeacherGroup = "" }
+
+    /// The same policy, reading another observation group.
+    let reading (group: string) (teacher: TeacherFile) = { teacher with TeacherGroup = group }
+
+module Student =
+    /// Dense, GRU, output: a student with memory, trained on sequences.
+    let gru (size: MemorySize) : StudentConfig = GruStudent(Hidden = size.hidden)
+
+    /// Dense layers only.
+    let mlp (sizes: LayerSizes) : StudentConfig =
+        MlpStudent(Hidden = List.toArray sizes.hidden)
+
+/// Who acts.
+module Acting =
+    /// Two-stage training: the teacher drives in the first iterations (`phase1_iterations`), then the student.
+    let teacherUntil (iterations: int) : Acting = TeacherUntil iterations
+
+    /// The student drives from the start.
+    let studentAlways: Acting = StudentAlways()
+
+    /// The teacher always drives.
+    let teacherAlways: Acting = TeacherAlways()
+
+    /// The share of steps that the teacher drives falls linearly to 0 over these iterations.
+    let linear (iterations: int) : Acting = LinearBeta iterations
+
+    /// The share of steps that the teacher drives is this base to the power of the iteration.
+    let exponential (baseOfBeta: float) : Acting = ExponentialBeta baseOfBeta
+
+    /// Any function of the iteration, from 0, to the share of steps that the teacher drives.
+    let schedule (name: string) (share: int -> float) : Acting = Schedule(name, share)
+
+/// What is kept.
+module Retain =
+    /// The newest rows, up to a limit (`max_buffer_size`).
+    let latest (rows: int) : Retention = FirstInFirstOut(int64 rows)
+
+    /// The newest rollout only.
+    let newestRollout: Retention = NewestRollout()
+
+    /// A uniform sample of all rows ever seen, up to a limit.
+    let reservoir (rows: int) : Retention = Reservoir(int64 rows)
+
+/// What is drawn from what is kept.
+module Sample =
+    /// Everything once per epoch, in random order.
+    let permutation: Sampling = Permutation()
+
+    /// Newer data more often: p ~ exp(-decay × age in iterations).
+    let recent (decay: float) : Sampling = RecencyWeighted decay
+
+module Loss =
+    /// Mean squared error.
+    let mse: Loss = MeanSquared()
+
+    /// Quadratic up to an error of delta, then linear.
+    let huber (delta: float) : Loss = Huber delta
+
+    /// Negative log-likelihood under a Gaussian whose spread is learned, too.
+    let gaussian: Loss = GaussianLogLikelihood()
+
+    /// For choices; smoothing spreads that share of the target over all of them.
+    let crossEntropy (smoothing: float) : Loss = CrossEntropy smoothing
+
+/// How much one iteration collects.
+module Collect =
+    /// Every environment runs this many steps; episodes go on from one iteration to the next.
+    let stepsPerEnv (steps: int) : Collection = StepsPerIteration steps
+
+    /// Whole episodes, from their start.
+    let episodes (number: int) : Collection = EpisodesPerEpoch number

@@ -1,0 +1,59 @@
+/// Names of settings as people write them, and as the code has them.
+module Distill.Names
+
+open System
+
+/// max_buffer_size for MaxBufferSize: an underscore before every capital but the first.
+let snake (pascal: string) =
+    pascal
+    |> Seq.mapi (fun i c ->
+        if Char.IsUpper c then
+            (if i = 0 then "" else "_") + string (Char.ToLowerInvariant c)
+        else
+            string c)
+    |> String.concat ""
+
+/// MaxBufferSize for max_buffer_size.
+let pascal (snake: string) =
+    snake.Split '_'
+    |> Seq.map (fun word ->
+        if word = "" then
+            ""
+        else
+            string (Char.ToUpperInvariant word[0]) + word.Substring 1)
+    |> String.concat ""
+
+/// Insertions, deletions, changes and swaps of neighbours that turn one text into the other.
+let distance (a: string) (b: string) =
+    let d = Array2D.init (a.Length + 1) (b.Length + 1) (fun i j -> max i j)
+
+    for i in 1 .. a.Length do
+        for j in 1 .. b.Length do
+            let change = if a[i - 1] = b[j - 1] then 0 else 1
+
+            d[i, j] <- min (d[i - 1, j - 1] + change) (1 + min d[i - 1, j] d[i, j - 1])
+
+            if i > 1 && j > 1 && a[i - 1] = b[j - 2] && a[i - 2] = b[j - 1] then
+                d[i, j] <- min d[i, j] (d[i - 2, j - 2] + 1)
+
+    d[a.Length, b.Length]
+
+/// The candidates most like the name, best first; empty when none is near.
+let near (name: string) (candidates: string seq) =
+    candidates
+    |> Seq.distinct
+    |> Seq.map (fun candidate -> candidate, distance name candidate)
+    |> Seq.filter (fun (candidate, d) -> d <= 1 + max name.Length candidate.Length / 3)
+    |> Seq.sortBy snd
+    |> Seq.map fst
+    |> Seq.truncate 3
+    |> Seq.toList
+
+/// "did you mean a, b or c?", or all there are if none is near.
+let hint (name: string) (candidates: string seq) =
+    match near name candidates with
+    | [] -> "there are: " + String.Join(", ", candidates) + "."
+    | [ one ] -> $"did you mean {one}?"
+    | several ->
+        let first = String.Join(", ", List.take (several.Length - 1) several)
+        $"did you mean {first} or {List.last several}?"

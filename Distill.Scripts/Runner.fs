@@ -1,0 +1,217 @@
+namespace Distill
+
+open System
+open System.Diagnostics
+open System.IO
+open Distill.Environments
+open Distill.Evaluation
+open Distill.Policies
+open Distill.Storage
+
+/// What the runner needs to know of an algorithm: how to go on, what its state is, and which policy it makes.
+type Algorithm =
+    {
+        /// What the policy is called in file names: "student" or "teacher".
+        Role: string
+        Policy: Policy
+
+        /// Iterations completed.
+        Completed: unit -> int
+        Iterate: unit -> Progress
+        Visit: State -> unit
+    }
+
+/// How long a run is, and how often it stops to look and to save.
+type Plan =
+    {
+        Iterations: int
+        SaveInterval: int
+        EvaluationInterval: int
+        EvaluationEpisodes: int
+        FinalEpisodes: int
+    }
+
+/// How the loop ended.
+type Ending =
+    | Finished
+    /// By a signal, which stands for this exit code.
+    | Interrupted of exitCode: int
+
+/// The loop that all training shares: iterate, evaluate, keep the best, log, save, stop when asked to.
+module Runner =
+    let private stateName = "state.safetensors"
+
+    /// What the runner itself must remember over a restart.
+    type private Memory() =
+        let bestReturn = [| Double.NegativeInfinity |]
+        let bestIteration = [| 0 |]
+        let elapsed = [| 0.0 |]
+
+        member _.BestReturn
+            with get () = bestReturn[0]
+            and set value = bestReturn[0] <- value
+
+        /// Iterations completed when the best policy was found.
+        member _.BestIteration
+            with get () = bestIteration[0]
+            and set value = bestIteration[0] <- value
+
+        /// Seconds of training.
+        member _.Elapsed
+            with get () = elapsed[0]
+            and set value = elapsed[0] <- value
+
+        member _.Visit(state: State) =
+            state.Block("best_return", Span<float>(bestReturn))
+            state.Block("best_iteration", Span<int>(bestIteration))
+            state.Block("elapsed", Span<float>(elapsed))
+
+    let private visit (algorithm: Algorithm) (memory: Memory) (state: State) =
+        state.Part("runner", fun part -> memory.Visit part)
+        state.Part("algorithm", fun part -> algorithm.Visit part)
+
+    let private save (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) (log: MetricsLog) =
+        log.Flush()
+        let saver = StateSaver()
+        visit algorithm memory saver
+        SafeTensors.Write(folder.Checkpoint stateName, saver.Tensors)
+
+    let private restore (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) =
+        let path = folder.Checkpoint stateName
+
+        if not (File.Exists path) then
+            raise (DistillException $"{folder.Path} has no checkpoint to go on from; start the run anew.")
+
+        visit algorithm memory (StateLoader(path, (SafeTensors.Read path).Tensors))
+
+    /// The metrics of an evaluation.
+    let private evaluationMetrics (result: EvaluationResult) =
+        [
+            "evaluation/mean_return", result.MeanReturn
+            "evaluation/std_return", result.StdReturn
+            "evaluation/mean_length", result.MeanLength
+            "evaluation/share_terminated", result.ShareTerminated
+        ]
+
+    let private iterationMetrics (progress: Progress) (clock: Clock) =
+        [
+            yield! progress.Metrics
+            match progress.MeanReturn with
+            | Some value -> "Train/mean_reward", value
+            | None -> ()
+            match progress.MeanEpisodeLength with
+            | Some value -> "Train/mean_episode_length", value
+            | None -> ()
+            "Perf/total_fps", clock.StepsPerSecond
+            "Perf/collection_time", progress.CollectionSeconds
+            "Perf/learning_time", progress.LearningSeconds
+        ]
+
+    /// An evaluation in words.
+    let describe (result: EvaluationResult) =
+        $"return {result.MeanReturn:F1} ± {result.StdReturn:F1}, length {result.MeanLength:F1}, "
+        + $"{100.0 * result.ShareTerminated:F1} %% terminated ({result.Episodes} episodes)"
+
+    let private savePolicy (folder: RunFolder) (name: string) (policy: Policy) (iteration: int) =
+        policy.Metadata["iteration"] <- string iteration
+        PolicyFile.Save(folder.Checkpoint $"{name}.safetensors", policy)
+
+    /// Runs to the end of the plan or to an interruption. The folder's checkpoints then hold best_ROLE (highest mean return
+    /// of all evaluations), final_ROLE (as safetensors and .pt), ROLE_ITERATION and the state to resume from.
+    let run
+        (folder: RunFolder)
+        (resume: bool)
+        (plan: Plan)
+        (evaluator: Evaluator)
+        (interruption: Script.Interruption)
+        (display: Display)
+        (algorithm: Algorithm)
+        : Ending =
+        let memory = Memory()
+
+        if resume then
+            restore folder algorithm memory
+
+        let first = algorithm.Completed()
+
+        use log =
+            if resume then
+                MetricsLog.Resume(folder.Path, int64 first - 1L)
+            else
+                MetricsLog.Create folder.Path
+
+        if not resume then
+            save folder algorithm memory log
+
+        let before = memory.Elapsed
+        let watch = Stopwatch.StartNew()
+        let mutable stepsBefore = -1L
+
+        let clockAfter (progress: Progress) : Clock =
+            let session = watch.Elapsed
+            let completed = progress.Iteration + 1
+
+            let steps =
+                if stepsBefore < 0L then
+                    progress.StepsCollected / int64 completed
+                else
+                    progress.StepsCollected - stepsBefore
+
+            stepsBefore <- progress.StepsCollected
+
+            {
+                Iterations = plan.Iterations
+                Elapsed = session + TimeSpan.FromSeconds before
+                Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
+                StepsPerSecond = float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
+            }
+
+        let evaluate (completed: int) =
+            let result = evaluator.Run algorithm.Policy
+            let best = memory.BestIteration = 0 || result.MeanReturn > memory.BestReturn
+
+            if best then
+                memory.BestReturn <- result.MeanReturn
+                memory.BestIteration <- completed
+                algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
+                savePolicy folder $"best_{algorithm.Role}" algorithm.Policy completed
+                algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
+
+            let note = if best then ", the best so far" else ""
+            display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
+            evaluationMetrics result
+
+        while algorithm.Completed() < plan.Iterations && interruption.ExitCode = 0 do
+            let progress = algorithm.Iterate()
+            let clock = clockAfter progress
+            let completed = progress.Iteration + 1
+            let last = completed = plan.Iterations
+            List.iter display.Say progress.Events
+            display.Advance progress clock
+
+            let evaluation =
+                if last || completed % plan.EvaluationInterval = 0 then
+                    evaluate completed
+                else
+                    []
+
+            log.Append(
+                progress.Iteration,
+                iterationMetrics progress clock @ evaluation
+                |> List.map Collections.Generic.KeyValuePair
+            )
+
+            memory.Elapsed <- clock.Elapsed.TotalSeconds
+
+            if last || completed % plan.SaveInterval = 0 then
+                List.iter display.Say (Display.block progress clock)
+                savePolicy folder $"{algorithm.Role}_{completed}" algorithm.Policy completed
+                save folder algorithm memory log
+
+        if algorithm.Completed() < plan.Iterations then
+            save folder algorithm memory log
+            Interrupted interruption.ExitCode
+        else
+            savePolicy folder $"final_{algorithm.Role}" algorithm.Policy plan.Iterations
+            PolicyFile.SavePyTorch(folder.Checkpoint $"final_{algorithm.Role}.pt", algorithm.Policy, plan.Iterations)
+            Finished

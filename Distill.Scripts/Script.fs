@@ -1,0 +1,85 @@
+/// What turns a library call into the main job of a script: arguments, sentences for errors, exit codes and signals.
+module Distill.Script
+
+open System
+open System.Runtime.InteropServices
+
+/// The script that F# Interactive runs, and the arguments after it; None in a notebook or a test.
+let current: (string * string list) option =
+    let words = Environment.GetCommandLineArgs() |> Array.toList |> List.tail
+
+    match words |> List.tryFindIndex _.EndsWith(".fsx", StringComparison.OrdinalIgnoreCase) with
+    | Some at -> Some(words[at], List.skip (at + 1) words)
+    | None -> None
+
+/// The sentence for an error of whoever runs the script, if it is one.
+let rec private sentence (error: exn) =
+    match error with
+    | :? DistillException -> Some error.Message
+    | :? AggregateException as several when several.InnerExceptions.Count = 1 -> sentence several.InnerExceptions[0]
+    | _ -> None
+
+let private hint (error: exn) =
+    match error with
+    | :? OutOfMemoryException -> "Lower max_buffer_size or envs."
+    | _ -> "This is a mistake in the script or in Distill. DISTILL_TRACE=1 shows where it happened."
+
+/// Ends the process as the error deserves: its sentence alone and exit code 2 where the user can mend it, else the message,
+/// a hint and exit code 1.
+let private fail (error: exn) : int =
+    match sentence error with
+    | Some sentence ->
+        Console.Error.WriteLine sentence
+        2
+    | None ->
+        Console.Error.WriteLine $"{error.GetType().Name}: {error.Message}"
+        Console.Error.WriteLine(hint error)
+        1
+
+/// A job that a signal stopped before its end: the exit code the signal stands for, and how to go on.
+exception Stopped of exitCode: int * sentence: string with
+    override stopped.Message = stopped.sentence
+
+/// Runs the main job of a script with the arguments of the command line. Errors end a script with their exit code;
+/// elsewhere (in notebooks, in tests) they are thrown.
+let main (job: string list -> 'Result) : 'Result =
+    match current with
+    | None -> job []
+    | Some(_, arguments) ->
+        try
+            job arguments
+        with
+        | Stopped(code, sentence) ->
+            Console.Out.WriteLine sentence
+            exit code
+        | error ->
+            if Environment.GetEnvironmentVariable "DISTILL_TRACE" = "1" then
+                Console.Error.WriteLine error
+
+            exit (fail error)
+
+/// Listens to Ctrl-C and SIGTERM. The first asks the job to stop when it can; the second ends the process at once.
+type Interruption() =
+    let mutable code = 0
+
+    let listen (signal: PosixSignal) (number: int) =
+        PosixSignalRegistration.Create(
+            signal,
+            fun context ->
+                context.Cancel <- true
+
+                if code <> 0 then
+                    exit (128 + number)
+
+                code <- 128 + number
+        )
+
+    let registrations = [ listen PosixSignal.SIGINT 2; listen PosixSignal.SIGTERM 15 ]
+
+    /// 0, or the exit code that the signal stands for: 130 or 143.
+    member _.ExitCode = code
+
+    interface IDisposable with
+        member _.Dispose() =
+            for registration in registrations do
+                registration.Dispose()

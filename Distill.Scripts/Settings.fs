@@ -1,0 +1,397 @@
+/// Configuration records as named, typed settings: how the command line changes them and how they are written down.
+/// The only place that looks at records by reflection.
+module Distill.Settings
+
+open System
+open System.Collections
+open System.Collections.Generic
+open System.Reflection
+open Microsoft.FSharp.Reflection
+open Distill.SettingText
+
+/// What a setting's type allows.
+type private Shape =
+    /// Written as one text: numbers, booleans, words, enums.
+    | Scalar
+    /// Written as [a, b, c].
+    | Several of element: Type
+    /// Has settings of its own.
+    | Record
+    /// One of several records: an abstract record or an interface.
+    | Choice
+    /// Cannot be written as text, such as a function.
+    | Opaque
+
+/// One place in a tree of records.
+type private Setting =
+    {
+        /// From the root, such as `acting.phase1_iterations`.
+        Name: string
+        Type: Type
+        Nullable: bool
+        Value: obj | null
+        /// The roots with another value in this place.
+        Set: (obj | null) -> obj list
+    }
+
+/// Other systems' names for choices.
+let private otherKinds = dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
+
+/// Other systems' names for settings.
+let private otherNames =
+    dict
+        [
+            "epoch_teacher_forcing", "phase1_iterations"
+            "n_epochs", "iterations"
+            "batch_size", "mini_batch_size"
+            "num_envs", "envs"
+        ]
+
+/// Other systems' flags: the choice they stand for, its kind when the flag is down, and the kind that replaces that when
+/// the flag is up.
+let private flags =
+    dict
+        [
+            "use_dagger", ("retention", "newest_rollout", "first_in_first_out", true)
+            "on_policy", ("retention", "newest_rollout", "first_in_first_out", false)
+            "use_two_stage_training", ("acting", "student_always", "teacher_until", true)
+        ]
+
+let private fail (sentence: string) = raise (DistillException sentence)
+
+// Records
+
+let private isCSharpRecord (t: Type) = not (isNull (t.GetMethod "<Clone>$"))
+let private isRecord (t: Type) = FSharpType.IsRecord t || isCSharpRecord t
+
+let private shapeOf (t: Type) =
+    match elementOf t with
+    | _ when isScalar (bare t) -> Scalar
+    | Some element when isScalar element -> Several element
+    | _ when (t.IsAbstract && isRecord t) || t.IsInterface -> Choice
+    | _ when isRecord t -> Record
+    | _ -> Opaque
+
+/// The properties that make up a record, in the order of their declaration, base classes first.
+let private properties (t: Type) =
+    if FSharpType.IsRecord t then
+        FSharpType.GetRecordFields t
+    else
+        let rec lineage (t: Type | null) =
+            match t with
+            | null -> []
+            | t -> t :: lineage t.BaseType
+
+        let depth = lineage t |> List.rev
+
+        t.GetProperties(BindingFlags.Instance ||| BindingFlags.Public)
+        |> Array.filter (fun p -> p.CanRead && p.CanWrite)
+        |> Array.sortBy (fun p ->
+            depth |> List.findIndex (fun t -> Some t = Option.ofObj p.DeclaringType), p.MetadataToken)
+
+/// A copy of a record with another value in one property.
+let private copyWith (record: obj) (property: PropertyInfo) (value: obj | null) : obj =
+    let t = record.GetType()
+
+    if FSharpType.IsRecord t then
+        let values =
+            FSharpType.GetRecordFields t
+            |> Array.map (fun p -> if p.Name = property.Name then value else p.GetValue record)
+
+        FSharpValue.MakeRecord(t, values)
+    else
+        let clone = nonNull (t.GetMethod "<Clone>$")
+        let copy = nonNull (clone.Invoke(record, [||]))
+        property.SetValue(copy, value)
+        copy
+
+/// A copy of a C# record with another value in the named property. F# itself has no copy-and-update for them.
+let change (property: string) (value: obj | null) (record: 'Record) : 'Record =
+    let boxed = box record |> nonNull
+
+    match boxed.GetType().GetProperty property with
+    | null -> failwith $"{typeof<'Record>.Name} has no property {property}."
+    | property -> copyWith boxed property value :?> 'Record
+
+// Choices
+
+/// The name of a kind within its choice: gru for GruStudent among StudentConfig.
+let private kindName (choice: Type) (kind: Type) =
+    let without (ending: string) (name: string) =
+        if name.EndsWith ending && name.Length > ending.Length then
+            name.Substring(0, name.Length - ending.Length)
+        else
+            name
+
+    kind.Name |> without "Config" |> without (without "Config" choice.Name) |> Names.snake
+
+let private constructorOf (kind: Type) =
+    kind.GetConstructors()
+    |> Array.filter (fun c -> c.GetParameters() |> Array.forall (fun p -> p.ParameterType <> kind))
+    |> Array.sortByDescending (fun c -> c.GetParameters().Length)
+    |> Array.tryHead
+
+/// The kinds of a choice that can be written as text, by name.
+let private kindsOf (choice: Type) =
+    choice.Assembly.GetTypes()
+    |> Seq.filter (fun t -> not t.IsAbstract && isRecord t && choice.IsAssignableFrom t)
+    |> Seq.filter (fun t -> properties t |> Array.forall (fun p -> shapeOf p.PropertyType <> Opaque))
+    |> Seq.map (fun t -> kindName choice t, t)
+    |> Seq.sortBy fst
+    |> Seq.toList
+
+/// A kind with its defaults, and with what the present value has under the same name. Also the settings without default.
+let private makeKind (kind: Type) (present: obj | null) =
+    let presentValue (name: string | null) (t: Type) =
+        match present, name with
+        | null, _
+        | _, null -> None
+        | present, name ->
+            match present.GetType().GetProperty name with
+            | null -> None
+            | p when p.PropertyType = t -> Some(p.GetValue present)
+            | _ -> None
+
+    match constructorOf kind with
+    | None -> fail $"A {kind.Name} cannot be made from text."
+    | Some constructor ->
+        let missing = List<string>()
+
+        let arguments =
+            constructor.GetParameters()
+            |> Array.map (fun p ->
+                match presentValue p.Name p.ParameterType with
+                | Some value -> value
+                | None when p.HasDefaultValue -> p.DefaultValue
+                | None ->
+                    missing.Add(Names.snake (string p.Name))
+
+                    if p.ParameterType.IsValueType then
+                        Activator.CreateInstance p.ParameterType
+                    else
+                        null)
+
+        let made = constructor.Invoke arguments
+        let given = constructor.GetParameters() |> Array.map (fun p -> string p.Name)
+
+        for p in properties kind do
+            if not (Array.contains p.Name given) then
+                presentValue p.Name p.PropertyType
+                |> Option.iter (fun value -> p.SetValue(made, value))
+
+        made, List.ofSeq missing
+
+// The tree
+
+/// All settings of the records, outer before inner. An optional record that is absent has the settings of its default.
+let private settingsOf (roots: obj list) : Setting list =
+    let rec under (prefix: string) (record: obj) (rebuild: obj -> obj list) : Setting list =
+        [
+            for p in properties (record.GetType()) do
+                let value = p.GetValue record
+                let name = prefix + Names.snake p.Name
+                let set (value: obj | null) = rebuild (copyWith record p value)
+
+                {
+                    Name = name
+                    Type = p.PropertyType
+                    Nullable = NullabilityInfoContext().Create(p).WriteState = NullabilityState.Nullable
+                    Value = value
+                    Set = set
+                }
+
+                match shapeOf p.PropertyType, value with
+                | Record, null -> yield! under (name + ".") (Activator.CreateInstance p.PropertyType |> nonNull) set
+                | Record, value
+                | Choice, value ->
+                    match value with
+                    | null -> ()
+                    | value -> yield! under (name + ".") value set
+                | _ -> ()
+        ]
+
+    roots
+    |> List.mapi (fun i root -> under "" root (fun changed -> List.updateAt i changed roots))
+    |> List.concat
+
+let private leaf (name: string) = name.Substring(name.LastIndexOf '.' + 1)
+
+let private matching (name: string) (settings: Setting list) =
+    match settings |> List.filter (fun s -> s.Name = name) with
+    | [] -> settings |> List.filter (fun s -> s.Name.EndsWith("." + name))
+    | exact -> exact
+
+let private kindOfValue (setting: Setting) =
+    match setting.Value with
+    | null -> "null"
+    | value -> kindName setting.Type (value.GetType())
+
+/// The sentence for a name that no setting has.
+let private unknown (name: string) (settings: Setting list) =
+    let elsewhere =
+        settings
+        |> Seq.filter (fun s -> shapeOf s.Type = Choice)
+        |> Seq.collect (fun s -> kindsOf s.Type |> Seq.map (fun (kind, t) -> s, kind, t))
+        |> Seq.tryFind (fun (s, kind, t) ->
+            kind <> kindOfValue s
+            && properties t
+               |> Array.exists (fun p -> ("." + s.Name + "." + Names.snake p.Name).EndsWith("." + name)))
+
+    match elsewhere with
+    | Some(s, kind, _) ->
+        fail $"'{name}' belongs to {s.Name}={kind}, but here {s.Name} is {kindOfValue s}; add {s.Name}={kind} to use it."
+    | None ->
+        // The shortest text that means the setting.
+        let names =
+            settings
+            |> List.filter (fun s -> shapeOf s.Type <> Opaque)
+            |> List.map (fun s ->
+                if (matching (leaf s.Name) settings).Length = 1 then
+                    leaf s.Name
+                else
+                    s.Name)
+
+        fail $"There is no setting '{name}'; {Names.hint (leaf name) names}"
+
+let private find (name: string) (settings: Setting list) =
+    match matching name settings with
+    | [ one ] -> one
+    | [] -> unknown name settings
+    | several ->
+        let names = String.Join(" or ", several |> List.map _.Name)
+        fail $"'{name}' could be {names}; write it in full."
+
+let private wrong (setting: Setting) (text: string) (right: string) =
+    fail $"{setting.Name}={text} cannot be: it must be {right}."
+
+let private split (argument: string) =
+    match argument.IndexOf '=' with
+    | -1
+    | 0 -> fail $"'{argument}' is not a setting: write name=value."
+    | at -> argument.Substring(0, at).Trim(), argument.Substring(at + 1).Trim()
+
+/// A flag of another system as the assignment of a choice, or nothing where the choice is as the flag wants it.
+let private unflag (settings: Setting list) (name: string, text: string) =
+    match flags.TryGetValue name with
+    | true, (choice, off, on, upright) when not (matching choice settings).IsEmpty ->
+        match Boolean.TryParse text with
+        | true, value when value <> upright -> Some(choice, off)
+        | true, _ when kindOfValue (find choice settings) = off -> Some(choice, on)
+        | true, _ -> None
+        | _ -> fail $"{name}={text} cannot be: it must be true or false."
+    | _ -> Some(name, text)
+
+let private rename (settings: Setting list) (name: string, text: string) =
+    match otherNames.TryGetValue name with
+    | true, ours when (matching name settings).IsEmpty -> ours, text
+    | _ -> name, text
+
+/// The records with the settings that the arguments `name=value` give; of several for one setting the last counts. A name
+/// is a setting's leaf name where that is unique, or more of its dotted name. Choices are switched first, so that the order
+/// of arguments does not matter.
+let apply (arguments: string list) (records: obj list) : obj list =
+    let original = settingsOf records
+
+    let assignments =
+        arguments
+        |> List.map split
+        |> List.choose (unflag original)
+        |> List.map (rename original)
+
+    let isSwitch (name, _) =
+        match matching name original with
+        | [ one ] -> shapeOf one.Type = Choice
+        | _ -> false
+
+    let switches, others = assignments |> List.partition isSwitch
+    let missing = HashSet<string>()
+
+    let switch (records: obj list) (name: string, text: string) =
+        let setting = find name (settingsOf records)
+        let kinds = kindsOf setting.Type
+
+        let kind =
+            match otherKinds.TryGetValue text with
+            | true, ours -> ours
+            | _ -> text
+
+        match kinds |> List.tryFind (fun (name, _) -> name = kind) with
+        | Some(kind, _) when kind = kindOfValue setting -> records
+        | Some(_, t) ->
+            let made, without = makeKind t setting.Value
+
+            for name in without do
+                missing.Add(setting.Name + "." + name) |> ignore
+
+            setting.Set made
+        | None -> wrong setting text ("one of " + (kinds |> Seq.map fst |> String.concat ", "))
+
+    let assign (records: obj list) (name: string, text: string) =
+        let setting = find name (settingsOf records)
+        missing.Remove setting.Name |> ignore
+
+        match shapeOf setting.Type with
+        | Record when text = "null" && setting.Nullable -> setting.Set null
+        | Record ->
+            let inner =
+                settingsOf records
+                |> List.map _.Name
+                |> List.filter (fun inner -> inner.StartsWith(setting.Name + "."))
+
+            let all = String.Join(", ", inner)
+            fail $"{setting.Name} is a group of settings; set one of {all}."
+        | Opaque -> fail $"{setting.Name} can only be set in the script."
+        | _ ->
+            match parse setting.Type text with
+            | Some value -> setting.Set value
+            | None -> wrong setting text (expected setting.Type)
+
+    let result = List.fold assign (List.fold switch records switches) others
+
+    for name in missing do
+        fail $"{name} has no default: add {leaf name}=… ."
+
+    result
+
+/// The settings as they are written to YAML: nested, with the kind of a choice first.
+let rec tree (record: obj) : Dictionary<string, obj | null> =
+    let node (shape: Shape) (t: Type) (value: obj) : obj =
+        match shape with
+        | Record -> tree value
+        | Choice ->
+            let kind = Dictionary<string, obj | null>()
+            kind["kind"] <- kindName t (value.GetType())
+
+            for entry in tree value do
+                kind[entry.Key] <- entry.Value
+
+            kind
+        | Several _ -> value :?> IEnumerable |> Seq.cast<obj> |> Seq.map plain |> Seq.toArray :> obj
+        | Opaque -> "set in the script"
+        | Scalar -> plain value
+
+    let nodes = Dictionary<string, obj | null>()
+
+    for p in properties (record.GetType()) do
+        nodes[Names.snake p.Name] <-
+            match p.GetValue record with
+            | null -> null
+            | value -> node (shapeOf p.PropertyType) p.PropertyType value
+
+    nodes
+
+/// The settings as the names and texts that `apply` takes.
+let describe (records: obj list) : (string * string) list =
+    let rec flatten (prefix: string) (nodes: Dictionary<string, obj | null>) =
+        [
+            for entry in nodes do
+                match entry.Key, entry.Value with
+                | "kind", value -> prefix.TrimEnd '.', formatScalar value
+                | name, (:? Dictionary<string, obj | null> as inner) -> yield! flatten (prefix + name + ".") inner
+                | name, (:? Array as items) ->
+                    let texts = items |> Seq.cast<obj> |> Seq.map formatScalar
+                    prefix + name, "[" + String.Join(",", texts) + "]"
+                | name, value -> prefix + name, formatScalar value
+        ]
+
+    records |> List.collect (tree >> flatten "")

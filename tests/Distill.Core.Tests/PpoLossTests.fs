@@ -1,0 +1,321 @@
+/// The formulas of PPO on one panel, against plain double-precision references and finite differences.
+module Distill.Tests.PpoLossTests
+
+open System
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Networks
+open Distill.Policies
+open Xunit
+
+let private width = Panel.Width
+
+let private uniform (random: Random) (low: float) (high: float) =
+    low + (high - low) * random.NextDouble()
+
+let private floats count (draw: int -> float) =
+    Array.init count (fun i -> float32 (draw i))
+
+/// A_t is the sum of the discounted surprises up to the end of the episode or of the rollout.
+let private advantageReference gamma lambda (rewards: float[]) (values: float[]) (ends: int[]) =
+    let steps = rewards.Length
+
+    let surprise t =
+        match ends[t] with
+        | 1 -> rewards[t] - values[t]
+        | 2 -> rewards[t] + gamma * values[t] - values[t]
+        | _ -> rewards[t] + gamma * values[t + 1] - values[t]
+
+    Array.init steps (fun t ->
+        let last =
+            seq { t .. steps - 1 }
+            |> Seq.tryFind (fun k -> ends[k] <> 0)
+            |> Option.defaultValue (steps - 1)
+
+        seq { t..last } |> Seq.sumBy (fun k -> (gamma * lambda) ** float (k - t) * surprise k))
+
+[<Fact>]
+let ``Advantages are sums of discounted surprises, cut at terminations and time-outs`` () =
+    Property.check (fun (seed: int) ->
+        let random = Random seed
+        let steps = random.Next(1, 40)
+        let gamma, lambda = uniform random 0.5 1.0, uniform random 0.0 1.0
+        let rewards = floats (steps * width) (fun _ -> uniform random -2.0 2.0)
+        let values = floats ((steps + 1) * width) (fun _ -> uniform random -5.0 5.0)
+        // 0: goes on, 1: terminated, 2: truncated.
+        let ends = Array.init (steps * width) (fun _ -> max 0 (random.Next 12 - 9))
+        let flag kind = floats (steps * width) (fun i -> if ends[i] = kind then 1.0 else 0.0)
+        let advantages = Array.zeroCreate<float32> (steps * width)
+
+        PpoAdvantage.Estimate(rewards, values, flag 1, flag 2, float32 gamma, float32 lambda, advantages)
+
+        for lane in 0 .. width - 1 do
+            let column (source: 'a[]) count = Array.init count (fun t -> source[t * width + lane])
+
+            let expected =
+                advantageReference
+                    (float (float32 gamma))
+                    (float (float32 lambda))
+                    (column rewards steps |> Array.map float)
+                    (column values (steps + 1) |> Array.map float)
+                    (column ends steps)
+
+            Expect.closeAll 2e-5 (column advantages steps |> Array.map float) expected $"lane {lane}")
+
+// Plain references, one lane at a time, in double precision.
+
+let private gaussianLogProbability (mean: float[]) (logStd: float[]) (action: float[]) =
+    Array.map3
+        (fun m s a -> -0.5 * ((a - m) / exp s) ** 2.0 - s - 0.5 * log (2.0 * Math.PI))
+        mean
+        logStd
+        action
+    |> Array.sum
+
+let private gaussianEntropy (logStd: float[]) =
+    logStd |> Array.sumBy (fun s -> s + 0.5 * log (2.0 * Math.PI * Math.E))
+
+let private probabilities (logits: float[]) =
+    let e = logits |> Array.map exp
+    e |> Array.map (fun value -> value / Array.sum e)
+
+let private categoricalLogProbability (logits: float[]) (action: float[]) =
+    log ((probabilities logits).[int action[0]])
+
+let private categoricalEntropy (logits: float[]) =
+    probabilities logits |> Array.sumBy (fun p -> -p * log p)
+
+/// A distribution with its references and random parameters.
+type private Case =
+    { Head: Head
+      Outputs: int
+      Actions: int
+      LogStd: float32[]
+      LogProbability: float[] -> float[] -> float[] -> float
+      Entropy: float[] -> float[] -> float
+      DrawAction: Random -> int -> float }
+
+let private gaussian (random: Random) =
+    { Head = Head.Gaussian
+      Outputs = 3
+      Actions = 3
+      LogStd = floats 3 (fun _ -> uniform random -1.5 0.5)
+      LogProbability = gaussianLogProbability
+      Entropy = fun _ logStd -> gaussianEntropy logStd
+      DrawAction = fun random _ -> uniform random -2.0 2.0 }
+
+let private categorical (_: Random) =
+    { Head = Head.Categorical
+      Outputs = 4
+      Actions = 1
+      LogStd = [||]
+      LogProbability = fun logits _ action -> categoricalLogProbability logits action
+      Entropy = fun logits _ -> categoricalEntropy logits
+      DrawAction = fun random _ -> float (random.Next 4) }
+
+let private cases (random: Random) = [ gaussian random; categorical random ]
+
+let private column (panel: float32[]) size lane =
+    Array.init size (fun i -> float panel[i * width + lane])
+
+let private doubles (values: float32[]) = Array.map float values
+
+[<Fact>]
+let ``Log-probability, entropy and divergence match the formulas`` () =
+    Property.check (fun (seed: int) ->
+        let random = Random seed
+
+        for case in cases random do
+            let distribution = ActionDistribution.Of case.Head
+            let outputs = floats (case.Outputs * width) (fun _ -> uniform random -2.0 2.0)
+            let before = floats (case.Outputs * width) (fun _ -> uniform random -2.0 2.0)
+            let beforeLogStd = floats case.LogStd.Length (fun _ -> uniform random -1.5 0.5)
+            let actions = floats (case.Actions * width) (case.DrawAction random)
+            let logProbability: float32[] = Array.zeroCreate width
+            let entropy: float32[] = Array.zeroCreate width
+            let divergence: float32[] = Array.zeroCreate width
+            distribution.LogProbability(outputs, case.LogStd, actions, logProbability)
+            distribution.Entropy(outputs, case.LogStd, entropy)
+            distribution.Divergence(before, beforeLogStd, outputs, case.LogStd, divergence)
+
+            for lane in 0 .. width - 1 do
+                let p, q = column before case.Outputs lane, column outputs case.Outputs lane
+                let action = column actions case.Actions lane
+                let logStd = doubles case.LogStd
+
+                let expectedDivergence =
+                    if case.Head = Head.Categorical then
+                        Array.map2 (fun a b -> a * log (a / b)) (probabilities p) (probabilities q) |> Array.sum
+                    else
+                        [ 0 .. case.Outputs - 1 ]
+                        |> List.sumBy (fun i ->
+                            let s0, s1 = exp (float beforeLogStd[i]), exp logStd[i]
+                            log (s1 / s0) + (s0 * s0 + (p[i] - q[i]) ** 2.0) / (2.0 * s1 * s1) - 0.5)
+
+                let expected = [ case.LogProbability q logStd action; case.Entropy q logStd; expectedDivergence ]
+                let actual = [ logProbability[lane]; entropy[lane]; divergence[lane] ] |> List.map float
+                Expect.closeAll 1e-5 actual expected $"{case.Head}, lane {lane}: log p, entropy, KL")
+
+/// max(-A r, -A clip r) as the paper writes it.
+let private surrogateReference clip advantage logProbability oldLogProbability =
+    let ratio = exp (logProbability - oldLogProbability)
+    max (-advantage * ratio) (-advantage * Math.Clamp(ratio, 1.0 - clip, 1.0 + clip))
+
+[<Fact>]
+let ``Gradient of the clipped surrogate minus the entropy bonus matches finite differences`` () =
+    Property.check (fun (seed: int) ->
+        let random = Random seed
+        let clip, bonus, scale = 0.2, 0.05, 1.0 / 20.0
+
+        for case in cases random do
+            let distribution = ActionDistribution.Of case.Head
+            let outputs = floats (case.Outputs * width) (fun _ -> uniform random -1.0 1.0)
+            let actions = floats (case.Actions * width) (case.DrawAction random)
+            let advantage = floats width (fun _ -> uniform random -2.0 2.0)
+            let weight = floats width (fun lane -> if lane < 20 then 1.0 else 0.0)
+            let logProbability = Array.zeroCreate<float32> width
+            distribution.LogProbability(outputs, case.LogStd, actions, logProbability)
+            // Ratios on both sides of the clip range, but not next to its bounds, where there is no derivative.
+            let logRatios = [| -0.5; -0.1; 0.0; 0.1; 0.5 |]
+            let old = floats width (fun lane -> float logProbability[lane] - logRatios[lane % 5])
+            let dLogProbability, dEntropy = Array.zeroCreate<float32> width, floats width (fun l -> -bonus * scale * float weight[l])
+
+            let sum =
+                PpoLosses.Surrogate(logProbability, old, advantage, weight, float32 clip, float32 scale, dLogProbability)
+
+            let dOutputs = Array.zeroCreate<float32> outputs.Length
+            let dLogStd = Array.create case.LogStd.Length 1f
+            distribution.Backward(outputs, case.LogStd, actions, dLogProbability, dEntropy, dOutputs, dLogStd)
+
+            let loss (y: float[]) (logStd: float[]) =
+                [ 0..19 ]
+                |> List.sumBy (fun lane ->
+                    let own = Array.init case.Outputs (fun i -> y[i * width + lane])
+                    let p = case.LogProbability own logStd (column actions case.Actions lane)
+
+                    scale
+                    * (surrogateReference clip (float advantage[lane]) p (float old[lane])
+                       - bonus * case.Entropy own logStd))
+
+            let slope (f: float[] -> float) (x: float[]) =
+                Array.init x.Length (fun i ->
+                    let at d = f (Array.mapi (fun j v -> if j = i then v + d else v) x)
+                    (at 1e-5 - at -1e-5) / 2e-5)
+
+            let y, logStd = doubles outputs, doubles case.LogStd
+
+            let expectedSum =
+                [ 0..19 ]
+                |> List.sumBy (fun lane ->
+                    let p = case.LogProbability (column outputs case.Outputs lane) logStd (column actions case.Actions lane)
+                    surrogateReference clip (float advantage[lane]) p (float old[lane]))
+
+            Expect.close (1e-4 * (1.0 + abs expectedSum)) sum expectedSum $"{case.Head}: surrogate"
+            Expect.closeAll 1e-4 (doubles dOutputs) (slope (fun x -> loss x logStd) y) $"{case.Head}: outputs"
+            // The gradient of log_std is added to what was there: 1.
+            let ofLogStd = slope (fun x -> loss y x) logStd
+            Expect.closeAll 1e-4 (dLogStd |> Array.map (fun d -> float d - 1.0)) ofLogStd $"{case.Head}: log_std")
+
+[<Fact>]
+let ``Value loss and its gradient match finite differences, clipped and not`` () =
+    Property.check (fun (seed: int) ->
+        let random = Random seed
+        let scale = 0.1
+        let before = floats width (fun _ -> uniform random -1.0 1.0)
+        // Within and beyond the clip range, away from its bounds.
+        let change = [| -0.6; -0.1; 0.05; 0.7 |]
+        let value = floats width (fun lane -> float before[lane] + change[lane % 4])
+        let returns = floats width (fun _ -> uniform random -2.0 2.0)
+        let weight = floats width (fun lane -> if lane % 3 = 0 then 0.0 else 1.0)
+
+        let reference clip lane v =
+            let error = v - float returns[lane]
+
+            match clip with
+            | None -> error * error
+            | Some c ->
+                let kept = float before[lane] + Math.Clamp(v - float before[lane], -c, c) - float returns[lane]
+                max (error * error) (kept * kept)
+
+        for clip in [ None; Some 0.2 ] do
+            let gradient = Array.zeroCreate<float32> width
+            let limit = clip |> Option.map float32 |> Option.toNullable
+            let sum = PpoLosses.Value(value, before, returns, weight, limit, float32 scale, gradient)
+            let expected = [ 0 .. width - 1 ] |> List.sumBy (fun i -> float weight[i] * reference clip i (float value[i]))
+            Expect.close (1e-5 * (1.0 + expected)) sum expected $"value loss, clip {clip}"
+
+            for lane in 0 .. width - 1 do
+                let v = float value[lane]
+                // Where the two terms change places the maximum has a kink.
+                let terms c = reference (Some c) lane v
+                let kink = clip.IsSome && abs change[lane % 4] > 0.2 && abs (terms 0.2 - terms 1e9) < 1e-3 && terms 0.2 <> terms 1e9
+
+                if not kink then
+                    let slope = (reference clip lane (v + 1e-5) - reference clip lane (v - 1e-5)) / 2e-5
+                    Expect.close 2e-5 (float gradient[lane]) (scale * float weight[lane] * slope) $"lane {lane}, clip {clip}")
+
+[<Fact>]
+let ``Gaussian actions have the mean and the spread that the outputs say`` () =
+    let distribution = ActionDistribution.Of Head.Gaussian
+    let outputs = Array.init (4 * width) (fun i -> float32 (i / width) - 1.5f)
+    let logStd = [| 0f; -1f; -2f; 0.5f |]
+    let actions = Array.zeroCreate<float32> (4 * width)
+    let stream = RandomStream(3UL, "test")
+    let steps = 2000
+    let sums, squares = Array.zeroCreate<float> 4, Array.zeroCreate<float> 4
+
+    for step in 1..steps do
+        distribution.Sample(outputs, logStd, stream, 0, int64 step, actions)
+
+        for i in 0 .. actions.Length - 1 do
+            let deviation = float actions[i] - float outputs[i]
+            sums[i / width] <- sums[i / width] + deviation
+            squares[i / width] <- squares[i / width] + deviation * deviation
+
+    let count = float (steps * width)
+
+    for action in 0..3 do
+        let std = exp (float logStd[action])
+        Expect.close (5.0 * std / sqrt count) (sums[action] / count) 0.0 $"mean of action {action}"
+        Expect.close (5.0 * std / sqrt (2.0 * count)) (sqrt (squares[action] / count)) std $"std of action {action}"
+
+[<Fact>]
+let ``Choices come as often as their probabilities say`` () =
+    let distribution = ActionDistribution.Of Head.Categorical
+    let logits = [| 0.5; -1.0; 1.0; 0.0 |]
+    let outputs = Array.init (4 * width) (fun i -> float32 logits[i / width])
+    let actions = Array.zeroCreate<float32> width
+    let stream = RandomStream(4UL, "test")
+    let steps = 1000
+    let counts = Array.zeroCreate<int> 4
+
+    for step in 1..steps do
+        distribution.Sample(outputs, Array.empty<float32>, stream, 0, int64 step, actions)
+
+        for choice in actions do
+            counts[int choice] <- counts[int choice] + 1
+
+    let count = float (steps * width)
+
+    for choice in 0..3 do
+        let p = (probabilities logits).[choice]
+        Expect.close (5.0 * sqrt (p * (1.0 - p) / count)) (float counts[choice] / count) p $"choice {choice}"
+
+[<Fact>]
+let ``Normals of a panel depend on the environment, the counters and the feature alone, on every path`` () =
+    let stream = RandomStream(5UL, "test")
+
+    let draw features first =
+        let panel = Array.zeroCreate<float32> (features * width)
+        stream.Normals(panel, first, 7u, 8u)
+        panel
+
+    let reference = Paths.same "normals" (fun () -> draw 6 64u)
+    Paths.sameBits (draw 3 64u) reference[.. 3 * width - 1] "fewer features"
+    // Environment 80 is lane 16 of the panel that starts at 64, and lane 0 of one that starts at 80.
+    let shifted = draw 6 80u
+
+    for feature in 0..5 do
+        Expect.equal shifted[feature * width] reference[feature * width + 16] $"feature {feature}"
+
+    Expect.equal (Array.distinct reference).Length reference.Length "distinct normals"

@@ -1,0 +1,200 @@
+/// PPO as a whole: it learns, and its results depend on nothing but its settings.
+module Distill.Tests.PpoTests
+
+open System
+open Distill
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Environments
+open Distill.Environments.CartPole
+open Distill.Environments.Quadrotor
+open Distill.Evaluation
+open Distill.Storage
+open Xunit
+
+/// 70 environments fill two panels and a part of a third; 5 steps of each make mini-batches of uneven size.
+let private drones = QuadrotorConfig(Envs = 70)
+
+let private seeded seed =
+    PpoConfig(
+        Seed = seed,
+        StepsPerEnv = 5,
+        NumMiniBatches = 3,
+        NormaliseObservations = true,
+        ActorGroup = "tracking",
+        ActorHidden = [| 16; 16 |],
+        CriticHidden = [| 24 |],
+        InitStd = 0.3,
+        Iterations = 10
+    )
+
+let private small = seeded 0UL
+
+let private parameters (ppo: Ppo) =
+    ppo.Actor.Network.Parameters.Span.ToArray()
+
+/// Actor after some iterations.
+let private train config (environment: IEnvironmentConfig) threads iterations =
+    use pool = new WorkerPool(threads)
+    use ppo = new Ppo(config, environment, pool)
+
+    for _ in 1..iterations do
+        ppo.Iterate() |> ignore
+
+    parameters ppo
+
+[<Fact>]
+let ``Learns to balance the pole`` () =
+    use pool = new WorkerPool(2)
+    let environment = CartPoleConfig(Envs = 256)
+
+    let config =
+        PpoConfig(StepsPerEnv = 32, RewardScale = 0.1, Iterations = 40)
+
+    use ppo = new Ppo(config, environment, pool)
+    use evaluator = new Evaluator(environment, 100, 7UL, pool)
+    let before = evaluator.Run(ppo.Actor).MeanReturn
+
+    for _ in 1 .. config.Iterations do
+        ppo.Iterate() |> ignore
+
+    let after = evaluator.Run(ppo.Actor).MeanReturn
+    Expect.isTrue (before < 200.0) $"the untrained policy has a return of {before}"
+    Expect.isTrue (after > 450.0) $"the trained policy has a return of {after}"
+
+[<Fact>]
+let ``Learns on the quadrotor`` () =
+    use pool = new WorkerPool(2)
+    let environment = QuadrotorConfig(Envs = 256)
+
+    let config =
+        PpoConfig(Iterations = 40, InitStd = 0.3, EntropyCoef = 0.0, RewardScale = 0.02)
+
+    use ppo = new Ppo(config, environment, pool)
+    use evaluator = new Evaluator(environment, 100, 7UL, pool)
+    let before = evaluator.Run(ppo.Actor)
+
+    for _ in 1 .. config.Iterations do
+        ppo.Iterate() |> ignore
+
+    let after = evaluator.Run(ppo.Actor)
+
+    Expect.isTrue
+        (after.MeanReturn > before.MeanReturn + 10.0)
+        $"return went from {before.MeanReturn} to {after.MeanReturn}"
+
+[<Fact>]
+let ``Same seed, same bits on 1, 2 and 4 threads and on every instruction-set path`` () =
+    let expected = train small drones 1 4
+
+    for threads in [ 2; 4 ] do
+        Paths.sameBits (train small drones threads 4) expected $"{threads} threads"
+
+    Paths.same "actor" (fun () -> train small drones 2 4) |> ignore
+    let other = train (seeded 1UL) drones 1 4
+    Expect.isTrue (other <> expected) "another seed gives the same actor"
+
+[<Fact>]
+let ``A run that is saved and restored goes on bit for bit`` () =
+    for config, environment in
+        [ small, drones :> IEnvironmentConfig
+          PpoConfig(StepsPerEnv = 8, NormaliseObservations = true), CartPoleConfig(Envs = 40) ] do
+        use pool = new WorkerPool(2)
+        use undisturbed = new Ppo(config, environment, pool)
+
+        for _ in 1..3 do
+            undisturbed.Iterate() |> ignore
+
+        let saver = StateSaver()
+        undisturbed.Visit saver
+        let expected = [ for _ in 1..3 -> undisturbed.Iterate() ]
+
+        use resumed = new Ppo(config, environment, pool)
+        resumed.Visit(StateLoader("state", saver.Tensors))
+        Expect.equal resumed.Iteration 3 "iteration"
+
+        for report in expected do
+            let actual = resumed.Iterate()
+
+            let timeless (r: PpoReport) =
+                [ for metric in r.Metrics do
+                      if not (metric.Key.StartsWith "Perf/") then
+                          metric.Key, metric.Value ]
+
+            Expect.equal (timeless actual) (timeless report) $"metrics of iteration {report.Iteration}"
+
+        Paths.sameBits (parameters resumed) (parameters undisturbed) "actor"
+
+[<Fact>]
+let ``An iteration allocates nothing but its report`` () =
+    use pool = new WorkerPool(1)
+
+    for config, environment in
+        [ small, drones :> IEnvironmentConfig
+          PpoConfig(StepsPerEnv = 40), CartPoleConfig(Envs = 64) ] do
+        use ppo = new Ppo(config, environment, pool)
+
+        for _ in 1..3 do
+            ppo.Iterate() |> ignore
+
+        let before = GC.GetAllocatedBytesForCurrentThread()
+
+        for _ in 1..5 do
+            ppo.Iterate() |> ignore
+
+        let each = (GC.GetAllocatedBytesForCurrentThread() - before) / 5L
+        Expect.isTrue (each < 2048L) $"{environment.Envs} environments: {each} bytes per iteration"
+
+[<Fact>]
+let ``Reports under rsl_rl's names`` () =
+    use pool = new WorkerPool(1)
+    use ppo = new Ppo(small, drones, pool)
+    let report = ppo.Iterate()
+    Expect.equal report.StepsCollected 350L "steps"
+    let names = [ for metric in report.Metrics -> metric.Key ]
+
+    for name in
+        [ "Loss/value"
+          "Loss/surrogate"
+          "Loss/entropy"
+          "Loss/learning_rate"
+          "Policy/mean_std"
+          "Perf/total_fps"
+          "Perf/collection_time"
+          "Perf/learning_time" ] do
+        Expect.isTrue (List.contains name names) $"{name} is missing"
+
+[<Fact>]
+let ``The schedules move the learning rate as they say`` () =
+    let rates schedule desiredKl =
+        use pool = new WorkerPool(1)
+        let optimizer = Networks.AdamConfig(LearningRate = 1e-3)
+
+        let config =
+            PpoConfig(
+                StepsPerEnv = 8,
+                Iterations = 4,
+                Schedule = schedule,
+                DesiredKl = desiredKl,
+                MaxLearningRate = 4e-3,
+                Optimizer = optimizer
+            )
+
+        use ppo = new Ppo(config, CartPoleConfig(Envs = 64), pool)
+        [ for _ in 1..4 -> ppo.Iterate().LearningRate ]
+
+    Expect.equal (rates RateSchedule.Fixed 1e9) [ 1e-3; 1e-3; 1e-3; 1e-3 ] "fixed"
+    Expect.closeAll 1e-12 (rates RateSchedule.Linear 1e9) [ 1e-3; 0.75e-3; 0.5e-3; 0.25e-3 ] "linear"
+    // Every step moves the policy by far less, or far more, than what is desired.
+    Expect.equal (List.last (rates RateSchedule.Adaptive 1e9)) 4e-3 "adaptive, always raised"
+    Expect.equal (List.last (rates RateSchedule.Adaptive 1e-12)) 1e-5 "adaptive, always lowered"
+
+[<Fact>]
+let ``Settings that cannot work are refused with a sentence`` () =
+    use pool = new WorkerPool(1)
+
+    let message config =
+        (Expect.throws<DistillException> (fun () -> (new Ppo(config, drones, pool)).Dispose())).Message
+
+    Expect.equal (message (PpoConfig(Gamma = 1.5))) "gamma=1.5 cannot work; it must be within 0 and 1." "gamma"
+    Expect.isTrue ((message (PpoConfig(ActorGroup = "eyes"))).Contains "no observation group 'eyes'") "group"

@@ -1,0 +1,305 @@
+/// Settings on the command line, and experiments as records.
+module Distill.Tests.SettingsTests
+
+open System
+open System.Collections.Generic
+open Distill
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Datasets
+open Distill.Environments.CartPole
+open Distill.Environments.Quadrotor
+open Distill.Networks
+open Distill.Storage
+open FsCheck
+open FsCheck.FSharp
+open Xunit
+open YamlDotNet.Serialization
+
+let private pole =
+    distillation {
+        name "pole"
+        environment (CartPole.balance { envs = 64 })
+        teacher (Teacher.load "pole.safetensors")
+        student (Student.gru { hidden = 8 })
+        acting (Acting.teacherUntil 10)
+        retain (Retain.latest 20_000)
+        loss (Loss.crossEntropy 0.05)
+        iterations 30
+    }
+
+let private with' (settings: string list) (experiment: Experiment) =
+    (Experiment.withSettings settings experiment).Config
+
+let private refusal (settings: string list) (experiment: Experiment) =
+    (Expect.throws<DistillException> (fun () -> Experiment.withSettings settings experiment |> ignore)).Message
+
+let private mentions (part: string) (text: string) = Assert.Contains(part, text)
+
+/// Experiments of many kinds, made by settings on top of a declared one.
+let private experiments =
+    let one (name: string) (values: string list) =
+        Gen.elements values |> Gen.map (fun value -> [ $"{name}={value}" ])
+
+    let number (name: string) (low: int) (high: int) =
+        Gen.choose (low, high) |> Gen.map (fun value -> [ $"{name}={value}" ])
+
+    let acting =
+        Gen.oneof
+            [
+                one "acting" [ "student_always"; "teacher_always"; "linear_beta"; "exponential_beta" ]
+                number "phase1_iterations" 0 1000
+            ]
+
+    let student =
+        Gen.oneof
+            [
+                Gen.listOfLength 2 (Gen.choose (1, 99))
+                |> Gen.map (fun sizes -> [ "student=mlp"; $"""hidden=[{String.Join(",", sizes)}]""" ])
+                number "hidden" 1 64
+            ]
+
+    Gen.sequenceToList
+        [
+            acting
+            student
+            one "retention" [ "first_in_first_out"; "reservoir"; "newest_rollout" ]
+            one "sampling" [ "permutation"; "recency_weighted" ]
+            one "collection" [ "steps_per_iteration"; "episodes_per_epoch" ]
+            one "environment" [ "cart_pole"; "quadrotor" ]
+            one "loss" [ "mse"; "huber"; "cross_entropy"; "gaussian_log_likelihood" ]
+            one "learning_rate" [ "1e-4"; "0.003"; "1" ]
+            one "normalise_observations" [ "true"; "false" ]
+            number "seed" 0 Int32.MaxValue
+        ]
+    |> Gen.map List.concat
+    |> Gen.map (fun settings -> Experiment.withSettings settings pole)
+    |> Arb.fromGen
+
+let private asArguments (settings: (string * string) list) =
+    settings |> List.map (fun (name, text) -> name + "=" + text)
+
+[<Fact>]
+let ``names in code and in text are each other's inverse`` () =
+    let words =
+        Gen.elements [ 'a' .. 'z' ]
+        |> Gen.nonEmptyListOf
+        |> Gen.map (List.toArray >> String)
+        |> Gen.nonEmptyListOf
+
+    Property.check (
+        Prop.forAll (Arb.fromGen words) (fun words ->
+            let snake = String.Join("_", words)
+            Names.snake (Names.pascal snake) = snake)
+    )
+
+    Assert.Equal("phase1_iterations", Names.snake "Phase1Iterations")
+    Assert.Equal("MaxBufferSize", Names.pascal "max_buffer_size")
+
+[<Fact>]
+let ``a computation expression builds the record and nothing else`` () =
+    let config = pole.Config
+    Assert.Equal("pole", config.Name)
+    Assert.Equal("pole.safetensors", pole.Teacher.Teacher)
+    Assert.Equal(64, config.Environment.Envs)
+    Assert.Equal(30, config.Iterations)
+    Assert.Equal(TeacherUntil 10, config.Acting :?> TeacherUntil)
+    Assert.Equal(FirstInFirstOut 20_000L, config.Retention :?> FirstInFirstOut)
+    Assert.Equal(CrossEntropy 0.05, config.Loss :?> CrossEntropy)
+    Assert.Equal(8, (config.Student :?> GruStudent).Hidden)
+    // What is not said has the defaults of the record.
+    let defaults = DistillationConfig(Environment = CartPoleConfig())
+    Assert.Equal(defaults.Optimizer, config.Optimizer)
+    Assert.Equal(defaults.EvaluationInterval, config.EvaluationInterval)
+
+[<Fact>]
+let ``every setting can be written down and given back`` () =
+    Property.check (
+        Prop.forAll experiments (fun experiment ->
+            let settings = Experiment.settings experiment
+            let again = Experiment.withSettings (asArguments settings) Experiment.empty
+            Experiment.settings again = settings)
+    )
+
+[<Fact>]
+let ``every setting is found by its full name, and by its last part where that is unique`` () =
+    let settings = Experiment.settings Experiment.empty
+    let last (name: string) = name.Substring(name.LastIndexOf '.' + 1)
+
+    for name, text in settings do
+        let same = settings |> List.filter (fun (other, _) -> last other = last name)
+
+        for written in (if same.Length = 1 then [ name; last name ] else [ name ]) do
+            let again = Experiment.withSettings [ $"{written}={text}" ] Experiment.empty
+            Assert.Equal<(string * string) list>(settings, Experiment.settings again)
+
+[<Fact>]
+let ``params in YAML read back as the same settings`` () =
+    let rec flatten (prefix: string) (node: obj | null) =
+        [
+            for entry in (nonNull node :?> Dictionary<obj, obj | null>) do
+                match string entry.Key, entry.Value with
+                | "kind", value -> prefix.TrimEnd '.' + "=" + string value
+                | name, (:? Dictionary<obj, obj | null> as inner) -> yield! flatten (prefix + name + ".") inner
+                | name, (:? List<obj> as items) -> prefix + name + "=[" + String.Join(",", items) + "]"
+                | name, null -> prefix + name + "=null"
+                | name, value -> prefix + name + "=" + string value
+        ]
+
+    Property.checkMany
+        30
+        (Prop.forAll experiments (fun experiment ->
+            let texts =
+                [ box experiment.Teacher; experiment.Config ]
+                |> List.map (nonNull >> Settings.tree >> Yaml.ToText)
+
+            let read =
+                texts
+                |> List.collect (fun text -> flatten "" (DeserializerBuilder().Build().Deserialize<obj> text))
+
+            let again = Experiment.withSettings read Experiment.empty
+            Experiment.settings again = Experiment.settings experiment))
+
+[<Fact>]
+let ``numbers, words, lists and null are read as what the field is`` () =
+    let quadrotor = Experiment.withSettings [ "environment=quadrotor"; "loss=mse" ] pole
+
+    let config =
+        quadrotor
+        |> with'
+            [
+                "max_buffer_size=500_000"
+                "phase1_iterations=200"
+                "learning_rate=3e-4"
+                "environment.envs=2048"
+                "student.hidden=32"
+                "task=figure_eight"
+                "figure_eight.interval=10"
+                "drones=crazyflie,x500"
+                "reward_constant=null"
+                "initial_states.guidance=0.5"
+                "run_name=a=b"
+            ]
+
+    let environment = config.Environment :?> QuadrotorConfig
+    Assert.Equal(500_000L, config.Retention.Limit)
+    Assert.Equal(200, (config.Acting :?> TeacherUntil).Phase1Iterations)
+    Assert.Equal(3e-4, config.Optimizer.LearningRate)
+    Assert.Equal(2048, environment.Envs)
+    Assert.Equal(QuadrotorTask.FigureEight, environment.Task)
+    Assert.Equal(10.0, environment.FigureEight.Interval)
+    Assert.Equal<string list>([ "crazyflie"; "x500" ], List.ofSeq environment.Drones)
+    Assert.False environment.RewardConstant.HasValue
+    Assert.Equal(0.5, (nonNull environment.InitialStates).Guidance)
+    Assert.Equal("a=b", config.RunName)
+    let without = quadrotor |> with' [ "initial_states=null" ]
+    Assert.Null((without.Environment :?> QuadrotorConfig).InitialStates)
+
+[<Fact>]
+let ``digits may be grouped anywhere between digits`` () =
+    Property.check (fun (NonNegativeInt value) ->
+        let plain = string value
+        let grouped = String.Join("_", plain.ToCharArray())
+        (pole |> with' [ $"iterations={grouped}" ]).Iterations = value)
+
+[<Fact>]
+let ``of several values for one setting the last counts`` () =
+    Assert.Equal(7, (pole |> with' [ "iterations=5"; "iterations=7" ]).Iterations)
+
+[<Fact>]
+let ``a choice is switched by its kind, in whatever order, and keeps what both kinds have`` () =
+    let reservoir = pole |> with' [ "retention=reservoir" ]
+    Assert.Equal(Reservoir 20_000L, reservoir.Retention :?> Reservoir)
+
+    for settings in [ [ "student=mlp"; "hidden=[64,64]" ]; [ "hidden=[64,64]"; "student=mlp" ] ] do
+        let student = (pole |> with' ("observation_group=state" :: settings)).Student :?> MlpStudent
+        Assert.Equal<int list>([ 64; 64 ], List.ofSeq student.Hidden)
+        Assert.Equal("state", student.ObservationGroup)
+        Assert.Equal(Activation.Elu, student.Activation)
+
+    // A kind that is in place already keeps its values.
+    Assert.Equal(10, ((pole |> with' [ "acting=teacher_until" ]).Acting :?> TeacherUntil).Phase1Iterations)
+
+[<Fact>]
+let ``the flags and names of other systems are understood`` () =
+    Assert.IsType<NewestRollout>((pole |> with' [ "use_dagger=false" ]).Retention) |> ignore
+    Assert.IsType<NewestRollout>((pole |> with' [ "on_policy=true" ]).Retention) |> ignore
+    Assert.Equal(20_000L, (pole |> with' [ "use_dagger=true" ]).Retention.Limit)
+    Assert.IsType<StudentAlways>((pole |> with' [ "use_two_stage_training=false" ]).Acting) |> ignore
+    Assert.Equal(50, ((pole |> with' [ "epoch_teacher_forcing=50" ]).Acting :?> TeacherUntil).Phase1Iterations)
+    Assert.Equal(9, (pole |> with' [ "n_epochs=9" ]).Iterations)
+    Assert.Equal(256, (pole |> with' [ "batch_size=256" ]).MiniBatchSize)
+    pole |> refusal [ "use_dagger=perhaps" ] |> mentions "true or false"
+
+[<Fact>]
+let ``a kind that needs a value says so`` () =
+    let student = Experiment.withSettings [ "acting=student_always" ] pole
+    student |> refusal [ "acting=teacher_until" ] |> mentions "phase1_iterations"
+    let both = student |> with' [ "phase1_iterations=3"; "acting=teacher_until" ]
+    Assert.Equal(3, (both.Acting :?> TeacherUntil).Phase1Iterations)
+
+[<Fact>]
+let ``an unknown name gets the near ones`` () =
+    pole |> refusal [ "max_bufer_size=1" ] |> mentions "did you mean max_buffer_size?"
+    pole |> refusal [ "phase1_iteration=1" ] |> mentions "phase1_iterations"
+    pole |> refusal [ "quetzalcoatl=1" ] |> mentions "there are: "
+
+[<Fact>]
+let ``a setting of a kind that is not chosen says which kind it belongs to`` () =
+    let sentence = pole |> refusal [ "acting=student_always"; "phase1_iterations=3" ]
+    sentence |> mentions "acting=teacher_until"
+
+[<Fact>]
+let ``a wrong value gets what would be right`` () =
+    pole |> refusal [ "iterations=many" ] |> mentions "a whole number"
+    pole |> refusal [ "iterations=1.5" ] |> mentions "a whole number"
+    pole |> refusal [ "iterations=99999999999" ] |> mentions "a whole number"
+    pole |> refusal [ "seed=-1" ] |> mentions "a whole number from 0"
+    pole |> refusal [ "learning_rate=nan" ] |> mentions "a number"
+    pole |> refusal [ "normalise_observations=1" ] |> mentions "true or false"
+    pole |> refusal [ "loss=hubber" ] |> mentions "huber"
+    pole |> refusal [ "iterations" ] |> mentions "name=value"
+    pole |> refusal [ "optimizer=adam" ] |> mentions "optimizer.learning_rate"
+
+type Wheel = { Radius: float }
+
+type Cart = { Front: Wheel; Back: Wheel }
+
+[<Fact>]
+let ``a name that could be two settings is refused with both`` () =
+    let cart = { Front = { Radius = 1.0 }; Back = { Radius = 2.0 } }
+    let apply setting = Settings.apply [ setting ] [ cart ]
+    let refusal = Expect.throws<DistillException> (fun () -> apply "radius=3" |> ignore)
+    Assert.Contains("front.radius or back.radius", refusal.Message)
+    Assert.Equal<obj list>([ box { cart with Back = { Radius = 3.0 } } |> nonNull ], apply "back.radius=3")
+
+[<Fact>]
+let ``a function can only be set in the script`` () =
+    let scheduled =
+        distillation {
+            acting (Acting.schedule "mine" (fun iteration -> if iteration < 3 then 1.0 else 0.0))
+        }
+
+    Assert.Equal(1.0, scheduled.Config.Acting.TeacherShare 2)
+    scheduled |> refusal [ "share=1" ] |> mentions "in the script"
+    // It is no kind that a text could make.
+    Experiment.empty |> refusal [ "acting=schedule" ] |> mentions "one of"
+
+[<Fact>]
+let ``any text is either understood or refused with a sentence`` () =
+    let names = Experiment.settings pole |> List.map fst
+
+    let texts =
+        ArbMap.defaults |> ArbMap.generate<char array> |> Gen.map String
+
+    let arguments =
+        Gen.oneof [ texts; Gen.map2 (fun name text -> name + "=" + text) (Gen.elements names) texts ]
+
+    Property.checkMany
+        500
+        (Prop.forAll (Arb.fromGen arguments) (fun argument ->
+            try
+                Experiment.withSettings [ argument ] pole |> ignore
+            with :? DistillException as refusal ->
+                if refusal.Message = "" then
+                    failwith "an empty sentence"))
