@@ -49,13 +49,13 @@ let private toUnits (code: string) (points: int) =
 let private toPoints (code: string) (units: int) =
     code.Substring(0, units).EnumerateRunes() |> Seq.length
 
-let private ok = "status", node "ok"
+/// The content of a reply to a request that was served.
+let private ok (content: (string * (JsonNode | null)) list) = ("status", node "ok") :: content
 
-let private kernelInfo =
+let private kernelInfo () =
     let version = Environment.Version.ToString()
 
-    [
-        ok
+    ok [
         "protocol_version", node ProtocolVersion
         "implementation", node "distill"
         "implementation_version", node "0.1.0"
@@ -160,7 +160,7 @@ let run (connectionFile: string) : int =
             reply
                 shell
                 request
-                [ ok; "execution_count", node count; "payload", JsonArray(); "user_expressions", JsonObject() ]
+                (ok [ "execution_count", node count; "payload", JsonArray(); "user_expressions", JsonObject() ])
 
             true
         | Some error ->
@@ -179,13 +179,12 @@ let run (connectionFile: string) : int =
         reply
             shell
             request
-            [
-                ok
+            (ok [
                 "matches", node names
                 "cursor_start", node (toPoints code start)
                 "cursor_end", node (toPoints code position)
                 "metadata", JsonObject()
-            ]
+            ])
 
     let inspect (session: Session) (request: Request) =
         let code = text "code" request.Content
@@ -194,17 +193,16 @@ let run (connectionFile: string) : int =
         reply
             shell
             request
-            [
-                ok
+            (ok [
                 "found", node found.IsSome
                 "data", NotebookFile.bundle [ for text in Option.toList found -> "text/plain", text ]
                 "metadata", JsonObject()
-            ]
+            ])
 
     let finished = new ManualResetEventSlim()
 
     let shutdown (socket: Zmq.Socket) (request: Request) =
-        reply socket request [ ok; "restart", node (flag "restart" false request.Content) ]
+        reply socket request (ok [ "restart", node (flag "restart" false request.Content) ])
 
     /// Answers a request; false if it was a cell that failed.
     let answer (session: Session) (request: Request) : bool =
@@ -214,17 +212,28 @@ let run (connectionFile: string) : int =
             match request.Kind with
             | "execute_request" -> execute session request
             | kind ->
-                match kind with
-                | "kernel_info_request" -> reply shell request kernelInfo
-                | "complete_request" -> complete session request
-                | "inspect_request" -> inspect session request
-                | "is_complete_request" -> reply shell request [ "status", node "unknown" ]
-                | "history_request" -> reply shell request [ ok; "history", JsonArray() ]
-                | "comm_info_request" -> reply shell request [ ok; "comms", JsonObject() ]
-                | "shutdown_request" ->
-                    shutdown shell request
-                    finished.Set()
-                | _ -> ()
+                try
+                    match kind with
+                    | "kernel_info_request" -> reply shell request (kernelInfo ())
+                    | "complete_request" -> complete session request
+                    | "inspect_request" -> inspect session request
+                    | "is_complete_request" -> reply shell request [ "status", node "unknown" ]
+                    | "history_request" -> reply shell request (ok [ "history", JsonArray() ])
+                    | "comm_info_request" -> reply shell request (ok [ "comms", JsonObject() ])
+                    | "shutdown_request" ->
+                        shutdown shell request
+                        finished.Set()
+                    | _ -> ()
+                with error ->
+                    // Asking the compiler about unfinished code is not worth a kernel.
+                    let what =
+                        {
+                            Name = error.GetType().Name
+                            Message = error.Message
+                            Trace = []
+                        }
+
+                    reply shell request (("status", node "error") :: NotebookFile.failure what)
 
                 true
 
@@ -278,9 +287,9 @@ let run (connectionFile: string) : int =
             match request.Kind with
             | "interrupt_request" ->
                 interrupt ()
-                reply control request [ ok ]
+                reply control request (ok [])
             | "shutdown_request" -> shutdown control request
-            | "kernel_info_request" -> reply control request kernelInfo
+            | "kernel_info_request" -> reply control request (kernelInfo ())
             | _ -> ()
 
             status request.Header "idle"

@@ -161,6 +161,9 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
     member _.Run(name: string, code: string, cancellation: CancellationToken) : Failure option =
         let mutable outcome: (Choice<FsiValue option, exn> * FSharpDiagnostic array) voption = ValueNone
 
+        // ControlledExecution waits without end for a token that cannot be cancelled.
+        use stop = CancellationTokenSource.CreateLinkedTokenSource cancellation
+
         let failure =
             try
                 // What is shown of a value runs its code, too: a sequence, a property, ToHtml.
@@ -178,7 +181,7 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
                         | Choice1Of2(Some value) when value.ReflectionType <> typeof<unit> ->
                             queue.Add(Result(Formatting.bundle plain value.ReflectionValue))
                         | _ -> ()),
-                    cancellation
+                    stop.Token
                 )
 
                 match outcome with
