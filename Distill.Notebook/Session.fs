@@ -16,15 +16,15 @@ open FSharp.Compiler.Symbols
 open FSharp.Compiler.Tokenization
 
 /// One F# Interactive session in which the cells of a notebook run. It owns the console and the current folder of the
-/// process; of several sessions, one after another may be used.
+/// process until it is disposed of.
 /// `folder`: where the notebook is; `#load`, `#r` and relative paths start there.
 /// `emit`: receives the outputs in order; text comes in pieces collected over `interval`.
 type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
-    do Environment.CurrentDirectory <- folder
-
+    let before = Environment.CurrentDirectory, Console.In, Console.Out, Console.Error
     let queue = OutputQueue(emit, interval)
 
     do
+        Environment.CurrentDirectory <- folder
         Console.SetIn TextReader.Null
         Console.SetOut(new CellWriter("stdout", queue))
         Console.SetError(new CellWriter("stderr", queue))
@@ -77,6 +77,12 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
             file
 
     let describe (code: string) (name: string) (diagnostic: FSharpDiagnostic) =
+        // The compiler's own name for what it only checks.
+        let own =
+            diagnostic.FileName = name || Path.GetFileName diagnostic.FileName = "stdin.fsx"
+
+        let file = if own then name else place diagnostic.FileName
+
         let severity =
             if diagnostic.Severity = FSharpDiagnosticSeverity.Error then
                 "error"
@@ -84,11 +90,11 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
                 "warning"
 
         let sentence =
-            $"{place diagnostic.FileName}, line {diagnostic.StartLine}, column {diagnostic.StartColumn + 1}: {severity} {diagnostic.ErrorNumberText}: {diagnostic.Message}"
+            $"{file}, line {diagnostic.StartLine}, column {diagnostic.StartColumn + 1}: {severity} {diagnostic.ErrorNumberText}: {diagnostic.Message}"
 
         let lines = code.Split '\n'
 
-        if diagnostic.FileName = name && diagnostic.StartLine >= 1 && diagnostic.StartLine <= lines.Length then
+        if own && diagnostic.StartLine >= 1 && diagnostic.StartLine <= lines.Length then
             [
                 sentence
                 "    " + lines[diagnostic.StartLine - 1]
@@ -250,9 +256,15 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
 
             match documentation with
             | FSharpXmlDoc.FromXmlText text ->
-                let lines = Regex.Replace(String.Join('\n', text.UnprocessedLines), "<[^>]*>", "")
-                signature + "\n\n" + lines.Trim()
+                let text = Regex.Replace(String.Join('\n', text.UnprocessedLines), "<[^>]*>", "")
+                $"{signature}\n\n{text.Trim()}".Trim()
             | _ -> signature)
 
     interface IDisposable with
-        member _.Dispose() = (session :> IDisposable).Dispose()
+        member _.Dispose() =
+            (session :> IDisposable).Dispose()
+            let currentFolder, input, output, errors = before
+            Environment.CurrentDirectory <- currentFolder
+            Console.SetIn input
+            Console.SetOut output
+            Console.SetError errors
