@@ -30,20 +30,26 @@ type ActingComparison(rows: (string * DistillationResult list) list) =
         mean, deviation
 
     let measures =
-        [ "student return", (fun (result: DistillationResult) -> result.Student.MeanReturn)
-          "student / teacher", _.Ratio
-          "terminated %", (fun result -> 100.0 * result.Student.ShareTerminated)
-          "final student return", _.FinalStudent.MeanReturn ]
+        [
+            "student return", (fun (result: DistillationResult) -> result.Student.MeanReturn)
+            "student / teacher", _.Ratio
+            "terminated %", (fun result -> 100.0 * result.Student.ShareTerminated)
+            "final student return", _.FinalStudent.MeanReturn
+        ]
 
     let table =
         Table(
             "who acts" :: List.map fst measures @ [ "seeds" ],
-            [ for label, results in rows do
-                  [ box label
-                    for _, measure in measures do
-                        let mean, deviation = spread measure results
-                        { PlusMinus.Mean = mean; Spread = deviation }
-                    results.Length ] ]
+            [
+                for label, results in rows do
+                    [
+                        box label
+                        for _, measure in measures do
+                            let mean, deviation = spread measure results
+                            { PlusMinus.Mean = mean; Spread = deviation }
+                        results.Length
+                    ]
+            ]
         )
 
     /// Variant and results, a result for each seed.
@@ -55,11 +61,11 @@ type ActingComparison(rows: (string * DistillationResult list) list) =
         Csv.write
             path
             ("who_acts" :: "run" :: (measures |> List.map (fun (name, _) -> name.Replace(' ', '_'))))
-            [ for label, results in rows do
-                  for result in results do
-                      label
-                      :: result.Folder
-                      :: (measures |> List.map (fun (_, measure) -> Csv.number (measure result))) ]
+            [
+                for label, results in rows do
+                    for result in results do
+                        label :: result.Folder :: (measures |> List.map (fun (_, measure) -> Csv.number (measure result)))
+            ]
 
     override _.ToString() =
         string table
@@ -83,8 +89,7 @@ module internal ActingComparison =
             | :? TeacherUntil as until -> until.Phase1Iterations
             | _ ->
                 raise (
-                    DistillException
-                        "The comparison varies the length of phase 1, so acting must be teacher_until."
+                    DistillException "The comparison varies the length of phase 1, so acting must be teacher_until."
                 )
 
         let one (label: string) (acting: Acting) (seed: uint64) =
@@ -92,25 +97,22 @@ module internal ActingComparison =
                 experiment.Config
                 |> Settings.change (nameof experiment.Config.Acting) (box acting)
                 |> Settings.change (nameof experiment.Config.Seed) (box seed)
-                |> Settings.change
-                    (nameof experiment.Config.RunName)
-                    (box $"{label.Replace(' ', '-')}_seed{seed}")
+                |> Settings.change (nameof experiment.Config.RunName) (box $"{label.Replace(' ', '-')}_seed{seed}")
 
             Console.Out.WriteLine $"{Environment.NewLine}--- {label}, seed {seed} ---"
 
             try
-                Distilling.run
-                    { Logs = options.Logs; Resume = "" }
-                    settings
-                    { experiment with Config = config }
+                Distilling.run { Logs = options.Logs; Resume = "" } settings { experiment with Config = config }
             with Script.Stopped(code, _) ->
                 raise (Script.Stopped(code, "Stopped; a comparison of several runs starts anew."))
 
         let comparison =
             ActingComparison
-                [ for label, acting in variants phase1 do
-                      let seeds = List.init options.Seeds (fun i -> experiment.Config.Seed + uint64 i)
-                      label, seeds |> List.map (one label acting) ]
+                [
+                    for label, acting in variants phase1 do
+                        let seeds = List.init options.Seeds (fun i -> experiment.Config.Seed + uint64 i)
+                        label, seeds |> List.map (one label acting)
+                ]
 
         let path = Path.Combine(options.Logs, experiment.Config.Name, "comparison.csv")
         comparison.WriteCsv path

@@ -28,7 +28,14 @@ type Assessment =
 
 module Assessment =
     let defaults: Assessment =
-        { Policy = ""; PolicyGroup = ""; Episodes = 10; Seed = 0UL; Threads = 0; Csv = "" }
+        {
+            Policy = ""
+            PolicyGroup = ""
+            Episodes = 10
+            Seed = 0UL
+            Threads = 0
+            Csv = ""
+        }
 
     /// The policy of a file, if there is one and it fits the environment.
     let internal loadPolicy (path: string) (group: string) (environment: Environments.EnvironmentSpec) =
@@ -59,10 +66,11 @@ module Assessment =
             Comparison(
                 "drone",
                 [
-                  // Environment i flies drone i modulo their number.
-                  for i, name in List.indexed drones do
-                      name, all.Every(drones.Length, i)
-                  "all", all ]
+                    // Environment i flies drone i modulo their number.
+                    for i, name in List.indexed drones do
+                        name, all.Every(drones.Length, i)
+                    "all", all
+                ]
             )
 
         if assessment.Csv <> "" then

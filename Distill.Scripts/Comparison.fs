@@ -7,13 +7,17 @@ type Comparison(compared: string, rows: (string * EvaluationResult) list) =
     let table =
         Table(
             [ compared; "mean return"; "std"; "mean length"; "terminated %"; "episodes" ],
-            [ for label, result in rows do
-                  [ box label
-                    result.MeanReturn
-                    result.StdReturn
-                    result.MeanLength
-                    100.0 * result.ShareTerminated
-                    result.Episodes ] ]
+            [
+                for label, result in rows do
+                    [
+                        box label
+                        result.MeanReturn
+                        result.StdReturn
+                        result.MeanLength
+                        100.0 * result.ShareTerminated
+                        result.Episodes
+                    ]
+            ]
         )
 
     /// Label and result, in the order of the table.
@@ -30,10 +34,14 @@ type Comparison(compared: string, rows: (string * EvaluationResult) list) =
         Csv.write
             path
             [ compared; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
-            [ for label, result in rows do
-                  [ label
-                    Csv.number result.MeanReturn
-                    Csv.number result.StdReturn
-                    Csv.number result.MeanLength
-                    Csv.number result.ShareTerminated
-                    string result.Episodes ] ]
+            [
+                for label, result in rows do
+                    [
+                        label
+                        Csv.number result.MeanReturn
+                        Csv.number result.StdReturn
+                        Csv.number result.MeanLength
+                        Csv.number result.ShareTerminated
+                        string result.Episodes
+                    ]
+            ]

@@ -33,7 +33,13 @@ type Progress =
     }
 
 /// How far a run is.
-type Clock = { Iterations: int; Elapsed: TimeSpan; Remaining: TimeSpan; StepsPerSecond: float }
+type Clock =
+    {
+        Iterations: int
+        Elapsed: TimeSpan
+        Remaining: TimeSpan
+        StepsPerSecond: float
+    }
 
 /// Where a run tells what it does.
 type Display =
@@ -62,35 +68,39 @@ module Display =
     /// All about one iteration, 80 columns wide, laid out as rsl_rl does.
     let block (progress: Progress) (clock: Clock) =
         let title = $"Learning iteration {progress.Iteration + 1}/{clock.Iterations}"
-
-        let row (label: string, text: string) =
-            (label + ":").PadLeft labels + " " + text
+        let row (label: string, text: string) = (label + ":").PadLeft labels + " " + text
 
         let rows =
-            [ "Total steps", string progress.StepsCollected
-              "Steps per second", $"{clock.StepsPerSecond:F0}"
-              "Collection time", $"{progress.CollectionSeconds:F3}s"
-              "Learning time", $"{progress.LearningSeconds:F3}s"
-              for name, value in progress.Losses do
-                  $"Mean {name} loss", number value
-              "Mean reward", progress.MeanReturn |> optional (fun value -> $"{value:F2}")
-              "Mean episode length", progress.MeanEpisodeLength |> optional (fun value -> $"{value:F2}")
-              if progress.Phase <> "" then
-                  "Phase", progress.Phase
-              if progress.Data <> "" then
-                  "Dataset", progress.Data ]
+            [
+                "Total steps", string progress.StepsCollected
+                "Steps per second", $"{clock.StepsPerSecond:F0}"
+                "Collection time", $"{progress.CollectionSeconds:F3}s"
+                "Learning time", $"{progress.LearningSeconds:F3}s"
+                for name, value in progress.Losses do
+                    $"Mean {name} loss", number value
+                "Mean reward", progress.MeanReturn |> optional (fun value -> $"{value:F2}")
+                "Mean episode length", progress.MeanEpisodeLength |> optional (fun value -> $"{value:F2}")
+                if progress.Phase <> "" then
+                    "Phase", progress.Phase
+                if progress.Data <> "" then
+                    "Dataset", progress.Data
+            ]
 
         let times =
-            [ "Iteration time", $"{progress.CollectionSeconds + progress.LearningSeconds:F2}s"
-              "Time elapsed", duration clock.Elapsed
-              "ETA", duration clock.Remaining ]
+            [
+                "Iteration time", $"{progress.CollectionSeconds + progress.LearningSeconds:F2}s"
+                "Time elapsed", duration clock.Elapsed
+                "ETA", duration clock.Remaining
+            ]
 
-        [ String('#', width)
-          title.PadLeft((width + title.Length) / 2)
-          ""
-          yield! List.map row rows
-          String('-', width)
-          yield! List.map row times ]
+        [
+            String('#', width)
+            title.PadLeft((width + title.Length) / 2)
+            ""
+            yield! List.map row rows
+            String('-', width)
+            yield! List.map row times
+        ]
 
     /// One iteration on one line.
     let line (progress: Progress) (clock: Clock) =
@@ -98,25 +108,30 @@ module Display =
 
         let place = string (progress.Iteration + 1)
 
-        [ if progress.Phase <> "" then
-              progress.Phase
-          for name, value in progress.Losses do
-              $"{name} loss {number value}"
-          "return " + (progress.MeanReturn |> optional (fun value -> $"{value:F1}"))
-          "length " + (progress.MeanEpisodeLength |> optional (fun value -> $"{value:F0}"))
-          if progress.Data <> "" then
-              progress.Data
-          $"{progress.CollectionSeconds + progress.LearningSeconds:F2} s" ]
+        [
+            if progress.Phase <> "" then
+                progress.Phase
+            for name, value in progress.Losses do
+                $"{name} loss {number value}"
+            "return " + (progress.MeanReturn |> optional (fun value -> $"{value:F1}"))
+            "length " + (progress.MeanEpisodeLength |> optional (fun value -> $"{value:F0}"))
+            if progress.Data <> "" then
+                progress.Data
+            $"{progress.CollectionSeconds + progress.LearningSeconds:F2} s"
+        ]
         |> String.concat " | "
         |> fun text -> $"[{place.PadLeft total.Length}/{total}] {text}"
 
     let interactive () =
-        not Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities.Interactive
+        not Console.IsOutputRedirected
+        && AnsiConsole.Profile.Capabilities.Interactive
 
     /// Plain lines, one per iteration.
     let private plain =
-        { Say = Console.Out.WriteLine
-          Advance = fun progress clock -> Console.Out.WriteLine(line progress clock) }
+        {
+            Say = Console.Out.WriteLine
+            Advance = fun progress clock -> Console.Out.WriteLine(line progress clock)
+        }
 
     /// A line at the bottom that lives, with the lines that stay scrolling above it.
     let private live (work: Display -> 'Result) : 'Result =
@@ -132,15 +147,17 @@ module Display =
                 let task = context.AddTask("starting")
 
                 work
-                    { Say = AnsiConsole.WriteLine
-                      Advance =
-                        fun progress clock ->
-                            task.MaxValue <- float clock.Iterations
-                            task.Value <- float (progress.Iteration + 1)
+                    {
+                        Say = AnsiConsole.WriteLine
+                        Advance =
+                            fun progress clock ->
+                                task.MaxValue <- float clock.Iterations
+                                task.Value <- float (progress.Iteration + 1)
 
-                            task.Description <-
-                                Markup.Escape
-                                    $"{line progress clock}, {clock.StepsPerSecond:F0} steps/s, {duration clock.Remaining} left" })
+                                task.Description <-
+                                    Markup.Escape
+                                        $"{line progress clock}, {clock.StepsPerSecond:F0} steps/s, {duration clock.Remaining} left"
+                    })
 
     /// Does the work with a live line in a terminal, with plain lines elsewhere.
     let around (work: Display -> 'Result) : 'Result =

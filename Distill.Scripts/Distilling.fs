@@ -12,15 +12,8 @@ open Distill.Storage
 
 /// A finished distillation: teacher, best and final student on episodes that training never saw.
 type DistillationResult
-    (
-        folder: string,
-        bestIteration: int,
-        teacher: EvaluationResult,
-        best: EvaluationResult,
-        final: EvaluationResult
-    ) =
-    let comparison =
-        Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ])
+    (folder: string, bestIteration: int, teacher: EvaluationResult, best: EvaluationResult, final: EvaluationResult) =
+    let comparison = Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ])
 
     /// The run folder.
     member _.Folder = folder
@@ -77,21 +70,24 @@ module internal Distilling =
             )
 
     let private plan (config: DistillationConfig) : Plan =
-        { Iterations = config.Iterations
-          SaveInterval = config.SaveInterval
-          EvaluationInterval = config.EvaluationInterval
-          EvaluationEpisodes = config.EvaluationEpisodes
-          FinalEpisodes = config.FinalEpisodes }
+        {
+            Iterations = config.Iterations
+            SaveInterval = config.SaveInterval
+            EvaluationInterval = config.EvaluationInterval
+            EvaluationEpisodes = config.EvaluationEpisodes
+            FinalEpisodes = config.FinalEpisodes
+        }
 
     let private setup (experiment: Experiment) : Training.Setup =
         let config = experiment.Config
-
-        { Name = config.Name
-          RunName = config.RunName
-          Seed = config.Seed
-          Environment = config.Environment
-          Plan = plan config
-          Parameters = Training.parameters [ experiment.Teacher; config ] }
+        {
+            Name = config.Name
+            RunName = config.RunName
+            Seed = config.Seed
+            Environment = config.Environment
+            Plan = plan config
+            Parameters = Training.parameters [ experiment.Teacher; config ]
+        }
 
     let private loadTeacher (file: TeacherFile) (environment: EnvironmentSpec) =
         if file.Teacher = "" then
@@ -99,10 +95,7 @@ module internal Distilling =
 
         let group = if file.TeacherGroup = "" then null else file.TeacherGroup
         let teacher = PolicyFile.Load(file.Teacher, group)
-
-        Console.Out.WriteLine
-            $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
-
+        Console.Out.WriteLine $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
         teacher.Check(environment, "teacher")
         teacher
 
@@ -134,8 +127,7 @@ module internal Distilling =
     let private phase (config: DistillationConfig) (report: IterationReport) =
         let length =
             match config.Acting with
-            | :? TeacherUntil as until when report.PhaseNumber = 1 ->
-                min until.Phase1Iterations config.Iterations
+            | :? TeacherUntil as until when report.PhaseNumber = 1 -> min until.Phase1Iterations config.Iterations
             | :? TeacherUntil as until -> config.Iterations - until.Phase1Iterations
             | _ -> config.Iterations
 
@@ -145,54 +137,56 @@ module internal Distilling =
         let optional (name: string) (value: Nullable<float>) =
             if value.HasValue then [ name, value.Value ] else []
 
-        [ "Loss/behavior", report.Loss
-          "Loss/learning_rate", config.Optimizer.LearningRate
-          "training/loss", report.Loss
-          "training/gradient_norm", report.GradientNorm
-          "training/optimizer_steps", float report.OptimizerSteps
-          "training/clipped_share", float report.ClippedSteps / float (max 1L report.OptimizerSteps)
-          "phase", float report.PhaseNumber
-          "data_collection/teacher_share", report.TeacherShare
-          yield! optional "data_collection/mean_return" report.MeanReturn
-          yield! optional "data_collection/std_return" report.StdReturn
-          yield! optional "data_collection/share_terminated" report.ShareTerminated
-          "data_collection/episodes", float report.EpisodesFinished
-          "dataset/rows", float report.DatasetRows
-          "dataset/capacity", float report.GrownTo ]
+        [
+            "Loss/behavior", report.Loss
+            "Loss/learning_rate", config.Optimizer.LearningRate
+            "training/loss", report.Loss
+            "training/gradient_norm", report.GradientNorm
+            "training/optimizer_steps", float report.OptimizerSteps
+            "training/clipped_share", float report.ClippedSteps / float (max 1L report.OptimizerSteps)
+            "phase", float report.PhaseNumber
+            "data_collection/teacher_share", report.TeacherShare
+            yield! optional "data_collection/mean_return" report.MeanReturn
+            yield! optional "data_collection/std_return" report.StdReturn
+            yield! optional "data_collection/share_terminated" report.ShareTerminated
+            "data_collection/episodes", float report.EpisodesFinished
+            "dataset/rows", float report.DatasetRows
+            "dataset/capacity", float report.GrownTo
+        ]
 
     let private progress (config: DistillationConfig) (report: IterationReport) : Progress =
         let phase = phase config report
 
-        { Iteration = report.Iteration
-          Phase = phase
-          Losses = [ "behavior", report.Loss ]
-          MeanReturn = Option.ofNullable report.MeanReturn
-          MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
-          StepsCollected = report.StepsCollected
-          CollectionSeconds = report.CollectionSeconds
-          LearningSeconds = report.LearningSeconds
-          Data = $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
-          Events =
-            [ if report.IterationInPhase = 0 && report.PhaseNumber > 1 then
-                  $"Phase {report.PhaseNumber} begins with iteration {report.Iteration + 1}: {who report.Phase}"
-              if report.GrownTo > report.GrownFrom then
-                  $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows" ]
-          Metrics = metrics config report }
+        {
+            Iteration = report.Iteration
+            Phase = phase
+            Losses = [ "behavior", report.Loss ]
+            MeanReturn = Option.ofNullable report.MeanReturn
+            MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
+            StepsCollected = report.StepsCollected
+            CollectionSeconds = report.CollectionSeconds
+            LearningSeconds = report.LearningSeconds
+            Data = $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
+            Events =
+                [
+                    if report.IterationInPhase = 0 && report.PhaseNumber > 1 then
+                        $"Phase {report.PhaseNumber} begins with iteration {report.Iteration + 1}: {who report.Phase}"
+                    if report.GrownTo > report.GrownFrom then
+                        $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
+                ]
+            Metrics = metrics config report
+        }
 
     let private algorithm (config: DistillationConfig) (distillation: Distillation) : Algorithm =
-        { Role = "student"
-          Policy = distillation.Student
-          Completed = fun () -> distillation.Iteration
-          Iterate = fun () -> progress config (distillation.Iterate())
-          Visit = distillation.Visit }
+        {
+            Role = "student"
+            Policy = distillation.Student
+            Completed = fun () -> distillation.Iteration
+            Iterate = fun () -> progress config (distillation.Iterate())
+            Visit = distillation.Visit
+        }
 
-    let private judge
-        (folder: RunFolder)
-        (setup: Training.Setup)
-        (pool: WorkerPool)
-        (teacher: Policy)
-        (final: Policy)
-        =
+    let private judge (folder: RunFolder) (setup: Training.Setup) (pool: WorkerPool) (teacher: Policy) (final: Policy) =
         use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
         use evaluator = Training.finalEvaluator setup pool
 
@@ -235,8 +229,5 @@ module internal Distilling =
         Console.Out.WriteLine $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
         solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
-
-        let folder =
-            Training.run options settings setup pool (algorithm config distillation)
-
+        let folder = Training.run options settings setup pool (algorithm config distillation)
         judge folder setup pool teacher student

@@ -23,11 +23,13 @@ type Algorithm =
 
 /// How long a run is, and how often it stops to look and to save.
 type Plan =
-    { Iterations: int
-      SaveInterval: int
-      EvaluationInterval: int
-      EvaluationEpisodes: int
-      FinalEpisodes: int }
+    {
+        Iterations: int
+        SaveInterval: int
+        EvaluationInterval: int
+        EvaluationEpisodes: int
+        FinalEpisodes: int
+    }
 
 /// How the loop ended.
 type Ending =
@@ -84,22 +86,26 @@ module Runner =
 
     /// The metrics of an evaluation.
     let private evaluationMetrics (result: EvaluationResult) =
-        [ "evaluation/mean_return", result.MeanReturn
-          "evaluation/std_return", result.StdReturn
-          "evaluation/mean_length", result.MeanLength
-          "evaluation/share_terminated", result.ShareTerminated ]
+        [
+            "evaluation/mean_return", result.MeanReturn
+            "evaluation/std_return", result.StdReturn
+            "evaluation/mean_length", result.MeanLength
+            "evaluation/share_terminated", result.ShareTerminated
+        ]
 
     let private iterationMetrics (progress: Progress) (clock: Clock) =
-        [ yield! progress.Metrics
-          match progress.MeanReturn with
-          | Some value -> "Train/mean_reward", value
-          | None -> ()
-          match progress.MeanEpisodeLength with
-          | Some value -> "Train/mean_episode_length", value
-          | None -> ()
-          "Perf/total_fps", clock.StepsPerSecond
-          "Perf/collection_time", progress.CollectionSeconds
-          "Perf/learning_time", progress.LearningSeconds ]
+        [
+            yield! progress.Metrics
+            match progress.MeanReturn with
+            | Some value -> "Train/mean_reward", value
+            | None -> ()
+            match progress.MeanEpisodeLength with
+            | Some value -> "Train/mean_episode_length", value
+            | None -> ()
+            "Perf/total_fps", clock.StepsPerSecond
+            "Perf/collection_time", progress.CollectionSeconds
+            "Perf/learning_time", progress.LearningSeconds
+        ]
 
     /// An evaluation in words.
     let describe (result: EvaluationResult) =
@@ -153,10 +159,12 @@ module Runner =
 
             stepsBefore <- progress.StepsCollected
 
-            { Iterations = plan.Iterations
-              Elapsed = session + TimeSpan.FromSeconds before
-              Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
-              StepsPerSecond = float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds) }
+            {
+                Iterations = plan.Iterations
+                Elapsed = session + TimeSpan.FromSeconds before
+                Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
+                StepsPerSecond = float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
+            }
 
         let evaluate (completed: int) =
             let result = evaluator.Run algorithm.Policy
@@ -189,7 +197,8 @@ module Runner =
 
             log.Append(
                 progress.Iteration,
-                iterationMetrics progress clock @ evaluation |> List.map Collections.Generic.KeyValuePair
+                iterationMetrics progress clock @ evaluation
+                |> List.map Collections.Generic.KeyValuePair
             )
 
             memory.Elapsed <- clock.Elapsed.TotalSeconds
@@ -204,11 +213,5 @@ module Runner =
             Interrupted interruption.ExitCode
         else
             savePolicy folder $"final_{algorithm.Role}" algorithm.Policy plan.Iterations
-
-            PolicyFile.SavePyTorch(
-                folder.Checkpoint $"final_{algorithm.Role}.pt",
-                algorithm.Policy,
-                plan.Iterations
-            )
-
+            PolicyFile.SavePyTorch(folder.Checkpoint $"final_{algorithm.Role}.pt", algorithm.Policy, plan.Iterations)
             Finished

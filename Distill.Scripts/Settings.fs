@@ -35,33 +35,34 @@ type private Setting =
     }
 
 /// Other systems' names for choices.
-let private otherKinds =
-    dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
+let private otherKinds = dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
 
 /// Other systems' names for settings.
 let private otherNames =
     dict
-        [ "epoch_teacher_forcing", "phase1_iterations"
-          "n_epochs", "iterations"
-          "batch_size", "mini_batch_size"
-          "num_envs", "envs" ]
+        [
+            "epoch_teacher_forcing", "phase1_iterations"
+            "n_epochs", "iterations"
+            "batch_size", "mini_batch_size"
+            "num_envs", "envs"
+        ]
 
 /// Other systems' flags: the choice they stand for, its kind when the flag is down, and the kind that replaces that when
 /// the flag is up.
 let private flags =
     dict
-        [ "use_dagger", ("retention", "newest_rollout", "first_in_first_out", true)
-          "on_policy", ("retention", "newest_rollout", "first_in_first_out", false)
-          "use_two_stage_training", ("acting", "student_always", "teacher_until", true) ]
+        [
+            "use_dagger", ("retention", "newest_rollout", "first_in_first_out", true)
+            "on_policy", ("retention", "newest_rollout", "first_in_first_out", false)
+            "use_two_stage_training", ("acting", "student_always", "teacher_until", true)
+        ]
 
 let private fail (sentence: string) = raise (DistillException sentence)
 
 // Records
 
 let private isCSharpRecord (t: Type) = not (isNull (t.GetMethod "<Clone>$"))
-
-let private isRecord (t: Type) =
-    FSharpType.IsRecord t || isCSharpRecord t
+let private isRecord (t: Type) = FSharpType.IsRecord t || isCSharpRecord t
 
 let private shapeOf (t: Type) =
     match elementOf t with
@@ -175,7 +176,8 @@ let private makeKind (kind: Type) (present: obj | null) =
 
         for p in properties kind do
             if not (Array.contains p.Name given) then
-                presentValue p.Name p.PropertyType |> Option.iter (fun value -> p.SetValue(made, value))
+                presentValue p.Name p.PropertyType
+                |> Option.iter (fun value -> p.SetValue(made, value))
 
         made, List.ofSeq missing
 
@@ -184,33 +186,35 @@ let private makeKind (kind: Type) (present: obj | null) =
 /// All settings of the records, outer before inner. An optional record that is absent has the settings of its default.
 let private settingsOf (roots: obj list) : Setting list =
     let rec under (prefix: string) (record: obj) (rebuild: obj -> obj list) : Setting list =
-        [ for p in properties (record.GetType()) do
-              let value = p.GetValue record
-              let name = prefix + Names.snake p.Name
-              let set (value: obj | null) = rebuild (copyWith record p value)
+        [
+            for p in properties (record.GetType()) do
+                let value = p.GetValue record
+                let name = prefix + Names.snake p.Name
+                let set (value: obj | null) = rebuild (copyWith record p value)
 
-              { Name = name
-                Type = p.PropertyType
-                Nullable = NullabilityInfoContext().Create(p).WriteState = NullabilityState.Nullable
-                Value = value
-                Set = set }
+                {
+                    Name = name
+                    Type = p.PropertyType
+                    Nullable = NullabilityInfoContext().Create(p).WriteState = NullabilityState.Nullable
+                    Value = value
+                    Set = set
+                }
 
-              match shapeOf p.PropertyType, value with
-              | Record, null ->
-                  yield! under (name + ".") (Activator.CreateInstance p.PropertyType |> nonNull) set
-              | Record, value
-              | Choice, value ->
-                  match value with
-                  | null -> ()
-                  | value -> yield! under (name + ".") value set
-              | _ -> () ]
+                match shapeOf p.PropertyType, value with
+                | Record, null -> yield! under (name + ".") (Activator.CreateInstance p.PropertyType |> nonNull) set
+                | Record, value
+                | Choice, value ->
+                    match value with
+                    | null -> ()
+                    | value -> yield! under (name + ".") value set
+                | _ -> ()
+        ]
 
     roots
     |> List.mapi (fun i root -> under "" root (fun changed -> List.updateAt i changed roots))
     |> List.concat
 
-let private leaf (name: string) =
-    name.Substring(name.LastIndexOf '.' + 1)
+let private leaf (name: string) = name.Substring(name.LastIndexOf '.' + 1)
 
 let private matching (name: string) (settings: Setting list) =
     match settings |> List.filter (fun s -> s.Name = name) with
@@ -235,8 +239,7 @@ let private unknown (name: string) (settings: Setting list) =
 
     match elsewhere with
     | Some(s, kind, _) ->
-        fail
-            $"'{name}' belongs to {s.Name}={kind}, but here {s.Name} is {kindOfValue s}; add {s.Name}={kind} to use it."
+        fail $"'{name}' belongs to {s.Name}={kind}, but here {s.Name} is {kindOfValue s}; add {s.Name}={kind} to use it."
     | None ->
         // The shortest text that means the setting.
         let names =
@@ -290,7 +293,10 @@ let apply (arguments: string list) (records: obj list) : obj list =
     let original = settingsOf records
 
     let assignments =
-        arguments |> List.map split |> List.choose (unflag original) |> List.map (rename original)
+        arguments
+        |> List.map split
+        |> List.choose (unflag original)
+        |> List.map (rename original)
 
     let isSwitch (name, _) =
         match matching name original with
@@ -377,15 +383,16 @@ let rec tree (record: obj) : Dictionary<string, obj | null> =
 /// The settings as the names and texts that `apply` takes.
 let describe (records: obj list) : (string * string) list =
     let rec flatten (prefix: string) (nodes: Dictionary<string, obj | null>) =
-        [ for entry in nodes do
-              match entry.Key, entry.Value with
-              | "kind", value -> prefix.TrimEnd '.', formatScalar value
-              | name, (:? Dictionary<string, obj | null> as inner) ->
-                  yield! flatten (prefix + name + ".") inner
-              | name, (:? Array as items) ->
-                  let texts = items |> Seq.cast<obj> |> Seq.map formatScalar
-                  prefix + name, "[" + String.Join(",", texts) + "]"
-              | name, value -> prefix + name, formatScalar value ]
+        [
+            for entry in nodes do
+                match entry.Key, entry.Value with
+                | "kind", value -> prefix.TrimEnd '.', formatScalar value
+                | name, (:? Dictionary<string, obj | null> as inner) -> yield! flatten (prefix + name + ".") inner
+                | name, (:? Array as items) ->
+                    let texts = items |> Seq.cast<obj> |> Seq.map formatScalar
+                    prefix + name, "[" + String.Join(",", texts) + "]"
+                | name, value -> prefix + name, formatScalar value
+        ]
 
     records |> List.collect (tree >> flatten "")
 

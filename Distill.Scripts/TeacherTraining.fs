@@ -57,62 +57,72 @@ type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult
 
 module TeacherTraining =
     let defaults: TeacherTraining =
-        { Name = "teacher"
-          RunName = ""
-          Threads = 0
-          Environment = QuadrotorConfig(Envs = 4096)
-          SaveTo = ""
-          SaveInterval = 100
-          EvaluationInterval = 25
-          EvaluationEpisodes = 200
-          FinalEpisodes = 1000 }
+        {
+            Name = "teacher"
+            RunName = ""
+            Threads = 0
+            Environment = QuadrotorConfig(Envs = 4096)
+            SaveTo = ""
+            SaveInterval = 100
+            EvaluationInterval = 25
+            EvaluationEpisodes = 200
+            FinalEpisodes = 1000
+        }
 
     let private setup (training: TeacherTraining) (ppo: PpoConfig) : Training.Setup =
-        { Name = training.Name
-          RunName = training.RunName
-          Seed = ppo.Seed
-          Environment = training.Environment
-          Plan =
-            { Iterations = ppo.Iterations
-              SaveInterval = training.SaveInterval
-              EvaluationInterval = training.EvaluationInterval
-              EvaluationEpisodes = training.EvaluationEpisodes
-              FinalEpisodes = training.FinalEpisodes }
-          Parameters = Training.parameters [ training; ppo ] }
+        {
+            Name = training.Name
+            RunName = training.RunName
+            Seed = ppo.Seed
+            Environment = training.Environment
+            Plan =
+                {
+                    Iterations = ppo.Iterations
+                    SaveInterval = training.SaveInterval
+                    EvaluationInterval = training.EvaluationInterval
+                    EvaluationEpisodes = training.EvaluationEpisodes
+                    FinalEpisodes = training.FinalEpisodes
+                }
+            Parameters = Training.parameters [ training; ppo ]
+        }
 
     let private progress (report: PpoReport) : Progress =
-        { Iteration = report.Iteration
-          Phase = ""
-          Losses = [ "value", report.ValueLoss; "surrogate", report.SurrogateLoss; "entropy", report.Entropy ]
-          MeanReturn = Option.ofNullable report.MeanReturn
-          MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
-          StepsCollected = report.StepsCollected
-          CollectionSeconds = report.CollectionSeconds
-          LearningSeconds = report.LearningSeconds
-          Data = ""
-          Events = []
-          Metrics =
-            [
-              // The runner adds those that all algorithms have.
-              for metric in report.Metrics do
-                  if metric.Key.StartsWith "Loss/" || metric.Key.StartsWith "Policy/" then
-                      metric.Key, metric.Value
-              if report.ShareTerminated.HasValue then
-                  "data_collection/share_terminated", report.ShareTerminated.Value ] }
+        {
+            Iteration = report.Iteration
+            Phase = ""
+            Losses = [ "value", report.ValueLoss; "surrogate", report.SurrogateLoss; "entropy", report.Entropy ]
+            MeanReturn = Option.ofNullable report.MeanReturn
+            MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
+            StepsCollected = report.StepsCollected
+            CollectionSeconds = report.CollectionSeconds
+            LearningSeconds = report.LearningSeconds
+            Data = ""
+            Events = []
+            Metrics =
+                [
+                    // The runner adds those that all algorithms have.
+                    for metric in report.Metrics do
+                        if metric.Key.StartsWith "Loss/" || metric.Key.StartsWith "Policy/" then
+                            metric.Key, metric.Value
+                    if report.ShareTerminated.HasValue then
+                        "data_collection/share_terminated", report.ShareTerminated.Value
+                ]
+        }
 
     let private algorithm (ppo: Ppo) : Algorithm =
-        { Role = "teacher"
-          Policy = ppo.Actor
-          Completed = fun () -> ppo.Iteration
-          Iterate = fun () -> progress (ppo.Iterate())
-          Visit = ppo.Visit }
+        {
+            Role = "teacher"
+            Policy = ppo.Actor
+            Completed = fun () -> ppo.Iteration
+            Iterate = fun () -> progress (ppo.Iterate())
+            Visit = ppo.Visit
+        }
 
     /// Evaluates the best teacher and writes down, in its file, how good it is.
     let private judge (folder: RunFolder) (setup: Training.Setup) (pool: WorkerPool) (saveTo: string) =
         use teacher = PolicyFile.Load(folder.Checkpoint "best_teacher.safetensors")
         use evaluator = Training.finalEvaluator setup pool
         let evaluation = evaluator.Run teacher
-
         let record (name: string) (value: float) =
             teacher.Metadata[name] <- value.ToString("G6", CultureInfo.InvariantCulture)
 
@@ -126,12 +136,7 @@ module TeacherTraining =
 
         TrainingResult(Training.path folder, int teacher.Metadata["iteration"], evaluation)
 
-    let internal run
-        (options: RunOptions)
-        (settings: string list)
-        (training: TeacherTraining)
-        (config: PpoConfig)
-        =
+    let internal run (options: RunOptions) (settings: string list) (training: TeacherTraining) (config: PpoConfig) =
         config.Validate()
         let setup = setup training config
         use pool = new WorkerPool(training.Threads)

@@ -2,14 +2,14 @@
 // dotnet fsi build.fsx run experiments/evaluate.fsx policy=FILE drones=[crazyflie,x500_real] episodes=100
 // Drones are named airframes, parameter files in rl-tools' JSON form, and folders of such files.
 #load "../Distill.Scripts/load.fsx"
-
 open Distill
 open Distill.Environments.Quadrotor
 
 let assessment =
     { Assessment.defaults with
         Policy = "assets/teachers/crazyflie.safetensors"
-        Csv = "logs/evaluation.csv" }
+        Csv = "logs/evaluation.csv"
+    }
 
 // Each episode is either position hold or a random path; episodes start as in RAPTOR's distillation.
 Run.evaluate assessment (QuadrotorConfig(Drones = [| "crazyflie" |], Task = QuadrotorTask.Mixture))
