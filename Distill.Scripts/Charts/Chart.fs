@@ -204,12 +204,12 @@ type Chart =
                 @ fill
             )
 
-        // A colour of the theme is faded by the page; another one only where the opacity can be written.
+        // plotly.js itself makes another colour half transparent.
         let band =
             if colour.StartsWith '@' then
-                Theme.faded 0.18 colour
+                Some(Json.Text(Theme.faded 0.18 colour))
             else
-                $"color-mix(in srgb, {colour} 18%%, transparent)"
+                None
 
         let line =
             Chart.Trace(
@@ -231,7 +231,7 @@ type Chart =
 
         Chart.OfSeries
             [ edge (Json.ofSeq lower) []
-              edge (Json.ofSeq upper) [ "fill", Some(Json.Text "tonexty"); "fillcolor", Some(Json.Text band) ]
+              edge (Json.ofSeq upper) [ "fill", Some(Json.Text "tonexty"); "fillcolor", band ]
               line ]
 
     // Bars and distributions
