@@ -52,6 +52,13 @@ public sealed record PpoConfig
     /// </summary>
     public int StepsPerEnv { get; init; } = 24;
 
+    /// <summary>
+    /// Probability that a panel of 32 environments starts new episodes at the beginning of an iteration. Environments of a
+    /// good policy end their episodes together, by the step limit, so that most rollouts hold no initial states at all and the
+    /// policy forgets them; restarts keep the episodes out of step. Raise it when episodes end early although the return is high.
+    /// </summary>
+    public double RestartProbability { get; init; }
+
     /// <summary>Passes over each rollout. Raise it to learn more from few samples; lower it when the KL divergence runs away.</summary>
     public int NumLearningEpochs { get; init; } = 5;
 
@@ -141,6 +148,7 @@ public sealed record PpoConfig
     {
         Require(Iterations >= 1, "iterations", Iterations, "at least 1");
         Require(StepsPerEnv >= 1, "steps_per_env", StepsPerEnv, "at least 1");
+        Require(RestartProbability is >= 0 and <= 1, "restart_probability", RestartProbability, "within 0 and 1");
         Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
         Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
         Require(ClipParam > 0, "clip_param", ClipParam, "above 0");
