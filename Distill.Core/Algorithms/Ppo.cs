@@ -181,7 +181,11 @@ public sealed class Ppo : IDisposable
             if (restarts.Uniform((uint)panel, (uint)iteration) >= Config.RestartProbability)
                 continue;
             environment.Reset(panel);
-            for (var env = panel * Panel.Width; env < Math.Min((panel + 1) * Panel.Width, environment.Count); env++)
+            for (
+                var env = panel * Panel.Width;
+                env < Math.Min((panel + 1) * Panel.Width, environment.Count);
+                env++
+            )
                 episodes.Abandon(env);
         }
     }

@@ -26,12 +26,14 @@ public sealed record PpoConfig
 {
     /// <summary>
     /// Trains a quadrotor's teacher from scratch, with 4,096 environments: small mini-batches, little noise (the reward
-    /// charges every change of action), and a critic that keeps learning when the schedule slows the actor down.
+    /// charges every change of action), restarts against the forgetting of initial states, and a critic that keeps learning when
+    /// the schedule slows the actor down.
     /// </summary>
     public static PpoConfig Quadrotor { get; } =
         new()
         {
             Iterations = 250,
+            RestartProbability = 0.1,
             NumMiniBatches = 32,
             EntropyCoef = 0.004,
             DesiredKl = 0.015,
@@ -148,7 +150,12 @@ public sealed record PpoConfig
     {
         Require(Iterations >= 1, "iterations", Iterations, "at least 1");
         Require(StepsPerEnv >= 1, "steps_per_env", StepsPerEnv, "at least 1");
-        Require(RestartProbability is >= 0 and <= 1, "restart_probability", RestartProbability, "within 0 and 1");
+        Require(
+            RestartProbability is >= 0 and <= 1,
+            "restart_probability",
+            RestartProbability,
+            "within 0 and 1"
+        );
         Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
         Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
         Require(ClipParam > 0, "clip_param", ClipParam, "above 0");
