@@ -131,7 +131,7 @@ module internal Distilling =
             | :? TeacherUntil as until -> config.Iterations - until.Phase1Iterations
             | _ -> config.Iterations
 
-        $"phase {report.PhaseNumber} ({who report.Phase}) {report.IterationInPhase + 1}/{length}"
+        $"phase {report.PhaseNumber} ({report.Phase}) {report.IterationInPhase + 1}/{length}"
 
     let private metrics (config: DistillationConfig) (report: IterationReport) =
         let optional (name: string) (value: Nullable<float>) =
