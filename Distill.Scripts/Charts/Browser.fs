@@ -29,7 +29,10 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
         let rec next () =
             use cancel = new CancellationTokenSource(timeout)
-            let part = socket.ReceiveAsync(ArraySegment buffer, cancel.Token).GetAwaiter().GetResult()
+
+            let part =
+                socket.ReceiveAsync(ArraySegment buffer, cancel.Token).GetAwaiter().GetResult()
+
             message.Write(buffer, 0, part.Count)
 
             if not part.EndOfMessage then
@@ -62,12 +65,7 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
         let bytes =
             JsonSerializer.SerializeToUtf8Bytes(
-                {|
-                    id = lastId
-                    method = name
-                    ``params`` = parameters
-                    sessionId = session
-                |},
+                {| id = lastId; method = name; ``params`` = parameters; sessionId = session |},
                 withoutNulls
             )
 
@@ -131,27 +129,24 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
         let profile = Directory.CreateTempSubdirectory("distill-browser-").FullName
 
         let arguments =
-            [
-                "--headless=new"
-                "--no-sandbox"
-                "--use-angle=swiftshader"
-                "--enable-unsafe-swiftshader"
-                "--hide-scrollbars"
-                "--force-color-profile=srgb"
-                "--no-first-run"
-                "--disable-background-networking"
-                "--disable-component-update"
-                "--disable-sync"
-                "--disable-quic"
-                "--disable-dev-shm-usage"
-                $"--user-data-dir={profile}"
-                "--remote-debugging-port=0"
-                "about:blank"
-            ]
+            [ "--headless=new"
+              "--no-sandbox"
+              "--use-angle=swiftshader"
+              "--enable-unsafe-swiftshader"
+              "--hide-scrollbars"
+              "--force-color-profile=srgb"
+              "--no-first-run"
+              "--disable-background-networking"
+              "--disable-component-update"
+              "--disable-sync"
+              "--disable-quic"
+              "--disable-dev-shm-usage"
+              $"--user-data-dir={profile}"
+              "--remote-debugging-port=0"
+              "about:blank" ]
 
         let browser =
-            Process.Start(ProcessStartInfo(path, arguments, RedirectStandardError = true))
-            |> nonNull
+            Process.Start(ProcessStartInfo(path, arguments, RedirectStandardError = true)) |> nonNull
 
         let rec address () =
             match browser.StandardError.ReadLine() with
@@ -199,25 +194,13 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
     member _.Resize(width: int, height: int, scale: float, dark: bool) =
         command
             "Emulation.setDeviceMetricsOverride"
-            {|
-                width = width
-                height = height
-                deviceScaleFactor = scale
-                mobile = width < 600
-            |}
+            {| width = width; height = height; deviceScaleFactor = scale; mobile = width < 600 |}
         |> ignore
 
         command
             "Emulation.setEmulatedMedia"
-            {|
-                features =
-                    [|
-                        {|
-                            name = "prefers-color-scheme"
-                            value = (if dark then "dark" else "light")
-                        |}
-                    |]
-            |}
+            {| features =
+                [| {| name = "prefers-color-scheme"; value = (if dark then "dark" else "light") |} |] |}
         |> ignore
 
     /// Opens a file and waits until it has loaded.
@@ -236,11 +219,7 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
         let result =
             command
                 "Runtime.evaluate"
-                {|
-                    expression = expression
-                    awaitPromise = true
-                    returnByValue = true
-                |}
+                {| expression = expression; awaitPromise = true; returnByValue = true |}
 
         match has result "exceptionDetails" with
         | Some details -> failwith $"The page failed: {details.GetRawText()}"
@@ -251,12 +230,7 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
     /// A picture of what is visible, or of the whole page.
     member _.Screenshot(format: string, whole: bool) : byte[] =
-        (command
-            "Page.captureScreenshot"
-            {|
-                format = format
-                captureBeyondViewport = whole
-            |})
+        (command "Page.captureScreenshot" {| format = format; captureBeyondViewport = whole |})
             .GetProperty("data")
             .GetBytesFromBase64()
 

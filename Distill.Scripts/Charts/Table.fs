@@ -6,58 +6,45 @@ open System.Text
 open Microsoft.FSharp.Reflection
 
 /// A mean and what it is uncertain by, as one cell of a table; sorted by the mean.
-type PlusMinus =
-    {
-        Mean: float
-        Spread: float
-    }
+type PlusMinus = { Mean: float; Spread: float }
 
 /// A text that leads somewhere, as one cell of a table.
 type Link = { Text: string; Address: string }
 
 /// One cell: what is shown, what it is sorted by (NaN for texts), and where it leads ("" for nowhere).
-type private TableCell =
-    {
-        Shown: string
-        Key: float
-        Address: string
-    }
+type private TableCell = { Shown: string; Key: float; Address: string }
 
 module private TableCell =
     /// As many digits as a reader needs: 4 significant ones, integers in full.
     let number (value: float) =
         let size = abs value
 
-        if Double.IsNaN value then "–"
-        elif not (Double.IsFinite value) then (if value > 0. then "∞" else "-∞")
-        elif value = Math.Round value && size < 1e15 then value.ToString "#,0"
-        elif size >= 1e7 || size < 1e-4 then value.ToString "0.###e0"
-        elif size >= 1000. then value.ToString "#,0.#"
+        if Double.IsNaN value then
+            "–"
+        elif not (Double.IsFinite value) then
+            (if value > 0. then "∞" else "-∞")
+        elif value = Math.Round value && size < 1e15 then
+            value.ToString "#,0"
+        elif size >= 1e7 || size < 1e-4 then
+            value.ToString "0.###e0"
+        elif size >= 1000. then
+            value.ToString "#,0.#"
         else
             let digits = max 0 (3 - int (floor (log10 size)))
             value.ToString("0." + String('#', digits))
 
     let private text (shown: string) =
-        {
-            Shown = shown
-            Key = nan
-            Address = ""
-        }
+        { Shown = shown; Key = nan; Address = "" }
 
     let rec ofObj (value: obj | null) =
         match value with
         | null -> text "–"
         | :? Link as link -> { text link.Text with Address = link.Address }
         | :? PlusMinus as value ->
-            { text $"{number value.Mean} ± {number value.Spread}" with
-                Key = value.Mean
-            }
+            { text $"{number value.Mean} ± {number value.Spread}" with Key = value.Mean }
         | :? bool as value -> text (if value then "yes" else "no")
         | :? string as value -> text value
-        | :? DateTime as value ->
-            { text (value.ToString "yyyy-MM-dd HH:mm:ss") with
-                Key = float value.Ticks
-            }
+        | :? DateTime as value -> { text (value.ToString "yyyy-MM-dd HH:mm:ss") with Key = float value.Ticks }
         | :? float32 as value -> ofObj (Double.Parse(value.ToString "R"))
         | :? Enum as value -> text (string value)
         | :? IConvertible as value ->
@@ -114,7 +101,8 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
 
         headings
         |> List.iteri (fun i heading ->
-            text.Append $"<th{classOf i} scope=\"col\"><button type=\"button\">{Page.escape heading}</button></th>"
+            text.Append
+                $"<th{classOf i} scope=\"col\"><button type=\"button\">{Page.escape heading}</button></th>"
             |> ignore)
 
         text.Append "</tr></thead><tbody>" |> ignore
@@ -173,8 +161,7 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
     /// Columns of text, for a console.
     override _.ToString() =
         let columns =
-            headings
-            |> List.mapi (fun i heading -> heading :: (column i |> List.map _.Shown))
+            headings |> List.mapi (fun i heading -> heading :: (column i |> List.map _.Shown))
 
         let widths = columns |> List.map (List.map String.length >> List.max)
 
@@ -185,7 +172,7 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
             |> String.concat "  "
             |> _.TrimEnd()
 
-        let rule = widths |> List.map (fun width -> String('-', width)) |> String.concat "  "
+        let rule =
+            widths |> List.map (fun width -> String('-', width)) |> String.concat "  "
 
-        line headings :: rule :: (cells |> List.map (List.map _.Shown >> line))
-        |> String.concat "\n"
+        line headings :: rule :: (cells |> List.map (List.map _.Shown >> line)) |> String.concat "\n"

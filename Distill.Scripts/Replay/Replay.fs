@@ -12,7 +12,10 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
 
     do
         if flights.IsEmpty || flights |> List.exists (fun (_, flight) -> flight.Steps = 0) then
-            raise (DistillException "A replay was given no flight, or one without steps; record one with FlightRecording.record.")
+            raise (
+                DistillException
+                    "A replay was given no flight, or one without steps; record one with FlightRecording.record."
+            )
 
     /// A tenth of a millimetre is enough for the eye.
     let rounded (rows: float[][]) =
@@ -32,34 +35,31 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
 
     let data =
         Json.Object
-            [
-                "title", Json.Text title
-                "flights",
-                Json.List
-                    [
-                        for (name, flight), colour in List.zip flights (colours ()) do
-                            Json.Object
-                                [
-                                    "name", Json.Text name
-                                    "colour", Json.Text colour
-                                    "drone", Json.Text flight.Drone
-                                    "stepTime", Json.Number flight.StepTime
-                                    "terminated", Json.Bool flight.Terminated
-                                    "rotorPositions", Json.List(flight.RotorPositions |> Array.map Json.Numbers |> List.ofArray)
-                                    "position", rounded flight.Position
-                                    "orientation", rounded flight.Orientation
-                                    "rotors", rounded flight.Rotors
-                                    "command", rounded flight.Command
-                                    "reference", rounded flight.Reference
-                                    "error", Json.Numbers(flight.PositionError |> Array.map (fun value -> Math.Round(value, 4)))
-                                ]
-                    ]
-            ]
+            [ "title", Json.Text title
+              "flights",
+              Json.List
+                  [ for (name, flight), colour in List.zip flights (colours ()) do
+                        Json.Object
+                            [ "name", Json.Text name
+                              "colour", Json.Text colour
+                              "drone", Json.Text flight.Drone
+                              "stepTime", Json.Number flight.StepTime
+                              "terminated", Json.Bool flight.Terminated
+                              "rotorPositions",
+                              Json.List(flight.RotorPositions |> Array.map Json.Numbers |> List.ofArray)
+                              "position", rounded flight.Position
+                              "orientation", rounded flight.Orientation
+                              "rotors", rounded flight.Rotors
+                              "command", rounded flight.Command
+                              "reference", rounded flight.Reference
+                              "error",
+                              Json.Numbers(
+                                  flight.PositionError |> Array.map (fun value -> Math.Round(value, 4))
+                              ) ] ] ]
 
     let page =
         lazy
-            (let script =
-                $"const recorded={Json.toText data};" + Page.text "replay.js"
+            (let script = $"const recorded={Json.toText data};" + Page.text "replay.js"
 
              Page.html
                  title
@@ -86,7 +86,10 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
     /// The replay as an .mp4 file, in real time. Needs Chromium and ffmpeg.
     member _.SaveVideo(path: string, ?Width: int, ?Height: int, ?FramesPerSecond: int, ?Dark: bool) =
         let rate = defaultArg FramesPerSecond 25
-        let temporary = Path.Combine(Path.GetTempPath(), $"distill-replay-{Guid.NewGuid():N}")
+
+        let temporary =
+            Path.Combine(Path.GetTempPath(), $"distill-replay-{Guid.NewGuid():N}")
+
         use browser = Browser.Start "Saving a video"
 
         let arguments =
@@ -110,7 +113,9 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
             Page.save (temporary + ".html") page.Value
             browser.Resize(defaultArg Width 1280, defaultArg Height 720, 1., defaultArg Dark false)
             browser.Open(temporary + ".html")
-            let duration = browser.Evaluate("replay.ready.then(() => replay.film())").GetDouble()
+
+            let duration =
+                browser.Evaluate("replay.ready.then(() => replay.film())").GetDouble()
 
             for frame in 0 .. int (duration * float rate) do
                 browser.Evaluate($"replay.seek({float frame / float rate})") |> ignore
@@ -139,18 +144,31 @@ module Replay =
     let ofRun (folder: string) : Replay =
         let flights = Path.Combine(folder, "flights")
 
-        match (if Directory.Exists flights then Directory.GetFiles(flights, "*.npz") else [||]) with
+        match
+            (if Directory.Exists flights then
+                 Directory.GetFiles(flights, "*.npz")
+             else
+                 [||])
+        with
         | [||] ->
-            raise (DistillException $"'{folder}' has no recorded flights; its folder 'flights' should hold .npz files.")
+            raise (
+                DistillException
+                    $"'{folder}' has no recorded flights; its folder 'flights' should hold .npz files."
+            )
         | files ->
             let path = DirectoryInfo folder
-            let experiment = match path.Parent with null -> "" | parent -> parent.Name + " "
+
+            let experiment =
+                match path.Parent with
+                | null -> ""
+                | parent -> parent.Name + " "
 
             Replay(
                 experiment + path.Name,
                 files
                 |> Array.sortDescending
-                |> Array.map (fun path -> Path.GetFileNameWithoutExtension path |> string, FlightRecording.load path)
+                |> Array.map (fun path ->
+                    Path.GetFileNameWithoutExtension path |> string, FlightRecording.load path)
             )
 
     /// Keeps flights in a run folder, `flights/NAME.npz`, and writes `replay.html` of all that it has; returns its path.
