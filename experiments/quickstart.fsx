@@ -21,5 +21,6 @@ distillation {
     gradientLength 500
     iterations 40
     evaluationInterval 5
+    saveInterval 10
 }
 |> Run.distil
