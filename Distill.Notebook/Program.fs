@@ -16,8 +16,10 @@ let private assignment (text: string) =
 
 let private main (arguments: string list) =
     match arguments with
-    | "run" :: notebook :: folder :: parameters -> Headless.run notebook folder (List.map assignment parameters)
-    | "check" :: documents when not documents.IsEmpty -> documents |> List.fold (fun code document -> max code (Snippets.run document)) 0
+    | "run" :: notebook :: folder :: parameters ->
+        Headless.run notebook folder (List.map assignment parameters)
+    | "check" :: documents when not documents.IsEmpty ->
+        documents |> List.fold (fun code document -> max code (Snippets.run document)) 0
     | [ "install" ] -> KernelSpec.install KernelSpec.defaultName
     | [ "install"; name ] -> KernelSpec.install name
     | [ "kernel"; connectionFile ] -> Kernel.run connectionFile

@@ -3,27 +3,19 @@ module Distill.Notebook.Snippets
 
 open System
 open System.IO
-open System.Threading
 open Markdig
 open Markdig.Syntax
 
 /// A fenced block of F#: its lines in the document, from 0, without the fences; and whether it is only compiled.
-type private Block =
-    {
-        First: int
-        Last: int
-        OnlyCompiled: bool
-    }
+type private Block = { First: int; Last: int; OnlyCompiled: bool }
 
 let private blocks (document: string) =
     Markdown.Parse(document).Descendants<FencedCodeBlock>()
     |> Seq.filter (fun block -> block.Info = "fsharp")
     |> Seq.map (fun block ->
-        {
-            First = block.Line + 1
-            Last = block.Line + block.Lines.Count
-            OnlyCompiled = block.Arguments = "no_run"
-        })
+        { First = block.Line + 1
+          Last = block.Line + block.Lines.Count
+          OnlyCompiled = block.Arguments = "no_run" })
     |> List.ofSeq
 
 /// The document with everything but these blocks left blank, so that errors have the document's own lines.
@@ -64,7 +56,7 @@ let run (path: string) : int =
                     let compiled = compiled @ [ block ]
                     session.Check(name, only compiled lines), compiled
                 else
-                    session.Run(name, only [ block ] lines, CancellationToken.None), compiled
+                    session.Run(name, only [ block ] lines), compiled
 
             match failure with
             | None -> go compiled rest
