@@ -62,6 +62,10 @@ module Student =
     let mlp (sizes: LayerSizes) : StudentConfig =
         MlpStudent(Hidden = List.toArray sizes.hidden)
 
+    /// The same student, reading another observation group: "tracking" for a quadrotor that is told where its reference is.
+    let reading (group: string) (student: StudentConfig) : StudentConfig =
+        Settings.change (nameof student.ObservationGroup) group student
+
 /// Who acts.
 module Acting =
     /// Two-stage training: the teacher drives in the first iterations (`phase1_iterations`), then the student.

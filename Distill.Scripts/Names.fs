@@ -38,16 +38,18 @@ let distance (a: string) (b: string) =
 
     d[a.Length, b.Length]
 
-/// The candidates most like the name, best first; empty when none is near.
+/// The candidates most like the name, best first, none much worse than the best; empty when none is near.
 let near (name: string) (candidates: string seq) =
-    candidates
-    |> Seq.distinct
-    |> Seq.map (fun candidate -> candidate, distance name candidate)
-    |> Seq.filter (fun (candidate, d) -> d <= 1 + max name.Length candidate.Length / 3)
-    |> Seq.sortBy snd
-    |> Seq.map fst
-    |> Seq.truncate 3
-    |> Seq.toList
+    let ranked =
+        candidates
+        |> Seq.distinct
+        |> Seq.map (fun candidate -> candidate, distance name candidate)
+        |> Seq.filter (fun (candidate, d) -> d <= 1 + max name.Length candidate.Length / 3)
+        |> Seq.sortBy snd
+        |> Seq.truncate 3
+        |> Seq.toList
+
+    ranked |> List.filter (fun (_, d) -> d <= snd ranked.Head + 1) |> List.map fst
 
 /// "did you mean a, b or c?", or all there are if none is near.
 let hint (name: string) (candidates: string seq) =

@@ -1,399 +1,61 @@
 namespace Distill
 
 open System
-open System.Collections.Generic
-open System.IO
 open Distill.Algorithms
-open Distill.Compute
-open Distill.Datasets
-open Distill.Environments
-open Distill.Evaluation
-open Distill.Policies
-open Distill.Storage
+open Distill.Environments.Quadrotor
 
-/// Where a run is kept, or which run goes on.
-type RunOptions =
-    {
-        /// The folder of all experiments.
-        Logs: string
-
-        /// Run folder to go on with; empty for a new run.
-        Resume: string
-    }
-
-/// A finished distillation: teacher, best and final student on episodes that training never saw.
-type DistillationResult
-    (folder: string, bestIteration: int, teacher: EvaluationResult, best: EvaluationResult, final: EvaluationResult) =
-    let comparison = Comparison [ "teacher", teacher; "best student", best; "final student", final ]
-
-    /// The run folder.
-    member _.Folder = folder
-
-    /// Iterations after which the best student was kept.
-    member _.BestIteration = bestIteration
-    member _.Teacher = teacher
-
-    /// The student of the run: the one with the highest mean return in the evaluations during training.
-    member _.Student = best
-
-    /// The student after the last iteration.
-    member _.FinalStudent = final
-
-    /// Mean return of the student over that of the teacher.
-    member _.Ratio = best.MeanReturn / teacher.MeanReturn
-    member _.Comparison = comparison
-    member _.ToHtml() = comparison.ToHtml()
-
-    override this.ToString() =
-        String.Join(
-            Environment.NewLine,
-            string comparison,
-            $"Teacher return: {teacher.MeanReturn:F1}",
-            $"Student return: {best.MeanReturn:F1} (the best student, after {bestIteration} iterations)",
-            $"Student / teacher: {this.Ratio:F3}",
-            $"Student terminated: {100.0 * best.ShareTerminated:F1} %%",
-            $"Run folder: {folder}"
-        )
-
-/// What runs of all kinds have in common.
-module Training =
-    /// A training run: what it is called, where, and with what.
-    type Setup =
-        {
-            Name: string
-            RunName: string
-            Seed: uint64
-            Environment: IEnvironmentConfig
-            Plan: Plan
-
-            /// What params/agent.yaml and params/env.yaml say.
-            Parameters: (string * obj) list
-        }
-
-    /// All settings of the records, those of the environment apart.
-    let parameters (records: obj list) : (string * obj) list =
-        let agent = Dictionary<string, obj | null>()
-
-        for entry in records |> Seq.collect Settings.tree do
-            agent[entry.Key] <- entry.Value
-
-        let environment = nonNull agent["environment"]
-        agent.Remove "environment" |> ignore
-        [ "env", environment; "agent", agent ]
-
-    /// Settings that a run may go on with other than it began.
-    let private free = [ "threads:"; "iterations:" ]
-
-    let private relevant (text: string) =
-        text.Split('\n')
-        |> Array.filter (fun line -> not (free |> List.exists (fun (name: string) -> line.StartsWith name)))
-
-    /// Refuses to go on with a run whose settings are not those it began with.
-    let private checkUnchanged (folder: RunFolder) (setup: Setup) =
-        for name, tree in setup.Parameters do
-            let path = Path.Combine(folder.Path, "params", name + ".yaml")
-
-            let before =
-                if File.Exists path then
-                    relevant (File.ReadAllText path)
-                else
-                    [||]
-
-            let now = relevant (Yaml.ToText tree)
-
-            if before <> now then
-                let line (lines: string array) i =
-                    if i < lines.Length then $"'{lines[i].Trim()}'" else "nothing"
-
-                let i = Seq.initInfinite id |> Seq.find (fun i -> line before i <> line now i)
-
-                raise (
-                    DistillException(
-                        $"{folder.Path} began with other settings: {path} has {line before i} where the script now gives {line now i}."
-                    )
-                )
-
-    /// The folder of a new run with its parameters written, or of the run that goes on, checked.
-    let private openFolder (options: RunOptions) (command: Command) (setup: Setup) =
-        if options.Resume <> "" then
-            let folder = RunFolder.Open options.Resume
-            checkUnchanged folder setup
-            folder
-        else
-            let folder = RunFolder.Create(options.Logs, setup.Name, setup.RunName)
-
-            for name, tree in setup.Parameters do
-                folder.WriteParameters(name, tree)
-
-            Command.write folder command
-            folder
-
-    /// The arguments that a run began with before those given now, if it goes on.
-    let arguments (arguments: string list) =
-        let resumed =
-            arguments
-            |> List.tryFind _.StartsWith("resume=")
-            |> Option.map (fun argument -> argument.Substring("resume=".Length))
-
-        match resumed with
-        | Some folder -> (Command.read (RunFolder.Open folder)).Settings @ arguments
-        | None -> arguments
-
-    let options = { Logs = "logs"; Resume = "" }
-
-    let path (folder: RunFolder) = Command.shortest folder.Path
-
-    /// Runs the algorithm in its folder; returns the folder. Throws Script.Stopped when a signal ended it.
-    let run
-        (options: RunOptions)
-        (settings: string list)
-        (setup: Setup)
-        (pool: WorkerPool)
-        (algorithm: Algorithm)
-        : RunFolder =
-        use interruption = new Script.Interruption()
-
-        use evaluator =
-            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
-
-        let own =
-            settings
-            |> List.filter (fun setting -> not (setting.StartsWith "resume="))
-
-        let command = Command.now own setup.Seed
-        let folder = openFolder options command setup
-        algorithm.Policy.Metadata["command"] <- command.Repeat()
-        algorithm.Policy.Metadata["experiment"] <- setup.Name
-        algorithm.Policy.Metadata["seed"] <- string setup.Seed
-        Console.Out.WriteLine $"Run folder: {path folder}"
-
-        let ending =
-            Display.around (fun display ->
-                Runner.run folder (options.Resume <> "") setup.Plan evaluator interruption display algorithm)
-
-        match ending with
-        | Finished -> folder
-        | Interrupted code ->
-            let sentence =
-                $"Stopped after iteration {algorithm.Completed()} of {setup.Plan.Iterations}; "
-                + $"go on with: dotnet fsi build.fsx resume {path folder}"
-
-            raise (Script.Stopped(code, sentence))
-
-    /// An evaluator of episodes that neither training nor the evaluations during training have seen.
-    let finalEvaluator (setup: Setup) (pool: WorkerPool) =
-        new Evaluator(
-            setup.Environment,
-            setup.Plan.FinalEpisodes,
-            RandomStream(setup.Seed, "final evaluation").Seed(),
-            pool
-        )
-
-    let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
-
-    /// Says what a distillation will take, and refuses one that the machine cannot hold.
-    let checkMemory (config: DistillationConfig) (teacher: Policy) =
-        let estimate = MemoryEstimate.Of(config, teacher.Network.Spec.Inputs)
-
-        Console.Out.WriteLine(
-            $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
-            + $"rollout {mebibytes estimate.RolloutBytes}; available {mebibytes estimate.AvailableBytes}"
-        )
-
-        if not estimate.Fits then
-            let cure =
-                if estimate.RowsThatFit > 0L then
-                    $"max_buffer_size={estimate.RowsThatFit} would fit"
-                else
-                    "lower envs or the steps of an iteration"
-
-            raise (
-                DistillException
-                    $"The dataset would take {mebibytes (estimate.DatasetBytes + estimate.RolloutBytes)} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
-            )
-
-module private Distilling =
-    let private plan (config: DistillationConfig) : Plan =
-        {
-            Iterations = config.Iterations
-            SaveInterval = config.SaveInterval
-            EvaluationInterval = config.EvaluationInterval
-            EvaluationEpisodes = config.EvaluationEpisodes
-            FinalEpisodes = config.FinalEpisodes
-        }
-
-    let private setup (experiment: Experiment) : Training.Setup =
-        let config = experiment.Config
-        {
-            Name = config.Name
-            RunName = config.RunName
-            Seed = config.Seed
-            Environment = config.Environment
-            Plan = plan config
-            Parameters = Training.parameters [ experiment.Teacher; config ]
-        }
-
-    let private loadTeacher (file: TeacherFile) (environment: EnvironmentSpec) =
-        if file.Teacher = "" then
-            raise (DistillException "The experiment has no teacher; name a policy file: teacher=FILE.")
-
-        let group = if file.TeacherGroup = "" then null else file.TeacherGroup
-        let teacher = PolicyFile.Load(file.Teacher, group)
-        Console.Out.WriteLine $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
-        teacher.Check(environment, "teacher")
-        teacher
-
-    /// Flies the teacher alone, before any training, and compares with what its file says it can do.
-    let private solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
-        use evaluator =
-            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
-
-        let result = evaluator.Run teacher
-        Console.Out.WriteLine $"Teacher alone: {Runner.describe result}"
-
-        match teacher.Metadata.TryGetValue "return" with
-        | true, text ->
-            match Double.TryParse text with
-            | true, recorded when result.MeanReturn < 0.9 * recorded ->
-                Console.Out.WriteLine
-                    $"Warning: its file records a return of {recorded:F1}; is this the environment it was made for?"
-            | _ -> ()
-        | _ -> ()
-
-    let private who (phase: string) =
-        match phase with
-        | "teacher"
-        | "student" -> $"{phase} drives"
-        | "mixed" -> "teacher and student drive"
-        | name -> name
-
-    /// The phase an iteration is in, and how long it lasts.
-    let private phase (config: DistillationConfig) (report: IterationReport) =
-        let length =
-            match config.Acting with
-            | :? TeacherUntil as until when report.PhaseNumber = 1 -> min until.Phase1Iterations config.Iterations
-            | :? TeacherUntil as until -> config.Iterations - until.Phase1Iterations
-            | _ -> config.Iterations
-
-        $"phase {report.PhaseNumber} ({who report.Phase}) {report.IterationInPhase + 1}/{length}"
-
-    let private metrics (config: DistillationConfig) (report: IterationReport) =
-        let optional (name: string) (value: Nullable<float>) =
-            if value.HasValue then [ name, value.Value ] else []
-
-        [
-            "Loss/behavior", report.Loss
-            "Loss/learning_rate", config.Optimizer.LearningRate
-            "training/loss", report.Loss
-            "training/gradient_norm", report.GradientNorm
-            "training/optimizer_steps", float report.OptimizerSteps
-            "training/clipped_share", float report.ClippedSteps / float (max 1L report.OptimizerSteps)
-            "phase", float report.PhaseNumber
-            "data_collection/teacher_share", report.TeacherShare
-            yield! optional "data_collection/mean_return" report.MeanReturn
-            yield! optional "data_collection/std_return" report.StdReturn
-            yield! optional "data_collection/share_terminated" report.ShareTerminated
-            "data_collection/episodes", float report.EpisodesFinished
-            "dataset/rows", float report.DatasetRows
-            "dataset/capacity", float report.GrownTo
-        ]
-
-    let private progress (config: DistillationConfig) (report: IterationReport) : Progress =
-        let phase = phase config report
-
-        {
-            Iteration = report.Iteration
-            Phase = phase
-            Losses = [ "behavior", report.Loss ]
-            MeanReturn = Option.ofNullable report.MeanReturn
-            MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
-            StepsCollected = report.StepsCollected
-            CollectionSeconds = report.CollectionSeconds
-            LearningSeconds = report.LearningSeconds
-            Data = $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
-            Events =
-                [
-                    if report.IterationInPhase = 0 && report.PhaseNumber > 1 then
-                        $"Phase {report.PhaseNumber} begins with iteration {report.Iteration + 1}: {who report.Phase}"
-                    if report.GrownTo > report.GrownFrom then
-                        $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
-                ]
-            Metrics = metrics config report
-        }
-
-    let private algorithm (config: DistillationConfig) (distillation: Distillation) : Algorithm =
-        {
-            Role = "student"
-            Policy = distillation.Student
-            Completed = fun () -> distillation.Iteration
-            Iterate = fun () -> progress config (distillation.Iterate())
-            Visit = distillation.Visit
-        }
-
-    let private judge (folder: RunFolder) (setup: Training.Setup) (pool: WorkerPool) (teacher: Policy) (final: Policy) =
-        use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
-        use evaluator = Training.finalEvaluator setup pool
-
-        let result =
-            DistillationResult(
-                Training.path folder,
-                int best.Metadata["iteration"],
-                evaluator.Run teacher,
-                evaluator.Run best,
-                evaluator.Run final
-            )
-
-        result.Comparison.WriteCsv(Path.Combine(folder.Path, "result.csv"))
-        result
-
-    let run (options: RunOptions) (settings: string list) (experiment: Experiment) : DistillationResult =
-        let config = experiment.Config
-        config.Validate()
-        let setup = setup experiment
-        use pool = new WorkerPool(config.Threads)
-        use probe = config.Environment.Create(1, 0UL)
-
-        Console.Out.WriteLine
-            $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
-
-        use teacher = loadTeacher experiment.Teacher probe.Spec
-        Training.checkMemory config teacher
-        use distillation = new Distillation(config, teacher, pool)
-        let student = distillation.Student
-
-        Console.Out.WriteLine
-            $"Student: {student.Architecture}, {student.Network.ParameterCount} parameters, reads '{student.ObservationGroup}'"
-
-        let limit =
-            if config.Retention :? NewestRollout then
-                "the newest rollout only"
-            else
-                $"at most {distillation.DatasetLimit} rows"
-
-        Console.Out.WriteLine $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
-        solo teacher setup pool
-        student.Metadata["teacher"] <- experiment.Teacher.Teacher
-        let folder = Training.run options settings setup pool (algorithm config distillation)
-        judge folder setup pool teacher student
-
-/// The main jobs of scripts.
+/// The main jobs of scripts. Each takes settings `name=value` from the command line before anything else, and prints what
+/// it found. Those that end in `With` take the settings given instead and return the result: for notebooks and tests.
 module Run =
-    /// Runs an experiment with these arguments `name=value`, whatever the command line says.
+    let private print (result: 'Result) = Console.Out.WriteLine(string result)
+
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments
 
-        match Settings.apply settings [ Training.options; experiment.Teacher; experiment.Config ] with
-        | [ options; teacher; config ] ->
-            Distilling.run
-                (options :?> RunOptions)
-                settings
-                {
-                    Teacher = teacher :?> TeacherFile
-                    Config = config :?> DistillationConfig
-                }
-        | _ -> failwith "Settings keep the number of records."
+        let options, teacher, config =
+            Settings.apply3 settings (Training.options, experiment.Teacher, experiment.Config)
 
-    /// Distils: trains the student, evaluates it and prints the result. Settings on the command line come first; so does
-    /// `resume=RUN_FOLDER`, which goes on with a run that was stopped.
+        Distilling.run options settings { Teacher = teacher; Config = config }
+
+    /// Trains a student and compares it with its teacher. `resume=RUN_FOLDER` goes on with a run that was stopped.
     let distil (experiment: Experiment) : unit =
-        Script.main (fun arguments -> Console.Out.WriteLine(distilWith arguments experiment))
+        Script.main (fun arguments -> distilWith arguments experiment |> print)
+
+    let trainTeacherWith (arguments: string list) (training: TeacherTraining) (ppo: PpoConfig) : TrainingResult =
+        let settings = Training.arguments arguments
+
+        Settings.apply3 settings (Training.options, training, ppo)
+        |> fun (options, training, ppo) -> TeacherTraining.run options settings training ppo
+
+    /// Trains a teacher by PPO. `resume=RUN_FOLDER` goes on with a run that was stopped.
+    let trainTeacher (training: TeacherTraining) (ppo: PpoConfig) : unit =
+        Script.main (fun arguments -> trainTeacherWith arguments training ppo |> print)
+
+    let evaluateWith (arguments: string list) (assessment: Assessment) (drones: QuadrotorConfig) : Comparison =
+        Settings.apply2 arguments (assessment, drones) ||> Assessment.run
+
+    /// Evaluates a policy on every drone of the environment: return, length, share terminated.
+    let evaluate (assessment: Assessment) (drones: QuadrotorConfig) : unit =
+        Script.main (fun arguments -> evaluateWith arguments assessment drones |> print)
+
+    let playWith (arguments: string list) (flight: Flight) (task: QuadrotorConfig) : FlightResult =
+        Settings.apply2 arguments (flight, task) ||> Flight.run
+
+    /// Flies a policy and says how well it tracked.
+    let play (flight: Flight) (task: QuadrotorConfig) : unit =
+        Script.main (fun arguments -> playWith arguments flight task |> print)
+
+    let compareWith
+        (arguments: string list)
+        (variants: int -> (string * Acting) list)
+        (experiment: Experiment)
+        : ActingComparison =
+        let options, teacher, config =
+            Settings.apply3 arguments (ActingComparison.defaults, experiment.Teacher, experiment.Config)
+
+        ActingComparison.run arguments options variants { Teacher = teacher; Config = config }
+
+    /// Runs the experiment once for every variant and seed, and compares the students in closed loop. The variants are
+    /// made from the length of phase 1 that the experiment, or the command line, asks for.
+    let compare (variants: int -> (string * Acting) list) (experiment: Experiment) : unit =
+        Script.main (fun arguments -> compareWith arguments variants experiment |> print)

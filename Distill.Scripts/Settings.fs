@@ -395,3 +395,13 @@ let describe (records: obj list) : (string * string) list =
         ]
 
     records |> List.collect (tree >> flatten "")
+
+/// `apply` to two records.
+let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =
+    let changed = apply arguments [ nonNull (box a); nonNull (box b) ]
+    changed[0] :?> 'A, changed[1] :?> 'B
+
+/// `apply` to three records.
+let apply3 (arguments: string list) (a: 'A, b: 'B, c: 'C) : 'A * 'B * 'C =
+    let changed = apply arguments [ nonNull (box a); nonNull (box b); nonNull (box c) ]
+    changed[0] :?> 'A, changed[1] :?> 'B, changed[2] :?> 'C

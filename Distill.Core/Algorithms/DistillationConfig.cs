@@ -132,6 +132,9 @@ public sealed record DistillationConfig
     /// <summary>Episodes of the evaluation at the end, for teacher and student alike.</summary>
     public int FinalEpisodes { get; init; } = 1000;
 
+    // Beyond any machine, and small enough to be counted in bytes.
+    private const long MostRows = 1_000_000_000_000;
+
     /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
     public void Validate()
     {
@@ -146,13 +149,41 @@ public sealed record DistillationConfig
         Require(EvaluationEpisodes >= 1, "evaluation_episodes", EvaluationEpisodes, "at least 1");
         Require(FinalEpisodes >= 1, "final_episodes", FinalEpisodes, "at least 1");
         Require(Threads >= 0, "threads", Threads, "0 for one per processor, or more");
-        Require(Optimizer.LearningRate > 0, "learning_rate", Optimizer.LearningRate, "above 0");
+        Require(
+            Optimizer.LearningRate > 0 && double.IsFinite(Optimizer.LearningRate),
+            "learning_rate",
+            Optimizer.LearningRate,
+            "above 0"
+        );
+        Require(Optimizer.MaxGradNorm >= 0, "max_grad_norm", Optimizer.MaxGradNorm, "0 for no clipping, or more");
+        if (Retention is not NewestRollout)
+            Require(
+                Retention.Limit is >= 1 and <= MostRows,
+                "max_buffer_size",
+                Retention.Limit,
+                $"between 1 and {MostRows}"
+            );
         if (Collection is StepsPerIteration steps)
             Require(steps.StepsPerEnv >= 1, "steps_per_env", steps.StepsPerEnv, "at least 1");
         if (Collection is EpisodesPerEpoch episodes)
             Require(episodes.NumEpisodes >= 1, "num_episodes", episodes.NumEpisodes, "at least 1");
         if (Acting is TeacherUntil until)
             Require(until.Phase1Iterations >= 0, "phase1_iterations", until.Phase1Iterations, "at least 0");
+        if (Acting is LinearBeta linear)
+            Require(linear.BetaIterations >= 1, "beta_iterations", linear.BetaIterations, "at least 1");
+        if (Acting is ExponentialBeta exponential)
+            Require(exponential.BetaBase is >= 0 and <= 1, "beta_base", exponential.BetaBase, "between 0 and 1");
+        if (Sampling is RecencyWeighted recency)
+            Require(recency.Decay is >= 0 and < double.PositiveInfinity, "decay", recency.Decay, "at least 0");
+        if (Sampling is LossPrioritised priority)
+        {
+            Require(priority.Exponent is >= 0 and <= 10, "exponent", priority.Exponent, "between 0 and 10");
+            Require(priority.Epsilon is > 0 and < double.PositiveInfinity, "epsilon", priority.Epsilon, "above 0");
+        }
+        if (Loss is Huber huber)
+            Require(huber.Delta is > 0 and < double.PositiveInfinity, "delta", huber.Delta, "above 0");
+        if (Loss is CrossEntropy entropy)
+            Require(entropy.Smoothing is >= 0 and < 1, "smoothing", entropy.Smoothing, "at least 0 and below 1");
     }
 
     internal static void Require<T>(bool holds, string name, T value, string right)

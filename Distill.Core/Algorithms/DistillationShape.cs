@@ -24,14 +24,17 @@ public sealed record DistillationShape(int Envs, int Steps, bool WholeEpisodes, 
         };
         var recurrent = config.Student.Network(1, 1, Networks.Head.Plain).Recurrent;
         var segment = recurrent ? steps : 1;
-        return new DistillationShape(envs, steps, whole, segment, MiniBatch(config, segment, int.MaxValue));
+        var rollout = (long)envs * steps;
+        var most = (config.Retention is NewestRollout ? rollout : config.Retention.Limit) / segment;
+        var batch = MiniBatch(config, segment, (int)Math.Clamp(most, 1, int.MaxValue));
+        return new DistillationShape(envs, steps, whole, segment, batch);
     }
 
     /// <summary>Segments per optimizer step for a dataset that holds <paramref name="segments"/>.</summary>
     public static int MiniBatch(DistillationConfig config, int segmentLength, int segments)
     {
         if (config.MiniBatchSize > 0)
-            return config.MiniBatchSize;
+            return Math.Min(config.MiniBatchSize, segments);
         var most = segmentLength > 1 ? DefaultSequences : DefaultRows;
         return Math.Clamp(segments / config.NumMiniBatches, 1, most);
     }

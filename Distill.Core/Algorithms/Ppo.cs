@@ -72,6 +72,7 @@ public sealed class Ppo : IDisposable
         rollout = new PpoRollout(this.environment.Count, config.StepsPerEnv, layout);
         actorOptimizer = new Adam(Actor.Network, config.Optimizer, MaxChunks);
         criticOptimizer = new Adam(critic.Network, config.Optimizer, MaxChunks);
+        SetLearningRate(config.Optimizer.LearningRate);
         episodes = new EpisodeStatistics(this.environment.Count);
         noise = new RandomStream(config.Seed, "ppo.action");
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
@@ -286,12 +287,16 @@ public sealed class Ppo : IDisposable
     {
         var rate = actorOptimizer.LearningRate;
         if (divergence > 2 * Config.DesiredKl)
-            SetLearningRate(Math.Max(1e-5, rate / 1.5));
+            SetLearningRate(Math.Max(Config.MinLearningRate, rate / 1.5));
         else if (divergence > 0 && divergence < Config.DesiredKl / 2)
             SetLearningRate(Math.Min(Config.MaxLearningRate, rate * 1.5));
     }
 
-    private void SetLearningRate(double rate) => actorOptimizer.LearningRate = criticOptimizer.LearningRate = rate;
+    private void SetLearningRate(double rate)
+    {
+        actorOptimizer.LearningRate = rate;
+        criticOptimizer.LearningRate = Config.CriticLearningRate ?? rate;
+    }
 
     /// <summary>Gradients of one chunk of the mini-batch.</summary>
     private void Gradients(int chunk, int worker)

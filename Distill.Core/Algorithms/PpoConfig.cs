@@ -9,7 +9,8 @@ public enum RateSchedule
 {
     /// <summary>
     /// Before every step: divided by 1.5 where the policy has moved more than twice <see cref="PpoConfig.DesiredKl"/> from the
-    /// one that collected, multiplied by 1.5 where less than half of it; within 1e-5 and <see cref="PpoConfig.MaxLearningRate"/>.
+    /// one that collected, multiplied by 1.5 where less than half of it; within <see cref="PpoConfig.MinLearningRate"/> and
+    /// <see cref="PpoConfig.MaxLearningRate"/>.
     /// </summary>
     Adaptive,
 
@@ -71,8 +72,17 @@ public sealed record PpoConfig
     /// </summary>
     public double DesiredKl { get; init; } = 0.01;
 
+    /// <summary>Least that the adaptive schedule lowers the learning rate to. Lower it when the KL divergence stays above what is desired.</summary>
+    public double MinLearningRate { get; init; } = 1e-5;
+
     /// <summary>Most that the adaptive schedule raises the learning rate to. Lower it when the value loss explodes.</summary>
     public double MaxLearningRate { get; init; } = 1e-2;
+
+    /// <summary>
+    /// Learning rate of the critic; null for the actor's, whatever the schedule does to it. Set it when the schedule takes
+    /// the rate so low that the value loss stops falling: a stale critic misleads the actor.
+    /// </summary>
+    public double? CriticLearningRate { get; init; }
 
     /// <summary>Whether the value is kept near its old estimate. Switch it off when returns are far larger than <see cref="ClipParam"/> and the value learns too slowly.</summary>
     public bool UseClippedValueLoss { get; init; } = true;
@@ -121,7 +131,14 @@ public sealed record PpoConfig
         Require(Gamma is >= 0 and <= 1, "gamma", Gamma, "within 0 and 1");
         Require(Lambda is >= 0 and <= 1, "lambda", Lambda, "within 0 and 1");
         Require(DesiredKl > 0, "desired_kl", DesiredKl, "above 0");
-        Require(MaxLearningRate > 0, "max_learning_rate", MaxLearningRate, "above 0");
+        Require(MinLearningRate > 0, "min_learning_rate", MinLearningRate, "above 0");
+        Require(
+            MaxLearningRate >= MinLearningRate,
+            "max_learning_rate",
+            MaxLearningRate,
+            $"at least min_learning_rate={MinLearningRate}"
+        );
+        Require(CriticLearningRate is null or > 0, "critic_learning_rate", CriticLearningRate, "above 0");
         Require(RewardScale > 0, "reward_scale", RewardScale, "above 0");
         Require(InitStd > 0, "init_std", InitStd, "above 0");
         Require(Optimizer.LearningRate > 0, "learning_rate", Optimizer.LearningRate, "above 0");

@@ -20,6 +20,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     private readonly Adam adam;
     private readonly FloatBuffer memory;
     private readonly double[] losses = new double[MaxChunks];
+    private readonly double[] laneLosses;
     private readonly Scratch[] scratch;
 
     // The mini-batch that is being worked on.
@@ -48,6 +49,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         this.loss = loss;
         this.gradientLength = Math.Min(gradientLength, segmentLength);
         segments = new int[batch];
+        laneLosses = new double[Panel.Count(batch) * Panel.Width];
         memory = new FloatBuffer(Panel.Count(batch) * student.MemorySize * Panel.Width);
         adam = new Adam(student.Network, optimizer, Chunks(Panel.Count(batch), segmentLength));
         var labels = loss is CrossEntropy ? 1 : student.Network.Spec.Outputs;
@@ -56,7 +58,7 @@ public sealed class StudentTrainer : IWork, IDisposable
 
     public Adam Optimizer => adam;
 
-    /// <summary>Trains on one mini-batch.</summary>
+    /// <summary>Trains on one mini-batch and notes in the dataset how well the student did on each segment.</summary>
     /// <returns>Sum of the loss over valid rows, and the number of those rows.</returns>
     public (double Sum, long Rows) Train(WorkerPool pool, AggregatedDataset dataset, ReadOnlySpan<int> batch)
     {
@@ -68,6 +70,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         count = batch.Length;
         for (var panel = 0; panel < panels && student.MemorySize > 0; panel++)
             dataset.GatherMemory(Segments(panel), MemoryOf(panel));
+        laneLosses.AsSpan(0, count).Clear();
         var terms = Losses.TermsPerRow(loss, student.Network.Spec.Outputs);
         var sum = 0.0;
         var rows = 0L;
@@ -84,6 +87,11 @@ public sealed class StudentTrainer : IWork, IDisposable
                 sum += part / terms;
             rows += valid;
         }
+        for (var i = 0; i < count; i++)
+        {
+            var valid = dataset.CountValid(used.Slice(i, 1), 0, dataset.SegmentLength);
+            dataset.RecordLoss(used[i], valid == 0 ? 0 : (float)(laneLosses[i] / ((long)valid * terms)));
+        }
         return (sum, rows);
     }
 
@@ -96,7 +104,13 @@ public sealed class StudentTrainer : IWork, IDisposable
         losses[chunk] = 0;
         var end = (chunk + 1) * panels / chunks;
         for (var panel = chunk * panels / chunks; panel < end; panel++)
-            losses[chunk] += Window(Segments(panel), MemoryOf(panel), gradient, own);
+            losses[chunk] += Window(
+                Segments(panel),
+                MemoryOf(panel),
+                gradient,
+                laneLosses.AsSpan(panel * Panel.Width, Panel.Width),
+                own
+            );
     }
 
     public void Visit(State state) => state.Part("adam", adam.Visit);
@@ -109,7 +123,13 @@ public sealed class StudentTrainer : IWork, IDisposable
             own.Dispose();
     }
 
-    private double Window(ReadOnlySpan<int> lanes, Span<float> carried, Span<float> gradient, Scratch own)
+    private double Window(
+        ReadOnlySpan<int> lanes,
+        Span<float> carried,
+        Span<float> gradient,
+        Span<double> laneSums,
+        Scratch own
+    )
     {
         var network = student.Network;
         for (var step = 0; step < length; step++)
@@ -136,7 +156,8 @@ public sealed class StudentTrainer : IWork, IDisposable
                 scale,
                 network.LogStd,
                 own.OutputGradient,
-                dLogStd
+                dLogStd,
+                laneSums
             );
             network.Backward(
                 own.Observation(step),

@@ -23,7 +23,8 @@ public static class Panel
     /// </summary>
     internal static unsafe Span<float> Aligned(Span<float> stack)
     {
-        var address = (nuint)System.Runtime.CompilerServices.Unsafe.AsPointer(ref MemoryMarshal.GetReference(stack));
+        var address = (nuint)
+            System.Runtime.CompilerServices.Unsafe.AsPointer(ref MemoryMarshal.GetReference(stack));
         var start = (int)((64 - address % 64) % 64 / sizeof(float));
         return stack.Slice(start, stack.Length - Padding);
     }

@@ -39,6 +39,12 @@ public sealed record Reservoir(long MaxBufferSize = 1_000_000) : Retention
 /// </summary>
 public sealed class AggregatedDataset : IDisposable
 {
+    // Small datasets grow within one chunk, so that a large one never consists of thousands.
+    private const int SmallestChunkRows = 4096;
+
+    // A checkpoint stores a chunk's observations as one array of bytes.
+    private const int LargestChunkFloats = int.MaxValue / 8;
+
     private readonly int observationSize;
     private readonly int actionSize;
     private readonly int memorySize;
@@ -80,10 +86,11 @@ public sealed class AggregatedDataset : IDisposable
                     + $"least {segmentLength}."
             );
         maxSegments = (int)most;
-        // A chunk's observations must fit one buffer.
-        var largest = int.MaxValue / 2 / ((long)segmentLength * Math.Max(observationSize, actionSize));
-        chunkSegments = (int)Math.Clamp(initialRows / segmentLength, 1, Math.Min(maxSegments, largest));
-        Grow(chunkSegments);
+        var initial = (int)Math.Clamp(initialRows / segmentLength, 1, maxSegments);
+        var largest = LargestChunkFloats / ((long)segmentLength * Math.Max(observationSize, actionSize));
+        chunkSegments = (int)
+            Math.Clamp(Math.Max(initial, SmallestChunkRows / segmentLength), 1, Math.Clamp(largest, 1, maxSegments));
+        Grow(initial);
     }
 
     /// <summary>Rows per segment.</summary>
@@ -110,6 +117,13 @@ public sealed class AggregatedDataset : IDisposable
 
     /// <summary>When a segment was added: its number among all segments ever added.</summary>
     public long Birth(int segment) => chunks[segment / chunkSegments].Births[segment % chunkSegments];
+
+    /// <summary>The loss that <see cref="RecordLoss"/> last noted for a segment; NaN before the first time.</summary>
+    public float Loss(int segment) => chunks[segment / chunkSegments].Losses[segment % chunkSegments];
+
+    /// <summary>Notes the student's mean loss on a segment, for <see cref="LossPrioritised"/>.</summary>
+    public void RecordLoss(int segment, float loss) =>
+        chunks[segment / chunkSegments].Losses[segment % chunkSegments] = loss;
 
     /// <summary>Takes over the rows of a rollout.</summary>
     /// <exception cref="OutOfMemoryException">The machine has no room to grow.</exception>
@@ -190,6 +204,7 @@ public sealed class AggregatedDataset : IDisposable
     }
 
     /// <summary>Everything held, for checkpoints.</summary>
+    /// <exception cref="DistillException">What is restored does not fit into this dataset.</exception>
     public void Visit(State state)
     {
         var held = count;
@@ -197,11 +212,16 @@ public sealed class AggregatedDataset : IDisposable
         state.Number("count", ref held);
         state.Number("capacity", ref room);
         state.Number("added", ref added);
+        if (held < 0 || held > room || room > maxSegments || added < held)
+            throw new DistillException(
+                $"The saved dataset has {held} of {room} segments, but this run holds at most {maxSegments}: it belongs to "
+                    + "a run with other settings."
+            );
         Grow(room);
         count = held;
-        for (var i = 0; i < chunks.Count; i++)
+        for (var i = 0; i * chunkSegments < count; i++)
         {
-            var used = Math.Clamp(count - i * chunkSegments, 0, chunks[i].Segments);
+            var used = Math.Min(count - i * chunkSegments, chunkSegments);
             var chunk = chunks[i];
             state.Part(
                 $"chunk{i}",
@@ -213,6 +233,7 @@ public sealed class AggregatedDataset : IDisposable
                     part.Block("episode_start", chunk.EpisodeStart.AsSpan(0, used * SegmentLength));
                     part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
                     part.Block("births", chunk.Births.AsSpan(0, used));
+                    part.Block("losses", chunk.Losses.AsSpan(0, used));
                 }
             );
         }
@@ -235,7 +256,7 @@ public sealed class AggregatedDataset : IDisposable
             return (place < maxSegments ? (int)place : -1, 1);
         }
         var target = count < maxSegments ? count : (int)(added % maxSegments);
-        var end = count < maxSegments ? Math.Min(capacity, maxSegments) : maxSegments;
+        var end = count < maxSegments ? capacity : maxSegments;
         var chunkEnd = (target / chunkSegments + 1) * chunkSegments;
         var run = Math.Min(wanted, Math.Min(end, chunkEnd) - target);
         count = Math.Max(count, target + run);
@@ -257,6 +278,7 @@ public sealed class AggregatedDataset : IDisposable
             Move(rollout.Memory, position, chunk.Memory, local, run, memorySize);
         for (var i = 0; i < run; i++)
             chunk.Births[local + i] = added + i;
+        chunk.Losses.AsSpan(local, run).Fill(float.NaN);
     }
 
     private static void Move(FloatBuffer source, int from, FloatBuffer target, int to, int rows, int size) =>
@@ -270,23 +292,23 @@ public sealed class AggregatedDataset : IDisposable
 
     private void Grow(int segments)
     {
-        while (capacity < segments)
+        for (var first = chunks.Count * chunkSegments; first < segments; first += chunkSegments)
         {
-            var room = Math.Min(chunkSegments, maxSegments - capacity);
+            var room = Math.Min(chunkSegments, maxSegments - first);
             chunks.Add(new Chunk(room, SegmentLength, observationSize, actionSize, memorySize));
-            capacity += room;
         }
+        capacity = Math.Max(capacity, segments);
     }
 
     private sealed class Chunk(int segments, int length, int observation, int action, int memory) : IDisposable
     {
-        public int Segments { get; } = segments;
         public FloatBuffer Observations { get; } = new(checked(segments * length * observation));
         public FloatBuffer Actions { get; } = new(checked(segments * length * action));
         public FloatBuffer Memory { get; } = new(checked(segments * memory));
         public byte[] Valid { get; } = new byte[segments * length];
         public byte[] EpisodeStart { get; } = new byte[segments * length];
         public long[] Births { get; } = new long[segments];
+        public float[] Losses { get; } = new float[segments];
 
         public void Dispose()
         {

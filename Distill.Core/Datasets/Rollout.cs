@@ -8,16 +8,23 @@ namespace Distill.Datasets;
 /// </summary>
 public sealed class Rollout : IDisposable
 {
+    /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
     public Rollout(int envs, int steps, int studentObservation, int teacherObservation, int action, int memory)
     {
-        var rows = checked(envs * steps);
+        var widest = Math.Max(Math.Max(studentObservation, teacherObservation), Math.Max(action, 1));
+        if ((Int128)envs * steps * widest > int.MaxValue || (long)envs * memory > int.MaxValue)
+            throw new DistillException(
+                $"A rollout of {envs} environments and {steps} steps is too large with {widest} numbers per step; shorten "
+                    + $"it to at most {int.MaxValue / widest} rows."
+            );
+        var rows = envs * steps;
         (Envs, Steps) = (envs, steps);
         (StudentObservationSize, TeacherObservationSize) = (studentObservation, teacherObservation);
         (ActionSize, MemorySize) = (action, memory);
-        StudentObservations = new FloatBuffer(checked(rows * studentObservation));
-        TeacherObservations = new FloatBuffer(checked(rows * teacherObservation));
-        TeacherActions = new FloatBuffer(checked(rows * action));
-        StudentActions = new FloatBuffer(checked(rows * action));
+        StudentObservations = new FloatBuffer(rows * studentObservation);
+        TeacherObservations = new FloatBuffer(rows * teacherObservation);
+        TeacherActions = new FloatBuffer(rows * action);
+        StudentActions = new FloatBuffer(rows * action);
         Rewards = new FloatBuffer(rows);
         Memory = new FloatBuffer(envs * memory);
         Ends = new byte[rows];

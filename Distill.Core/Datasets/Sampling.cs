@@ -12,6 +12,15 @@ public sealed record Permutation : Sampling;
 /// <param name="Decay">Per iteration of age. 0 is uniform; raise it when the student lags behind its own newest mistakes.</param>
 public sealed record RecencyWeighted(double Decay = 0.01) : Sampling;
 
+/// <summary>
+/// As many draws as there are segments, with replacement, those that the student last got most wrong more often:
+/// p ~ (loss + Epsilon)^Exponent (Schaul et al. 2016, section 3.3, proportional). Segments it has not been trained on count
+/// as the worst one; losses that can be negative count from the lowest one.
+/// </summary>
+/// <param name="Exponent">0 is uniform, 1 proportional to the loss. Lower it when outliers or wrong labels take over.</param>
+/// <param name="Epsilon">In units of the loss; above 0, so that what is learned is still visited. Raise it against forgetting.</param>
+public sealed record LossPrioritised(double Exponent = 0.6, double Epsilon = 1e-3) : Sampling;
+
 /// <summary>Fills the visiting order of an epoch.</summary>
 public sealed class Sampler(Sampling plan, RandomStream stream)
 {
@@ -29,7 +38,12 @@ public sealed class Sampler(Sampling plan, RandomStream stream)
         switch (plan)
         {
             case RecencyWeighted recency:
-                DrawByAge(recency.Decay, dataset, segmentsPerIteration, epoch, segments);
+                WeighByAge(recency.Decay, dataset, segmentsPerIteration, Weights(dataset.Count));
+                Draw(segments, epoch);
+                break;
+            case LossPrioritised priority:
+                WeighByLoss(priority, dataset, Weights(dataset.Count));
+                Draw(segments, epoch);
                 break;
             default:
                 stream.Permutation(segments, (uint)epoch, (uint)(epoch >> 32));
@@ -38,23 +52,52 @@ public sealed class Sampler(Sampling plan, RandomStream stream)
         return segments;
     }
 
-    private void DrawByAge(
+    private static void WeighByAge(
         double decay,
         AggregatedDataset dataset,
         int segmentsPerIteration,
-        long epoch,
-        Span<int> segments
+        Span<double> weights
     )
     {
-        if (cumulative.Length < order.Length)
-            cumulative = new double[order.Length];
-        var total = 0.0;
-        for (var i = 0; i < segments.Length; i++)
+        for (var i = 0; i < weights.Length; i++)
         {
             var age = (dataset.Added - 1 - dataset.Birth(i)) / segmentsPerIteration;
-            total += Math.Exp(-decay * age);
-            cumulative[i] = total;
+            weights[i] = Math.Exp(-decay * age);
         }
+    }
+
+    private static void WeighByLoss(LossPrioritised priority, AggregatedDataset dataset, Span<double> weights)
+    {
+        var (lowest, highest) = (0f, 0f);
+        for (var i = 0; i < weights.Length; i++)
+        {
+            var loss = dataset.Loss(i);
+            if (!float.IsFinite(loss))
+                continue;
+            lowest = MathF.Min(lowest, loss);
+            highest = MathF.Max(highest, loss);
+        }
+        for (var i = 0; i < weights.Length; i++)
+        {
+            var loss = dataset.Loss(i);
+            var wrong = (double)(float.IsFinite(loss) ? loss : highest) - lowest;
+            weights[i] = Math.Pow(wrong + priority.Epsilon, priority.Exponent);
+        }
+    }
+
+    private Span<double> Weights(int count)
+    {
+        if (cumulative.Length < count)
+            cumulative = new double[order.Length];
+        return cumulative.AsSpan(0, count);
+    }
+
+    /// <summary>Draws with the probabilities that the weights in <see cref="cumulative"/> stand for, and sums those up.</summary>
+    private void Draw(Span<int> segments, long epoch)
+    {
+        for (var i = 1; i < segments.Length; i++)
+            cumulative[i] += cumulative[i - 1];
+        var total = cumulative[segments.Length - 1];
         for (var i = 0; i < segments.Length; i++)
         {
             var (high, low, _, _) = stream.Bits((uint)i, (uint)epoch, (uint)(epoch >> 32));

@@ -1,3 +1,5 @@
+using System.Numerics;
+
 namespace Distill.Evaluation;
 
 /// <summary>Returns and lengths of the last 100 finished episodes of training, as rsl_rl reports them.</summary>
@@ -17,14 +19,26 @@ public sealed class EpisodeStatistics(int envs)
     public long Finished => finished;
 
     /// <summary>Mean return; null before the first episode has ended. Likewise below.</summary>
-    public double? MeanReturn => Mean(i => returns[i]);
+    public double? MeanReturn => Mean(returns);
 
     /// <summary>Population standard deviation of the returns.</summary>
-    public double? StdReturn =>
-        MeanReturn is { } mean ? Math.Sqrt(Mean(i => (returns[i] - mean) * (returns[i] - mean))!.Value) : null;
+    public double? StdReturn
+    {
+        get
+        {
+            if (MeanReturn is not { } mean)
+                return null;
+            var sum = 0.0;
+            for (var i = 0; i < Kept; i++)
+                sum += (returns[i] - mean) * (returns[i] - mean);
+            return Math.Sqrt(sum / Kept);
+        }
+    }
 
-    public double? MeanLength => Mean(i => lengths[i]);
-    public double? ShareTerminated => Mean(i => terminations[i]);
+    public double? MeanLength => Mean(lengths);
+    public double? ShareTerminated => Mean(terminations);
+
+    private int Kept => (int)Math.Min(finished, Window);
 
     /// <summary>Counts one step of one environment. Call in an order that does not depend on threads.</summary>
     public void Add(int env, float reward, bool terminated, bool truncated)
@@ -57,6 +71,14 @@ public sealed class EpisodeStatistics(int envs)
         state.Number("finished", ref finished);
     }
 
-    private double? Mean(Func<int, double> value) =>
-        finished == 0 ? null : Enumerable.Range(0, (int)Math.Min(finished, Window)).Average(value);
+    private double? Mean<T>(T[] values)
+        where T : INumber<T>
+    {
+        if (finished == 0)
+            return null;
+        var sum = 0.0;
+        for (var i = 0; i < Kept; i++)
+            sum += double.CreateChecked(values[i]);
+        return sum / Kept;
+    }
 }

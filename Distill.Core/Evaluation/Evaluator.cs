@@ -19,9 +19,15 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
     public double ShareTerminated { get; } = (double)Terminated.Count(flag => flag) / Terminated.Length;
 
     /// <summary>The episodes whose index leaves this remainder: those of one drone when environments fly drones in turn.</summary>
+    /// <exception cref="DistillException">No episode has this remainder.</exception>
     public EvaluationResult Every(int count, int remainder)
     {
         var chosen = Enumerable.Range(0, Episodes).Where(i => i % count == remainder).ToArray();
+        if (chosen.Length == 0)
+            throw new DistillException(
+                $"An evaluation of {Episodes} episodes has none for number {remainder} of {count}; at least {count} episodes "
+                    + "are needed."
+            );
         return new EvaluationResult(
             [.. chosen.Select(i => Returns[i])],
             [.. chosen.Select(i => Lengths[i])],

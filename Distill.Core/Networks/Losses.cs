@@ -33,6 +33,7 @@ public static class Losses
     /// <param name="logStd">The Gaussian head's <c>[outputs]</c>; else empty.</param>
     /// <param name="dy"><c>[outputs, 32]</c>, overwritten.</param>
     /// <param name="dLogStd"><c>[outputs]</c>, added to; empty without a Gaussian head.</param>
+    /// <param name="laneSums"><c>[32]</c>: each lane's share of the result is added; empty if nobody needs it.</param>
     /// <returns>Weighted sum over rows and terms, without <paramref name="scale"/>.</returns>
     public static double Evaluate(
         Loss loss,
@@ -42,69 +43,87 @@ public static class Losses
         float scale,
         ReadOnlySpan<float> logStd,
         Span<float> dy,
-        Span<float> dLogStd
-    ) =>
-        loss switch
+        Span<float> dLogStd,
+        Span<double> laneSums = default
+    )
+    {
+        Span<double> sums = stackalloc double[Panel.Width];
+        sums.Clear();
+        switch (loss)
         {
-            MeanSquared => Squared(y, target, weight, scale, dy),
-            Huber huber => Robust((float)huber.Delta, y, target, weight, scale, dy),
-            GaussianLogLikelihood => Gaussian(y, target, weight, scale, logStd, dy, dLogStd),
-            CrossEntropy entropy => Categorical((float)entropy.Smoothing, y, target, weight, scale, dy),
-            _ => throw new NotSupportedException($"No kernel for {loss}."),
-        };
+            case MeanSquared:
+                Squared(y, target, weight, scale, dy, sums);
+                break;
+            case Huber huber:
+                Robust((float)huber.Delta, y, target, weight, scale, dy, sums);
+                break;
+            case GaussianLogLikelihood:
+                Gaussian(y, target, weight, scale, logStd, dy, dLogStd, sums);
+                break;
+            case CrossEntropy entropy:
+                Categorical((float)entropy.Smoothing, y, target, weight, scale, dy, sums);
+                break;
+            default:
+                throw new NotSupportedException($"No kernel for {loss}.");
+        }
+        var total = 0.0;
+        for (var lane = 0; lane < sums.Length; lane++)
+            total += sums[lane];
+        for (var lane = 0; lane < laneSums.Length; lane++)
+            laneSums[lane] += sums[lane];
+        return total;
+    }
 
-    private static double Squared(
+    private static void Squared(
         ReadOnlySpan<float> y,
         ReadOnlySpan<float> target,
         ReadOnlySpan<float> weight,
         float scale,
-        Span<float> dy
+        Span<float> dy,
+        Span<double> sums
     )
     {
-        var sum = 0.0;
         for (var i = 0; i < dy.Length; i++)
         {
             var w = weight[i % Panel.Width];
             var error = y[i] - target[i];
-            sum += w * (error * error);
+            sums[i % Panel.Width] += w * (error * error);
             dy[i] = 2 * scale * w * error;
         }
-        return sum;
     }
 
-    private static double Robust(
+    private static void Robust(
         float delta,
         ReadOnlySpan<float> y,
         ReadOnlySpan<float> target,
         ReadOnlySpan<float> weight,
         float scale,
-        Span<float> dy
+        Span<float> dy,
+        Span<double> sums
     )
     {
-        var sum = 0.0;
         for (var i = 0; i < dy.Length; i++)
         {
             var w = weight[i % Panel.Width];
             var error = y[i] - target[i];
             var size = MathF.Abs(error);
-            sum += w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
+            sums[i % Panel.Width] += w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
             dy[i] = scale * w * Math.Clamp(error, -delta, delta);
         }
-        return sum;
     }
 
-    private static double Gaussian(
+    private static void Gaussian(
         ReadOnlySpan<float> mean,
         ReadOnlySpan<float> target,
         ReadOnlySpan<float> weight,
         float scale,
         ReadOnlySpan<float> logStd,
         Span<float> dMean,
-        Span<float> dLogStd
+        Span<float> dLogStd,
+        Span<double> sums
     )
     {
         const float HalfLogTwoPi = 0.918938533f;
-        var sum = 0.0;
         for (var output = 0; output < logStd.Length; output++)
         {
             var inverse = MathF.Exp(-logStd[output]);
@@ -113,26 +132,25 @@ public static class Losses
             {
                 var i = output * Panel.Width + lane;
                 var deviation = (mean[i] - target[i]) * inverse;
-                sum += weight[lane] * (0.5f * deviation * deviation + logStd[output] + HalfLogTwoPi);
+                sums[lane] += weight[lane] * (0.5f * deviation * deviation + logStd[output] + HalfLogTwoPi);
                 dMean[i] = scale * weight[lane] * deviation * inverse;
                 change += scale * weight[lane] * (1 - deviation * deviation);
             }
             dLogStd[output] += (float)change;
         }
-        return sum;
     }
 
-    private static double Categorical(
+    private static void Categorical(
         float smoothing,
         ReadOnlySpan<float> logits,
         ReadOnlySpan<float> label,
         ReadOnlySpan<float> weight,
         float scale,
-        Span<float> dLogits
+        Span<float> dLogits,
+        Span<double> sums
     )
     {
         var choices = dLogits.Length / Panel.Width;
-        var sum = 0.0;
         for (var lane = 0; lane < Panel.Width; lane++)
         {
             var largest = float.NegativeInfinity;
@@ -147,10 +165,9 @@ public static class Losses
                 var i = choice * Panel.Width + lane;
                 var logProbability = logits[i] - logTotal;
                 var desired = smoothing / choices + (choice == (int)label[lane] ? 1 - smoothing : 0);
-                sum -= weight[lane] * desired * logProbability;
+                sums[lane] -= weight[lane] * desired * logProbability;
                 dLogits[i] = scale * weight[lane] * (MathF.Exp(logProbability) - desired);
             }
         }
-        return sum;
     }
 }

@@ -17,14 +17,20 @@ public static class PolicyFile
     /// <param name="path">A <c>.safetensors</c> or <c>.pt</c> file.</param>
     /// <param name="observationGroup">The group it reads; null for what the file says, else "teacher" (actors) or "student".</param>
     /// <param name="activation">Nonlinearity of hidden layers where the file does not say: rsl_rl's default is ELU.</param>
+    /// <param name="role">Which policy of an rsl_rl checkpoint; null for a distillation's student or else the actor.</param>
     /// <exception cref="DistillException">The file is missing, damaged, or has no policy that Distill can run.</exception>
-    public static Policy Load(string path, string? observationGroup = null, Activation activation = Activation.Elu)
+    public static Policy Load(
+        string path,
+        string? observationGroup = null,
+        Activation activation = Activation.Elu,
+        PolicyRole? role = null
+    )
     {
         var extension = Path.GetExtension(path).ToLowerInvariant();
         var policy = extension switch
         {
             ".safetensors" => FromSafeTensors(path, SafeTensors.Read(path)),
-            ".pt" or ".pth" => FromPyTorch(path, PyTorchFile.Read(path), activation),
+            ".pt" or ".pth" => FromPyTorch(path, PyTorchFile.Read(path), activation, role),
             _ => throw new DistillException($"{path} is not a policy file; a .safetensors or .pt file is needed."),
         };
         if (observationGroup is not null)
@@ -89,7 +95,9 @@ public static class PolicyFile
             (name, new TorchValue.Array(Tensor.OfFloats(name, values, shape)));
     }
 
-    /// <summary>The name of a parameter in rsl_rl 5, which counts activations as modules; a layer before a GRU is <c>input</c>.</summary>
+    /// <summary>
+    /// The name of a parameter in rsl_rl 5, which counts activations as modules; a layer before the last GRU is <c>input</c>.
+    /// </summary>
     private static string TorchName(NetworkSpec spec, ParameterView view)
     {
         if (view.Name == "log_std")
@@ -97,8 +105,8 @@ public static class PolicyFile
         var parts = view.Name.Split('.');
         var layer = int.Parse(parts[0]);
         if (spec.Layers[layer] is Gru)
-            return $"rnn.rnn.{parts[1]}_l0";
-        var memory = spec.Layers.ToList().FindIndex(other => other is Gru);
+            return $"rnn.rnn.{parts[1]}_l{spec.Layers.Take(layer).Count(other => other is Gru)}";
+        var memory = spec.Layers.ToList().FindLastIndex(other => other is Gru);
         return layer < memory ? $"input.{2 * layer}.{parts[1]}" : $"mlp.{2 * (layer - memory - 1)}.{parts[1]}";
     }
 
@@ -150,14 +158,18 @@ public static class PolicyFile
         return policy;
     }
 
-    private static Policy FromPyTorch(string path, PyTorchFile file, Activation activation)
+    private static Policy FromPyTorch(string path, PyTorchFile file, Activation activation, PolicyRole? role)
     {
         if (file.Other.GetValueOrDefault(ArchitectureKey) is not TorchValue.Text json)
-            return FromRslRl(path, RslRl.Map(file), activation);
+            return FromRslRl(path, RslRl.Map(file), activation, role);
         const string Prefix = "student_state_dict/";
-        var tensors = file
-            .Tensors.Where(tensor => tensor.Name.StartsWith(Prefix, StringComparison.Ordinal))
-            .ToDictionary(tensor => tensor.Name[Prefix.Length..]);
+        var tensors = new Dictionary<string, Tensor>();
+        foreach (var tensor in file.Tensors)
+            if (
+                tensor.Name.StartsWith(Prefix, StringComparison.Ordinal)
+                && !tensors.TryAdd(tensor.Name[Prefix.Length..], tensor)
+            )
+                throw new DistillException($"{path} has the tensor '{tensor.Name}' twice.");
         var spec = ParseSpec(path, json.Value).Spec;
         var policy = FromArchitecture(path, json.Value, tensors, view => TorchName(spec, view));
         if (policy.Normaliser is { } empty)
@@ -214,30 +226,30 @@ public static class PolicyFile
         return policy;
     }
 
-    private static Policy FromRslRl(string path, RslRlCheckpoint checkpoint, Activation activation)
+    private static Policy FromRslRl(string path, RslRlCheckpoint checkpoint, Activation activation, PolicyRole? role)
     {
-        // A distillation checkpoint is loaded for its student, a PPO checkpoint for its actor.
-        var source =
-            checkpoint.Policies.FirstOrDefault(policy => policy.Role == PolicyRole.Student)
-            ?? checkpoint.Policies.FirstOrDefault(policy => policy.Role == PolicyRole.Actor)
-            ?? checkpoint.Policies[0];
-        if (source.Memory is { } memory && (memory.Kind != MemoryKind.Gru || memory.Layers.Count != 1))
-            throw new DistillException(
-                $"The {source.Role.ToString().ToLowerInvariant()} of {path} has a memory of {memory.Layers.Count} {memory.Kind} "
-                    + "layers; Distill runs one GRU layer."
-            );
+        var source = role is { } wanted
+            ? checkpoint.Policies.FirstOrDefault(policy => policy.Role == wanted)
+                ?? throw new DistillException(
+                    $"{path} has no {Text(wanted)}, but: {string.Join(", ", checkpoint.Policies.Select(policy => Text(policy.Role)))}."
+                )
+            : checkpoint.Policies.FirstOrDefault(policy => policy.Role == PolicyRole.Student)
+                ?? checkpoint.Policies.FirstOrDefault(policy => policy.Role == PolicyRole.Actor)
+                ?? checkpoint.Policies[0];
+        if (source.Memory is { Kind: not MemoryKind.Gru })
+            throw new DistillException($"The {Text(source.Role)} of {path} has an LSTM; Distill runs GRUs.");
+        var memory = source.Memory?.Layers ?? [];
         var layers = new List<LayerSpec>();
-        if (source.Memory is { } gru)
-            layers.Add(new Gru(gru.Layers[0].WeightHh.Shape[1]));
+        layers.AddRange(memory.Select(gru => new Gru(gru.WeightHh.Shape[1])));
         layers.AddRange(source.Layers.SkipLast(1).Select(layer => new Dense(layer.Weight.Shape[0], activation)));
         layers.Add(new Dense(source.Layers[^1].Weight.Shape[0], Activation.Identity));
-        var inputs = source.Memory?.Layers[0].WeightIh.Shape[1] ?? source.Layers[0].Weight.Shape[1];
+        var inputs = memory.Count > 0 ? memory[0].WeightIh.Shape[1] : source.Layers[0].Weight.Shape[1];
         var head = source.Std is null ? Head.Plain : Head.Gaussian;
         var spec = new NetworkSpec(inputs, layers, head);
 
         var tensors = new List<Tensor>();
-        if (source.Memory is { } rnn)
-            tensors.AddRange([rnn.Layers[0].WeightIh, rnn.Layers[0].WeightHh, rnn.Layers[0].BiasIh, rnn.Layers[0].BiasHh]);
+        foreach (var gru in memory)
+            tensors.AddRange([gru.WeightIh, gru.WeightHh, gru.BiasIh, gru.BiasHh]);
         foreach (var layer in source.Layers)
             tensors.AddRange([layer.Weight, layer.Bias]);
         if (source.Std is { } std)
@@ -260,8 +272,10 @@ public static class PolicyFile
                 normaliser.Var,
                 normaliser.Count ?? 0
             );
-        policy.Metadata["source"] = $"rsl_rl {source.Role.ToString().ToLowerInvariant()}, iteration {checkpoint.Iteration}";
+        policy.Metadata["source"] = $"rsl_rl {Text(source.Role)}, iteration {checkpoint.Iteration}";
         return policy;
+
+        static string Text(PolicyRole role) => role.ToString().ToLowerInvariant();
     }
 
     private static Normaliser ReadNormaliser(
@@ -280,6 +294,16 @@ public static class PolicyFile
         var normaliser = new Normaliser(size, epsilon) { Count = count };
         mean.ToFloats().CopyTo(normaliser.Mean, 0);
         variance.ToFloats().CopyTo(normaliser.Variance, 0);
+        if (
+            count < 0
+            || !(epsilon > 0 && double.IsFinite(epsilon))
+            || !Array.TrueForAll(normaliser.Mean, float.IsFinite)
+            || !Array.TrueForAll(normaliser.Variance, value => value >= 0 && float.IsFinite(value))
+        )
+            throw new DistillException(
+                $"The normaliser of {path} cannot be used: means must be finite, variances and count not negative, epsilon "
+                    + "above 0."
+            );
         normaliser.Refresh();
         return normaliser;
     }
@@ -308,8 +332,9 @@ public static class PolicyFile
         Int128 inputs = spec.Inputs;
         foreach (var layer in spec.Layers)
         {
-            needed += layer is Gru ? 3 * layer.Size * (inputs + layer.Size + 2) : layer.Size * (inputs + 1);
-            inputs = layer.Size;
+            Int128 size = layer.Size;
+            needed += layer is Gru ? 3 * size * (inputs + size + 2) : size * (inputs + 1);
+            inputs = size;
         }
         if (spec.Layers.Count == 0 || spec.Inputs < 1 || spec.Layers.Any(layer => layer.Size < 1) || needed > available)
             throw new DistillException($"{path} does not hold the parameters of its architecture {spec}.");

@@ -159,14 +159,32 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
             | line when line.StartsWith "DevTools listening on " -> Uri(line.Substring 22)
             | _ -> address ()
 
-        let address = address ()
-        // Goes on reading, so that the browser never waits for room in the pipe.
-        browser.StandardError.ReadToEndAsync() |> ignore
-        let socket = new ClientWebSocket()
-        socket.ConnectAsync(address, CancellationToken.None).GetAwaiter().GetResult()
-        let started = new Browser(browser, profile, socket)
-        started.Attach()
-        started
+        try
+            let address = address ()
+            // Goes on reading, so that the browser never waits for room in the pipe.
+            browser.StandardError.ReadToEndAsync() |> ignore
+            let socket = new ClientWebSocket()
+            socket.ConnectAsync(address, CancellationToken.None).GetAwaiter().GetResult()
+            let started = new Browser(browser, profile, socket)
+            started.Attach()
+            started
+        with _ ->
+            Browser.Stop(browser, profile)
+            reraise ()
+
+    static member private Stop(browser: Process, profile: string) =
+        if not browser.HasExited then
+            browser.Kill true
+            browser.WaitForExit()
+
+        browser.Dispose()
+
+        // Helpers of the browser may hold files for a moment longer.
+        try
+            Directory.Delete(profile, true)
+        with
+        | :? IOException
+        | :? UnauthorizedAccessException -> ()
 
     member private _.Attach() = attach ()
 
@@ -245,16 +263,4 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
     interface IDisposable with
         member _.Dispose() =
             socket.Dispose()
-
-            if not browser.HasExited then
-                browser.Kill true
-                browser.WaitForExit()
-
-            browser.Dispose()
-
-            // Helpers of the browser may hold files for a moment longer.
-            try
-                Directory.Delete(profile, true)
-            with
-            | :? IOException
-            | :? UnauthorizedAccessException -> ()
+            Browser.Stop(browser, profile)

@@ -353,7 +353,8 @@ type Chart =
                         "y", Some y
                         "x", x
                         "name", Option.map Json.Text name
-                        "showlegend", Option.map Json.Bool showLegend
+                        // Without groups the name stands below the box.
+                        "showlegend", Some(Json.Bool(defaultArg showLegend (Option.isSome x)))
                         "marker", Some(Json.Object [ "color", colour; "size", Json.Number 4. ])
                         "line", Some(Json.Object [ "width", Json.Number 1.5 ])
                     ]

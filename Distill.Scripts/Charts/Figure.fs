@@ -74,6 +74,7 @@ type GenericChart
                 "zerolinecolor", text "@grid"
                 "zeroline", Json.Bool false
                 "automargin", Json.Bool true
+                "title", Json.Object [ "font", Json.Object [ "size", number 13. ] ]
             ]
 
         Json.merge (Json.Object(common @ own)) style
@@ -123,6 +124,9 @@ type GenericChart
                             "xaxis", space cell.X
                             "yaxis", space cell.Y
                             "zaxis", space cell.Z
+                            "camera",
+                            Json.Object
+                                [ "eye", Json.Object [ "x", number 1.6; "y", number 1.6; "z", number 1.1 ] ]
                         ]
                 ]
             | "free" -> []
@@ -169,8 +173,7 @@ type GenericChart
                 "x", number x
                 "y", number 1.
                 "xanchor", text "left"
-                "yanchor", text "top"
-                "xshift", number 3.
+                "yanchor", text "bottom"
                 "text", text words
             ]
 
@@ -232,12 +235,21 @@ type GenericChart
                             "yref", text "container"
                             "y", number 1.
                             "yanchor", text "top"
-                            "pad", Json.Object [ "t", number 12. ]
+                            "pad", Json.Object [ "t", number 10.; "b", number 8. ]
+                            "automargin", Json.Bool true
                         ]
                 ]
 
         let legend = named.Length > 1
-        let above = (if title = "" then 12. else 40.) + (if legend then 26. else 0.) + (if titles.IsEmpty then 0. else 18.)
+        let above = if notes.IsEmpty then 12. else 28.
+
+        // plotly.js surrounds the numbers of parallel coordinates with the colour of the paper.
+        let paper =
+            if traces |> List.exists (fun trace -> fieldOf "type" trace = Some(text "parcoords")) then
+                "@paper"
+            else
+                "rgba(0,0,0,0)"
+
 
         let own =
             Json.Object(
@@ -250,7 +262,7 @@ type GenericChart
                             "size", number 13.
                             "color", text "@ink"
                         ]
-                    "paper_bgcolor", text "rgba(0,0,0,0)"
+                    "paper_bgcolor", text paper
                     "plot_bgcolor", text "rgba(0,0,0,0)"
                     "margin",
                     Json.Object [ "l", number 48.; "r", number 12.; "t", number above; "b", number 40. ]
@@ -261,9 +273,17 @@ type GenericChart
                             "orientation", text "h"
                             "x", number 0.
                             "xanchor", text "left"
-                            "y", number 1.
+                            "yref", text "container"
+                            "y", number 0.
                             "yanchor", text "bottom"
                             "bgcolor", text "rgba(0,0,0,0)"
+                        ]
+                    "modebar",
+                    Json.Object
+                        [
+                            "bgcolor", text "rgba(0,0,0,0)"
+                            "color", text "@muted"
+                            "activecolor", text "@ink"
                         ]
                     "hoverlabel",
                     Json.Object
@@ -290,7 +310,11 @@ type GenericChart
                 [
                     "responsive", Json.Bool true
                     "displaylogo", Json.Bool false
-                    "displayModeBar", text "hover"
+                    "modeBarButtonsToRemove",
+                    Json.List(
+                        [ "select2d"; "lasso2d"; "zoomIn2d"; "zoomOut2d"; "autoScale2d"; "sendChartToCloud" ]
+                        |> List.map text
+                    )
                 ]
 
         Json.Object

@@ -1,7 +1,6 @@
 namespace Distill
 
 open System
-open System.Collections.Generic
 open System.Globalization
 open System.Text
 open Microsoft.FSharp.Reflection
@@ -13,8 +12,16 @@ type PlusMinus =
         Spread: float
     }
 
-/// One cell: what is shown, and what it is sorted by (NaN for texts).
-type private TableCell = { Shown: string; Key: float }
+/// A text that leads somewhere, as one cell of a table.
+type Link = { Text: string; Address: string }
+
+/// One cell: what is shown, what it is sorted by (NaN for texts), and where it leads ("" for nowhere).
+type private TableCell =
+    {
+        Shown: string
+        Key: float
+        Address: string
+    }
 
 module private TableCell =
     /// As many digits as a reader needs: 4 significant ones, integers in full.
@@ -30,26 +37,33 @@ module private TableCell =
             let digits = max 0 (3 - int (floor (log10 size)))
             value.ToString("0." + String('#', digits))
 
+    let private text (shown: string) =
+        {
+            Shown = shown
+            Key = nan
+            Address = ""
+        }
+
     let rec ofObj (value: obj | null) =
         match value with
-        | null -> { Shown = "–"; Key = nan }
+        | null -> text "–"
+        | :? Link as link -> { text link.Text with Address = link.Address }
         | :? PlusMinus as value ->
-            {
-                Shown = $"{number value.Mean} ± {number value.Spread}"
+            { text $"{number value.Mean} ± {number value.Spread}" with
                 Key = value.Mean
             }
-        | :? bool as value -> { Shown = (if value then "yes" else "no"); Key = nan }
-        | :? string as value -> { Shown = value; Key = nan }
+        | :? bool as value -> text (if value then "yes" else "no")
+        | :? string as value -> text value
         | :? DateTime as value ->
-            {
-                Shown = value.ToString "yyyy-MM-dd HH:mm:ss"
+            { text (value.ToString "yyyy-MM-dd HH:mm:ss") with
                 Key = float value.Ticks
             }
         | :? float32 as value -> ofObj (Double.Parse(value.ToString "R"))
-        | :? Enum as value -> { Shown = string value; Key = nan }
+        | :? Enum as value -> text (string value)
         | :? IConvertible as value ->
             let value = value.ToDouble CultureInfo.InvariantCulture
-            { Shown = number value; Key = value }
+
+            { text (number value) with Key = value }
         | value ->
             // An option shows what it holds.
             let t = value.GetType()
@@ -58,10 +72,10 @@ module private TableCell =
                 let _, fields = FSharpValue.GetUnionFields(value, t)
                 ofObj fields[0]
             else
-                { Shown = string value; Key = nan }
+                text (string value)
 
 /// Rows under headings. In a notebook or a page, a click on a heading sorts; on a console it is text in columns.
-/// Cells may be numbers, texts, dates, booleans, options and `PlusMinus`.
+/// Cells may be numbers, texts, dates, booleans, options, `PlusMinus` and `Link`.
 [<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
 type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
     let headings = List.ofSeq headings
@@ -116,7 +130,12 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
                     else
                         ""
 
-                text.Append $"<td{classOf i}{key}>{Page.escape cell.Shown}</td>" |> ignore)
+                let shown =
+                    match cell.Address with
+                    | "" -> Page.escape cell.Shown
+                    | address -> $"<a href=\"{Page.escape address}\">{Page.escape cell.Shown}</a>"
+
+                text.Append $"<td{classOf i}{key}>{shown}</td>" |> ignore)
 
             text.Append "</tr>" |> ignore
 
@@ -135,6 +154,9 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
             fields |> Seq.map _.Name,
             records |> Seq.map (fun record -> fields |> Seq.map (fun field -> field.GetValue(box record)))
         )
+
+    /// A number with as many digits as a reader needs.
+    static member Number(value: float) = TableCell.number value
 
     member _.Headings = headings
     member _.RowCount = cells.Length

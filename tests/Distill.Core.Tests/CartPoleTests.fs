@@ -1,5 +1,4 @@
 /// CartPole's kernels against its equations in double precision, and its episodes.
-[<Xunit.Collection(Distill.Tests.QuadrotorTestbed.SwitchesPath)>]
 module Distill.Tests.CartPoleTests
 
 open System
@@ -35,7 +34,7 @@ let private write (env: CartPoleEnvironment) (block: float32[]) =
     block.AsSpan().CopyTo buffer.Span
 
 let private observe (env: CartPoleEnvironment) panel (group: string) =
-    let values = Array.zeroCreate<float32> (4 * Panel.Width)
+    let values = Array.zeroCreate<float32>(4 * Panel.Width)
     env.Observe(panel, env.Spec.Group group, values)
     Array.init Panel.Width (fun lane -> Array.init 4 (fun i -> float (values[i * Panel.Width + lane])))
 
@@ -52,7 +51,9 @@ let ``a step agrees with the equations and has the same bits on every path`` () 
 
     Property.checkMany 60 (fun (seed: int) ->
         let random = Random seed
-        let within limit = float32 (limit * (2.0 * random.NextDouble() - 1.0))
+
+        let within limit =
+            float32 (limit * (2.0 * random.NextDouble() - 1.0))
 
         let before =
             Array.init Panel.Width (fun _ -> within 2.45, within 3.0, within 0.22, within 3.0)
@@ -88,10 +89,16 @@ let ``a step agrees with the equations and has the same bits on every path`` () 
                     Expect.closeAll 4e-7 after[lane] [ x; v; a; r ] $"{path}: state {lane}"
                 else
                     ends <- ends + 1
-                    Expect.isTrue (after[lane] |> Array.forall (fun value -> abs value <= 0.05)) "a new episode"
+
+                    Expect.isTrue
+                        (after[lane] |> Array.forall (fun value -> abs value <= 0.05))
+                        "a new episode"
 
             let _, (_, first, firstBits) = List.head results
-            Expect.isTrue (bits = firstBits && (reward, terminated, truncated) = first) $"seed {seed}: bits on {path} differ"
+
+            Expect.isTrue
+                (bits = firstBits && (reward, terminated, truncated) = first)
+                $"seed {seed}: bits on {path} differ"
 
         true)
 
@@ -112,7 +119,12 @@ let ``episodes start uniformly within 0.05 and differ`` () =
 
 /// Balances by a linear rule, which keeps the pole up for 500 steps.
 let private balance (state: float[][]) =
-    state |> Array.map (fun s -> if s[0] * 0.1 + s[1] * 0.4 + s[2] * 5.0 + s[3] > 0.0 then 1.0f else 0.0f)
+    state
+    |> Array.map (fun s ->
+        if s[0] * 0.1 + s[1] * 0.4 + s[2] * 5.0 + s[3] > 0.0 then
+            1.0f
+        else
+            0.0f)
 
 [<Fact>]
 let ``a balanced episode is truncated after 500 steps with return 500`` () =
@@ -126,12 +138,17 @@ let ``a balanced episode is truncated after 500 steps with return 500`` () =
         Expect.isTrue (truncated |> Array.forall ((=) (if t = 500 then 1.0f else 0.0f))) $"truncated at {t}"
 
     Expect.equal total (Array.create Panel.Width 500.0f) "return"
-    Expect.isTrue (observe env 0 "teacher" |> Array.forall (Array.forall (fun x -> abs x <= 0.05))) "a new episode"
+
+    Expect.isTrue
+        (observe env 0 "teacher" |> Array.forall (Array.forall (fun x -> abs x <= 0.05)))
+        "a new episode"
 
 [<Fact>]
 let ``a saved batch goes on bit for bit, panels are independent, and nothing is allocated`` () =
     let config = CartPoleConfig(Envs = 70)
-    let actions t panel = Array.init Panel.Width (fun lane -> float32 ((lane * 7 + t * 3 + panel) % 5 % 2))
+
+    let actions t panel =
+        Array.init Panel.Width (fun lane -> float32 ((lane * 7 + t * 3 + panel) % 5 % 2))
 
     let run (env: CartPoleEnvironment) first last (order: int list) =
         for panel in order do
@@ -151,8 +168,14 @@ let ``a saved batch goes on bit for bit, panels are independent, and nothing is 
     Expect.isTrue (values other <> values undisturbed) "another seed"
 
     let action, reward = actions 1 0, Array.zeroCreate<float32> Panel.Width
-    let terminated, truncated = Array.zeroCreate<float32> Panel.Width, Array.zeroCreate<float32> Panel.Width
-    let fly () = for _ in 1..200 do resumed.Step(0, action, reward, terminated, truncated)
+
+    let terminated, truncated =
+        Array.zeroCreate<float32> Panel.Width, Array.zeroCreate<float32> Panel.Width
+
+    let fly () =
+        for _ in 1..200 do
+            resumed.Step(0, action, reward, terminated, truncated)
+
     fly ()
     let before = GC.GetAllocatedBytesForCurrentThread()
     fly ()
@@ -161,9 +184,21 @@ let ``a saved batch goes on bit for bit, panels are independent, and nothing is 
 [<Fact>]
 let ``the specification is that of a discrete task, and bad configurations are refused`` () =
     use env = new CartPoleEnvironment(CartPoleConfig(), 1UL)
-    Expect.equal [ for group in env.Spec.Groups -> group.Name, group.Size ] [ "state", 4; "teacher", 4; "student", 4 ] "groups"
-    Expect.equal (env.Spec.Actions.Size, env.Spec.Actions.Floats, env.Spec.Actions.Discrete) (2, 1, true) "actions"
+
+    Expect.equal
+        [ for group in env.Spec.Groups -> group.Name, group.Size ]
+        [ "state", 4; "teacher", 4; "student", 4 ]
+        "groups"
+
+    Expect.equal
+        (env.Spec.Actions.Size, env.Spec.Actions.Floats, env.Spec.Actions.Discrete)
+        (2, 1, true)
+        "actions"
+
     Expect.equal (env.Spec.EpisodeLimit, env.Spec.StepTime) (500, 0.02) "limits"
-    let refused (config: CartPoleConfig) = (Expect.throws<DistillException> (fun () -> (new CartPoleEnvironment(config, 1UL)).Dispose())).Message
+
+    let refused (config: CartPoleConfig) =
+        (Expect.throws<DistillException>(fun () -> (new CartPoleEnvironment(config, 1UL)).Dispose())).Message
+
     Expect.isTrue ((refused (CartPoleConfig(Envs = 0))).Contains "envs") "envs"
     Expect.isTrue ((refused (CartPoleConfig(EpisodeLimit = 0))).Contains "episode_limit") "limit"

@@ -190,6 +190,20 @@ let ``The schedules move the learning rate as they say`` () =
     Expect.equal (List.last (rates RateSchedule.Adaptive 1e-12)) 1e-5 "adaptive, always lowered"
 
 [<Fact>]
+let ``The critic keeps the learning rate of its own`` () =
+    use pool = new WorkerPool(1)
+    let config = PpoConfig(StepsPerEnv = 8, MaxLearningRate = 4e-3, DesiredKl = 1e9, CriticLearningRate = 5e-4)
+    use ppo = new Ppo(config, CartPoleConfig(Envs = 64), pool)
+    Expect.equal (ppo.Iterate().LearningRate) 4e-3 "the actor's"
+    let saver = StateSaver()
+    ppo.Visit saver
+
+    let block =
+        saver.Tensors |> Seq.find (fun tensor -> tensor.Name = "critic_optimizer.learning_rate")
+
+    Expect.equal (BitConverter.ToDouble block.Data.Span) 5e-4 "the critic's"
+
+[<Fact>]
 let ``Settings that cannot work are refused with a sentence`` () =
     use pool = new WorkerPool(1)
 

@@ -1,5 +1,4 @@
 /// Initial states, references over time, ends of episodes, and what makes runs repeatable.
-[<Xunit.Collection(Distill.Tests.QuadrotorTestbed.SwitchesPath)>]
 module Distill.Tests.QuadrotorEpisodeTests
 
 open System
@@ -40,7 +39,9 @@ let private uniform what low high sample =
     let distance = distanceFromUniform low high sample
     Expect.isTrue (distance < 1.95) $"{what}: not uniform on [{low}, {high}], distance {distance}"
 
-let private component' i (quantity: State -> float[]) (states: State[]) = states |> Array.map (fun s -> (quantity s)[i])
+let private component' i (quantity: State -> float[]) (states: State[]) =
+    states |> Array.map (fun s -> (quantity s)[i])
+
 let private mean (sample: float[]) = Array.average sample
 
 let private deviation (sample: float[]) =
@@ -49,6 +50,7 @@ let private deviation (sample: float[]) =
 
 let private correlation (a: float[]) (b: float[]) =
     let ma, mb = mean a, mean b
+
     (Array.map2 (fun x y -> (x - ma) * (y - mb)) a b |> mean) / (deviation a * deviation b)
 
 [<Fact>]
@@ -74,14 +76,22 @@ let ``initial states have the simulator's distribution`` () =
 
     for i in 1..3 do
         // By Archimedes, each component of a uniform direction is uniform.
-        let axis = free |> Array.filter (fun s -> s.Orientation[0] < 0.999) |> Array.map (fun s -> s.Orientation[i] / norm s.Orientation[1..3])
+        let axis =
+            free
+            |> Array.filter (fun s -> s.Orientation[0] < 0.999)
+            |> Array.map (fun s -> s.Orientation[i] / norm s.Orientation[1..3])
+
         uniform $"axis {i}" -1.000001 1.000001 axis
 
     for i in 0..3 do
         uniform $"rotor {i}" 0.0 0.5 (component' i _.Rotors all)
 
     for s in all do
-        Expect.closeAll 2e-7 s.PreviousAction (s.Rotors |> Array.map (fun w -> 2.0 * w - 1.0)) "observed previous action"
+        Expect.closeAll
+            2e-7
+            s.PreviousAction
+            (s.Rotors |> Array.map (fun w -> 2.0 * w - 1.0))
+            "observed previous action"
 
     for i in 0..2 do
         let force = component' i _.Force all
@@ -96,13 +106,23 @@ let ``initial states have the simulator's distribution`` () =
     Expect.close 0.0221 (float langevin.Length / float n) 0.5 "share of Langevin episodes"
 
     for s in all do
-        let still = norm s.ReferencePosition + norm s.ReferenceVelocity + norm s.LangevinPosition + norm s.LangevinVelocity
+        let still =
+            norm s.ReferencePosition
+            + norm s.ReferenceVelocity
+            + norm s.LangevinPosition
+            + norm s.LangevinVelocity
+
         Expect.equal (still, s.Step) (0.0, 0) "reference and step"
 
 [<Fact>]
-let ``the numbers of an initial state are independent of each other, of the neighbour and of the last episode`` () =
+let ``the numbers of an initial state are independent of each other, of the neighbour and of the last episode``
+    ()
+    =
     let n = 8192
-    let config = QuadrotorConfig(Envs = n, InitialStates = InitialStates(Guidance = 0.0))
+
+    let config =
+        QuadrotorConfig(Envs = n, InitialStates = InitialStates(Guidance = 0.0))
+
     use env = new QuadrotorEnvironment(config, 12UL, [| disturbed |])
 
     let columns () =
@@ -140,10 +160,13 @@ let ``the numbers of an initial state are independent of each other, of the neig
 [<Fact>]
 let ``a parameter file's own initial states are used when nothing replaces them`` () =
     let drone =
-        ParameterFile.Read(IO.Path.Combine(AppContext.BaseDirectory, "fixtures", "l2f", "parameters", "sampled", "12.json"))
+        ParameterFile.Read(
+            IO.Path.Combine(AppContext.BaseDirectory, "fixtures", "l2f", "parameters", "sampled", "12.json")
+        )
 
     let farthest (config: QuadrotorConfig) =
         use env = new QuadrotorEnvironment(config, 1UL, [| drone |])
+
         states env |> Array.map (fun s -> s.Position |> Array.map abs |> Array.max) |> Array.max
 
     Expect.close 0.05 (farthest (asGiven 1024)) 1.062715 "max_position of the file"
@@ -154,7 +177,9 @@ let ``Langevin references have the published spread`` () =
     let config =
         QuadrotorConfig(Envs = 704, Task = QuadrotorTask.Langevin, EpisodeLimit = 1000)
 
-    use env = new QuadrotorEnvironment(config, 13UL, [| endless (Airframes.Get "x500_sim") |])
+    use env =
+        new QuadrotorEnvironment(config, 13UL, [| endless (Airframes.Get "x500_sim") |])
+
     let actions = Array.create 704 (Array.create 4 0.0)
 
     let trace =
@@ -164,8 +189,10 @@ let ``Langevin references have the published spread`` () =
                s |> Array.collect _.ReferencePosition, s |> Array.collect _.ReferenceVelocity |]
 
     let late = trace[199..]
+
     let largest (quantity: float[][]) =
-        Array.init quantity[0].Length (fun axis -> quantity |> Array.map (fun t -> abs t[axis]) |> Array.max) |> mean
+        Array.init quantity[0].Length (fun axis -> quantity |> Array.map (fun t -> abs t[axis]) |> Array.max)
+        |> mean
 
     // raptor.md's 2,000 simulated axes: 0.100 m, 0.14 m/s, 0.16 m, 0.24 m/s. Two thousand axes leave about 2 %.
     Expect.close 0.005 (late |> Array.collect fst |> deviation) 0.100 "deviation of the position"
@@ -199,7 +226,11 @@ let ``the figure-eight is the declared path and its thresholds go along`` () =
     let start = states env
 
     for s in start do
-        Expect.equal (s.Position, s.Orientation) (Array.zeroCreate 3, [| 1.0; 0.0; 0.0; 0.0 |]) "starts on the path, level"
+        Expect.equal
+            (s.Position, s.Orientation)
+            (Array.zeroCreate 3, [| 1.0; 0.0; 0.0; 0.0 |])
+            "starts on the path, level"
+
         Expect.isTrue (norm s.Rotors > 0.0) "rotors turn"
 
     for t in 1..1000 do
@@ -212,18 +243,35 @@ let ``the figure-eight is the declared path and its thresholds go along`` () =
             (now
              |> Array.mapi (fun i s ->
                  { s with
-                     Position = add s.ReferencePosition [| (if i = 0 then 0.9 elif i = 2 && far then 1.1 else 0.0); 0.0; 0.0 |]
+                     Position =
+                         add
+                             s.ReferencePosition
+                             [| (if i = 0 then 0.9
+                                 elif i = 2 && far then 1.1
+                                 else 0.0)
+                                0.0
+                                0.0 |]
                      Velocity = s.ReferenceVelocity
                      AngularVelocity = Array.zeroCreate 3 }))
 
         let outcome = step env (Array.create 32 (Array.create 4 0.6))
-        Expect.equal (outcome.Terminated |> Array.indexed |> Array.filter snd |> Array.map fst) (if far then [| 2 |] else [||]) $"terminated at {t}"
+
+        Expect.equal
+            (outcome.Terminated |> Array.indexed |> Array.filter snd |> Array.map fst)
+            (if far then [| 2 |] else [||])
+            $"terminated at {t}"
+
         let reference, velocity = figureEight path (float t * 0.01)
         let s = (states env)[0]
         Expect.closeAll 2e-5 s.ReferencePosition reference $"reference at {t}"
         Expect.closeAll 4e-5 s.ReferenceVelocity velocity $"velocity of the reference at {t}"
         let restarted = (states env)[2]
-        if far then Expect.equal (restarted.Step, norm restarted.ReferencePosition) (0, 0.0) "starts on the path again"
+
+        if far then
+            Expect.equal
+                (restarted.Step, norm restarted.ReferencePosition)
+                (0, 0.0)
+                "starts on the path again"
 
 [<Fact>]
 let ``an episode that ends gives way to the next one, and the other lanes do not notice`` () =
@@ -262,8 +310,13 @@ let ``an episode that ends gives way to the next one, and the other lanes do not
 [<Fact>]
 let ``the first reward compares the action with 0, the second with the first action`` () =
     let config = QuadrotorConfig(Envs = 32, Task = QuadrotorTask.Position)
-    use env = new QuadrotorEnvironment(config, 22UL, [| endless (Airframes.Get "x500_sim") |])
-    let costs (s: State) = norm s.Position + 0.2 * acos (1.0 - abs s.Orientation[3])
+
+    use env =
+        new QuadrotorEnvironment(config, 22UL, [| endless (Airframes.Get "x500_sim") |])
+
+    let costs (s: State) =
+        norm s.Position + 0.2 * acos (1.0 - abs s.Orientation[3])
+
     let before = states env
     let first = step env (Array.create 32 [| 0.3; 0.0; 0.0; -0.4 |])
     Expect.closeAll 2e-6 first.Reward (before |> Array.map (fun s -> 1.5 - costs s - 0.5)) "first reward"
@@ -274,9 +327,15 @@ let ``the first reward compares the action with 0, the second with the first act
 
 [<Fact>]
 let ``the step limit truncates, and a terminal state at the limit counts as terminated alone`` () =
-    let config = QuadrotorConfig(Envs = 32, EpisodeLimit = 5, Task = QuadrotorTask.Position)
+    let config =
+        QuadrotorConfig(Envs = 32, EpisodeLimit = 5, Task = QuadrotorTask.Position)
+
     use env = new QuadrotorEnvironment(config, 23UL, [| Airframes.Get "x500_sim" |])
-    let calm = states env |> Array.map (fun s -> { s with Position = Array.zeroCreate 3; Velocity = Array.zeroCreate 3 })
+
+    let calm =
+        states env
+        |> Array.map (fun s -> { s with Position = Array.zeroCreate 3; Velocity = Array.zeroCreate 3 })
+
     writeStates env calm
 
     for t in 1..5 do
@@ -288,19 +347,26 @@ let ``the step limit truncates, and a terminal state at the limit counts as term
         let outcome = step env (Array.create 32 (Array.create 4 0.5))
         Expect.equal outcome.Terminated (Array.init 32 (fun i -> t = 5 && i = 9)) $"terminated at {t}"
         Expect.equal outcome.Truncated (Array.init 32 (fun i -> t = 5 && i <> 9)) $"truncated at {t}"
-        Expect.isTrue (outcome.Reward |> Array.indexed |> Array.forall (fun (i, r) -> (r = -100.0) = outcome.Terminated[i])) "penalty"
+
+        Expect.isTrue
+            (outcome.Reward
+             |> Array.indexed
+             |> Array.forall (fun (i, r) -> (r = -100.0) = outcome.Terminated[i]))
+            "penalty"
 
     Expect.isTrue (states env |> Array.forall (fun s -> s.Step = 0)) "all start anew"
 
 /// Steps every panel of a batch with actions that depend on panel, step and lane alone.
 type private Rollout(env: QuadrotorEnvironment, steps: int) =
-    let rewards = Array.init (panels env) (fun _ -> Array.zeroCreate<float32> (steps * Panel.Width))
+    let rewards =
+        Array.init (panels env) (fun _ -> Array.zeroCreate<float32>(steps * Panel.Width))
+
     member _.Rewards = rewards
 
     interface IWork with
         member _.Run(panel, _) =
             let random = Random(panel)
-            let action = Array.zeroCreate<float32> (4 * Panel.Width)
+            let action = Array.zeroCreate<float32>(4 * Panel.Width)
             let reward = Array.zeroCreate<float32> Panel.Width
             let terminated = Array.zeroCreate<float32> Panel.Width
             let truncated = Array.zeroCreate<float32> Panel.Width
@@ -313,7 +379,9 @@ type private Rollout(env: QuadrotorEnvironment, steps: int) =
                 reward.CopyTo(rewards[panel], t * Panel.Width)
 
 [<Fact>]
-let ``the same seed gives the same bits whatever the threads and the order of panels, another seed others`` () =
+let ``the same seed gives the same bits whatever the threads and the order of panels, another seed others``
+    ()
+    =
     let config = QuadrotorConfig(Envs = 300, Drones = [| "crazyflie"; "race" |])
 
     let run seed (schedule: IWork -> int -> unit) =
@@ -326,11 +394,18 @@ let ``the same seed gives the same bits whatever the threads and the order of pa
         use pool = new WorkerPool(n)
         pool.Run(work, count)
 
-    let forwards (work: IWork) count = for panel in 0 .. count - 1 do work.Run(panel, 0)
+    let forwards (work: IWork) count =
+        for panel in 0 .. count - 1 do
+            work.Run(panel, 0)
+
     let reference = run 31UL forwards
     Expect.isTrue (run 31UL (threads 2) = reference) "two threads"
     Expect.isTrue (run 31UL (threads 4) = reference) "four threads"
-    let backwards (work: IWork) count = for panel in count - 1 .. -1 .. 0 do work.Run(panel, 0)
+
+    let backwards (work: IWork) count =
+        for panel in count - 1 .. -1 .. 0 do
+            work.Run(panel, 0)
+
     Expect.isTrue (run 31UL backwards = reference) "backwards"
     Expect.isTrue (run 32UL forwards <> reference) "another seed"
 
@@ -360,7 +435,10 @@ let ``a batch goes on bit for bit from a saved state`` () =
 
         use undisturbed = new QuadrotorEnvironment(config, 51UL)
         run undisturbed 97 |> ignore
-        let saved = [ for struct (name, values) in undisturbed.State -> name, values.Span.ToArray() ]
+
+        let saved =
+            [ for struct (name, values) in undisturbed.State -> name, values.Span.ToArray() ]
+
         let rewards = run undisturbed 130
 
         use resumed = new QuadrotorEnvironment(config, 51UL)
@@ -375,9 +453,11 @@ let ``a batch goes on bit for bit from a saved state`` () =
 [<Fact>]
 let ``stepping, observing and resetting allocate nothing`` () =
     for task in Enum.GetValues<QuadrotorTask>() do
-        use env = new QuadrotorEnvironment(QuadrotorConfig(Envs = 64, Task = task, EpisodeLimit = 20), 61UL)
-        let action = Array.zeroCreate<float32> (4 * Panel.Width)
-        let observation = Array.zeroCreate<float32> (26 * Panel.Width)
+        use env =
+            new QuadrotorEnvironment(QuadrotorConfig(Envs = 64, Task = task, EpisodeLimit = 20), 61UL)
+
+        let action = Array.zeroCreate<float32>(4 * Panel.Width)
+        let observation = Array.zeroCreate<float32>(26 * Panel.Width)
         let reward = Array.zeroCreate<float32> Panel.Width
         let terminated = Array.zeroCreate<float32> Panel.Width
         let truncated = Array.zeroCreate<float32> Panel.Width

@@ -1,5 +1,5 @@
 /// The simulator against steps recorded from rl-tools (fixtures/l2f). Deviations of an independent double-precision
-/// computation are in the fixture's README; the tolerances here are at most four times those.
+/// computation are in the fixture's README; the tolerances here are at most three times those.
 module Distill.Tests.QuadrotorGoldenTests
 
 open System
@@ -13,25 +13,32 @@ open Distill.Tests.QuadrotorOracle
 open Distill.Tests.QuadrotorTestbed
 
 type private Episode =
-    { Drone: QuadrotorParameters
-      /// Step -> component: the state before each step and after the last.
-      States: State[]
-      Actions: float[][]
-      Reward: float[]
-      Terminated: bool[]
-      Teacher: float[][]
-      Student: float[][]
-      Noise: float[][] }
+    {
+        Drone: QuadrotorParameters
+        /// Step -> component: the state before each step and after the last.
+        States: State[]
+        Actions: float[][]
+        Reward: float[]
+        Terminated: bool[]
+        Teacher: float[][]
+        Student: float[][]
+        Noise: float[][]
+    }
 
 let private get (element: JsonElement) (path: string) =
     Array.fold (fun (e: JsonElement) (name: string) -> e.GetProperty name) element (path.Split '.')
 
 let private number element path = (get element path).GetDouble()
-let private vector (element: JsonElement) = [| for e in element.EnumerateArray() -> e.GetDouble() |]
-let private matrix (element: JsonElement) = [| for e in element.EnumerateArray() -> vector e |]
+
+let private vector (element: JsonElement) =
+    [| for e in element.EnumerateArray() -> e.GetDouble() |]
+
+let private matrix (element: JsonElement) =
+    [| for e in element.EnumerateArray() -> vector e |]
 
 let private drone (name: string) (p: JsonElement) =
-    let normal path = Normal(Mean = number p (path + ".mean"), Std = number p (path + ".std"))
+    let normal path =
+        Normal(Mean = number p (path + ".mean"), Std = number p (path + ".std"))
 
     QuadrotorParameters(
         Name = name,
@@ -48,7 +55,8 @@ let private drone (name: string) (p: JsonElement) =
                 Gravity = vector (get p "gravity"),
                 J = matrix (get p "J"),
                 JInv = matrix (get p "J_inv"),
-                ActionLimit = ActionLimit(Min = number p "action_limit.min", Max = number p "action_limit.max")
+                ActionLimit =
+                    ActionLimit(Min = number p "action_limit.min", Max = number p "action_limit.max")
             ),
         Integration = Integration(Dt = number p "dt"),
         Mdp =
@@ -93,7 +101,9 @@ let private episode (line: string) =
     let actions = matrix (get root "action")
     let follows = (get initial "trajectory_type").GetString() = "LANGEVIN"
     let zeros = Array.create 60 (Array.zeroCreate<float> 3)
-    let trace (path: string) (first: float[]) = Array.append [| first |] (matrix (get root path))
+
+    let trace (path: string) (first: float[]) =
+        Array.append [| first |] (matrix (get root path))
 
     let langevin name =
         if follows then
@@ -104,7 +114,10 @@ let private episode (line: string) =
     let position = trace "next_position" (vector (get initial "position"))
     let orientation = trace "next_orientation" (vector (get initial "orientation"))
     let velocity = trace "next_linear_velocity" (vector (get initial "linear_velocity"))
-    let angular = trace "next_angular_velocity" (vector (get initial "angular_velocity"))
+
+    let angular =
+        trace "next_angular_velocity" (vector (get initial "angular_velocity"))
+
     let rotors = trace "next_rotor_states" (vector (get initial "rotor_states"))
     let previous = Array.append [| vector (get initial "action_history") |] actions
     let referenceP, referenceV = langevin "position", langevin "velocity"
@@ -132,18 +145,24 @@ let private episode (line: string) =
       Terminated = [| for e in (get root "terminated").EnumerateArray() -> e.GetBoolean() |]
       Teacher = matrix (get root "observation_teacher")
       Student = matrix (get root "observation_student")
-      Noise = if follows then matrix (get root "langevin_noise") else zeros }
+      Noise =
+        if follows then
+            matrix (get root "langevin_noise")
+        else
+            zeros }
 
 let private episodes =
     lazy
-        (use file = File.OpenRead(Path.Combine(AppContext.BaseDirectory, "fixtures", "l2f", "golden-public.jsonl.gz"))
+        (use file =
+            File.OpenRead(Path.Combine(AppContext.BaseDirectory, "fixtures", "l2f", "golden-public.jsonl.gz"))
+
          use reader = new StreamReader(new GZipStream(file, CompressionMode.Decompress))
 
-         reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries)
-         |> Array.map episode)
+         reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries) |> Array.map episode)
 
 /// One lane for each recorded episode; the last panel is filled up with repetitions.
-let private lanes = lazy (Array.init 64 (fun i -> episodes.Value[i % episodes.Value.Length]))
+let private lanes =
+    lazy (Array.init 64 (fun i -> episodes.Value[i % episodes.Value.Length]))
 
 let private environment (change: QuadrotorParameters -> QuadrotorParameters) =
     new QuadrotorEnvironment(asGiven 64, 1UL, lanes.Value |> Array.map (fun e -> change e.Drone))
@@ -153,7 +172,8 @@ let private largest (actual: float[][]) (expected: float[][]) =
 
 /// Largest absolute deviation of each quantity, over all lanes.
 let private deviations (actual: State[]) (expected: State[]) =
-    let of' (quantity: State -> float[]) = largest (Array.map quantity actual) (Array.map quantity expected)
+    let of' (quantity: State -> float[]) =
+        largest (Array.map quantity actual) (Array.map quantity expected)
 
     // Rotor states of one airframe run to 2,000 instead of 1; it is not in this file.
     [ "position", of' _.Position
@@ -164,7 +184,9 @@ let private deviations (actual: State[]) (expected: State[]) =
 
 let private require (tolerances: (string * float) list) (found: (string * float) list) =
     for name, tolerance in tolerances do
-        let worst = found |> List.filter (fun (n, _) -> n = name) |> List.map snd |> List.max
+        let worst =
+            found |> List.filter (fun (n, _) -> n = name) |> List.map snd |> List.max
+
         Expect.close tolerance worst 0.0 $"largest deviation of {name}"
 
 [<Fact>]
@@ -231,7 +253,13 @@ let ``observations are the recorded ones`` () =
         writeStates env (lanes.Value |> Array.map (fun e -> e.States[t]))
         let teacher = lanes.Value |> Array.map (fun e -> e.Teacher[t])
         Expect.close 6e-7 (largest (observe env "teacher") teacher) 0.0 $"teacher, step {t}"
-        Expect.close 6e-7 (largest (observe env "tracking") (Array.map (Array.take 22) teacher)) 0.0 $"tracking, step {t}"
+
+        Expect.close
+            6e-7
+            (largest (observe env "tracking") (Array.map (Array.take 22) teacher))
+            0.0
+            $"tracking, step {t}"
+
         let student = lanes.Value |> Array.map (fun e -> e.Student[t])
         Expect.close 6e-7 (largest (observe env "student") student) 0.0 $"student, step {t}"
 
@@ -243,13 +271,26 @@ let ``references driven by the recorded noise are the recorded ones`` () =
 
     for t in 0..59 do
         for panel in 0..1 do
-            let noise = lanes.Value[panel * 32 .. panel * 32 + 31] |> Array.map (fun e -> e.Noise[t]) |> pack
-            let length = values.Length / 2
-            QuadrotorKernels.AdvanceLangevin(values.Slice(panel * length, length), env.PanelConstants panel, noise)
+            let noise =
+                lanes.Value[panel * 32 .. panel * 32 + 31] |> Array.map (fun e -> e.Noise[t]) |> pack
 
-        let actual, expected = states env, lanes.Value |> Array.map (fun e -> e.States[t + 1])
+            let length = values.Length / 2
+
+            QuadrotorKernels.AdvanceLangevin(
+                values.Slice(panel * length, length),
+                env.PanelConstants panel,
+                noise
+            )
+
+        let actual, expected =
+            states env, lanes.Value |> Array.map (fun e -> e.States[t + 1])
+
         let check what (quantity: State -> float[]) =
-            Expect.close 3e-7 (largest (Array.map quantity actual) (Array.map quantity expected)) 0.0 $"{what}, step {t}"
+            Expect.close
+                3e-7
+                (largest (Array.map quantity actual) (Array.map quantity expected))
+                0.0
+                $"{what}, step {t}"
 
         check "raw position" _.LangevinPosition
         check "raw velocity" _.LangevinVelocity

@@ -59,6 +59,7 @@ let rotationMatrix (q: float[]) =
 
 let private command (drone: Dynamics) (action: float[]) =
     let min, max = drone.ActionLimit.Min, drone.ActionLimit.Max
+
     action |> Array.map (fun a -> min + (Math.Clamp(a, -1.0, 1.0) + 1.0) / 2.0 * (max - min))
 
 /// Derivative of (position 3, orientation 4, velocity 3, angular velocity 3, rotors 4).
@@ -68,7 +69,8 @@ let private derivative (drone: Dynamics) (command: float[]) (force: float[]) (to
     let thrusts =
         Array.map2 (fun (c: float[]) w -> c[0] + c[1] * w + c[2] * w * w) drone.RotorThrustCoefficients rotors
 
-    let thrust = Array.map2 scale thrusts drone.RotorThrustDirections |> Array.reduce add
+    let thrust =
+        Array.map2 scale thrusts drone.RotorThrustDirections |> Array.reduce add
 
     let torques =
         Array.init 4 (fun i ->
@@ -107,7 +109,9 @@ let advanceLangevin (trajectory: Trajectory) dt (noise: float[]) (state: State) 
                 v + (-l.Gamma * v - l.Omega * l.Omega * x) * dt + l.Sigma * sqrt dt * noise[i])
 
         let position = add state.LangevinPosition (scale dt velocity)
-        let smoothVelocity = add (scale l.Alpha velocity) (scale (1.0 - l.Alpha) state.ReferenceVelocity)
+
+        let smoothVelocity =
+            add (scale l.Alpha velocity) (scale (1.0 - l.Alpha) state.ReferenceVelocity)
 
         { state with
             LangevinPosition = position
@@ -145,7 +149,9 @@ let step (parameters: QuadrotorParameters) (action: float[]) (state: State) =
 /// How far the state is beyond its nearest threshold, as a share of it: positive is terminal.
 let excess (parameters: QuadrotorParameters) (relative: bool) (state: State) =
     let limits = parameters.Mdp.Termination
-    let about (reference: float[]) = if relative then reference else [| 0.0; 0.0; 0.0 |]
+
+    let about (reference: float[]) =
+        if relative then reference else [| 0.0; 0.0; 0.0 |]
 
     let beyond threshold values =
         (values |> Array.map abs |> Array.max) / threshold - 1.0
@@ -165,10 +171,19 @@ let reward (parameters: QuadrotorParameters) (terminated: bool) (action: float[]
         r.TerminationPenalty
     else
         let distance = norm (subtract state.Position state.ReferencePosition)
-        let previous = if state.Step = 0 then Array.zeroCreate 4 else state.PreviousAction
+
+        let previous =
+            if state.Step = 0 then
+                Array.zeroCreate 4
+            else
+                state.PreviousAction
 
         let cost =
-            r.Position * (if r.PositionClip > 0.0 then min distance r.PositionClip else distance)
+            r.Position
+            * (if r.PositionClip > 0.0 then
+                   min distance r.PositionClip
+               else
+                   distance)
             + r.Orientation * 2.0 * acos (1.0 - abs state.Orientation[3])
             + r.LinearVelocity * norm (subtract state.Velocity state.ReferenceVelocity)
             + r.AngularVelocity * norm state.AngularVelocity

@@ -10,7 +10,9 @@ open Distill
 open Distill.Environments.Quadrotor
 open Distill.Tests.QuadrotorTestbed
 
-let private folder = Path.Combine(AppContext.BaseDirectory, "fixtures", "l2f", "parameters")
+let private folder =
+    Path.Combine(AppContext.BaseDirectory, "fixtures", "l2f", "parameters")
+
 let private sampled = Path.Combine(folder, "sampled")
 let private registry = Path.Combine(folder, "registry")
 
@@ -25,8 +27,11 @@ let private inTemporaryFolder (action: string -> 'T) =
 /// Every leaf of a JSON value with its path.
 let rec private leaves path (element: JsonElement) : (string * string) list =
     match element.ValueKind with
-    | JsonValueKind.Object -> [ for p in element.EnumerateObject() do yield! leaves $"{path}.{p.Name}" p.Value ]
-    | JsonValueKind.Array -> element.EnumerateArray() |> Seq.mapi (fun i e -> leaves $"{path}[{i}]" e) |> List.concat
+    | JsonValueKind.Object ->
+        [ for p in element.EnumerateObject() do
+              yield! leaves $"{path}.{p.Name}" p.Value ]
+    | JsonValueKind.Array ->
+        element.EnumerateArray() |> Seq.mapi (fun i e -> leaves $"{path}[{i}]" e) |> List.concat
     | JsonValueKind.Number -> [ path, element.GetDouble().ToString "R" ]
     | _ -> [ path, element.ToString() ]
 
@@ -69,9 +74,16 @@ let ``environment i flies drone i modulo their number, or the assigned one`` () 
     |> Array.iteri (fun i s ->
         let expected = QuadrotorOracle.step env.Drones[i % 41] (Array.create 4 0.5) initial
         Expect.closeAll 1e-5 s.Rotors expected.Rotors $"rotors of environment {i}"
-        Expect.closeAll 1e-5 s.AngularVelocity expected.AngularVelocity $"angular velocity of environment {i}")
 
-    use chosen = new QuadrotorEnvironment(QuadrotorConfig(Envs = 3), 1UL, env.Drones, [| 7; 7; 40 |])
+        Expect.closeAll
+            1e-5
+            s.AngularVelocity
+            expected.AngularVelocity
+            $"angular velocity of environment {i}")
+
+    use chosen =
+        new QuadrotorEnvironment(QuadrotorConfig(Envs = 3), 1UL, env.Drones, [| 7; 7; 40 |])
+
     Expect.equal (List.ofSeq chosen.Assignment) [ 7; 7; 40 ] "explicit"
 
 let private refused (mention: string list) (action: unit -> unit) =
@@ -93,7 +105,10 @@ let ``wrong assignments are refused`` () =
 /// Reads a copy of the Crazyflie's file after a change to its JSON.
 let private readChanged (change: JsonNode -> unit) =
     inTemporaryFolder (fun temporary ->
-        let root = (JsonNode.Parse(File.ReadAllText(Path.Combine(registry, "crazyflie.json"))) |> Option.ofObj).Value
+        let root =
+            (JsonNode.Parse(File.ReadAllText(Path.Combine(registry, "crazyflie.json"))) |> Option.ofObj)
+                .Value
+
         change root
         let path = Path.Combine(temporary, "changed.json")
         File.WriteAllText(path, root.ToJsonString())
@@ -110,10 +125,15 @@ let private set (path: string) (value: JsonNode | null) root =
     let names = path.Split '.' |> List.ofArray
     let parent: JsonNode = at (List.take (names.Length - 1) names) root
     let name = List.last names
-    if Char.IsDigit name[0] then parent[int name] <- value else parent[name] <- value
+
+    if Char.IsDigit name[0] then
+        parent[int name] <- value
+    else
+        parent[name] <- value
 
 let private remove (path: string) root =
     let names = path.Split '.' |> List.ofArray
+
     (at (List.take (names.Length - 1) names) root).AsObject().Remove(List.last names) |> ignore
 
 [<Theory>]
@@ -149,8 +169,15 @@ let ``a missing field is named`` (field: string) =
 [<InlineData("mdp.init.guidance", 1.5, "mdp.init.guidance")>]
 [<InlineData("trajectory.mixture.0", 0.7, "trajectory.mixture")>]
 [<InlineData("trajectory.MIXTURE_N", 3.0, "trajectory.MIXTURE_N")>]
-let ``what makes no sense or is not implemented is refused by field`` (field: string, value: float, name: string) =
-    let node: JsonNode | null = if field.EndsWith "_N" then JsonValue.Create(int value) else JsonValue.Create value
+let ``what makes no sense or is not implemented is refused by field``
+    (field: string, value: float, name: string)
+    =
+    let node: JsonNode | null =
+        if field.EndsWith "_N" then
+            JsonValue.Create(int value)
+        else
+            JsonValue.Create value
+
     refused [ "changed.json"; name ] (fun () -> readChanged (set field node))
 
 [<Fact>]
@@ -159,8 +186,12 @@ let ``unknown, mistyped, short and repeated fields are refused by name`` () =
     refused [ "dynamics.maas"; "not a field" ] (fun () -> readChanged (set "dynamics.maas" (text "1")))
     refused [ "dynamics.mass" ] (fun () -> readChanged (set "dynamics.mass" (text "heavy")))
     refused [ "mdp is not a JSON object" ] (fun () -> readChanged (set "mdp" (text "none")))
-    refused [ "dynamics.gravity"; "2 numbers instead of 3" ] (fun () -> readChanged (set "dynamics.gravity" (JsonArray(0.0, -9.81))))
-    refused [ "rotor_positions"; "0 rows instead of 4" ] (fun () -> readChanged (set "dynamics.rotor_positions" (JsonArray())))
+
+    refused [ "dynamics.gravity"; "2 numbers instead of 3" ] (fun () ->
+        readChanged (set "dynamics.gravity" (JsonArray(0.0, -9.81))))
+
+    refused [ "rotor_positions"; "0 rows instead of 4" ] (fun () ->
+        readChanged (set "dynamics.rotor_positions" (JsonArray())))
 
     inTemporaryFolder (fun temporary ->
         let path = Path.Combine(temporary, "twice.json")
@@ -189,12 +220,17 @@ let ``truncated and damaged files are refused or read, and nothing else`` () =
 
         for _ in 1..500 do
             let bytes = Array.copy good
+
             for _ in 0 .. random.Next 4 do
                 bytes[random.Next bytes.Length] <- byte (random.Next 256)
+
             tryRead bytes |> ignore
 
         Expect.isTrue (not (tryRead (Array.create 200_000 (byte '[')))) "deep nesting was read"
-        Expect.isTrue (not (tryRead (Array.create (ParameterFile.SizeLimit + 1) (byte ' ')))) "a huge file was read")
+
+        Expect.isTrue
+            (not (tryRead (Array.create (ParameterFile.SizeLimit + 1) (byte ' '))))
+            "a huge file was read")
 
     refused [ "absent.json" ] (fun () -> ParameterFile.Read "absent.json" |> ignore)
     refused [ "absent-folder" ] (fun () -> ParameterFile.ReadFolder "absent-folder" |> ignore)
@@ -205,7 +241,14 @@ let ``a drone that cannot be written leaves the old file as it was`` () =
         let path = Path.Combine(temporary, "drone.json")
         ParameterFile.Write(path, Airframes.Get "crazyflie")
         let before = File.ReadAllBytes path
-        let bad = QuadrotorParameters(Name = "bad", Dynamics = (Airframes.Get "crazyflie").Dynamics, Integration = Integration(Dt = nan))
+
+        let bad =
+            QuadrotorParameters(
+                Name = "bad",
+                Dynamics = (Airframes.Get "crazyflie").Dynamics,
+                Integration = Integration(Dt = nan)
+            )
+
         refused [ "bad"; "integration.dt" ] (fun () -> ParameterFile.Write(path, bad))
         Expect.equal (File.ReadAllBytes path) before "content"
         Expect.equal (Directory.GetFiles temporary) [| path |] "files"
@@ -228,7 +271,10 @@ let ``the named airframes are those of the registry, with more digits`` () =
 
             for KeyValue(field, expected) in content (Path.Combine(registry, $"{file}.json")) do
                 // The sampler's ranges are not the airframe's, and the unread hovering throttle is known to five digits.
-                if not (field.StartsWith ".domain_randomization") && not (field.EndsWith "throttle_relative") then
+                if
+                    not (field.StartsWith ".domain_randomization")
+                    && not (field.EndsWith "throttle_relative")
+                then
                     match Double.TryParse expected, Double.TryParse ours[field] with
                     | (true, e), (true, o) -> Expect.close (6e-7 + 1e-7 * abs e) o e $"{name}{field}"
                     | _ -> Expect.equal ours[field] expected $"{name}{field}")
@@ -238,10 +284,20 @@ let ``the airframes have the thrust-to-weight ratios of the registry`` () =
     let ratio (drone: QuadrotorParameters) =
         let d = drone.Dynamics
         let w = d.ActionLimit.Max
-        (d.RotorThrustCoefficients |> Array.sumBy (fun c -> c[0] + c[1] * w + c[2] * w * w)) / (d.Mass * 9.81)
+
+        (d.RotorThrustCoefficients |> Array.sumBy (fun c -> c[0] + c[1] * w + c[2] * w * w))
+        / (d.Mass * 9.81)
 
     let expected =
-        [ "crazyflie", 1.467; "x500_real", 3.25; "x500_sim", 1.78; "mrs", 2.69; "fs", 3.40; "race", 3.94; "flightmare", 12.1; "soft", 3.31; "soft_rigid", 3.32 ]
+        [ "crazyflie", 1.467
+          "x500_real", 3.25
+          "x500_sim", 1.78
+          "mrs", 2.69
+          "fs", 3.40
+          "race", 3.94
+          "flightmare", 12.1
+          "soft", 3.31
+          "soft_rigid", 3.32 ]
 
     Expect.equal (List.ofSeq Airframes.Names) (List.map fst expected) "names"
 
@@ -259,13 +315,18 @@ let ``an unknown airframe is refused with the list`` () =
 
 [<Fact>]
 let ``configurations without sense are refused by field`` () =
-    let fly (config: QuadrotorConfig) () = (new QuadrotorEnvironment(config, 1UL)).Dispose()
+    let fly (config: QuadrotorConfig) () =
+        (new QuadrotorEnvironment(config, 1UL)).Dispose()
+
     refused [ "envs"; "0" ] (fly (QuadrotorConfig(Envs = 0)))
     refused [ "episode_limit" ] (fly (QuadrotorConfig(EpisodeLimit = 0)))
     refused [ "drones" ] (fly (QuadrotorConfig(Drones = [||])))
     refused [ "task" ] (fly (QuadrotorConfig(Task = enum 9)))
     refused [ "figure_eight" ] (fly (QuadrotorConfig(FigureEight = FigureEight(Ramp = 0.0))))
-    refused [ "mdp.init.max_position" ] (fly (QuadrotorConfig(InitialStates = InitialStates(MaxPosition = nan))))
+
+    refused
+        [ "mdp.init.max_position" ]
+        (fly (QuadrotorConfig(InitialStates = InitialStates(MaxPosition = nan))))
 
 [<Fact>]
 let ``the reward constant is that of distillation unless the drone's own is asked for`` () =
@@ -274,7 +335,9 @@ let ``the reward constant is that of distillation unless the drone's own is aske
         QuadrotorParameters(Dynamics = crazyflie.Dynamics, Mdp = Mdp(Reward = RewardWeights(Constant = 0.5)))
 
     let first (constant: Nullable<float>) =
-        use env = new QuadrotorEnvironment(QuadrotorConfig(RewardConstant = constant), 1UL, [| drone |])
+        use env =
+            new QuadrotorEnvironment(QuadrotorConfig(RewardConstant = constant), 1UL, [| drone |])
+
         (step env (Array.create 128 (Array.zeroCreate 4))).Reward[0]
 
     Expect.close 1e-6 (first (Nullable 1.5) - first (Nullable())) 1.0 "difference"

@@ -6,27 +6,17 @@ open Distill.Compute
 open Distill.Environments.Quadrotor
 open Distill.Tests.QuadrotorOracle
 
-/// Tests that switch the instruction-set path of the process run one after another.
-[<Literal>]
-let SwitchesPath = "switches the instruction-set path"
-
 /// Runs the action on every path that this machine has and returns what each gave.
 let onEveryPath (action: unit -> 'T) =
-    let before = Simd.Path
-
-    try
-        [ for path in Simd.Available do
-              Simd.Use path
-              path, action () ]
-    finally
-        Simd.Use before
+    [ for path in Paths.all -> path, Paths.on path action ]
 
 let panels (env: QuadrotorEnvironment) = Panel.Count env.Count
 
 /// Panel-wise values of all environments and unused lanes: environment -> component -> value.
 let private unpack size (panels: float32[][]) =
     [| for panel in panels do
-           for lane in 0 .. Panel.Width - 1 -> Array.init size (fun i -> float (panel[i * Panel.Width + lane])) |]
+           for lane in 0 .. Panel.Width - 1 ->
+               Array.init size (fun i -> float (panel[i * Panel.Width + lane])) |]
 
 /// Panel of the values of 32 environments: environment -> component -> value, as [component, 32].
 let pack (values: float[][]) =
@@ -37,7 +27,7 @@ let read (env: QuadrotorEnvironment) (field: QuadrotorField) =
     let size = field.Size()
 
     Array.init (panels env) (fun panel ->
-        let values = Array.zeroCreate<float32> (size * Panel.Width)
+        let values = Array.zeroCreate<float32>(size * Panel.Width)
         env.ReadState(panel, field, values)
         values)
     |> unpack size
@@ -52,21 +42,20 @@ let observe (env: QuadrotorEnvironment) name =
     let size = env.Spec.Groups[group].Size
 
     Array.init (panels env) (fun panel ->
-        let values = Array.zeroCreate<float32> (size * Panel.Width)
+        let values = Array.zeroCreate<float32>(size * Panel.Width)
         env.Observe(panel, group, values)
         values)
     |> unpack size
 
-type Outcome =
-    { Reward: float[]
-      Terminated: bool[]
-      Truncated: bool[] }
+type Outcome = { Reward: float[]; Terminated: bool[]; Truncated: bool[] }
 
 /// Steps all environments; actions and results by environment.
 let step (env: QuadrotorEnvironment) (actions: float[][]) =
     let results =
         Array.init (panels env) (fun panel ->
-            let action: float32[] = pack actions[panel * Panel.Width .. (panel + 1) * Panel.Width - 1]
+            let action: float32[] =
+                pack actions[panel * Panel.Width .. (panel + 1) * Panel.Width - 1]
+
             let reward = Array.zeroCreate<float32> Panel.Width
             let terminated = Array.zeroCreate<float32> Panel.Width
             let truncated = Array.zeroCreate<float32> Panel.Width
@@ -83,14 +72,24 @@ let bits (env: QuadrotorEnvironment) =
            yield! values.Span.ToArray() |> Array.map BitConverter.SingleToInt32Bits |]
 
 let states (env: QuadrotorEnvironment) : State[] =
-    let position, orientation = read env QuadrotorField.Position, read env QuadrotorField.Orientation
-    let velocity, angular = read env QuadrotorField.Velocity, read env QuadrotorField.AngularVelocity
-    let rotors, previous = read env QuadrotorField.Rotors, read env QuadrotorField.PreviousAction
+    let position, orientation =
+        read env QuadrotorField.Position, read env QuadrotorField.Orientation
+
+    let velocity, angular =
+        read env QuadrotorField.Velocity, read env QuadrotorField.AngularVelocity
+
+    let rotors, previous =
+        read env QuadrotorField.Rotors, read env QuadrotorField.PreviousAction
+
     let force, torque = read env QuadrotorField.Force, read env QuadrotorField.Torque
     let referenceP = read env QuadrotorField.ReferencePosition
     let referenceV = read env QuadrotorField.ReferenceVelocity
-    let langevinP, langevinV = read env QuadrotorField.LangevinPosition, read env QuadrotorField.LangevinVelocity
-    let follows, steps = read env QuadrotorField.FollowsLangevin, read env QuadrotorField.Step
+
+    let langevinP, langevinV =
+        read env QuadrotorField.LangevinPosition, read env QuadrotorField.LangevinVelocity
+
+    let follows, steps =
+        read env QuadrotorField.FollowsLangevin, read env QuadrotorField.Step
 
     Array.init position.Length (fun i ->
         { Position = position[i]
@@ -109,7 +108,9 @@ let states (env: QuadrotorEnvironment) : State[] =
           Step = int (steps[i][0]) })
 
 let writeStates (env: QuadrotorEnvironment) (states: State[]) =
-    let put field (value: State -> float[]) = write env field (Array.map value states)
+    let put field (value: State -> float[]) =
+        write env field (Array.map value states)
+
     put QuadrotorField.Position _.Position
     put QuadrotorField.Orientation _.Orientation
     put QuadrotorField.Velocity _.Velocity
@@ -158,13 +159,21 @@ let gaussian (random: Random) =
 
 /// A drone with no two numbers alike, so that a swapped index shows.
 let randomDrone (random: Random) =
-    let between low high = float (float32 (low + (high - low) * random.NextDouble()))
+    let between low high =
+        float (float32 (low + (high - low) * random.NextDouble()))
+
     let mass = between 0.03 4.0
     let arm = between 0.04 0.2
     let thrust = mass * 9.81 * between 1.5 4.0 / 4.0
-    let inertia () = float (float32 (arm * thrust / between 40.0 800.0))
+
+    let inertia () =
+        float (float32 (arm * thrust / between 40.0 800.0))
+
     let jx, jy, jz = inertia (), inertia (), inertia ()
-    let diagonal a b c = [| [| a; 0.0; 0.0 |]; [| 0.0; b; 0.0 |]; [| 0.0; 0.0; c |] |]
+
+    let diagonal a b c =
+        [| [| a; 0.0; 0.0 |]; [| 0.0; b; 0.0 |]; [| 0.0; 0.0; c |] |]
+
     let signs = [| 1.0, -1.0; -1.0, -1.0; -1.0, 1.0; 1.0, 1.0 |]
     let four f = Array.init 4 (fun (_: int) -> f ())
 
@@ -173,11 +182,15 @@ let randomDrone (random: Random) =
         Dynamics =
             Dynamics(
                 RotorPositions =
-                    Array.map (fun (x, y) -> [| x * arm * between 0.8 1.2; y * arm * between 0.8 1.2; 0.1 |]) signs,
+                    Array.map
+                        (fun (x, y) -> [| x * arm * between 0.8 1.2; y * arm * between 0.8 1.2; 0.1 |])
+                        signs,
                 RotorTorqueDirections =
-                    Array.init 4 (fun i -> [| between -0.1 0.1; between -0.1 0.1; (if i % 2 = 0 then -1.0 else 1.0) |]),
+                    Array.init 4 (fun i ->
+                        [| between -0.1 0.1; between -0.1 0.1; (if i % 2 = 0 then -1.0 else 1.0) |]),
                 RotorThrustCoefficients =
-                    four (fun () -> [| between 0.0 0.05 * thrust; between 0.0 0.2 * thrust; between 0.7 1.0 * thrust |]),
+                    four (fun () ->
+                        [| between 0.0 0.05 * thrust; between 0.0 0.2 * thrust; between 0.7 1.0 * thrust |]),
                 RotorTorqueConstants = four (fun () -> between 0.005 0.05),
                 RotorTimeConstantsRising = four (fun () -> between 0.02 0.1),
                 RotorTimeConstantsFalling = four (fun () -> between 0.02 0.3),
@@ -225,13 +238,20 @@ let randomDrone (random: Random) =
 
 /// A state well inside what flight visits, with the drone's scale of forces.
 let randomState (random: Random) (drone: QuadrotorParameters) : State =
-    let within limit = float (float32 (limit * (2.0 * random.NextDouble() - 1.0)))
+    let within limit =
+        float (float32 (limit * (2.0 * random.NextDouble() - 1.0)))
+
     let three limit = Array.init 3 (fun _ -> within limit)
     let q = Array.init 4 (fun _ -> gaussian random)
     let limit = drone.Dynamics.ActionLimit
-    let rotor () = limit.Min + (limit.Max - limit.Min) * random.NextDouble() |> float32 |> float
+
+    let rotor () =
+        limit.Min + (limit.Max - limit.Min) * random.NextDouble() |> float32 |> float
+
     let follows = random.Next 2 = 0
-    let reference size = if follows then three size else Array.zeroCreate 3
+
+    let reference size =
+        if follows then three size else Array.zeroCreate 3
 
     { Position = three 0.6
       Orientation = scale (1.0 / norm q) q |> Array.map (float32 >> float)

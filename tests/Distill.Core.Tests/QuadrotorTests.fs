@@ -1,5 +1,4 @@
 /// The quadrotor's kernels against the oracle, and what physics demands.
-[<Xunit.Collection(Distill.Tests.QuadrotorTestbed.SwitchesPath)>]
 module Distill.Tests.QuadrotorTests
 
 open System
@@ -27,7 +26,9 @@ let ``one step agrees with the oracle and has the same bits on every path`` () =
 
         let results =
             onEveryPath (fun () ->
-                use env = new QuadrotorEnvironment(asGiven Panel.Width, 1UL, Array.map endless drones)
+                use env =
+                    new QuadrotorEnvironment(asGiven Panel.Width, 1UL, Array.map endless drones)
+
                 writeStates env before
                 let outcome = step env actions
                 states env, outcome, bits env)
@@ -38,7 +39,12 @@ let ``one step agrees with the oracle and has the same bits on every path`` () =
         compare "orientation" 4e-7 (Array.map _.Orientation after) (Array.map _.Orientation expected)
         compare "velocity" 8e-7 (Array.map _.Velocity after) (Array.map _.Velocity expected)
         // Rotors pull against each other with up to 3,000 rad/s^2 each: the sum loses digits that its parts had.
-        compare "angular velocity" 1e-5 (Array.map _.AngularVelocity after) (Array.map _.AngularVelocity expected)
+        compare
+            "angular velocity"
+            1e-5
+            (Array.map _.AngularVelocity after)
+            (Array.map _.AngularVelocity expected)
+
         compare "rotors" 4e-7 (Array.map _.Rotors after) (Array.map _.Rotors expected)
         compare "previous action" 0.0 (Array.map _.PreviousAction after) actions
 
@@ -63,14 +69,21 @@ let ``termination and its penalty agree with the oracle`` () =
                 writeStates env before
                 step env actions) do
             for i in 0 .. Panel.Width - 1 do
-                let excess = QuadrotorOracle.step drones[i] actions[i] before[i] |> excess drones[i] false
+                let excess =
+                    QuadrotorOracle.step drones[i] actions[i] before[i] |> excess drones[i] false
 
                 // Single precision decides a tie differently.
                 if abs excess > 1e-5 then
-                    Expect.equal outcome.Terminated[i] (excess > 0.0) $"{path}: terminated {i}, excess {excess}"
+                    Expect.equal
+                        outcome.Terminated[i]
+                        (excess > 0.0)
+                        $"{path}: terminated {i}, excess {excess}"
+
                     let expected = reward drones[i] (excess > 0.0) actions[i] before[i]
                     Expect.close 1e-5 outcome.Reward[i] expected $"{path}: reward {i}"
-                    if excess > 0.0 then terminal <- terminal + 1
+
+                    if excess > 0.0 then
+                        terminal <- terminal + 1
 
         true)
 
@@ -104,7 +117,9 @@ let ``the Langevin reference agrees with the oracle on every path`` () =
     Property.checkMany 30 (fun (seed: int) ->
         let drones, states, _ = bench seed
         let random = Random(seed + 1)
-        let noise = Array.init Panel.Width (fun _ -> Array.init 3 (fun _ -> float (float32 (gaussian random))))
+
+        let noise =
+            Array.init Panel.Width (fun _ -> Array.init 3 (fun _ -> float (float32 (gaussian random))))
 
         let results =
             onEveryPath (fun () ->
@@ -116,13 +131,37 @@ let ``the Langevin reference agrees with the oracle on every path`` () =
                 QuadrotorTestbed.states env, bits env)
 
         let expected =
-            Array.map3 (fun (drone: QuadrotorParameters) -> advanceLangevin drone.Trajectory drone.Integration.Dt) drones noise states
+            Array.map3
+                (fun (drone: QuadrotorParameters) -> advanceLangevin drone.Trajectory drone.Integration.Dt)
+                drones
+                noise
+                states
 
         for path, (after, otherBits) in results do
-            compare $"{path}: raw position" 4e-7 (Array.map _.LangevinPosition after) (Array.map _.LangevinPosition expected)
-            compare $"{path}: raw velocity" 4e-7 (Array.map _.LangevinVelocity after) (Array.map _.LangevinVelocity expected)
-            compare $"{path}: position" 4e-7 (Array.map _.ReferencePosition after) (Array.map _.ReferencePosition expected)
-            compare $"{path}: velocity" 4e-7 (Array.map _.ReferenceVelocity after) (Array.map _.ReferenceVelocity expected)
+            compare
+                $"{path}: raw position"
+                4e-7
+                (Array.map _.LangevinPosition after)
+                (Array.map _.LangevinPosition expected)
+
+            compare
+                $"{path}: raw velocity"
+                4e-7
+                (Array.map _.LangevinVelocity after)
+                (Array.map _.LangevinVelocity expected)
+
+            compare
+                $"{path}: position"
+                4e-7
+                (Array.map _.ReferencePosition after)
+                (Array.map _.ReferencePosition expected)
+
+            compare
+                $"{path}: velocity"
+                4e-7
+                (Array.map _.ReferenceVelocity after)
+                (Array.map _.ReferenceVelocity expected)
+
             Expect.isTrue (otherBits = snd (snd (List.head results))) $"bits on {path} differ"
 
         true)
@@ -132,7 +171,9 @@ let ``whole rollouts with resets and references have the same bits on every path
     for task in Enum.GetValues<QuadrotorTask>() do
         let results =
             onEveryPath (fun () ->
-                let config = QuadrotorConfig(Envs = 70, Drones = [| "crazyflie"; "x500_real"; "mrs" |], Task = task)
+                let config =
+                    QuadrotorConfig(Envs = 70, Drones = [| "crazyflie"; "x500_real"; "mrs" |], Task = task)
+
                 use env = new QuadrotorEnvironment(config, 5UL)
                 let random = Random 3
 
@@ -141,7 +182,13 @@ let ``whole rollouts with resets and references have the same bits on every path
 
                 bits env, outcomes, observe env "teacher")
 
-        let ends = results |> List.head |> snd |> (fun (_, outcomes, _) -> outcomes) |> List.sumBy (fun o -> o.Terminated |> Array.filter id |> Array.length)
+        let ends =
+            results
+            |> List.head
+            |> snd
+            |> (fun (_, outcomes, _) -> outcomes)
+            |> List.sumBy (fun o -> o.Terminated |> Array.filter id |> Array.length)
+
         Expect.isTrue (ends > 100) $"{task}: only {ends} episodes ended"
 
         for path, result in results do
@@ -207,8 +254,16 @@ let ``without torque angular momentum in the world and kinetic energy are conser
                 Rotors = Array.create 4 (random.NextDouble()) })
 
     let drone, final = fly initial off 200
-    let momentum (s: State) = rotate s.Orientation (apply drone.Dynamics.J s.AngularVelocity)
-    let energy (s: State) = Array.fold2 (fun e w l -> e + w * l / 2.0) 0.0 s.AngularVelocity (apply drone.Dynamics.J s.AngularVelocity)
+
+    let momentum (s: State) =
+        rotate s.Orientation (apply drone.Dynamics.J s.AngularVelocity)
+
+    let energy (s: State) =
+        Array.fold2
+            (fun e w l -> e + w * l / 2.0)
+            0.0
+            s.AngularVelocity
+            (apply drone.Dynamics.J s.AngularVelocity)
 
     for i in 0 .. Panel.Width - 1 do
         // Relative to the momentum; the rest is the fourth-order error of the method at up to 12 rad/s.
@@ -220,7 +275,10 @@ let ``without torque angular momentum in the world and kinetic energy are conser
 [<Fact>]
 let ``quaternions keep unit length and rotors their range`` () =
     let random = Random 6
-    let initial = Array.init Panel.Width (fun _ -> randomState random (Airframes.Get "x500_sim"))
+
+    let initial =
+        Array.init Panel.Width (fun _ -> randomState random (Airframes.Get "x500_sim"))
+
     let actions = Array.init Panel.Width (fun _ -> randomAction random)
     let _, final = fly initial actions 300
 
@@ -237,6 +295,7 @@ let ``a drone that starts turned about the vertical flies the turned path`` () =
     let initial =
         Array.init Panel.Width (fun i ->
             let s = randomState (Random(i / 2)) (Airframes.Get "x500_sim")
+
             let s = { s with Force = Array.zeroCreate 3; Torque = Array.zeroCreate 3 }
 
             if i % 2 = 0 then
@@ -265,4 +324,7 @@ let ``a state that is not a number ends the episode`` () =
     write env QuadrotorField.Position position
     let outcome = step env off
     Expect.isTrue outcome.Terminated[3] "terminated"
-    Expect.isTrue (states env |> Array.forall (fun s -> Array.forall Double.IsFinite s.Position)) "finite afterwards"
+
+    Expect.isTrue
+        (states env |> Array.forall (fun s -> Array.forall Double.IsFinite s.Position))
+        "finite afterwards"

@@ -11,7 +11,8 @@ public sealed record CartPoleConfig : IEnvironmentConfig
     /// <summary>Steps of 20 ms after which an episode is truncated.</summary>
     public int EpisodeLimit { get; init; } = 500;
 
-    public IBatchedEnvironment Create(int envs, ulong seed) => new CartPoleEnvironment(this with { Envs = envs }, seed);
+    public IBatchedEnvironment Create(int envs, ulong seed) =>
+        new CartPoleEnvironment(this with { Envs = envs }, seed);
 }
 
 /// <summary>
@@ -38,7 +39,9 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
     {
         // Steps and episodes are counted in single precision, which is exact up to 2^24.
         if (config.Envs is < 1 or > 1 << 24)
-            throw new DistillException($"CartPole envs is {config.Envs}; it must be between 1 and {1 << 24}.");
+            throw new DistillException(
+                $"CartPole envs is {config.Envs}; it must be between 1 and {1 << 24}."
+            );
         if (config.EpisodeLimit is < 1 or > 1 << 24)
             throw new DistillException(
                 $"CartPole episode_limit is {config.EpisodeLimit}; it must be between 1 and {1 << 24}."

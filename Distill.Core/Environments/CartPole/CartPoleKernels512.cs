@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using Distill.Compute;
+using static Distill.Environments.Rows512;
 
 namespace Distill.Environments.CartPole;
 
@@ -48,20 +49,12 @@ internal static class CartPoleKernels512
         Restart(stream, first, ref MemoryMarshal.GetReference(state), ref end, ref end);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<float> Load(ref float block, int row, nuint lane) =>
-        Vector512.LoadUnsafe(ref block, (nuint)(row * Panel.Width) + lane);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store(Vector512<float> value, ref float block, int row, nuint lane) =>
-        value.StoreUnsafe(ref block, (nuint)(row * Panel.Width) + lane);
-
     /// <summary>Explicit Euler: positions move with the old velocities.</summary>
     private static void Move(ref float state, ref float actions)
     {
         var dt = Vector512.Create((float)CartPoleEnvironment.TimeStep);
         var perMass = Vector512.Create(1 / TotalMass);
-        for (nuint lane = 0; lane < Panel.Width; lane += (nuint)Vector512<float>.Count)
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {
             var x = Load(ref state, 0, lane);
             var v = Load(ref state, 1, lane);
@@ -74,11 +67,16 @@ internal static class CartPoleKernels512
                 Vector512.Create(-ForceMagnitude)
             );
 
-            Math512.SinCosTurns(Vector512.Abs(angle) * Vector512.Create(1 / MathF.Tau), out var sin, out var cos);
+            Math512.SinCosTurns(
+                Vector512.Abs(angle) * Vector512.Create(1 / MathF.Tau),
+                out var sin,
+                out var cos
+            );
             sin ^= angle & Vector512.Create(-0f);
-            var push = Vector512.FusedMultiplyAdd(Vector512.Create(PoleMassLength) * rate * rate, sin, force) * perMass;
-            var inertia =
-                Vector512.Create(4f / 3f) - Vector512.Create(PoleMass) * cos * cos * perMass;
+            var push =
+                Vector512.FusedMultiplyAdd(Vector512.Create(PoleMassLength) * rate * rate, sin, force)
+                * perMass;
+            var inertia = Vector512.Create(4f / 3f) - Vector512.Create(PoleMass) * cos * cos * perMass;
             var angular =
                 (Vector512.Create(Gravity) * sin - cos * push) / (Vector512.Create(HalfLength) * inertia);
             var acceleration = push - Vector512.Create(PoleMassLength) * angular * cos * perMass;
@@ -92,12 +90,17 @@ internal static class CartPoleKernels512
 
     /// <summary>Counts the step and marks ends of episodes.</summary>
     /// <returns>Whether an episode of the panel ended.</returns>
-    private static bool Terminate(int episodeLimit, ref float state, ref float terminated, ref float truncated)
+    private static bool Terminate(
+        int episodeLimit,
+        ref float state,
+        ref float terminated,
+        ref float truncated
+    )
     {
         var one = Vector512<float>.One;
         var limit = Vector512.Create((float)episodeLimit);
         var any = Vector512<float>.Zero;
-        for (nuint lane = 0; lane < Panel.Width; lane += (nuint)Vector512<float>.Count)
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {
             var position = Vector512.Abs(Load(ref state, 0, lane));
             var angle = Vector512.Abs(Load(ref state, 2, lane));
@@ -124,12 +127,12 @@ internal static class CartPoleKernels512
         ref float truncated
     )
     {
-        for (nuint lane = 0; lane < Panel.Width; lane += (nuint)Vector512<float>.Count)
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {
             var ended = Load(ref terminated, 0, lane) + Load(ref truncated, 0, lane);
             var mask = Vector512.GreaterThan(ended, Vector512<float>.Zero);
             var episode = Load(ref state, 5, lane) + (Vector512<float>.One & mask);
-            var x0 = Vector512.Create((uint)first + (uint)lane) + Vector512<uint>.Indices;
+            var x0 = Indices(first, lane);
             var x1 = Vector512.ConvertToInt32(episode).AsUInt32();
             var x2 = Vector512<uint>.Zero;
             var x3 = Vector512<uint>.Zero;
@@ -146,8 +149,4 @@ internal static class CartPoleKernels512
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> Initial(Vector512<uint> bits) =>
         Vector512.FusedMultiplyAdd(Random512.Uniform(bits), Vector512.Create(0.1f), Vector512.Create(-0.05f));
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Blend(Vector512<float> value, Vector512<float> mask, ref float state, int row, nuint lane) =>
-        Store(Vector512.ConditionalSelect(mask, value, Load(ref state, row, lane)), ref state, row, lane);
 }

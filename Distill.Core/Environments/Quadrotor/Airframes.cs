@@ -50,7 +50,13 @@ public static class Airframes
                 Name = name,
                 Dynamics = new()
                 {
-                    RotorPositions = [[x, -y, 0], [-x, -y, 0], [-x, y, 0], [x, y, 0]],
+                    RotorPositions =
+                    [
+                        [x, -y, 0],
+                        [-x, -y, 0],
+                        [-x, y, 0],
+                        [x, y, 0],
+                    ],
                     RotorThrustCoefficients = Four<double[]>([.. ThrustCoefficients]),
                     RotorTorqueConstants = Four(TorqueConstant),
                     RotorTimeConstantsRising = Four(TimeConstantRising),
@@ -67,6 +73,10 @@ public static class Airframes
         private static T[] Four<T>(T value) => [value, value, value, value];
 
         private static double[][] Diagonal(double[] values) =>
-            [[values[0], 0, 0], [0, values[1], 0], [0, 0, values[2]]];
+            [
+                [values[0], 0, 0],
+                [0, values[1], 0],
+                [0, 0, values[2]],
+            ];
     }
 }

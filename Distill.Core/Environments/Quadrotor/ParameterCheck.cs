@@ -33,8 +33,16 @@ internal readonly struct ParameterCheck(string source)
         Vector(dynamics.RotorTimeConstantsFalling, 4, "dynamics.rotor_time_constants_falling");
         for (var rotor = 0; rotor < 4; rotor++)
         {
-            Lag(dynamics.RotorTimeConstantsRising[rotor], dt, $"dynamics.rotor_time_constants_rising[{rotor}]");
-            Lag(dynamics.RotorTimeConstantsFalling[rotor], dt, $"dynamics.rotor_time_constants_falling[{rotor}]");
+            Lag(
+                dynamics.RotorTimeConstantsRising[rotor],
+                dt,
+                $"dynamics.rotor_time_constants_rising[{rotor}]"
+            );
+            Lag(
+                dynamics.RotorTimeConstantsFalling[rotor],
+                dt,
+                $"dynamics.rotor_time_constants_falling[{rotor}]"
+            );
         }
         Positive(dynamics.Mass, "dynamics.mass");
         Vector(dynamics.Gravity, 3, "dynamics.gravity");

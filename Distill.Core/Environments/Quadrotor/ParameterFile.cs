@@ -38,7 +38,10 @@ public static class ParameterFile
         // The latter where a name is not text: broken UTF-8 or half of a surrogate pair.
         catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
-            throw new DistillException($"Quadrotor parameters {path} are not valid: {exception.Message}", exception);
+            throw new DistillException(
+                $"Quadrotor parameters {path} are not valid: {exception.Message}",
+                exception
+            );
         }
         parameters.Check(path);
         return parameters with { Name = Path.GetFileNameWithoutExtension(path) };
@@ -80,7 +83,10 @@ public static class ParameterFile
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
         {
-            throw new DistillException($"Cannot read quadrotor parameters {path}: {exception.Message}", exception);
+            throw new DistillException(
+                $"Cannot read quadrotor parameters {path}: {exception.Message}",
+                exception
+            );
         }
     }
 
@@ -98,7 +104,9 @@ public static class ParameterFile
             if (element.TryGetProperty(property.Name, out var value))
                 CheckFields(value, property.PropertyType, $"{prefix}{property.Name}.", path);
             else if (property.IsRequired)
-                throw new DistillException($"Quadrotor parameters {path}: {prefix}{property.Name} is missing.");
+                throw new DistillException(
+                    $"Quadrotor parameters {path}: {prefix}{property.Name} is missing."
+                );
         foreach (var property in element.EnumerateObject())
             if (!known.Properties.Any(one => one.Name == property.Name))
                 throw new DistillException(

@@ -102,7 +102,11 @@ internal static class QuadrotorConstants
             var drag = dynamics.RotorTorqueDirections[rotor];
             var constant = dynamics.RotorTorqueConstants[rotor];
             Set(column, QuadrotorConstant.RisingShare + rotor, dt / dynamics.RotorTimeConstantsRising[rotor]);
-            Set(column, QuadrotorConstant.FallingShare + rotor, dt / dynamics.RotorTimeConstantsFalling[rotor]);
+            Set(
+                column,
+                QuadrotorConstant.FallingShare + rotor,
+                dt / dynamics.RotorTimeConstantsFalling[rotor]
+            );
             Set(column, QuadrotorConstant.Thrust0 + rotor, dynamics.RotorThrustCoefficients[rotor][0]);
             Set(column, QuadrotorConstant.Thrust1 + rotor, dynamics.RotorThrustCoefficients[rotor][1]);
             Set(column, QuadrotorConstant.Thrust2 + rotor, dynamics.RotorThrustCoefficients[rotor][2]);
@@ -116,7 +120,11 @@ internal static class QuadrotorConstants
         {
             var (j, k) = ((i + 1) % 3, (i + 2) % 3);
             Set(column, QuadrotorConstant.InverseInertia + i, dynamics.JInv[i][i]);
-            Set(column, QuadrotorConstant.Gyroscopic + i, dynamics.JInv[i][i] * (dynamics.J[j][j] - dynamics.J[k][k]));
+            Set(
+                column,
+                QuadrotorConstant.Gyroscopic + i,
+                dynamics.JInv[i][i] * (dynamics.J[j][j] - dynamics.J[k][k])
+            );
             Set(column, QuadrotorConstant.Gravity + i, dynamics.Gravity[i]);
         }
         Set(column, QuadrotorConstant.InverseMass, 1 / dynamics.Mass);
@@ -136,13 +144,21 @@ internal static class QuadrotorConstants
         var on = termination.Enabled;
         Set(column, QuadrotorConstant.PositionThreshold, Limit(on, termination.PositionThreshold));
         Set(column, QuadrotorConstant.VelocityThreshold, Limit(on, termination.LinearVelocityThreshold));
-        Set(column, QuadrotorConstant.AngularVelocityThreshold, Limit(on, termination.AngularVelocityThreshold));
+        Set(
+            column,
+            QuadrotorConstant.AngularVelocityThreshold,
+            Limit(on, termination.AngularVelocityThreshold)
+        );
     }
 
     private static void PackReference(Trajectory trajectory, double dt, Span<float> column)
     {
         Set(column, QuadrotorConstant.LangevinDamping, trajectory.Langevin.Gamma);
-        Set(column, QuadrotorConstant.LangevinStiffness, trajectory.Langevin.Omega * trajectory.Langevin.Omega);
+        Set(
+            column,
+            QuadrotorConstant.LangevinStiffness,
+            trajectory.Langevin.Omega * trajectory.Langevin.Omega
+        );
         Set(column, QuadrotorConstant.LangevinNoise, trajectory.Langevin.Sigma * Math.Sqrt(dt));
         Set(column, QuadrotorConstant.LangevinSmoothing, trajectory.Langevin.Alpha);
         Set(column, QuadrotorConstant.LangevinShare, trajectory.Mixture[1]);

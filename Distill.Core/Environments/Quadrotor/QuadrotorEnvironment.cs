@@ -41,7 +41,9 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         config.Check();
         Drones = [.. (drones ?? config.LoadDrones()).Select(config.Apply)];
         if (Drones.Count == 0)
-            throw new DistillException("Quadrotor drones is empty; name at least one airframe or parameter file.");
+            throw new DistillException(
+                "Quadrotor drones is empty; name at least one airframe or parameter file."
+            );
         foreach (var drone in Drones)
             drone.Check(drone.Name);
         Count = config.Envs;
@@ -94,7 +96,14 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     {
         Span<float> ended = stackalloc float[Panel.Width];
         ended.Fill(1);
-        QuadrotorKernels.Restart(rules, panel * Panel.Width, PanelState(panel), PanelConstants(panel), ended, ended);
+        QuadrotorKernels.Restart(
+            rules,
+            panel * Panel.Width,
+            PanelState(panel),
+            PanelConstants(panel),
+            ended,
+            ended
+        );
     }
 
     public void Observe(int panel, int group, Span<float> observation) =>

@@ -19,15 +19,48 @@ internal static class QuadrotorKernels
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                if (QuadrotorKernels512.Step(rules, first, state, constants, actions, reward, terminated, truncated))
+                if (
+                    QuadrotorKernels512.Step(
+                        rules,
+                        first,
+                        state,
+                        constants,
+                        actions,
+                        reward,
+                        terminated,
+                        truncated
+                    )
+                )
                     Restart(rules, first, state, constants, terminated, truncated);
                 break;
             case InstructionSet.Avx2:
-                if (QuadrotorKernels256.Step(rules, first, state, constants, actions, reward, terminated, truncated))
+                if (
+                    QuadrotorKernels256.Step(
+                        rules,
+                        first,
+                        state,
+                        constants,
+                        actions,
+                        reward,
+                        terminated,
+                        truncated
+                    )
+                )
                     Restart(rules, first, state, constants, terminated, truncated);
                 break;
             default:
-                if (QuadrotorKernels128.Step(rules, first, state, constants, actions, reward, terminated, truncated))
+                if (
+                    QuadrotorKernels128.Step(
+                        rules,
+                        first,
+                        state,
+                        constants,
+                        actions,
+                        reward,
+                        terminated,
+                        truncated
+                    )
+                )
                     Restart(rules, first, state, constants, terminated, truncated);
                 break;
         }
@@ -74,7 +107,11 @@ internal static class QuadrotorKernels
         }
     }
 
-    public static void AdvanceLangevin(Span<float> state, ReadOnlySpan<float> constants, ReadOnlySpan<float> noise)
+    public static void AdvanceLangevin(
+        Span<float> state,
+        ReadOnlySpan<float> constants,
+        ReadOnlySpan<float> noise
+    )
     {
         switch (Simd.Path)
         {

@@ -46,11 +46,23 @@ public sealed record Dynamics
 
     /// <summary>Unit vectors in the body frame, <c>[4][3]</c>; the simulator takes (0, 0, 1) alone.</summary>
     [JsonRequired]
-    public double[][] RotorThrustDirections { get; init; } = [[0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]];
+    public double[][] RotorThrustDirections { get; init; } =
+    [
+        [0, 0, 1],
+        [0, 0, 1],
+        [0, 0, 1],
+        [0, 0, 1],
+    ];
 
     /// <summary>Direction of the drag torque of each rotor in the body frame, <c>[4][3]</c>.</summary>
     [JsonRequired]
-    public double[][] RotorTorqueDirections { get; init; } = [[0, 0, -1], [0, 0, 1], [0, 0, -1], [0, 0, 1]];
+    public double[][] RotorTorqueDirections { get; init; } =
+    [
+        [0, 0, -1],
+        [0, 0, 1],
+        [0, 0, -1],
+        [0, 0, 1],
+    ];
 
     /// <summary>c0, c1, c2 of each rotor, <c>[4][3]</c>: thrust in N = c0 + c1 w + c2 w^2 of the rotor state w.</summary>
     [JsonRequired]

@@ -1,0 +1,257 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Distill.Compute;
+using static Distill.Environments.Quadrotor.QuadrotorConstant;
+using static Distill.Environments.Quadrotor.QuadrotorField;
+using static Distill.Environments.Quadrotor.QuadrotorRows512;
+using static Distill.Environments.Rows512;
+
+namespace Distill.Environments.Quadrotor;
+
+/// <summary>Ends and beginnings of episodes.</summary>
+internal static class QuadrotorEpisodes512
+{
+    /// <summary>Counts the step and marks ends of episodes; a state that is not a number is terminal.</summary>
+    /// <returns>Whether an episode of the panel ended.</returns>
+    public static bool Terminate(
+        QuadrotorRules rules,
+        ref float state,
+        ref float constants,
+        ref float reward,
+        ref float terminated,
+        ref float truncated
+    )
+    {
+        var relative = Vector512.Create(rules.Motion == ReferenceMotion.FigureEight ? 1f : 0f);
+        var limit = Vector512.Create((float)rules.EpisodeLimit);
+        var any = Vector512<float>.Zero;
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
+        {
+            var position = Vector512<float>.Zero;
+            var velocity = Vector512<float>.Zero;
+            var angular = Vector512<float>.Zero;
+            for (var i = 0; i < 3; i++)
+            {
+                var p = Vector512.FusedMultiplyAdd(
+                    -relative,
+                    Load(ref state, ReferencePosition + i, lane),
+                    Load(ref state, Position + i, lane)
+                );
+                var v = Vector512.FusedMultiplyAdd(
+                    -relative,
+                    Load(ref state, ReferenceVelocity + i, lane),
+                    Load(ref state, Velocity + i, lane)
+                );
+                position = Vector512.MaxNative(position, Vector512.Abs(p));
+                velocity = Vector512.MaxNative(velocity, Vector512.Abs(v));
+                angular = Vector512.MaxNative(
+                    angular,
+                    Vector512.Abs(Load(ref state, AngularVelocity + i, lane))
+                );
+            }
+            var fine =
+                Vector512.LessThanOrEqual(position, Load(ref constants, PositionThreshold, lane))
+                & Vector512.LessThanOrEqual(velocity, Load(ref constants, VelocityThreshold, lane))
+                & Vector512.LessThanOrEqual(angular, Load(ref constants, AngularVelocityThreshold, lane));
+            var step = Load(ref state, QuadrotorField.Step, lane) + Vector512<float>.One;
+            var end = Vector512.AndNot(Vector512<float>.One, fine);
+            var cut = Vector512<float>.One & fine & Vector512.GreaterThanOrEqual(step, limit);
+            Store(step, ref state, QuadrotorField.Step, lane);
+            Store(end, ref terminated, 0, lane);
+            Store(cut, ref truncated, 0, lane);
+            var value = Vector512.MaxNative(
+                Load(ref reward, 0, lane),
+                Load(ref constants, RewardFloor, lane)
+            );
+            value = Vector512.ConditionalSelect(fine, value, Load(ref constants, TerminationPenalty, lane));
+            Store(value, ref reward, 0, lane);
+            any |= end | cut;
+        }
+        return any != Vector512<float>.Zero;
+    }
+
+    /// <summary>A new episode in every lane where one of the two marks is set.</summary>
+    public static void Restart(
+        RandomStream stream,
+        int first,
+        ref float state,
+        ref float constants,
+        ref float terminated,
+        ref float truncated
+    )
+    {
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
+        {
+            var ended = Load(ref terminated, 0, lane) + Load(ref truncated, 0, lane);
+            var mask = Vector512.GreaterThan(ended, Vector512<float>.Zero);
+            if (mask.AsUInt32() == Vector512<uint>.Zero)
+                continue;
+            var one = Vector512<float>.One & mask;
+            Store(Load(ref state, Episode, lane) + one, ref state, Episode, lane);
+            Blend(Vector512<float>.Zero, mask, ref state, QuadrotorField.Step, lane);
+            for (var row = ReferencePosition; row < FollowsLangevin; row++)
+                Blend(Vector512<float>.Zero, mask, ref state, row, lane);
+            var environments = Indices(first, lane);
+            PlaceBody(stream, environments, mask, ref state, ref constants, lane);
+            SpinRotors(stream, environments, mask, ref state, ref constants, lane);
+            DrawDisturbance(stream, environments, 4, mask, ref state, Force, ref constants, ForceMean, lane);
+            DrawDisturbance(
+                stream,
+                environments,
+                5,
+                mask,
+                ref state,
+                Torque,
+                ref constants,
+                TorqueMean,
+                lane
+            );
+            var yaw = Load(ref constants, TorqueMean, lane);
+            yaw += (Load(ref state, Torque + 2, lane) - yaw) * Vector512.Create(0.01f);
+            Blend(yaw, mask, ref state, Torque + 2, lane);
+        }
+    }
+
+    /// <summary>Four words for one draw of the episode that begins.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void Draw(
+        RandomStream stream,
+        Vector512<uint> environments,
+        uint draw,
+        ref float state,
+        nuint lane,
+        out Vector512<uint> x0,
+        out Vector512<uint> x1,
+        out Vector512<uint> x2,
+        out Vector512<uint> x3
+    )
+    {
+        // On locals, which live in registers; the parameters are memory.
+        var a = environments;
+        var b = Vector512.ConvertToInt32(Load(ref state, Episode, lane)).AsUInt32();
+        var c = Vector512.Create(draw);
+        var d = Vector512<uint>.Zero;
+        Random512.Bits(stream, ref a, ref b, ref c, ref d);
+        (x0, x1, x2, x3) = (a, b, c, d);
+    }
+
+    /// <summary>Position, velocities and orientation: uniform, or at rest in the origin in the guided share of episodes.</summary>
+    private static void PlaceBody(
+        RandomStream stream,
+        Vector512<uint> environments,
+        Vector512<float> mask,
+        ref float state,
+        ref float constants,
+        nuint lane
+    )
+    {
+        Draw(stream, environments, 0, ref state, lane, out var x0, out var x1, out var x2, out var x3);
+        var free = Vector512.GreaterThanOrEqual(Random512.Uniform(x3), Load(ref constants, Guidance, lane));
+        var limit = Load(ref constants, InitialPosition, lane) & free;
+        Blend(limit * Symmetric(x0), mask, ref state, Position, lane);
+        Blend(limit * Symmetric(x1), mask, ref state, Position + 1, lane);
+        Blend(limit * Symmetric(x2), mask, ref state, Position + 2, lane);
+
+        Draw(stream, environments, 1, ref state, lane, out x0, out x1, out x2, out x3);
+        limit = Load(ref constants, InitialVelocity, lane) & free;
+        Blend(limit * Symmetric(x0), mask, ref state, Velocity, lane);
+        Blend(limit * Symmetric(x1), mask, ref state, Velocity + 1, lane);
+        Blend(limit * Symmetric(x2), mask, ref state, Velocity + 2, lane);
+        var angle = Random512.Uniform(x3) * Load(ref constants, InitialTurns, lane) & free;
+
+        Draw(stream, environments, 2, ref state, lane, out x0, out x1, out x2, out x3);
+        limit = Load(ref constants, InitialAngularVelocity, lane) & free;
+        Blend(limit * Symmetric(x0), mask, ref state, AngularVelocity, lane);
+        Blend(limit * Symmetric(x1), mask, ref state, AngularVelocity + 1, lane);
+        Blend(limit * Symmetric(x2), mask, ref state, AngularVelocity + 2, lane);
+
+        // The axis is uniform on the sphere: its height is uniform, and so is its longitude.
+        var height = Symmetric(x3);
+        Draw(stream, environments, 6, ref state, lane, out x0, out x1, out x2, out x3);
+        var radius = Vector512.Sqrt(
+            Vector512.MaxNative(Vector512<float>.One - height * height, Vector512<float>.Zero)
+        );
+        Math512.SinCosTurns(Random512.Uniform(x0), out var sin, out var cos);
+        Math512.SinCosTurns(angle, out var sinHalf, out var cosHalf);
+        Blend(cosHalf, mask, ref state, Orientation, lane);
+        Blend(sinHalf * radius * cos, mask, ref state, Orientation + 1, lane);
+        Blend(sinHalf * radius * sin, mask, ref state, Orientation + 2, lane);
+        Blend(sinHalf * height, mask, ref state, Orientation + 3, lane);
+
+        var follows = Vector512.LessThan(Random512.Uniform(x1), Load(ref constants, LangevinShare, lane));
+        Blend(Vector512<float>.One & follows, mask, ref state, FollowsLangevin, lane);
+    }
+
+    /// <summary>Uniform on [-1, 1).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Symmetric(Vector512<uint> bits)
+    {
+        var uniform = Random512.Uniform(bits);
+        return uniform + uniform - Vector512<float>.One;
+    }
+
+    /// <summary>Rotor states, and as previous action the actions that would command them.</summary>
+    private static void SpinRotors(
+        RandomStream stream,
+        Vector512<uint> environments,
+        Vector512<float> mask,
+        ref float state,
+        ref float constants,
+        nuint lane
+    )
+    {
+        Draw(stream, environments, 3, ref state, lane, out var x0, out var x1, out var x2, out var x3);
+        SpinRotor(x0, 0, mask, ref state, ref constants, lane);
+        SpinRotor(x1, 1, mask, ref state, ref constants, lane);
+        SpinRotor(x2, 2, mask, ref state, ref constants, lane);
+        SpinRotor(x3, 3, mask, ref state, ref constants, lane);
+    }
+
+    private static void SpinRotor(
+        Vector512<uint> bits,
+        int rotor,
+        Vector512<float> mask,
+        ref float state,
+        ref float constants,
+        nuint lane
+    )
+    {
+        var w = Vector512.FusedMultiplyAdd(
+            Random512.Uniform(bits),
+            Load(ref constants, InitialRotorRange, lane),
+            Load(ref constants, InitialRotorMin, lane)
+        );
+        Blend(w, mask, ref state, QuadrotorField.Rotors + rotor, lane);
+        Blend(AsAction(w, ref constants, lane), mask, ref state, PreviousAction + rotor, lane);
+    }
+
+    /// <summary>Three normal components; the constant after the mean is the standard deviation.</summary>
+    private static void DrawDisturbance(
+        RandomStream stream,
+        Vector512<uint> environments,
+        uint draw,
+        Vector512<float> mask,
+        ref float state,
+        QuadrotorField field,
+        ref float constants,
+        QuadrotorConstant mean,
+        nuint lane
+    )
+    {
+        var centre = Load(ref constants, mean, lane);
+        var deviation = Load(ref constants, mean + 1, lane);
+        if (deviation == Vector512<float>.Zero)
+        {
+            Blend(centre, mask, ref state, field, lane);
+            Blend(centre, mask, ref state, field + 1, lane);
+            Blend(centre, mask, ref state, field + 2, lane);
+            return;
+        }
+        Draw(stream, environments, draw, ref state, lane, out var x0, out var x1, out var x2, out var x3);
+        Random512.Normal(x0, x1, out var a, out var b);
+        Random512.Normal(x2, x3, out var c, out _);
+        Blend(Vector512.FusedMultiplyAdd(deviation, a, centre), mask, ref state, field, lane);
+        Blend(Vector512.FusedMultiplyAdd(deviation, b, centre), mask, ref state, field + 1, lane);
+        Blend(Vector512.FusedMultiplyAdd(deviation, c, centre), mask, ref state, field + 2, lane);
+    }
+}

@@ -1,0 +1,90 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Distill.Compute;
+using static Distill.Environments.Quadrotor.QuadrotorConstant;
+using static Distill.Environments.Quadrotor.QuadrotorField;
+using static Distill.Environments.Quadrotor.QuadrotorRows512;
+using static Distill.Environments.Rows512;
+
+namespace Distill.Environments.Quadrotor;
+
+/// <summary>How the references of a panel move in one step.</summary>
+internal static class QuadrotorReferences512
+{
+    /// <summary>Three standard normal draws for each lane into rows 0-2.</summary>
+    public static void DrawNoise(RandomStream stream, int first, ref float state, ref float noise)
+    {
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
+        {
+            var x0 = Indices(first, lane);
+            var x1 = Vector512.ConvertToInt32(Load(ref state, Episode, lane)).AsUInt32();
+            var x2 = Vector512.ConvertToInt32(Load(ref state, QuadrotorField.Step, lane)).AsUInt32();
+            var x3 = Vector512<uint>.Zero;
+            Random512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
+            Random512.Normal(x0, x1, out var a, out var b);
+            Random512.Normal(x2, x3, out var c, out _);
+            Store(a, ref noise, 0, lane);
+            Store(b, ref noise, 1, lane);
+            Store(c, ref noise, 2, lane);
+        }
+    }
+
+    /// <summary>Semi-implicit Euler-Maruyama, then smoothing; lanes with a fixed reference keep it.</summary>
+    public static void AdvanceLangevin(ref float state, ref float constants, ref float noise)
+    {
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
+        {
+            var follows = Vector512.GreaterThan(
+                Load(ref state, FollowsLangevin, lane),
+                Vector512<float>.Zero
+            );
+            var dt = Load(ref constants, TimeStep, lane);
+            var alpha = Load(ref constants, LangevinSmoothing, lane);
+            var damping = Load(ref constants, LangevinDamping, lane);
+            var stiffness = Load(ref constants, LangevinStiffness, lane);
+            var strength = Load(ref constants, LangevinNoise, lane);
+            for (var axis = 0; axis < 3; axis++)
+            {
+                var x = Load(ref state, LangevinPosition + axis, lane);
+                var v = Load(ref state, LangevinVelocity + axis, lane);
+                var pull = Vector512.FusedMultiplyAdd(damping, v, stiffness * x);
+                v = Vector512.FusedMultiplyAdd(strength, Load(ref noise, axis, lane), v - dt * pull);
+                x = Vector512.FusedMultiplyAdd(dt, v, x);
+                var smoothV = Load(ref state, ReferenceVelocity + axis, lane);
+                smoothV = Vector512.FusedMultiplyAdd(alpha, v - smoothV, smoothV);
+                var smoothX = Vector512.FusedMultiplyAdd(
+                    dt,
+                    smoothV,
+                    Load(ref state, ReferencePosition + axis, lane)
+                );
+                Store(x & follows, ref state, LangevinPosition + axis, lane);
+                Store(v & follows, ref state, LangevinVelocity + axis, lane);
+                Store(smoothX & follows, ref state, ReferencePosition + axis, lane);
+                Store(smoothV & follows, ref state, ReferenceVelocity + axis, lane);
+            }
+        }
+    }
+
+    /// <summary>The reference of the next step on the Lissajous curve; see <see cref="FigureEight"/>.</summary>
+    public static void AdvanceFigureEight(QuadrotorRules rules, ref float state, ref float constants)
+    {
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
+        {
+            var dt = Load(ref constants, TimeStep, lane);
+            var time = dt * (Load(ref state, QuadrotorField.Step, lane) + Vector512<float>.One);
+            var ramp = Vector512.Create(rules.LoopRamp);
+            var inRamp = Vector512.MinNative(time, ramp);
+            var share = inRamp / ramp;
+            // Loops so far: half of the ramp's time counts, because the rate grows linearly.
+            var loops = Vector512.FusedMultiplyAdd(share * Vector512.Create(0.5f), inRamp, time - inRamp);
+            loops *= Vector512.Create(rules.LoopRate);
+            Math512.SinCosTurns(loops - Vector512.Floor(loops), out var sin, out var cos);
+            var size = Vector512.Create(rules.LoopSize);
+            var speed = size * share * Vector512.Create(MathF.Tau * rules.LoopRate);
+            Store(size * sin * cos, ref state, ReferencePosition, lane);
+            Store(size * sin, ref state, ReferencePosition + 1, lane);
+            Store(speed * (cos * cos - sin * sin), ref state, ReferenceVelocity, lane);
+            Store(speed * cos, ref state, ReferenceVelocity + 1, lane);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Distill.Compute;
+using static Distill.Environments.Quadrotor.QuadrotorConstant;
+
+namespace Distill.Environments.Quadrotor;
+
+/// <summary>Rows of a quadrotor panel by name, and what several of its kernels compute.</summary>
+internal static class QuadrotorRows512
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Load(ref float state, QuadrotorField row, nuint lane) =>
+        Rows512.Load(ref state, (int)row, lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Load(ref float constants, QuadrotorConstant row, nuint lane) =>
+        Rows512.Load(ref constants, (int)row, lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(Vector512<float> value, ref float state, QuadrotorField row, nuint lane) =>
+        Rows512.Store(value, ref state, (int)row, lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Blend(
+        Vector512<float> value,
+        Vector512<float> mask,
+        ref float state,
+        QuadrotorField row,
+        nuint lane
+    ) => Rows512.Blend(value, mask, ref state, (int)row, lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Clamp(
+        Vector512<float> value,
+        Vector512<float> min,
+        Vector512<float> max
+    ) => Vector512.MinNative(Vector512.MaxNative(value, min), max);
+
+    /// <summary>The action in [-1, 1] whose command is this rotor state.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> AsAction(Vector512<float> rotor, ref float constants, nuint lane) =>
+        Vector512.FusedMultiplyAdd(
+            rotor,
+            Load(ref constants, RotorScale, lane),
+            Load(ref constants, RotorOffset, lane)
+        );
+}

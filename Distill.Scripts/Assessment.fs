@@ -1,0 +1,81 @@
+namespace Distill
+
+open System
+open Distill.Compute
+open Distill.Environments.Quadrotor
+open Distill.Evaluation
+open Distill.Policies
+
+/// What is evaluated, and how thoroughly.
+type Assessment =
+    {
+        /// A .safetensors or .pt file.
+        Policy: string
+
+        /// The observation group it reads; empty for what the file says.
+        PolicyGroup: string
+
+        /// Episodes of every drone.
+        Episodes: int
+        Seed: uint64
+
+        /// Threads that compute; 0 for one per processor.
+        Threads: int
+
+        /// The CSV file with the results; empty for none.
+        Csv: string
+    }
+
+module Assessment =
+    let defaults: Assessment =
+        {
+            Policy = ""
+            PolicyGroup = ""
+            Episodes = 10
+            Seed = 0UL
+            Threads = 0
+            Csv = ""
+        }
+
+    /// The policy of a file, if there is one and it fits the environment.
+    let internal loadPolicy (path: string) (group: string) (environment: Environments.EnvironmentSpec) =
+        if path = "" then
+            raise (DistillException "Which policy? Name its file: policy=FILE.")
+
+        let policy = PolicyFile.Load(path, (if group = "" then null else group))
+        policy.Check(environment, "policy")
+        Console.Out.WriteLine $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"
+        policy
+
+    /// Flies the policy with every drone of the environment; a row for each and one for all.
+    let internal run (assessment: Assessment) (config: QuadrotorConfig) : Comparison =
+        if assessment.Episodes < 1 then
+            raise (DistillException $"episodes={assessment.Episodes} cannot work; it must be at least 1.")
+
+        use pool = new WorkerPool(assessment.Threads)
+        use probe = config.Create(1, 0UL)
+        use policy = loadPolicy assessment.Policy assessment.PolicyGroup probe.Spec
+        let drones = config.LoadDrones() |> Seq.map _.Name |> Seq.toList
+
+        use evaluator =
+            new Evaluator(config, drones.Length * assessment.Episodes, assessment.Seed, pool)
+
+        let all = evaluator.Run policy
+
+        let comparison =
+            Comparison(
+                "drone",
+                [
+                    // Environment i flies drone i modulo their number.
+                    for i, name in List.indexed drones do
+                        name, all.Every(drones.Length, i)
+                    "all", all
+                ]
+            )
+
+        if assessment.Csv <> "" then
+            Training.makeFolderOf assessment.Csv
+            comparison.WriteCsv assessment.Csv
+            Console.Out.WriteLine $"Table: {Command.shortest assessment.Csv}"
+
+        comparison

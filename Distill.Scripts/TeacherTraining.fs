@@ -1,0 +1,151 @@
+namespace Distill
+
+open System
+open System.Collections.Generic
+open System.Globalization
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Environments
+open Distill.Environments.Quadrotor
+open Distill.Evaluation
+open Distill.Policies
+open Distill.Storage
+
+/// Training of a teacher: all but the algorithm's own settings.
+type TeacherTraining =
+    {
+        /// Name of the experiment: its folder under logs/.
+        Name: string
+
+        /// Added to the run folder's name.
+        RunName: string
+
+        /// Threads that compute; 0 for one per processor.
+        Threads: int
+
+        /// The environments to train in.
+        Environment: IEnvironmentConfig
+
+        /// Where the trained teacher is copied to, with its command, seed and measured return inside; empty for nowhere.
+        SaveTo: string
+        SaveInterval: int
+        EvaluationInterval: int
+        EvaluationEpisodes: int
+        FinalEpisodes: int
+    }
+
+/// A trained teacher on episodes that training never saw.
+type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult) =
+    let comparison = Comparison("policy", [ "teacher", evaluation ])
+
+    /// The run folder.
+    member _.Folder = folder
+
+    /// Iterations after which the teacher was kept: the one with the highest mean return of all evaluations.
+    member _.Iteration = iteration
+    member _.Evaluation = evaluation
+    member _.ToHtml() = comparison.ToHtml()
+
+    override _.ToString() =
+        String.Join(
+            Environment.NewLine,
+            string comparison,
+            $"Teacher return: {evaluation.MeanReturn:F1} (the best teacher, after {iteration} iterations)",
+            $"Teacher terminated: {100.0 * evaluation.ShareTerminated:F1} %%",
+            $"Run folder: {folder}"
+        )
+
+module TeacherTraining =
+    let defaults: TeacherTraining =
+        {
+            Name = "teacher"
+            RunName = ""
+            Threads = 0
+            Environment = QuadrotorConfig(Envs = 4096)
+            SaveTo = ""
+            SaveInterval = 100
+            EvaluationInterval = 25
+            EvaluationEpisodes = 200
+            FinalEpisodes = 1000
+        }
+
+    let private setup (training: TeacherTraining) (ppo: PpoConfig) : Training.Setup =
+        {
+            Name = training.Name
+            RunName = training.RunName
+            Seed = ppo.Seed
+            Environment = training.Environment
+            Plan =
+                {
+                    Iterations = ppo.Iterations
+                    SaveInterval = training.SaveInterval
+                    EvaluationInterval = training.EvaluationInterval
+                    EvaluationEpisodes = training.EvaluationEpisodes
+                    FinalEpisodes = training.FinalEpisodes
+                }
+            Parameters = Training.parameters [ training; ppo ]
+        }
+
+    let private progress (report: PpoReport) : Progress =
+        {
+            Iteration = report.Iteration
+            Phase = ""
+            Losses = [ "value", report.ValueLoss; "surrogate", report.SurrogateLoss; "entropy", report.Entropy ]
+            MeanReturn = Option.ofNullable report.MeanReturn
+            MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
+            StepsCollected = report.StepsCollected
+            CollectionSeconds = report.CollectionSeconds
+            LearningSeconds = report.LearningSeconds
+            Data = ""
+            Events = []
+            Metrics =
+                [
+                    // The runner adds those that all algorithms have.
+                    for metric in report.Metrics do
+                        if metric.Key.StartsWith "Loss/" || metric.Key.StartsWith "Policy/" then
+                            metric.Key, metric.Value
+                    if report.ShareTerminated.HasValue then
+                        "data_collection/share_terminated", report.ShareTerminated.Value
+                ]
+        }
+
+    let private algorithm (ppo: Ppo) : Algorithm =
+        {
+            Role = "teacher"
+            Policy = ppo.Actor
+            Completed = fun () -> ppo.Iteration
+            Iterate = fun () -> progress (ppo.Iterate())
+            Visit = ppo.Visit
+        }
+
+    /// Evaluates the best teacher and writes down, in its file, how good it is.
+    let private judge (folder: RunFolder) (setup: Training.Setup) (pool: WorkerPool) (saveTo: string) =
+        use teacher = PolicyFile.Load(folder.Checkpoint "best_teacher.safetensors")
+        use evaluator = Training.finalEvaluator setup pool
+        let evaluation = evaluator.Run teacher
+        let record (name: string) (value: float) =
+            teacher.Metadata[name] <- value.ToString("G6", CultureInfo.InvariantCulture)
+
+        record "return" evaluation.MeanReturn
+        record "share_terminated" evaluation.ShareTerminated
+        teacher.Metadata["return_episodes"] <- string evaluation.Episodes
+
+        for path in [ folder.Checkpoint "best_teacher.safetensors"; saveTo ] |> List.filter ((<>) "") do
+            Training.makeFolderOf path
+            PolicyFile.Save(path, teacher)
+
+        TrainingResult(Training.path folder, int teacher.Metadata["iteration"], evaluation)
+
+    let internal run (options: RunOptions) (settings: string list) (training: TeacherTraining) (config: PpoConfig) =
+        config.Validate()
+        let setup = setup training config
+        use pool = new WorkerPool(training.Threads)
+        use ppo = new Ppo(config, training.Environment, pool)
+        let actor = ppo.Actor
+
+        Console.Out.WriteLine
+            $"PPO '{training.Name}', seed {config.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
+
+        Console.Out.WriteLine $"Teacher: {actor.Architecture}, reads '{actor.ObservationGroup}'"
+        let folder = Training.run options settings setup pool (algorithm ppo)
+        judge folder setup pool training.SaveTo

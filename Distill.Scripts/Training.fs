@@ -1,0 +1,161 @@
+namespace Distill
+
+open System
+open System.Collections.Generic
+open System.IO
+open Distill.Compute
+open Distill.Environments
+open Distill.Evaluation
+open Distill.Storage
+
+/// Where a run is kept, or which run goes on.
+type RunOptions =
+    {
+        /// The folder of all experiments.
+        Logs: string
+
+        /// Run folder to go on with; empty for a new run.
+        Resume: string
+    }
+
+/// What runs of all kinds have in common.
+module Training =
+    /// A training run: what it is called, where, and with what.
+    type Setup =
+        {
+            Name: string
+            RunName: string
+            Seed: uint64
+            Environment: IEnvironmentConfig
+            Plan: Plan
+
+            /// What params/agent.yaml and params/env.yaml say.
+            Parameters: (string * obj) list
+        }
+
+    /// All settings of the records, those of the environment apart.
+    let parameters (records: obj list) : (string * obj) list =
+        let agent = Dictionary<string, obj | null>()
+
+        for entry in records |> Seq.collect Settings.tree do
+            agent[entry.Key] <- entry.Value
+
+        let environment = nonNull agent["environment"]
+        agent.Remove "environment" |> ignore
+        [ "env", environment; "agent", agent ]
+
+    /// Settings that a run may go on with other than it began.
+    let private free = [ "threads:"; "iterations:" ]
+
+    let private relevant (text: string) =
+        text.Split('\n')
+        |> Array.filter (fun line -> not (free |> List.exists (fun (name: string) -> line.StartsWith name)))
+
+    /// Refuses to go on with a run whose settings are not those it began with.
+    let private checkUnchanged (folder: RunFolder) (setup: Setup) =
+        for name, tree in setup.Parameters do
+            let path = Path.Combine(folder.Path, "params", name + ".yaml")
+
+            let before =
+                if File.Exists path then
+                    relevant (File.ReadAllText path)
+                else
+                    [||]
+
+            let now = relevant (Yaml.ToText tree)
+
+            if before <> now then
+                let line (lines: string array) i =
+                    if i < lines.Length then $"'{lines[i].Trim()}'" else "nothing"
+
+                let i = Seq.initInfinite id |> Seq.find (fun i -> line before i <> line now i)
+
+                raise (
+                    DistillException(
+                        $"{folder.Path} began with other settings: {path} has {line before i} where the script now gives {line now i}."
+                    )
+                )
+
+    /// The folder of a new run with its parameters written, or of the run that goes on, checked.
+    let private openFolder (options: RunOptions) (command: Command) (setup: Setup) =
+        if options.Resume <> "" then
+            let folder = RunFolder.Open options.Resume
+            checkUnchanged folder setup
+            folder
+        else
+            let folder = RunFolder.Create(options.Logs, setup.Name, setup.RunName)
+
+            for name, tree in setup.Parameters do
+                folder.WriteParameters(name, tree)
+
+            Command.write folder command
+            folder
+
+    /// The arguments, after those that the run began with if it goes on; of several values for one name the last stays.
+    let arguments (arguments: string list) =
+        let name (argument: string) = argument.Split('=')[0]
+
+        let before =
+            arguments
+            |> List.tryFind _.StartsWith("resume=")
+            |> Option.map (fun argument -> Command.read(RunFolder.Open(argument.Substring "resume=".Length)).Settings)
+            |> Option.defaultValue []
+
+        // distinctBy keeps the first, and the last is wanted.
+        before @ arguments |> List.rev |> List.distinctBy name |> List.rev
+
+    let options = { Logs = "logs"; Resume = "" }
+
+    /// Makes the folder of a file that will be written.
+    let makeFolderOf (path: string) =
+        Path.GetDirectoryName(Path.GetFullPath path)
+        |> Option.ofObj
+        |> Option.iter (Directory.CreateDirectory >> ignore)
+
+    let path (folder: RunFolder) = Command.shortest folder.Path
+
+    /// Runs the algorithm in its folder; returns the folder. Throws Script.Stopped when a signal ended it.
+    let run
+        (options: RunOptions)
+        (settings: string list)
+        (setup: Setup)
+        (pool: WorkerPool)
+        (algorithm: Algorithm)
+        : RunFolder =
+        use interruption = new Script.Interruption()
+
+        use evaluator =
+            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
+
+        let own =
+            settings
+            |> List.filter (fun setting -> not (setting.StartsWith "resume="))
+
+        let command = Command.now own setup.Seed
+        let folder = openFolder options command setup
+        algorithm.Policy.Metadata["command"] <- command.Repeat()
+        algorithm.Policy.Metadata["experiment"] <- setup.Name
+        algorithm.Policy.Metadata["seed"] <- string setup.Seed
+        Console.Out.WriteLine $"Run folder: {path folder}"
+
+        let ending =
+            Display.around (fun display ->
+                Runner.run folder (options.Resume <> "") setup.Plan evaluator interruption display algorithm)
+
+        match ending with
+        | Finished -> folder
+        | Interrupted code ->
+            let sentence =
+                $"Stopped after iteration {algorithm.Completed()} of {setup.Plan.Iterations}; "
+                + $"go on with: dotnet fsi build.fsx resume {path folder}"
+
+            raise (Script.Stopped(code, sentence))
+
+    /// An evaluator of episodes that neither training nor the evaluations during training have seen.
+    let finalEvaluator (setup: Setup) (pool: WorkerPool) =
+        new Evaluator(
+            setup.Environment,
+            setup.Plan.FinalEpisodes,
+            RandomStream(setup.Seed, "final evaluation").Seed(),
+            pool
+        )

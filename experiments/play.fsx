@@ -1,0 +1,18 @@
+// Flies a policy on a task and says how well it tracks: statistics, trajectories as .npz, figures.
+// dotnet fsi build.fsx run experiments/play.fsx policy=logs/quickstart/RUN/checkpoints/best_student.safetensors
+// Tasks: task=position, task=langevin, task=figure_eight. Other drones: drones=[x500]
+#load "../Distill.Scripts/load.fsx"
+open Distill
+open Distill.Environments.Quadrotor
+
+let flight =
+    { Flight.defaults with
+        Policy = "assets/teachers/crazyflie.safetensors"
+        Output = "logs/play"
+    }
+
+// 20 seconds of a figure of eight.
+let task =
+    QuadrotorConfig(Task = QuadrotorTask.FigureEight, EpisodeLimit = 2000)
+
+Run.play flight task

@@ -1,0 +1,184 @@
+/// What the tests of distillation share: teachers, rollouts with known content, and state through real files.
+module Distill.Tests.DistillationTestbed
+
+open System
+open Distill
+open Distill.Compute
+open Distill.Datasets
+open Distill.Environments
+open Distill.Networks
+open Distill.Policies
+open Distill.Storage
+
+let fill (buffer: FloatBuffer) (value: int -> float32) =
+    let span = buffer.Span
+
+    for i in 0 .. span.Length - 1 do
+        span[i] <- value i
+
+let floats (buffer: FloatBuffer) = buffer.Span.ToArray()
+
+/// Balances the pole for whole episodes: pushes towards where it falls and drifts.
+let cartPoleTeacher () =
+    let teacher =
+        new Policy(NetworkSpec.Mlp(4, [], 2, Activation.Elu, Head.Categorical), "teacher")
+
+    let gains = [| 0.5f; 1.0f; 10f; 3f |]
+
+    fill teacher.Network.Parameters (fun i ->
+        if i < 4 then -gains[i]
+        elif i < 8 then gains[i - 4]
+        else 0f)
+
+    teacher
+
+/// The released foundation policy, which flies the quadrotor from the student's observations.
+let raptorTeacher () =
+    PolicyFile.Load(Storage.fixture "raptor/raptor-student.safetensors")
+
+/// A policy whose parameters are uniform within +-range.
+let randomPolicy (seed: int) (range: float32) (spec: NetworkSpec) group normalise =
+    let policy = new Policy(spec, group, normalise)
+    let random = Random seed
+
+    for view in policy.Network.Views do
+        let values = policy.Network.Parameters.Slice(view.Offset, view.Length)
+
+        for i in 0 .. values.Length - 1 do
+            values[i] <- range * float32 (2.0 * random.NextDouble() - 1.0)
+
+    match policy.Normaliser with
+    | null -> ()
+    | normaliser ->
+        for i in 0 .. normaliser.Size - 1 do
+            normaliser.Mean[i] <- float32 (random.NextDouble() - 0.5)
+            normaliser.Variance[i] <- float32 (0.1 + random.NextDouble())
+
+        normaliser.Count <- 1000L
+        normaliser.Refresh()
+
+    policy
+
+/// Random numbers, marks and memory; labels may be choices.
+let randomRollout (random: Random) envs steps observation action memory (choices: int) =
+    let rollout = new Rollout(envs, steps, observation, 0, action, memory)
+
+    let number _ =
+        float32 (2.0 * random.NextDouble() - 1.0)
+
+    fill rollout.StudentObservations number
+
+    fill
+        rollout.TeacherActions
+        (if choices = 0 then
+             number
+         else
+             (fun _ -> float32 (random.Next choices)))
+
+    fill rollout.Memory number
+
+    for row in 0 .. rollout.Rows - 1 do
+        rollout.Valid[row] <- if random.Next 4 = 0 then 0uy else 1uy
+        rollout.EpisodeStart[row] <- if random.Next 5 = 0 then 1uy else 0uy
+
+    rollout
+
+/// All numbers of a rollout's segments: memory, then observation, action, weight and keep of every row.
+let segmentsOf (rollout: Rollout) length =
+    let observations, actions =
+        floats rollout.StudentObservations, floats rollout.TeacherActions
+
+    let memory = floats rollout.Memory
+
+    Array.init (rollout.Rows / length) (fun segment ->
+        [| yield! Array.sub memory (segment * rollout.MemorySize) rollout.MemorySize
+
+           for row in segment * length .. (segment + 1) * length - 1 do
+               yield!
+                   Array.sub
+                       observations
+                       (row * rollout.StudentObservationSize)
+                       rollout.StudentObservationSize
+
+               yield! Array.sub actions (row * rollout.ActionSize) rollout.ActionSize
+               float32 rollout.Valid[row]
+               1f - float32 rollout.EpisodeStart[row] |])
+
+/// What a dataset holds, in the same form, with the number of each segment, in the order of its places.
+let contentOf (dataset: AggregatedDataset) observation action memory =
+    let x = Array.zeroCreate<float32>(observation * Panel.Width)
+    let y = Array.zeroCreate<float32>(action * Panel.Width)
+    let h = Array.zeroCreate<float32>(memory * Panel.Width)
+
+    let weight, keep =
+        Array.zeroCreate<float32> Panel.Width, Array.zeroCreate<float32> Panel.Width
+
+    let column (panel: float32[]) size lane =
+        Array.init size (fun i -> panel[i * Panel.Width + lane])
+
+    [| for places in Array.chunkBySize Panel.Width [| 0 .. dataset.Count - 1 |] do
+           let values = Array.init places.Length (fun _ -> ResizeArray<float32>())
+           dataset.GatherMemory(places, h)
+           values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
+
+           for step in 0 .. dataset.SegmentLength - 1 do
+               dataset.Gather(places, step, x, y, weight, keep)
+
+               values
+               |> Array.iteri (fun lane v ->
+                   v.AddRange(column x observation lane)
+                   v.AddRange(column y action lane)
+                   v.Add weight[lane]
+                   v.Add keep[lane])
+
+           for lane in 0 .. places.Length - 1 do
+               dataset.Birth places[lane], values[lane].ToArray() |]
+
+let save (path: string) (visit: State -> unit) =
+    let saver = StateSaver()
+    visit saver
+    SafeTensors.Write(path, saver.Tensors)
+
+let load (path: string) (visit: State -> unit) =
+    visit (StateLoader(path, SafeTensors.Read(path).Tensors))
+
+/// Everything that a walk visits, as bytes by name.
+let bytes (visit: State -> unit) =
+    let saver = StateSaver()
+    visit saver
+    [| for tensor in saver.Tensors -> tensor.Name, tensor.Data.ToArray() |]
+
+let sameState (actual: (string * byte[])[]) (expected: (string * byte[])[]) (what: string) =
+    Expect.equal (Array.map fst actual) (Array.map fst expected) $"{what}: blocks"
+
+    for (name, a), (_, e) in Array.zip actual expected do
+        Expect.isTrue (a.AsSpan().SequenceEqual e) $"{what}: block '{name}' differs"
+
+/// One step of an environment that was passed on.
+type Passed = { Actions: float32[]; Reward: float32[]; Terminated: float32[]; Truncated: float32[] }
+
+/// An environment that notes what it was asked to do, panel by panel.
+type Recording(inner: IBatchedEnvironment) =
+    let log = Array.init (Panel.Count inner.Count) (fun _ -> ResizeArray<Passed>())
+    member _.Log = log
+
+    interface IBatchedEnvironment with
+        member _.Spec = inner.Spec
+        member _.Count = inner.Count
+        member _.Reset panel = inner.Reset panel
+
+        member _.Observe(panel, group, observation) =
+            inner.Observe(panel, group, observation)
+
+        member _.Step(panel, actions, reward, terminated, truncated) =
+            let asked = actions.ToArray()
+            inner.Step(panel, actions, reward, terminated, truncated)
+
+            log[panel].Add
+                { Actions = asked
+                  Reward = reward.ToArray()
+                  Terminated = terminated.ToArray()
+                  Truncated = truncated.ToArray() }
+
+        member _.State = inner.State
+        member _.Dispose() = inner.Dispose()

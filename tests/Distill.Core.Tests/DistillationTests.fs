@@ -1,0 +1,561 @@
+/// The whole loop: phases, learning, equal bits, checkpoints, settings.
+module Distill.Tests.DistillationTests
+
+open System
+open System.IO
+open Xunit
+open Distill
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Datasets
+open Distill.Environments
+open Distill.Environments.CartPole
+open Distill.Environments.Quadrotor
+open Distill.Evaluation
+open Distill.Networks
+open Distill.Policies
+open Distill.Tests.DistillationTestbed
+
+/// The choices that tests vary, on a small CartPole.
+type private Choices =
+    { Environment: IEnvironmentConfig
+      Student: StudentConfig
+      Acting: Acting
+      Retention: Retention
+      Sampling: Sampling
+      Loss: Loss
+      Collection: Collection
+      Epochs: int
+      MiniBatch: int }
+
+let private small =
+    { Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 30)
+      Student = MlpStudent(Hidden = [ 12 ], NormaliseObservations = true)
+      Acting = TeacherUntil 2
+      Retention = FirstInFirstOut 3000L
+      Sampling = Permutation()
+      Loss = CrossEntropy()
+      Collection = StepsPerIteration 25
+      Epochs = 2
+      MiniBatch = 0 }
+
+let private recurrent =
+    { small with Student = GruStudent(Hidden = 6, NormaliseObservations = true) }
+
+let private config (choices: Choices) =
+    DistillationConfig(
+        Seed = 9UL,
+        Environment = choices.Environment,
+        Student = choices.Student,
+        Acting = choices.Acting,
+        Retention = choices.Retention,
+        Sampling = choices.Sampling,
+        Loss = choices.Loss,
+        Collection = choices.Collection,
+        NumLearningEpochs = choices.Epochs,
+        MiniBatchSize = choices.MiniBatch,
+        GradientLength = 10
+    )
+
+/// Runs iterations and returns their reports.
+let private iterate (count: int) (distillation: Distillation) =
+    [ for _ in 1..count -> distillation.Iterate() ]
+
+let private start choices (teacher: Policy) pool =
+    new Distillation(config choices, teacher, pool)
+
+// Phases and reports
+
+[<Fact>]
+let ``two stages: the teacher drives until exactly phase1_iterations, then the student`` () =
+    use pool = new WorkerPool(1)
+    use teacher = cartPoleTeacher ()
+    use distillation = start { small with Acting = TeacherUntil 3 } teacher pool
+    let reports = iterate 6 distillation
+
+    let expected =
+        [ "teacher", 1, 0, 1.0
+          "teacher", 1, 1, 1.0
+          "teacher", 1, 2, 1.0
+          "student", 2, 0, 0.0
+          "student", 2, 1, 0.0
+          "student", 2, 2, 0.0 ]
+
+    let actual =
+        [ for r in reports -> r.Phase, r.PhaseNumber, r.IterationInPhase, r.TeacherShare ]
+
+    Expect.equal actual expected "phases"
+    Expect.equal [ for r in reports -> r.Iteration ] [ 0..5 ] "iterations"
+
+[<Fact>]
+let ``the schedules of acting`` () =
+    let shares (acting: Acting) =
+        [ for i in [ 0; 1; 2; 10; 30 ] -> acting.TeacherShare i ]
+
+    Expect.equal (shares (StudentAlways())) [ 0.0; 0.0; 0.0; 0.0; 0.0 ] "student"
+    Expect.equal (shares (TeacherAlways())) [ 1.0; 1.0; 1.0; 1.0; 1.0 ] "teacher"
+    Expect.equal (shares (TeacherUntil 2)) [ 1.0; 1.0; 0.0; 0.0; 0.0 ] "two-stage"
+    Expect.equal (shares (TeacherUntil 0)) [ 0.0; 0.0; 0.0; 0.0; 0.0 ] "no first stage"
+    Expect.closeAll 1e-12 (shares (LinearBeta 20)) [ 1.0; 0.95; 0.9; 0.5; 0.0 ] "linear"
+
+    Expect.closeAll
+        1e-12
+        (shares (ExponentialBeta 0.5))
+        [ 1.0; 0.5; 0.25; 0.5 ** 10.0; 0.5 ** 30.0 ]
+        "exponential"
+
+    Expect.closeAll
+        1e-12
+        (shares (Schedule("own", fun i -> float i / 4.0 - 0.25)))
+        [ 0.0; 0.0; 0.25; 1.0; 1.0 ]
+        "own"
+
+    let struct (name, number, within) = Schedule("own", (fun _ -> 0.0)).Phase 7
+    Expect.equal (name, number, within) ("own", 1, 7) "phase"
+
+[<Fact>]
+let ``reports count rows, growth, steps and optimizer steps`` () =
+    use pool = new WorkerPool(2)
+    use teacher = cartPoleTeacher ()
+
+    use distillation =
+        start { small with Retention = FirstInFirstOut 12_500L; Epochs = 3 } teacher pool
+
+    Expect.equal
+        (distillation.DatasetCapacity, distillation.DatasetLimit)
+        (10_000L, 12_500L)
+        "ten rollouts, and the limit"
+
+    for i, report in List.indexed (iterate 14 distillation) do
+        let rows = min 12_500L (1000L * int64 (i + 1))
+        let batch = min 512L (rows / 8L)
+        Expect.equal report.RowsAdded 1000L "rows added"
+        Expect.equal (report.DatasetRows, report.DatasetLimit) (rows, 12_500L) "rows"
+        Expect.equal report.StepsCollected (1000L * int64 (i + 1)) "steps"
+
+        Expect.equal
+            report.OptimizerSteps
+            (3L * ((rows + batch - 1L) / batch))
+            $"iteration {i}: optimizer steps"
+
+        let before, after =
+            (if i <= 10 then 10_000L else 12_500L), (if i < 10 then 10_000L else 12_500L)
+
+        Expect.equal (report.GrownFrom, report.GrownTo) (before, after) $"iteration {i}: growth"
+        Expect.isTrue (Double.IsFinite report.Loss && report.GradientNorm > 0.0) "loss"
+
+    Expect.equal distillation.Iteration 14 "iterations"
+
+[<Fact>]
+let ``recurrent students take one step for each window, the tail included`` () =
+    use pool = new WorkerPool(2)
+    use teacher = cartPoleTeacher ()
+    // 40 sequences of 25 steps in mini-batches of 5: windows of 10, 10 and 5.
+    use distillation = start { recurrent with Epochs = 1; MiniBatch = 5 } teacher pool
+    Expect.equal (distillation.Iterate()).OptimizerSteps 24L "optimizer steps"
+
+[<Fact>]
+let ``without aggregation only the newest rollout is held`` () =
+    use pool = new WorkerPool(1)
+    use teacher = cartPoleTeacher ()
+    use distillation = start { small with Retention = NewestRollout() } teacher pool
+
+    for report in iterate 4 distillation do
+        Expect.equal report.DatasetRows 1000L "rows"
+        Expect.equal report.GrownTo 1000L "capacity"
+
+[<Fact>]
+let ``whole episodes: rows after an end are neither counted nor trained on`` () =
+    use pool = new WorkerPool(2)
+    use teacher = cartPoleTeacher ()
+
+    let choices =
+        { small with
+            Environment = CartPoleConfig(EpisodeLimit = 100)
+            Acting = StudentAlways()
+            Collection = EpisodesPerEpoch 50 }
+
+    use distillation = start choices teacher pool
+
+    for i, report in List.indexed (iterate 4 distillation) do
+        Expect.equal report.RowsAdded 5000L "rows"
+        Expect.equal report.EpisodesFinished (50L * int64 (i + 1)) "episodes"
+
+        if i = 0 then
+            Expect.close 1e-9 report.MeanReturn.Value report.MeanEpisodeLength.Value "a reward of 1 per step"
+
+            Expect.close
+                1e-6
+                (float report.StepsCollected)
+                (50.0 * report.MeanEpisodeLength.Value)
+                "valid steps"
+
+            Expect.isTrue (report.StepsCollected < 4000L) "an untrained student drops the pole"
+
+[<Fact>]
+let ``a full-batch step is one step, however large mini_batch_size is`` () =
+    use pool = new WorkerPool(1)
+    use teacher = cartPoleTeacher ()
+
+    use distillation =
+        start { small with MiniBatch = Int32.MaxValue; Epochs = 1 } teacher pool
+
+    for report in iterate 3 distillation do
+        Expect.equal report.OptimizerSteps 1L "steps"
+
+// Learning
+
+/// Ratio of the student's return to the teacher's, on the same episodes.
+let private ratio (environment: IEnvironmentConfig) episodes (teacher: Policy) (student: Policy) pool =
+    use evaluator = new Evaluator(environment, episodes, 77UL, pool)
+    let teacher = evaluator.Run teacher
+    let student = evaluator.Run student
+    student.MeanReturn / teacher.MeanReturn, teacher.MeanReturn
+
+[<Fact>]
+let ``a CartPole student comes to balance as its teacher does`` () =
+    use pool = new WorkerPool()
+    use teacher = cartPoleTeacher ()
+    let environment: IEnvironmentConfig = CartPoleConfig(Envs = 32)
+
+    let mlp: StudentConfig = MlpStudent(Hidden = [ 32 ])
+    let priority = LossPrioritised(0.6, 1e-3)
+
+    for student, sampling in
+        [ mlp, Permutation() :> Sampling; mlp, priority; GruStudent(Hidden = 16), Permutation() ] do
+        let choices =
+            { small with
+                Environment = environment
+                Student = student
+                Acting = TeacherUntil 3
+                Retention = FirstInFirstOut 100_000L
+                Sampling = sampling
+                Collection = StepsPerIteration 200
+                Epochs = 4 }
+
+        use distillation = start choices teacher pool
+        let before, _ = ratio environment 100 teacher distillation.Student pool
+        iterate 12 distillation |> ignore
+        let after, teacherReturn = ratio environment 100 teacher distillation.Student pool
+        Expect.isTrue (teacherReturn > 490.0) $"the teacher's return is {teacherReturn}"
+
+        Expect.isTrue
+            (before < 0.5 && after >= 0.95)
+            $"{student}, {sampling}: ratio from {before:F3} to {after:F3}"
+
+[<Fact>]
+let ``a GRU student learns to fly from the foundation policy`` () =
+    use pool = new WorkerPool()
+    use teacher = raptorTeacher ()
+    let environment: IEnvironmentConfig = QuadrotorConfig(Envs = 64)
+
+    let config =
+        DistillationConfig(
+            Seed = 1UL,
+            Environment = environment,
+            Student = GruStudent(Hidden = 16),
+            Acting = TeacherUntil 8,
+            Retention = FirstInFirstOut 200_000L,
+            Collection = StepsPerIteration 500,
+            GradientLength = 500,
+            Optimizer = AdamConfig(LearningRate = 1e-3)
+        )
+
+    use distillation = new Distillation(config, teacher, pool)
+    iterate 25 distillation |> ignore
+    let ratio, teacherReturn = ratio environment 200 teacher distillation.Student pool
+    Expect.isTrue (ratio >= 0.9) $"ratio {ratio:F3} of the teacher's {teacherReturn:F1}"
+
+// Same seed, same student
+
+let private parameters (distillation: Distillation) =
+    floats distillation.Student.Network.Parameters
+
+let private variants =
+    let priority = LossPrioritised(0.6, 1e-3)
+
+    [ "rows", small
+      "sequences", recurrent
+      "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
+      "rows, loss-prioritised", { small with Sampling = priority }
+      "sequences, loss-prioritised", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
+      "rows, reservoir", { small with Retention = Reservoir 2500L }
+      "sequences, reservoir, recency",
+      { recurrent with Retention = Reservoir 2500L; Sampling = RecencyWeighted 0.5 }
+      "newest", { small with Retention = NewestRollout() }
+      "sequences, newest", { recurrent with Retention = NewestRollout(); Sampling = priority }
+      "episodes", { small with Collection = EpisodesPerEpoch 45 }
+      "episodes, sequences, reservoir",
+      { recurrent with
+          Collection = EpisodesPerEpoch 45
+          Retention = Reservoir 2700L
+          Sampling = priority }
+      "quadrotor",
+      { recurrent with
+          Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+          Acting = LinearBeta 3
+          Loss = GaussianLogLikelihood() } ]
+
+let private teacherOf (choices: Choices) =
+    if choices.Environment :? QuadrotorConfig then
+        raptorTeacher ()
+    else
+        cartPoleTeacher ()
+
+[<Fact>]
+let ``the same bits on 1, 2 and 4 threads and on every path`` () =
+    for name, choices in variants do
+        let run threads =
+            use pool = new WorkerPool(threads)
+            use teacher = teacherOf choices
+            use distillation = start choices teacher pool
+            iterate 4 distillation |> ignore
+            bytes distillation.Visit
+
+        let expected = run 1
+
+        for threads in [ 2; 4 ] do
+            sameState (run threads) expected $"{name}: {threads} threads"
+
+        for path in Paths.all.Tail do
+            sameState (Paths.on path (fun () -> run 2)) expected $"{name}: {path}"
+
+[<Fact>]
+let ``another seed gives another student`` () =
+    use pool = new WorkerPool(1)
+    use teacher = cartPoleTeacher ()
+
+    let run seed =
+        let settings =
+            DistillationConfig(
+                Seed = seed,
+                Environment = small.Environment,
+                Loss = CrossEntropy(),
+                Collection = StepsPerIteration 10
+            )
+
+        use distillation = new Distillation(settings, teacher, pool)
+        distillation.Iterate() |> ignore
+        parameters distillation
+
+    Expect.isTrue (run 1UL <> run 2UL) "students are alike"
+    Expect.isTrue (run 1UL = run 1UL) "one seed, two students"
+
+[<Fact>]
+let ``the normaliser takes the statistics of the rollout's valid rows`` () =
+    for choices in [ small; { small with Collection = EpisodesPerEpoch 40; Acting = StudentAlways() } ] do
+        use pool = new WorkerPool(1)
+        use teacher = cartPoleTeacher ()
+        use distillation = start choices teacher pool
+        let settings = config choices
+        let shape = DistillationShape.Of settings
+
+        use environment =
+            settings.Environment.Create(shape.Envs, RandomStream(settings.Seed, "training").Seed())
+
+        use rollout = new Rollout(shape.Envs, shape.Steps, 4, 4, 1, 0)
+        let acting = RandomStream(settings.Seed, "acting")
+
+        use collector =
+            new RolloutCollector(
+                environment,
+                teacher,
+                distillation.Student,
+                rollout,
+                acting,
+                shape.WholeEpisodes,
+                1
+            )
+
+        collector.Collect(pool, settings.Acting.TeacherShare 0)
+        distillation.Iterate() |> ignore
+        let normaliser = nonNull distillation.Student.Normaliser
+        let observations = floats rollout.StudentObservations
+
+        for i in 0..3 do
+            let values =
+                [ for row in 0 .. rollout.Rows - 1 do
+                      if rollout.Valid[row] = 1uy then
+                          float observations[row * 4 + i] ]
+
+            let mean = List.average values
+            Expect.equal normaliser.Count (int64 values.Length) "rows"
+            Expect.close 1e-6 (float normaliser.Mean[i]) mean $"mean {i}"
+            let variance = values |> List.averageBy (fun v -> (v - mean) ** 2.0)
+            Expect.close 1e-6 (float normaliser.Variance[i]) variance $"variance {i}"
+
+// Checkpoints
+
+/// A report without the clock.
+let private facts (r: IterationReport) =
+    (r.Iteration,
+     r.Phase,
+     r.IterationInPhase,
+     r.TeacherShare,
+     r.Loss,
+     r.GradientNorm,
+     r.OptimizerSteps,
+     r.ClippedSteps),
+    (r.DatasetRows, r.GrownFrom, r.GrownTo, r.StepsCollected, r.EpisodesFinished),
+    (r.MeanReturn, r.StdReturn, r.MeanEpisodeLength, r.ShareTerminated)
+
+[<Fact>]
+let ``saved to a file, restored and continued is the undisturbed run, bit for bit`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        for name, choices in variants do
+            let path = Path.Combine(folder, "state.safetensors")
+            use pool = new WorkerPool(2)
+            use teacher = teacherOf choices
+            use undisturbed = start choices teacher pool
+            let expected = iterate 7 undisturbed |> List.skip 3
+
+            (use first = start choices teacher pool
+             iterate 3 first |> ignore
+             save path first.Visit)
+
+            use resumed = start choices teacher pool
+            // What the fresh run did before must leave no trace.
+            resumed.Iterate() |> ignore
+            load path resumed.Visit
+            let actual = iterate 4 resumed
+            sameState (bytes resumed.Visit) (bytes undisturbed.Visit) name
+            Expect.equal (List.map facts actual) (List.map facts expected) $"{name}: reports"
+            Paths.sameBits (parameters resumed) (parameters undisturbed) name)
+
+[<Fact>]
+let ``a checkpoint of other settings is refused`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "state.safetensors")
+        use pool = new WorkerPool(1)
+        use teacher = cartPoleTeacher ()
+
+        (use first = start small teacher pool
+         first.Iterate() |> ignore
+         save path first.Visit)
+
+        for name, other in
+            [ "student", { small with Student = MlpStudent(Hidden = [ 13 ], NormaliseObservations = true) }
+              "sequences", recurrent
+              "environments", { small with Environment = CartPoleConfig(Envs = 70, EpisodeLimit = 30) } ] do
+            use distillation = start other teacher pool
+
+            (Expect.throws<DistillException>(fun () -> load path distillation.Visit)).Message
+            |> Storage.contains "other settings")
+
+// Memory
+
+[<Fact>]
+let ``after warm-up an iteration allocates its report and no more`` () =
+    for name, choices in variants do
+        use pool = new WorkerPool(1)
+        use teacher = teacherOf choices
+        use distillation = start choices teacher pool
+        iterate 6 distillation |> ignore
+        let before = GC.GetAllocatedBytesForCurrentThread()
+        let report = distillation.Iterate()
+        let allocated = GC.GetAllocatedBytesForCurrentThread() - before
+        Expect.isTrue (report.GrownFrom = report.GrownTo) $"{name}: the dataset still grows"
+        Expect.isTrue (allocated < 512L) $"{name}: {allocated} bytes"
+
+[<Fact>]
+let ``memory is estimated before anything is allocated`` () =
+    let settings =
+        DistillationConfig(
+            Environment = QuadrotorConfig(Envs = 100),
+            Retention = FirstInFirstOut 1_000_000L,
+            Collection = StepsPerIteration 400
+        )
+
+    let available = 1000L <<< 20
+    let estimate = MemoryEstimate.Of(settings, 26, available)
+    Expect.equal estimate.DatasetBytes (1_000_000L * (22L + 4L) * 4L) "dataset"
+    Expect.equal estimate.RolloutBytes (40_000L * (22L + 26L + 8L + 1L) * 4L) "rollout"
+    Expect.isTrue estimate.Fits "fits"
+    Expect.equal estimate.AvailableBytes (available / 10L * 9L) "a tenth is spared"
+    Expect.equal estimate.RowsThatFit ((available / 10L * 9L - estimate.RolloutBytes) / 104L) "rows that fit"
+    let tight = MemoryEstimate.Of(settings, 26, 60L <<< 20)
+    Expect.isTrue (not tight.Fits && tight.RowsThatFit < 1_000_000L && tight.RowsThatFit > 0L) "does not fit"
+    Expect.equal (MemoryEstimate.Of(settings, 26, 1L <<< 20)).RowsThatFit 0L "no room at all"
+    Expect.isTrue ((MemoryEstimate.Of(settings, 26)).AvailableBytes > 0L) "asks the machine"
+
+    let newest =
+        DistillationConfig(Environment = QuadrotorConfig(Envs = 100), Retention = NewestRollout())
+
+    Expect.equal (MemoryEstimate.Of(newest, 26, available)).DatasetBytes (40_000L * 26L * 4L) "newest only"
+
+// Settings
+
+let private message (settings: DistillationConfig) =
+    (Expect.throws<DistillException> settings.Validate).Message
+
+[<Fact>]
+let ``settings that cannot work are refused by name, value and what would be right`` () =
+    let env = small.Environment
+
+    let cases =
+        [ DistillationConfig(Environment = CartPoleConfig(Envs = 0)),
+          "envs=0 cannot work; it must be at least 1."
+          DistillationConfig(Environment = env, Iterations = 0), "iterations=0 "
+          DistillationConfig(Environment = env, NumLearningEpochs = 0), "num_learning_epochs=0 "
+          DistillationConfig(Environment = env, NumMiniBatches = 0), "num_mini_batches=0 "
+          DistillationConfig(Environment = env, MiniBatchSize = -1),
+          "mini_batch_size=-1 cannot work; it must be 0 for automatic"
+          DistillationConfig(Environment = env, GradientLength = 0), "gradient_length=0 "
+          DistillationConfig(Environment = env, SaveInterval = 0), "save_interval=0 "
+          DistillationConfig(Environment = env, EvaluationInterval = 0), "evaluation_interval=0 "
+          DistillationConfig(Environment = env, EvaluationEpisodes = 0), "evaluation_episodes=0 "
+          DistillationConfig(Environment = env, FinalEpisodes = 0), "final_episodes=0 "
+          DistillationConfig(Environment = env, Threads = -1), "threads=-1 "
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = 0.0)),
+          "learning_rate=0 "
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = nan)),
+          "learning_rate=NaN "
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = infinity)),
+          "learning_rate="
+          DistillationConfig(Environment = env, Optimizer = AdamConfig(MaxGradNorm = -1.0)),
+          "max_grad_norm=-1 "
+          DistillationConfig(Environment = env, Collection = StepsPerIteration 0), "steps_per_env=0 "
+          DistillationConfig(Environment = env, Collection = EpisodesPerEpoch 0), "num_episodes=0 "
+          DistillationConfig(Environment = env, Acting = TeacherUntil -1), "phase1_iterations=-1 "
+          DistillationConfig(Environment = env, Acting = LinearBeta 0), "beta_iterations=0 "
+          DistillationConfig(Environment = env, Acting = ExponentialBeta 1.5), "beta_base=1.5 "
+          DistillationConfig(Environment = env, Retention = FirstInFirstOut 0L), "max_buffer_size=0 "
+          DistillationConfig(Environment = env, Retention = Reservoir Int64.MaxValue),
+          "max_buffer_size=9223372036854775807 "
+          DistillationConfig(Environment = env, Sampling = RecencyWeighted -0.1), "decay=-0.1 "
+          DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
+          DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
+          DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
+          DistillationConfig(Environment = env, Loss = CrossEntropy 1.0), "smoothing=1 " ]
+
+    for settings, start in cases do
+        let text = message settings
+        Expect.isTrue (text.StartsWith start && text.EndsWith '.') text
+
+    DistillationConfig(Environment = env).Validate()
+
+[<Fact>]
+let ``a distillation whose parts do not fit is refused`` () =
+    use pool = new WorkerPool(1)
+    use cartPole = cartPoleTeacher ()
+    use raptor = raptorTeacher ()
+
+    let refused choices (teacher: Policy) part =
+        (Expect.throws<DistillException>(fun () -> (start choices teacher pool).Dispose())).Message
+        |> Storage.contains part
+
+    refused { small with Loss = MeanSquared() } cartPole "which need the loss cross_entropy"
+    refused { small with Environment = QuadrotorConfig(Envs = 4) } raptor "is for choices"
+    refused small raptor "The teacher reads 22 numbers"
+
+    refused
+        { small with Student = MlpStudent(ObservationGroup = "camera") }
+        cartPole
+        "no observation group 'camera'"
+
+    refused
+        { recurrent with Retention = FirstInFirstOut 20L }
+        cartPole
+        "max_buffer_size=20 is smaller than one sequence of 25"
+
+    refused { small with Student = MlpStudent(Hidden = [ 8; 0 ]) } cartPole "layer without inputs or outputs"

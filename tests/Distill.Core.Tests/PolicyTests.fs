@@ -1,0 +1,500 @@
+/// Policies in files, and what they do, against plain loops.
+module Distill.Tests.PolicyTests
+
+open System
+open System.IO
+open System.Text
+open System.Text.Json
+open Xunit
+open Distill
+open Distill.Compute
+open Distill.Environments
+open Distill.Networks
+open Distill.Policies
+open Distill.Storage
+open Distill.Tests.DistillationTestbed
+open Distill.Tests.Storage
+
+/// Outputs of a policy on sequences of observations, by panels: [step][lane][output].
+let private run (policy: Policy) (steps: float32[][][]) =
+    use scratch = new PolicyScratch(policy)
+    let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+
+    steps
+    |> Array.map (fun lanes ->
+        let x =
+            NetworksReference.panel (Array.map (Array.map float) lanes) policy.Network.Spec.Inputs
+
+        let untouched = Array.copy x
+        policy.Forward(x, memory, scratch)
+        Expect.isTrue (x = untouched) "the observation was changed"
+        let outputs = scratch.Outputs.ToArray()
+        Array.init lanes.Length (NetworksReference.lane outputs))
+
+/// The same in plain loops.
+let private reference (policy: Policy) (steps: float32[][][]) =
+    let p = floats policy.Network.Parameters |> Array.map float
+
+    let normalise (x: float32[]) =
+        match policy.Normaliser with
+        | null -> Array.map float x
+        | n ->
+            x
+            |> Array.mapi (fun i v -> (float v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
+
+    let memories =
+        Array.init steps[0].Length (fun _ -> Array.zeroCreate<float> policy.MemorySize)
+
+    steps
+    |> Array.map (
+        Array.mapi (fun lane x ->
+            let y, next, _ =
+                NetworksReference.forward policy.Network.Spec p (normalise x) memories[lane]
+
+            memories[lane] <- next
+            y)
+    )
+
+let private observations (seed: int) steps lanes inputs =
+    let random = Random seed
+    Array.init steps (fun _ -> Array.init lanes (fun _ -> Draw.floats random inputs))
+
+let private agrees tolerance what (policy: Policy) =
+    let steps = observations 1 6 32 policy.Network.Spec.Inputs
+    let flat = Seq.concat >> Seq.concat
+    Expect.closeAll tolerance (flat (run policy steps)) (flat (reference policy steps)) what
+
+let private specs =
+    [ "mlp", NetworkSpec.Mlp(7, [ 12; 9 ], 3, Activation.Elu)
+      "gaussian", NetworkSpec.Mlp(7, [ 12 ], 3, Activation.Tanh, Head.Gaussian)
+      "categorical", NetworkSpec.Mlp(7, [ 12 ], 4, Activation.Relu, Head.Categorical)
+      "gru", NetworkSpec.GruStack(7, 6, 5, 0, 3)
+      "gru, dense", NetworkSpec.GruStack(7, 6, 5, 8, 3, Head.Gaussian)
+      "gru first", NetworkSpec(7, [ Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+      "two grus", NetworkSpec(7, [ Gru 5; Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+      "dense between",
+      NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ]) ]
+
+let private policies () =
+    [ for i, (name, spec) in List.indexed specs do
+          for normalise in [ false; true ] do
+              $"{name}, normalise {normalise}", randomPolicy i 0.4f spec "tracking" normalise ]
+
+let private same (what: string) (actual: Policy) (expected: Policy) =
+    Expect.equal actual.Network.Spec expected.Network.Spec $"{what}: architecture"
+    Expect.equal actual.ObservationGroup expected.ObservationGroup $"{what}: group"
+    Paths.sameBits (floats actual.Network.Parameters) (floats expected.Network.Parameters) what
+
+    match actual.Normaliser, expected.Normaliser with
+    | null, null -> ()
+    | null, _
+    | _, null -> failwith $"{what}: one has a normaliser"
+    | a, e ->
+        Paths.sameBits a.Mean e.Mean what
+        Paths.sameBits a.Variance e.Variance what
+        Expect.equal (a.Count, a.Epsilon) (e.Count, e.Epsilon) what
+
+[<Fact>]
+let ``policies agree with plain loops`` () =
+    for name, policy in policies () do
+        agrees 2e-6 name policy
+
+[<Fact>]
+let ``a deterministic action is the output, the mean, or the likeliest choice`` () =
+    for name, policy in policies () do
+        use scratch = new PolicyScratch(policy)
+        let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+        let action = Array.zeroCreate<float32>(policy.ActionFloats * Panel.Width)
+        policy.Act(Draw.floats (Random 2) (7 * Panel.Width), memory, action, scratch)
+        let outputs = scratch.Outputs.ToArray()
+
+        if policy.Network.Spec.Head = Head.Categorical then
+            for lane in 0..31 do
+                let logits = NetworksReference.lane outputs lane
+                Expect.equal logits[int action[lane]] (Array.max logits) name
+        else
+            Paths.sameBits action outputs name
+
+[<Fact>]
+let ``safetensors and PyTorch files bring back the same policy, and the same file`` () =
+    inTemporaryFolder (fun folder ->
+        for name, policy in policies () do
+            policy.Metadata["made by"] <- "a test: ümläut"
+            let path = Path.Combine(folder, "policy.safetensors")
+            PolicyFile.Save(path, policy)
+            let first = File.ReadAllBytes path
+            let loaded = PolicyFile.Load path
+            same $"{name}, safetensors" loaded policy
+            Expect.equal loaded.Metadata["made by"] "a test: ümläut" name
+            Expect.equal loaded.Metadata.Count 1 name
+            PolicyFile.Save(path, loaded)
+            Expect.isTrue (File.ReadAllBytes path = first) $"{name}: another file"
+
+            let path = Path.Combine(folder, "policy.pt")
+            PolicyFile.SavePyTorch(path, policy, 7L)
+            same $"{name}, PyTorch" (PolicyFile.Load path) policy
+            Expect.equal (PolicyFile.Load(path, "student").ObservationGroup) "student" name)
+
+[<Fact>]
+let ``a PyTorch file without Distill's entry is read by rsl_rl's names`` () =
+    inTemporaryFolder (fun folder ->
+        for name in [ "mlp"; "gaussian"; "gru first"; "two grus" ] do
+            let spec = List.find (fst >> (=) name) specs |> snd
+            let policy = randomPolicy 3 0.4f spec "student" true
+            let path = Path.Combine(folder, "policy.pt")
+            PolicyFile.SavePyTorch(path, policy, 7L)
+            let root = PyTorchFile.Read(path).Root :?> TorchValue.Dict
+
+            let kept =
+                root.Entries
+                |> Seq.filter (fun entry -> entry.Key.Text <> "distill.architecture")
+                |> Seq.map (fun entry -> struct (nonNull entry.Key.Text, entry.Value))
+
+            PyTorchFile.Write(path, TorchValue.Dict.Of kept)
+            let activation = (spec.Layers[spec.Layers.Count - 2] :?> Dense).Activation
+            same name (PolicyFile.Load(path, activation = activation)) policy)
+
+let private rslRl =
+    [ "v1_actor_critic", "actor"
+      "v2_actor_critic_recurrent", "actor"
+      "v23_student_teacher", "student"
+      "v23_student_teacher", "teacher"
+      "v3_actor_critic", "actor"
+      "v3_student_teacher_recurrent", "student"
+      "v3_student_teacher_recurrent", "teacher"
+      "v4_ppo", "actor"
+      "v4_distillation", "student"
+      "v4_distillation", "teacher"
+      "v5_ppo", "actor"
+      "v5_distillation", "student"
+      "v5_distillation", "teacher" ]
+
+let private strings (value: JsonElement) =
+    [ for item in value.EnumerateArray() -> nonNull (item.GetString()) ]
+
+/// The output of one role of a checkpoint, computed from the numbers in the JSON beside it.
+let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: float32[][][]) =
+    let tensors =
+        dict
+            [ for tensor in json.GetProperty("tensors").EnumerateArray() ->
+                  nonNull (tensor.GetProperty("name").GetString()),
+                  [| for value in tensor.GetProperty("values").EnumerateArray() -> value.GetDouble() |] ]
+
+    let normaliser = role.GetProperty "normaliser"
+
+    let normalise (x: float[]) =
+        if normaliser.ValueKind = JsonValueKind.Null then
+            x
+        else
+            match strings normaliser with
+            | [ mean; _; std ] ->
+                x |> Array.mapi (fun i v -> (v - tensors[mean][i]) / (tensors[std][i] + 1e-2))
+            | other -> failwith $"{other}"
+
+    // Parameters in the order of NetworksReference: W, b of a dense layer; W_ih, W_hh, b_ih, b_hh of a GRU.
+    let memory = role.GetProperty "memory"
+
+    let grus =
+        if memory.ValueKind = JsonValueKind.Null then
+            []
+        else
+            [ for layer in memory.GetProperty("layers").EnumerateArray() -> strings layer ]
+
+    let layers =
+        [ for layer in role.GetProperty("layers").EnumerateArray() -> strings layer ]
+
+    let p =
+        grus @ layers |> List.concat |> List.map (fun name -> tensors[name]) |> Array.concat
+
+    let spec =
+        NetworkSpec(
+            26,
+            [ for gru in grus do
+                  Gru(tensors[gru[2]].Length / 3) :> LayerSpec
+
+              for i, layer in List.indexed layers do
+                  let last = i = layers.Length - 1
+                  let activation = if last then Activation.Identity else Activation.Elu
+                  Dense(tensors[layer[1]].Length, activation) ]
+        )
+
+    let memories =
+        Array.init steps[0].Length (fun _ ->
+            Array.zeroCreate<float>(Seq.sumBy NetworksReference.memorySize spec.Layers))
+
+    steps
+    |> Array.map (
+        Array.mapi (fun lane x ->
+            let y, next, _ =
+                NetworksReference.forward spec p (normalise (Array.map float x)) memories[lane]
+
+            memories[lane] <- next
+            y)
+    )
+
+[<Fact>]
+let ``checkpoints of every rsl_rl generation give the right output`` () =
+    let steps = observations 4 5 32 26
+    let mutable loaded = 0
+
+    for name, role in rslRl do
+        let path = fixture $"torch/rsl_rl/{name}.pt"
+        use stream = File.OpenRead(fixture $"torch/rsl_rl/{name}.json")
+        use document = JsonDocument.Parse stream
+        let json = document.RootElement
+        let description = json.GetProperty("roles").GetProperty role
+        let memory = description.GetProperty "memory"
+
+        let load () =
+            PolicyFile.Load(path, role = Enum.Parse<PolicyRole>(role, true))
+
+        if memory.ValueKind <> JsonValueKind.Null && memory.GetProperty("kind").GetString() = "lstm" then
+            refused path (fun () -> load () |> ignore) |> contains "LSTM"
+        else
+            loaded <- loaded + 1
+            use policy = load ()
+            let flat = Seq.concat >> Seq.concat
+            let expected = checkpointOutput json description steps
+            Expect.closeAll 3e-6 (flat (run policy steps)) (flat expected) $"{name}, {role}"
+            Expect.equal policy.ObservationGroup (if role = "student" then "student" else "teacher") name
+            contains role policy.Metadata["source"]
+            let std = description.GetProperty "std"
+
+            if std.ValueKind <> JsonValueKind.Null then
+                let values =
+                    json.GetProperty("tensors").EnumerateArray()
+                    |> Seq.find (fun t -> t.GetProperty("name").GetString() = std.GetString())
+
+                let expected =
+                    [ for value in values.GetProperty("values").EnumerateArray() ->
+                          if description.GetProperty("is_log").GetBoolean() then
+                              exp (value.GetDouble())
+                          else
+                              value.GetDouble() ]
+
+                Expect.closeAll
+                    1e-6
+                    [ for v in policy.Network.LogStd.ToArray() -> exp (float v) ]
+                    expected
+                    $"{name}: std"
+
+    Expect.equal loaded 11 "policies that Distill runs"
+
+[<Fact>]
+let ``without a role a distillation gives its student and PPO its actor`` () =
+    for name, role in
+        [ "v5_distillation", "student"
+          "v23_student_teacher", "student"
+          "v5_ppo", "actor"
+          "v1_actor_critic", "actor" ] do
+        use policy = PolicyFile.Load(fixture $"torch/rsl_rl/{name}.pt")
+        contains role policy.Metadata["source"]
+
+    let path = fixture "torch/rsl_rl/v5_ppo.pt"
+
+    refused path (fun () -> PolicyFile.Load(path, role = PolicyRole.Teacher) |> ignore)
+    |> contains "has no teacher, but: actor"
+
+[<Fact>]
+let ``the released foundation policy gives its recorded outputs`` () =
+    let example = Npz.Read(fixture "raptor/raptor-student-example.npz")
+
+    let tensor name =
+        (example |> Seq.find (fun t -> t.Name = name)).ToFloats()
+
+    let input, output = tensor "input", tensor "output"
+
+    let steps =
+        Array.init 500 (fun step -> Array.init 2 (fun lane -> Array.sub input ((step * 2 + lane) * 22) 22))
+
+    for path in Paths.all do
+        Paths.on path (fun () ->
+            use policy = raptorTeacher ()
+            Expect.equal policy.Architecture "obs=22, actions=4, hidden=[16, gru 16]" "architecture"
+            let actual = run policy steps |> Seq.concat |> Seq.concat |> Seq.toArray
+            let deviation = Array.map2 (fun a e -> abs (a - float e)) actual output |> Array.max
+            Expect.isTrue (deviation <= 2e-6) $"{path}: off by {deviation:G3}")
+
+// Files that are wrong
+
+let private tensor name (values: float32[]) (shape: int[]) = Tensor.OfFloats(name, values, shape)
+
+let private write folder (tensors: Tensor seq) (metadata: (string * string) list) =
+    let path = Path.Combine(folder, "hostile.safetensors")
+    SafeTensors.Write(path, tensors, dict metadata |> System.Collections.Generic.Dictionary)
+    path
+
+let private architecture (text: string) = [ "distill.architecture", text ]
+
+let private good =
+    """{"Inputs":2,"Layers":["identity 1"],"Head":0,"ObservationGroup":"student","NormaliserEpsilon":null}"""
+
+let private weights =
+    [ tensor "0.weight" [| 1f; 2f |] [| 1; 2 |]; tensor "0.bias" [| 3f |] [| 1 |] ]
+
+[<Fact>]
+let ``the smallest policy file is read`` () =
+    inTemporaryFolder (fun folder ->
+        use policy = PolicyFile.Load(write folder weights (architecture good))
+        Expect.equal policy.Network.ParameterCount 3 "parameters")
+
+[<Fact>]
+let ``architectures that are wrong or lie are refused in one sentence, at once`` () =
+    inTemporaryFolder (fun folder ->
+        for text, part in
+            [ "", "cannot be read"
+              "null", "cannot be read"
+              "[]", "cannot be read"
+              "{}", "cannot be read"
+              String('[', 5000), "cannot be read"
+              good.Replace("\"Head\":0", "\"Head\":9"), "cannot be read"
+              good.Replace("\"Inputs\":2", "\"Inputs\":1e99"), "cannot be read"
+              good.Replace("[\"identity 1\"]", "null"), "cannot be read"
+              good.Replace("\"student\"", "null"), "cannot be read"
+              good.Replace("\"identity 1\"", "null"), "does not know"
+              good.Replace("identity 1", "lstm 4"), "does not know"
+              good.Replace("identity 1", "identity"), "does not know"
+              good.Replace("identity 1", "identity 99999999999"), "does not know"
+              good.Replace("[\"identity 1\"]", "[]"), "does not hold"
+              good.Replace("\"Inputs\":2", "\"Inputs\":-2"), "does not hold"
+              good.Replace("\"Inputs\":2", "\"Inputs\":2147483647"), "does not hold"
+              good.Replace("identity 1", "identity -1"), "does not hold"
+              good.Replace("identity 1", "identity 2147483647"), "does not hold"
+              // 3 x this size is negative in 32 bits.
+              good.Replace("identity 1", "gru 1000000000"), "does not hold"
+              good.Replace("identity 1", "gru 1431655766"), "does not hold"
+              good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
+              good.Replace("null}", "0}"), "normaliser.mean" ] do
+            let path = write folder weights (architecture text)
+            refused path (fun () -> PolicyFile.Load path |> ignore) |> contains part)
+
+[<Fact>]
+let ``tensors that are missing, misshapen or not finite are refused`` () =
+    inTemporaryFolder (fun folder ->
+        let wrong (tensors: Tensor list) (part: string) =
+            let path = write folder tensors (architecture good)
+            refused path (fun () -> PolicyFile.Load path |> ignore) |> contains part
+
+        wrong [ weights[0] ] "does not hold"
+        wrong [ weights[0]; tensor "other" [| 3f |] [| 1 |] ] "no tensor '0.bias'"
+        wrong [ tensor "0.weight" [| 1f; 2f |] [| 2; 1 |]; weights[1] ] "has shape [2, 1] where [1, 2]"
+
+        for bad in [ nanf; infinityf; -infinityf ] do
+            wrong [ weights[0]; tensor "0.bias" [| bad |] [| 1 |] ] "not finite"
+
+        let untold = write folder weights []
+
+        refused untold (fun () -> PolicyFile.Load untold |> ignore)
+        |> contains "says nothing about its architecture")
+
+[<Fact>]
+let ``normalisers that would give no numbers are refused`` () =
+    inTemporaryFolder (fun folder ->
+        let load epsilon (mean: float32[]) (variance: float32[]) (count: int64) =
+            let tensors =
+                weights
+                @ [ tensor "normaliser.mean" mean [| mean.Length |]
+                    tensor "normaliser.variance" variance [| variance.Length |]
+                    Tensor.OfIntegers("normaliser.count", ReadOnlySpan [| count |], 1) ]
+
+            let path =
+                write folder tensors (architecture (good.Replace("null}", $"{epsilon}}}")))
+
+            path, (fun () -> PolicyFile.Load path |> ignore)
+
+        (snd (load "0.01" [| 1f; 2f |] [| 1f; 0f |] 5L)) ()
+        refused <|| load "0.01" [| 1f |] [| 1f |] 5L |> contains "1 means"
+        refused <|| load "0.01" [| nanf; 2f |] [| 1f; 1f |] 5L |> contains "cannot be used"
+        refused <|| load "0.01" [| 1f; 2f |] [| 1f; -1f |] 5L |> contains "cannot be used"
+        refused <|| load "0.01" [| 1f; 2f |] [| 1f; infinityf |] 5L |> contains "cannot be used"
+        refused <|| load "0.01" [| 1f; 2f |] [| 1f; 1f |] -5L |> contains "cannot be used"
+        refused <|| load "0" [| 1f; 2f |] [| 1f; 1f |] 5L |> contains "cannot be used"
+        refused <|| load "-1" [| 1f; 2f |] [| 1f; 1f |] 5L |> contains "cannot be used")
+
+[<Fact>]
+let ``files of another kind are refused`` () =
+    let path = "student.onnx"
+
+    refused path (fun () -> PolicyFile.Load path |> ignore)
+    |> contains "a .safetensors or .pt file is needed"
+
+    for name in [ "torch/adam.pt"; "torch/jit.pt"; "torch/hostile/os_system.pt" ] do
+        let path = fixture name
+        refused path (fun () -> PolicyFile.Load path |> ignore) |> ignore
+
+[<Fact>]
+let ``truncated and flipped policy files are read or refused, nothing else`` () =
+    inTemporaryFolder (fun folder ->
+        let policy =
+            randomPolicy 1 0.4f (NetworkSpec.GruStack(3, 2, 2, 0, 1)) "student" true
+
+        let read path = PolicyFile.Load(path).Dispose()
+
+        for name in [ "small.safetensors"; "small.pt" ] do
+            let path = Path.Combine(folder, name)
+
+            if name.EndsWith ".pt" then
+                PolicyFile.SavePyTorch(path, policy, 1L)
+            else
+                PolicyFile.Save(path, policy)
+
+            let bytes = File.ReadAllBytes path
+            let copy = Path.Combine(folder, "copy" + Path.GetExtension path)
+            let random = Random 1
+
+            for trial in 1..400 do
+                let changed = Array.copy bytes
+
+                for _ in 0 .. random.Next 4 do
+                    changed[random.Next changed.Length] <- byte (random.Next 256)
+
+                File.WriteAllBytes(
+                    copy,
+                    (if trial % 4 = 0 then
+                         bytes[.. random.Next bytes.Length - 1]
+                     else
+                         changed)
+                )
+
+                survives read copy $"{name}, trial {trial}" |> ignore)
+
+[<Fact>]
+let ``a policy that does not fit its environment says what differs`` () =
+    let environment =
+        EnvironmentSpec(
+            "arm",
+            [ ObservationGroup("teacher", [ ObservationComponent("q", 7) ])
+              ObservationGroup("student", [ ObservationComponent("q", 5) ]) ],
+            ActionSpace(3, false),
+            100,
+            0.01
+        )
+
+    let discrete =
+        EnvironmentSpec("arm", environment.Groups, ActionSpace(3, true), 100, 0.01)
+
+    let message (spec: NetworkSpec) group (environment: EnvironmentSpec) =
+        use policy = new Policy(spec, group)
+        (Expect.throws<DistillException>(fun () -> policy.Check(environment, "student"))).Message
+
+    let mlp inputs outputs head =
+        NetworkSpec.Mlp(inputs, [ 4 ], outputs, Activation.Elu, head)
+
+    Expect.equal
+        (message (mlp 7 3 Head.Plain) "student" environment)
+        "The student reads 7 numbers but observation group 'student' of arm has 5; groups: teacher (7), student (5)."
+        "size"
+
+    message (mlp 7 3 Head.Plain) "camera" environment |> contains "no observation group 'camera'"
+
+    message (mlp 7 4 Head.Plain) "teacher" environment
+    |> contains "gives 4 outputs but arm takes 3 action numbers."
+
+    message (mlp 7 4 Head.Categorical) "teacher" discrete |> contains "takes 3 choices."
+
+    message (mlp 7 3 Head.Plain) "teacher" discrete
+    |> contains "has a plain head but the actions of arm are discrete."
+
+    message (mlp 7 3 Head.Categorical) "teacher" environment |> contains "are continuous."
+    use fits = new Policy(mlp 7 3 Head.Gaussian, "teacher")
+    fits.Check(environment, "teacher")

@@ -1,0 +1,348 @@
+/// Training steps of the student against plain loops in double precision.
+module Distill.Tests.TrainerTests
+
+open System
+open Xunit
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Datasets
+open Distill.Networks
+open Distill.Policies
+open Distill.Tests.DistillationTestbed
+
+let private optimizer =
+    AdamConfig(LearningRate = 0.01, Epsilon = 0.01, MaxGradNorm = 0.0)
+
+/// One row of a segment.
+type private Row = { X: float[]; Y: float[]; Valid: bool; Keep: float }
+
+type private Segment = { Memory: float[]; Rows: Row[] }
+
+let private parse observation action memory (values: float32[]) =
+    let width = observation + action + 2
+    let values = Array.map float values
+
+    { Memory = values[.. memory - 1]
+      Rows =
+        values[memory..]
+        |> Array.chunkBySize width
+        |> Array.map (fun row ->
+            { X = row[.. observation - 1]
+              Y = row[observation .. observation + action - 1]
+              Valid = row[width - 2] = 1.0
+              Keep = row[width - 1] }) }
+
+/// Loss of one row (a sum over terms), its gradient, and the gradient of log_std.
+let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[]) =
+    match loss with
+    | :? MeanSquared ->
+        let e = Array.map2 (-) y target
+        Array.sumBy (fun v -> v * v) e, Array.map ((*) 2.0) e, [||]
+    | :? Huber as huber ->
+        let e = Array.map2 (-) y target
+        let d = huber.Delta
+
+        Array.sumBy (fun v -> if abs v <= d then v * v / 2.0 else d * (abs v - d / 2.0)) e,
+        Array.map (fun v -> max -d (min d v)) e,
+        [||]
+    | :? GaussianLogLikelihood ->
+        let z = Array.map3 (fun v t s -> (v - t) / exp s) y target logStd
+
+        Array.sum (Array.map2 (fun z s -> z * z / 2.0 + s + log (2.0 * Math.PI) / 2.0) z logStd),
+        Array.map2 (fun z s -> z / exp s) z logStd,
+        Array.map (fun z -> 1.0 - z * z) z
+    | :? CrossEntropy as entropy ->
+        let total = log (Array.sumBy exp y)
+        let n = float y.Length
+
+        let desired =
+            Array.init y.Length (fun i ->
+                entropy.Smoothing / n + (if i = int target[0] then 1.0 - entropy.Smoothing else 0.0))
+
+        Array.sum (Array.map2 (fun v d -> -d * (v - total)) y desired),
+        Array.map2 (fun v d -> exp (v - total) - d) y desired,
+        [||]
+    | _ -> failwith $"{loss}"
+
+/// What training on one mini-batch does: loss sum, rows, optimizer steps, losses of segments, parameters, last gradient.
+let private reference (policy: Policy) (loss: Loss) gradientLength (batch: Segment[]) =
+    let spec = policy.Network.Spec
+    let p = floats policy.Network.Parameters |> Array.map float
+    let deviations = policy.Network.LogStd.Length
+    let first = policy.Network.ParameterCount - deviations
+    let terms = float (Losses.TermsPerRow(loss, spec.Outputs))
+    let m, v = Array.zeroCreate<float> p.Length, Array.zeroCreate<float> p.Length
+    let memories = batch |> Array.map (fun s -> Array.copy s.Memory)
+    let losses = Array.zeroCreate<float> batch.Length
+    let mutable gradient = [||]
+    let mutable steps = 0
+
+    let normalise (x: float[]) =
+        match policy.Normaliser with
+        | null -> x
+        | n -> x |> Array.mapi (fun i v -> (v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
+
+    for start in 0..gradientLength .. batch[0].Rows.Length - 1 do
+        let stop = min (start + gradientLength) batch[0].Rows.Length
+
+        let valid =
+            batch |> Array.sumBy (fun s -> s.Rows[start .. stop - 1] |> Array.filter _.Valid |> Array.length)
+
+        gradient <- Array.zeroCreate<float> p.Length
+        let logStd = p[first .. first + deviations - 1]
+
+        batch
+        |> Array.iteri (fun i segment ->
+            let passes =
+                [ for row in segment.Rows[start .. stop - 1] do
+                      let before = Array.map ((*) row.Keep) memories[i]
+                      let y, next, kept = NetworksReference.forward spec p (normalise row.X) before
+                      memories[i] <- next
+                      row, y, kept ]
+
+            let mutable dMemory = Array.zeroCreate<float> policy.MemorySize
+
+            for row, y, kept in List.rev passes do
+                let value, dy, dLogStd = evaluate loss logStd y row.Y
+                let scale = if row.Valid then 1.0 / (float valid * terms) else 0.0
+
+                if row.Valid then
+                    losses[i] <- losses[i] + value / terms
+
+                    dLogStd
+                    |> Array.iteri (fun j d -> gradient[first + j] <- gradient[first + j] + scale * d)
+
+                let _, before =
+                    NetworksReference.backward spec p gradient kept (Array.map ((*) scale) dy) dMemory
+
+                dMemory <- Array.map ((*) row.Keep) before)
+
+        if valid > 0 then
+            steps <- steps + 1
+
+            for i in 0 .. p.Length - 1 do
+                m[i] <- 0.9 * m[i] + 0.1 * gradient[i]
+                v[i] <- 0.999 * v[i] + 0.001 * gradient[i] * gradient[i]
+                let mHat = m[i] / (1.0 - 0.9 ** float steps)
+                let vHat = v[i] / (1.0 - 0.999 ** float steps)
+                p[i] <- p[i] - 0.01 * mHat / (sqrt vHat + 0.01)
+
+    let rows =
+        batch |> Array.map (fun s -> s.Rows |> Array.filter _.Valid |> Array.length)
+
+    let mean =
+        Array.map2 (fun loss n -> if n = 0 then 0.0 else loss / float n) losses rows
+
+    Array.sum losses, Array.sum rows, steps, mean, p, gradient
+
+let private datasetOf (rollout: Rollout) length =
+    let dataset =
+        new AggregatedDataset(
+            rollout.StudentObservationSize,
+            rollout.ActionSize,
+            length,
+            rollout.MemorySize,
+            int64 rollout.Rows,
+            FirstInFirstOut(int64 rollout.Rows),
+            RandomStream(1UL, "r")
+        )
+
+    dataset.Add rollout
+    dataset
+
+/// Trains a policy on chosen segments of a rollout and compares everything with the reference.
+let private agrees
+    (what: string)
+    (policy: Policy)
+    (loss: Loss)
+    (rollout: Rollout)
+    length
+    gradientLength
+    (chosen: int[])
+    threads
+    =
+    use pool = new WorkerPool(threads)
+    use dataset = datasetOf rollout length
+
+    use trainer =
+        new StudentTrainer(policy, loss, optimizer, gradientLength, chosen.Length, length, threads)
+
+    let segments =
+        segmentsOf rollout length
+        |> Array.map (parse rollout.StudentObservationSize rollout.ActionSize rollout.MemorySize)
+
+    let sum, rows, steps, losses, parameters, gradient =
+        reference policy loss gradientLength (Array.map (fun s -> segments[s]) chosen)
+
+    let struct (actualSum, actualRows) =
+        trainer.Train(pool, dataset, ReadOnlySpan chosen)
+
+    Expect.equal actualRows (int64 rows) $"{what}: valid rows"
+    Expect.close (2e-6 * max 1.0 (abs sum)) actualSum sum $"{what}: loss"
+    Expect.equal trainer.Optimizer.Steps (int64 steps) $"{what}: optimizer steps"
+
+    // After the step the first chunk holds the sum of all.
+    let total = trainer.Optimizer.Gradient(0).ToArray()
+    NetworksReference.closeNorm 3e-5 total gradient $"{what}: gradient"
+    let expected = parameters[.. policy.Network.ParameterCount - 1]
+
+    let actual =
+        policy.Network.Parameters.Slice(0, policy.Network.ParameterCount).ToArray()
+
+    Expect.closeAll 1e-5 (Seq.map float actual) expected $"{what}: parameters"
+
+    for i, segment in Array.indexed chosen do
+        Expect.close
+            (2e-6 * max 1.0 (abs losses[i]))
+            (float (dataset.Loss segment))
+            losses[i]
+            $"{what}: loss of {segment}"
+
+let private choose (random: Random) (rollout: Rollout) length count =
+    let places = [| 0 .. rollout.Rows / length - 1 |]
+    random.Shuffle places
+    places[.. count - 1]
+
+let private heads: (Loss * Head * int * int) list =
+    [ MeanSquared(), Head.Plain, 3, 0
+      Huber 0.4, Head.Plain, 3, 0
+      GaussianLogLikelihood(), Head.Gaussian, 3, 0
+      CrossEntropy 0.05, Head.Categorical, 4, 4 ]
+
+[<Fact>]
+let ``a step on rows has the loss and the gradient of plain loops; masked rows count for nothing`` () =
+    for loss, head, outputs, choices in heads do
+        // One panel that is not full, some panels, and more panels than chunks of gradients.
+        for count, normalise in [ 13, false; 100, true; 700, false ] do
+            let random = Random count
+            let actions = if choices > 0 then 1 else outputs
+            use rollout = randomRollout random 40 20 5 actions 0 choices
+            let spec = NetworkSpec.Mlp(5, [ 8; 6 ], outputs, Activation.Elu, head)
+            use policy = randomPolicy count 0.5f spec "student" normalise
+            let chosen = choose random rollout 1 count
+            agrees $"{loss}, {count} rows" policy loss rollout 1 15 chosen 2
+
+[<Fact>]
+let ``windows of sequences: memory carried and detached, cleared at starts, the short tail trained`` () =
+    // (length, gradient length): tails of 1 and 3 steps, no tail, one window, and back-propagation through everything.
+    for length, gradientLength in [ 7, 3; 13, 5; 8, 4; 6, 6; 9, 100; 5, 1 ] do
+        for count, spec in
+            [ 11, NetworkSpec.GruStack(5, 6, 4, 0, 3)
+              70, NetworkSpec.GruStack(5, 6, 4, 5, 3)
+              40, NetworkSpec(5, [ Gru 4; Gru 3; Dense(3, Activation.Identity) ]) ] do
+            let random = Random(100 * length + count)
+            let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
+            use rollout = randomRollout random 80 length 5 3 memory 0
+            use policy = randomPolicy count 0.6f spec "student" (count = 70)
+            let chosen = choose random rollout length count
+            let what = $"length {length}, windows of {gradientLength}, {count} sequences"
+            agrees what policy (MeanSquared()) rollout length gradientLength chosen 3
+
+[<Fact>]
+let ``sequences train Gaussian and categorical heads`` () =
+    for loss, head, outputs, choices in heads[2..] do
+        let random = Random 9
+        let actions = if choices > 0 then 1 else outputs
+        use rollout = randomRollout random 50 10 5 actions 4 choices
+        let spec = NetworkSpec.GruStack(5, 6, 4, 0, outputs, head)
+        use policy = randomPolicy 3 0.6f spec "student" false
+        agrees $"{loss}" policy loss rollout 10 4 (choose random rollout 10 33) 2
+
+[<Fact>]
+let ``what masked rows hold changes nothing`` () =
+    let trained (garbage: float32) =
+        use pool = new WorkerPool(1)
+        use rollout = randomRollout (Random 1) 40 10 5 3 0 0
+
+        for row in 0 .. rollout.Rows - 1 do
+            if rollout.Valid[row] = 0uy then
+                rollout.StudentObservations.Slice(row * 5, 5).Fill garbage
+                rollout.TeacherActions.Slice(row * 3, 3).Fill garbage
+
+        use dataset = datasetOf rollout 1
+
+        use policy =
+            randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu)) "student" false
+
+        use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 1, 400, 1, 1)
+        let struct (sum, rows) = trainer.Train(pool, dataset, ReadOnlySpan [| 0..399 |])
+        sum, rows, floats policy.Network.Parameters
+
+    let _, rows, _ = trained 0f
+    Expect.isTrue (rows > 200L && rows < 400L) "some rows are masked"
+    Expect.isTrue (trained 0f = trained 100f && trained 0f = trained -7f) "masked rows count"
+
+[<Fact>]
+let ``windows without a valid row take no step but carry the memory`` () =
+    let random = Random 2
+    use rollout = randomRollout random 40 12 5 3 4 0
+
+    for row in 0 .. rollout.Rows - 1 do
+        rollout.Valid[row] <- if row % 12 >= 4 && row % 12 < 8 then 0uy else 1uy
+
+    use policy =
+        randomPolicy 4 0.6f (NetworkSpec.GruStack(5, 6, 4, 0, 3)) "student" false
+
+    agrees "middle window masked" policy (MeanSquared()) rollout 12 4 (choose random rollout 12 40) 2
+
+    Array.fill rollout.Valid 0 rollout.Rows 0uy
+    use pool = new WorkerPool(1)
+    use dataset = datasetOf rollout 12
+    use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 4, 40, 12, 1)
+    let before = floats policy.Network.Parameters
+    let struct (sum, rows) = trainer.Train(pool, dataset, ReadOnlySpan [| 0..39 |])
+    Expect.equal (sum, rows, trainer.Optimizer.Steps) (0.0, 0L, 0L) "nothing valid"
+    Paths.sameBits (floats policy.Network.Parameters) before "parameters"
+
+[<Fact>]
+let ``a segment drawn twice counts twice`` () =
+    let random = Random 3
+    use rollout = randomRollout random 20 3 5 3 4 0
+
+    use policy =
+        randomPolicy 5 0.6f (NetworkSpec.GruStack(5, 6, 4, 0, 3)) "student" false
+
+    agrees "twice" policy (MeanSquared()) rollout 3 2 [| 4; 7; 4; 4; 19; 7 |] 2
+
+[<Fact>]
+let ``the same bits on any number of threads and every path, and nothing allocated`` () =
+    for spec, length, batch in
+        [ NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1, 700
+          NetworkSpec.GruStack(5, 6, 4, 0, 3), 20, 40 ] do
+        let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
+
+        let train threads =
+            use pool = new WorkerPool(threads)
+            use rollout = randomRollout (Random 6) 40 20 5 3 memory 0
+            use dataset = datasetOf rollout length
+            use policy = randomPolicy 6 0.5f spec "student" false
+
+            use trainer =
+                new StudentTrainer(policy, MeanSquared(), optimizer, 7, batch, length, threads)
+
+            let batches = [| 0 .. batch - 1 |]
+
+            let work () =
+                for _ in 1..5 do
+                    trainer.Train(pool, dataset, ReadOnlySpan batches) |> ignore
+
+            work ()
+
+            if threads = 1 then
+                let before = GC.GetAllocatedBytesForCurrentThread()
+                let struct (_, rows) = trainer.Train(pool, dataset, ReadOnlySpan batches)
+
+                Expect.equal
+                    (GC.GetAllocatedBytesForCurrentThread() - before)
+                    0L
+                    $"bytes allocated for {rows} rows"
+            else
+                trainer.Train(pool, dataset, ReadOnlySpan batches) |> ignore
+
+            floats policy.Network.Parameters
+
+        let expected = train 1
+
+        for path in Paths.all do
+            for threads in [ 1; 2; 4 ] do
+                Paths.sameBits (Paths.on path (fun () -> train threads)) expected $"{path}, {threads} threads"

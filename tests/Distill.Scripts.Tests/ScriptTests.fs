@@ -1,0 +1,152 @@
+/// Scripts as child processes: exit codes, sentences on the error stream, signals and sudden death.
+module Distill.Tests.ScriptTests
+
+open System
+open System.Diagnostics
+open System.IO
+open System.Text.RegularExpressions
+open Distill.Storage
+open Distill.Tests.RunTests
+open Xunit
+
+/// Writes a script with the given body; returns its path.
+let private script (place: Workplace) (body: string) =
+    let path = place.Path "experiment.fsx"
+
+    let reference (library: string) =
+        let file = Path.Combine(AppContext.BaseDirectory, library)
+        $"#r @\"{file}\""
+
+    File.WriteAllLines(
+        path,
+        [
+            reference "Distill.Core.dll"
+            reference "Distill.Scripts.dll"
+            "open Distill"
+            body
+        ]
+    )
+
+    path
+
+/// A distillation of 40 short iterations.
+let private experiment (place: Workplace) =
+    let teacher = place.Path "teacher.safetensors"
+    saveTeacher teacher
+
+    script
+        place
+        $"""
+distillation {{
+    name "pole"
+    environment (CartPole.balance {{ envs = 32 }})
+    teacher (Teacher.load @"{teacher}")
+    student (Student.gru {{ hidden = 8 }})
+    acting (Acting.teacherUntil 10)
+    retain (Retain.latest 10_000)
+    loss (Loss.crossEntropy 0.0)
+    collect (Collect.stepsPerEnv 50)
+    iterations 40
+    saveInterval 7
+    finalEpisodes 64
+}}
+|> Run.distil
+"""
+
+let private start (path: string) (arguments: string list) =
+    let info =
+        ProcessStartInfo(
+            "dotnet",
+            [ "fsi"; "--quiet"; path ] @ arguments,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        )
+
+    nonNull (Process.Start info)
+
+/// Exit code, standard output and standard error of a script that runs to its end.
+let private finish (running: Process) =
+    let error = running.StandardError.ReadToEndAsync()
+    let output = running.StandardOutput.ReadToEnd()
+    running.WaitForExit()
+    running.ExitCode, output, error.Result
+
+let private run (path: string) (arguments: string list) = finish (start path arguments)
+
+/// Reads lines until one begins with the text; kills the script if it ends or goes on for long without.
+let private waitFor (text: string) (running: Process) =
+    let rec read (lines: int) =
+        let line = running.StandardOutput.ReadLine()
+
+        match line with
+        | null -> give line
+        | _ when lines > 200 -> give line
+        | line when line.StartsWith text -> ()
+        | _ -> read (lines + 1)
+
+    and give (last: string | null) =
+        running.Kill(entireProcessTree = true)
+        failwith $"No line begins with '{text}'; the last is '{last}'. {running.StandardError.ReadToEnd()}"
+
+    read 0
+
+let private student (output: string) =
+    let folder = Regex.Match(output, "Run folder: (.+)").Groups[1].Value.Trim()
+    File.ReadAllBytes((RunFolder.Open folder).Checkpoint "final_student.safetensors")
+
+[<Fact>]
+let ``what the user can mend is one sentence and exit code 2`` () =
+    use place = new Workplace()
+    let path = experiment place
+    let code, _, error = run path [ "iteration=3" ]
+    Assert.Equal(2, code)
+    Assert.Equal("There is no setting 'iteration'; did you mean iterations?", error.Trim())
+
+[<Fact>]
+let ``any other failure is a message with a hint and exit code 1`` () =
+    use place = new Workplace()
+
+    let path =
+        script place "let job _ : unit = invalidOp \"the sky fell\"\nScript.main job"
+
+    let code, _, error = run path []
+    Assert.Equal(1, code)
+    Assert.StartsWith("InvalidOperationException: the sky fell", error)
+    Assert.Contains("DISTILL_TRACE=1", error)
+    Assert.DoesNotContain("   at ", error)
+
+[<Fact>]
+let ``killed and resumed makes the student of an undisturbed run`` () =
+    use place = new Workplace()
+    let path = experiment place
+    let undisturbed = start path [ $"""logs={place.Path "whole"}""" ]
+    let killed = start path [ $"""logs={place.Path "killed"}""" ]
+    waitFor "[17/40]" killed
+    killed.Kill(entireProcessTree = true)
+    killed.WaitForExit()
+    let folder = Directory.GetDirectories(place.Path "killed/pole") |> Array.exactlyOne
+    let code, output, _ = finish undisturbed
+    Assert.Equal(0, code)
+    let resumedCode, resumed, _ = run path [ $"resume={folder}" ]
+    Assert.Equal(0, resumedCode)
+    Assert.Contains("[15/40]", resumed)
+    Assert.DoesNotContain("[14/40]", resumed)
+    Assert.Equal<byte array>(student output, student resumed)
+
+[<Fact>]
+let ``SIGTERM saves, says how to go on, and ends with 143`` () =
+    use place = new Workplace()
+    let path = experiment place
+    let logs = place.Path "logs"
+    let running = start path [ $"logs={logs}"; "iterations=9000" ]
+    waitFor "[   3/9000]" running
+    use kill = Process.Start("kill", [ "-TERM"; string running.Id ])
+    kill.WaitForExit()
+    let code, output, _ = finish running
+    Assert.Equal(143, code)
+    let stopped = Regex.Match(output, @"Stopped after iteration (\d+) of 9000; go on with: .* resume (.+)")
+    Assert.True(stopped.Success, output)
+    let done' = int stopped.Groups[1].Value
+    let code, resumed, _ = run path [ $"resume={stopped.Groups[2].Value.Trim()}"; $"iterations={done' + 1}" ]
+    Assert.Equal(0, code)
+    Assert.Contains($"[{done' + 1}/{done' + 1}]", resumed)
