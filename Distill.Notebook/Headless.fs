@@ -26,8 +26,8 @@ let run (path: string) (outputFolder: string) (parameters: (string * string) lis
             errors.WriteLine $"{path}: {current} ended the process."
             Environment.ExitCode <- 1)
 
-    use session =
-        new Session(Path.GetDirectoryName notebook.Path |> nonNull, outputs.Add, TimeSpan.FromSeconds 1.0)
+    let folder = nonNull (Path.GetDirectoryName notebook.Path)
+    use session = new Session(folder, folder, outputs.Add, TimeSpan.FromSeconds 1.0)
 
     let rec execute (count: int) (cells: NotebookFile.Cell list) =
         match cells with

@@ -133,7 +133,12 @@ let run (connectionFile: string) : int =
         | Failed error -> publish parent "error" (NotebookFile.failure error)
 
     use session =
-        new Session(Environment.CurrentDirectory, emit, TimeSpan.FromMilliseconds 50.0)
+        new Session(
+            Environment.CurrentDirectory,
+            Environment.CurrentDirectory,
+            emit,
+            TimeSpan.FromMilliseconds 50.0
+        )
 
     /// The requests that have already arrived.
     let rec arrived () : Request list =

@@ -26,8 +26,7 @@ type private CellRunner() =
     let onCellThread = new ThreadLocal<bool>()
 
     let stop () =
-        let found =
-            lock gate (fun () -> if requested && runsCode then source else None)
+        let found = lock gate (fun () -> if requested && runsCode then source else None)
 
         found |> Option.iter _.Cancel()
 
@@ -89,14 +88,15 @@ type private CellRunner() =
 
 /// One F# Interactive session in which the cells of a notebook run. It owns the console and the current folder of the
 /// process until it is disposed of.
-/// `folder`: where the notebook is; `#load`, `#r` and relative paths start there.
+/// `current`: the folder in which relative paths start.
+/// `folder`: where the code is or might be; `#load` and `#r` start there.
 /// `emit`: receives the outputs in order; text comes in pieces collected over `interval`.
-type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
+type Session(current: string, folder: string, emit: Output -> unit, interval: TimeSpan) =
     let before = Environment.CurrentDirectory, Console.In, Console.Out, Console.Error
     let queue = OutputQueue(emit, interval)
 
     do
-        Environment.CurrentDirectory <- folder
+        Environment.CurrentDirectory <- current
         Console.SetIn TextReader.Null
         Console.SetOut(new CellWriter("stdout", queue))
         Console.SetError(new CellWriter("stderr", queue))
@@ -141,10 +141,10 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
         | Choice1Of2 _, _ -> ()
         | Choice2Of2 error, _ -> raise error
 
-    /// A cell's own name, or the path of a loaded script from the notebook's folder.
+    /// A cell's own name, or the path of a loaded script from the current folder.
     let place (file: string) =
         if Path.IsPathRooted file then
-            Path.GetRelativePath(folder, file)
+            Path.GetRelativePath(current, file)
         else
             file
 

@@ -222,13 +222,19 @@ let ``a file that is no F# notebook is refused in a sentence`` (content: string)
 [<Fact>]
 let ``code in documents runs, and errors have the document's lines`` () =
     let documents =
-        [ "runs"; "fails"; "does-not-compile" ] |> List.map (fun name -> fixture $"documents/{name}.md")
+        [ "runs"; "fails"; "does-not-compile" ]
+        |> List.map (fun name -> $"tests/fixtures/documents/{name}.md")
 
-    let outcome = run ("check" :: documents)
+    let outcome = run ("check" :: "experiments" :: documents)
     Assert.Equal(1, outcome.Code)
     Assert.Contains("runs.md: 4 blocks of F#", outcome.Out)
     Assert.DoesNotContain("runs.md", outcome.Error)
-    Assert.Contains("System.Exception: line nine\n   fails.md, line 9\n", outcome.Error)
+
+    Assert.Contains(
+        "System.Exception: line nine\n   tests/fixtures/documents/fails.md, line 9\n",
+        outcome.Error
+    )
+
     Assert.Contains("does-not-compile.md, line 8, column 9: error FS0039", outcome.Error)
 
 let private documents =
@@ -240,7 +246,7 @@ let private documents =
 [<Fact>]
 let ``the F# of the documentation runs`` () =
     if not documents.IsEmpty then
-        let outcome = run ("check" :: documents)
+        let outcome = run ("check" :: "experiments" :: documents)
         Assert.Equal(("", 0), (outcome.Error, outcome.Code))
 
 [<Fact>]
