@@ -21,12 +21,7 @@ type Cell =
         Tags: string list
     }
 
-type Notebook =
-    {
-        Path: string
-        Root: JsonObject
-        Cells: Cell list
-    }
+type Notebook = { Path: string; Root: JsonObject; Cells: Cell list }
 
 let private readCell (path: string) (index: int) (node: JsonNode | null) =
     match node with
@@ -35,22 +30,20 @@ let private readCell (path: string) (index: int) (node: JsonNode | null) =
         let metadata = Json.object "metadata" node
 
         let languages =
-            [
-                metadata |> Json.object "polyglot_notebook" |> Json.text "kernelName"
-                metadata |> Json.object "dotnet_interactive" |> Json.text "language"
-            ]
+            [ metadata |> Json.object "polyglot_notebook" |> Json.text "kernelName"
+              metadata |> Json.object "dotnet_interactive" |> Json.text "language" ]
 
         match languages |> List.tryFind (fun language -> language <> "" && language <> "fsharp") with
         | Some language when isCode ->
-            raise (Refused $"{path}: cell {index + 1} of the file is in {language}; only fsharp can be executed.")
+            raise (
+                Refused $"{path}: cell {index + 1} of the file is in {language}; only fsharp can be executed."
+            )
         | _ -> ()
 
-        {
-            Node = node
-            Source = (Json.joined node["source"]).ReplaceLineEndings "\n"
-            IsCode = isCode
-            Tags = Json.texts "tags" metadata
-        }
+        { Node = node
+          Source = (Json.joined node["source"]).ReplaceLineEndings "\n"
+          IsCode = isCode
+          Tags = Json.texts "tags" metadata }
     | _ -> raise (Refused $"{path}: cell {index + 1} of the file is not a JSON object.")
 
 let read (path: string) : Notebook =
@@ -65,11 +58,7 @@ let read (path: string) : Notebook =
     | Some root ->
         match root["cells"] with
         | :? JsonArray as cells when Json.integer "nbformat" root = 4 ->
-            {
-                Path = path
-                Root = root
-                Cells = cells |> Seq.mapi (readCell path) |> List.ofSeq
-            }
+            { Path = path; Root = root; Cells = cells |> Seq.mapi (readCell path) |> List.ofSeq }
         | _ -> raise (Refused $"{path} is not a notebook of format 4: save it with a current Jupyter.")
 
 /// A bundle as an object.
@@ -78,11 +67,9 @@ let bundle (forms: Bundle) =
 
 /// Name, message and trace of a failure, as they stand in files and in messages.
 let failure (failure: Failure) : (string * (JsonNode | null)) list =
-    [
-        "ename", Json.node failure.Name
-        "evalue", Json.node failure.Message
-        "traceback", Json.node failure.Trace
-    ]
+    [ "ename", Json.node failure.Name
+      "evalue", Json.node failure.Message
+      "traceback", Json.node failure.Trace ]
 
 let private output (count: int) (output: Output) : JsonObject =
     let fields (kind: string) (rest: (string * (JsonNode | null)) list) =
@@ -101,7 +88,8 @@ let private output (count: int) (output: Output) : JsonObject =
 let private joinStreams (outputs: Output list) =
     let join (output: Output) (rest: Output list) =
         match output, rest with
-        | Written(name, first), Written(next, second) :: rest when name = next -> Written(name, first + second) :: rest
+        | Written(name, first), Written(next, second) :: rest when name = next ->
+            Written(name, first + second) :: rest
         | _ -> output :: rest
 
     List.foldBack join outputs []
@@ -151,28 +139,18 @@ let withParameters (values: (string * string) list) (notebook: Notebook) : Noteb
 
             let node =
                 Json.fields
-                    [
-                        "cell_type", Json.node "code"
-                        "id", Json.node "injected-parameters"
-                        "metadata", Json.fields [ "tags", Json.node tags ]
-                        "source", Json.node source
-                    ]
+                    [ "cell_type", Json.node "code"
+                      "id", Json.node "injected-parameters"
+                      "metadata", Json.fields [ "tags", Json.node tags ]
+                      "source", Json.node source ]
 
             match notebook.Root["cells"] with
             | :? JsonArray as cells -> cells.Insert(index + 1, node)
             | _ -> ()
 
-            let injected =
-                {
-                    Node = node
-                    Source = source
-                    IsCode = true
-                    Tags = tags
-                }
+            let injected = { Node = node; Source = source; IsCode = true; Tags = tags }
 
-            { notebook with
-                Cells = List.insertAt (index + 1) injected notebook.Cells
-            }
+            { notebook with Cells = List.insertAt (index + 1) injected notebook.Cells }
 
 /// Replaces the file's text as a whole, or leaves the file as it was.
 let writeAtomically (path: string) (content: string) =

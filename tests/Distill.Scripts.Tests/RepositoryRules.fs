@@ -8,7 +8,7 @@ open System.Text.RegularExpressions
 open System.Xml.Linq
 open Xunit
 
-let private root =
+let internal root =
     let rec up (folder: DirectoryInfo | null) =
         match folder with
         | null -> failwith $"No Distill.slnx in {AppContext.BaseDirectory} or a folder above it."
