@@ -51,7 +51,10 @@ public sealed class Ppo : IDisposable
         config.Validate();
         Config = config;
         this.pool = pool;
-        this.environment = environment.Create(environment.Envs, new RandomStream(config.Seed, "training").Seed());
+        this.environment = environment.Create(
+            environment.Envs,
+            new RandomStream(config.Seed, "training").Seed()
+        );
         var spec = this.environment.Spec;
         var head = spec.Actions.Discrete ? Head.Categorical : Head.Gaussian;
         Actor = Create("actor", config.ActorGroup, config.ActorHidden, spec.Actions.Size, head);
@@ -177,7 +180,14 @@ public sealed class Ppo : IDisposable
             Observe(panel, sample, counted: true);
             var outputs = own.ForwardActor(layout.ActorObservation.Of(sample));
             outputs.CopyTo(layout.Outputs.Of(sample));
-            distribution.Sample(outputs, Actor.Network.LogStd, noise, panel * Panel.Width, steps + step, action);
+            distribution.Sample(
+                outputs,
+                Actor.Network.LogStd,
+                noise,
+                panel * Panel.Width,
+                steps + step,
+                action
+            );
             distribution.LogProbability(
                 outputs,
                 Actor.Network.LogStd,
@@ -253,7 +263,9 @@ public sealed class Ppo : IDisposable
             rollout.StandardiseAdvantages(part * panels / parts, (part + 1) * panels / parts);
         Actor.Network.LogStd.CopyTo(oldLogStd);
         if (Config.Schedule == RateSchedule.Linear)
-            SetLearningRate(Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations));
+            SetLearningRate(
+                Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations)
+            );
 
         var total = new PpoLossSums();
         for (var epoch = 0; epoch < Config.NumLearningEpochs; epoch++)

@@ -24,6 +24,22 @@ public enum RateSchedule
 /// <summary>Proximal policy optimization; the defaults are rsl_rl's. The number of environments is the environment's setting.</summary>
 public sealed record PpoConfig
 {
+    /// <summary>
+    /// Trains a quadrotor's teacher from scratch, with 4,096 environments: small mini-batches, little noise (the reward
+    /// charges every change of action), and a critic that keeps learning when the schedule slows the actor down.
+    /// </summary>
+    public static PpoConfig Quadrotor { get; } =
+        new()
+        {
+            Iterations = 250,
+            NumMiniBatches = 32,
+            EntropyCoef = 0.004,
+            DesiredKl = 0.015,
+            CriticLearningRate = 1e-3,
+            RewardScale = 0.02,
+            InitStd = 0.3,
+        };
+
     /// <summary>Seed of everything random. Same seed, same policy, whatever the number of threads.</summary>
     public ulong Seed { get; init; }
 
