@@ -30,15 +30,17 @@ let private readConnection (path: string) =
 
     let transport, ip = text "transport" root, text "ip" root
 
-    { Address =
-        fun channel ->
-            let port = integer (channel + "_port") root
+    {
+        Address =
+            fun channel ->
+                let port = integer (channel + "_port") root
 
-            if transport = "ipc" then
-                $"ipc://{ip}-{port}"
-            else
-                $"{transport}://{ip}:{port}"
-      Key = text "key" root }
+                if transport = "ipc" then
+                    $"ipc://{ip}-{port}"
+                else
+                    $"{transport}://{ip}:{port}"
+        Key = text "key" root
+    }
 
 // Jupyter counts code points, .NET counts UTF-16 units.
 
@@ -55,18 +57,22 @@ let private kernelInfo () =
     let version = Environment.Version.ToString()
 
     ok
-        [ "protocol_version", node ProtocolVersion
-          "implementation", node "distill"
-          "implementation_version", node "0.1.0"
-          "language_info",
-          fields
-              [ "name", node "F#"
-                "version", node "10.0"
-                "mimetype", node "text/x-fsharp"
-                "file_extension", node ".fs"
-                "pygments_lexer", node "fsharp" ]
-          "banner", node $"Distill F# on .NET {version}"
-          "help_links", JsonArray() ]
+        [
+            "protocol_version", node ProtocolVersion
+            "implementation", node "distill"
+            "implementation_version", node "0.1.0"
+            "language_info",
+            fields
+                [
+                    "name", node "F#"
+                    "version", node "10.0"
+                    "mimetype", node "text/x-fsharp"
+                    "file_extension", node ".fs"
+                    "pygments_lexer", node "fsharp"
+                ]
+            "banner", node $"Distill F# on .NET {version}"
+            "help_links", JsonArray()
+        ]
 
 /// Ends this process soon after the one that started it has ended.
 let private watchParent () =
@@ -164,9 +170,11 @@ let run (connectionFile: string) : int =
                 shell
                 request
                 (ok
-                    [ "execution_count", node count
-                      "payload", JsonArray()
-                      "user_expressions", JsonObject() ])
+                    [
+                        "execution_count", node count
+                        "payload", JsonArray()
+                        "user_expressions", JsonObject()
+                    ])
 
             []
         | Some error ->
@@ -193,10 +201,12 @@ let run (connectionFile: string) : int =
             shell
             request
             (ok
-                [ "matches", node names
-                  "cursor_start", node (toPoints code start)
-                  "cursor_end", node (toPoints code position)
-                  "metadata", JsonObject() ])
+                [
+                    "matches", node names
+                    "cursor_start", node (toPoints code start)
+                    "cursor_end", node (toPoints code position)
+                    "metadata", JsonObject()
+                ])
 
     let inspect (request: Request) =
         let code = text "code" request.Content
@@ -208,9 +218,11 @@ let run (connectionFile: string) : int =
             shell
             request
             (ok
-                [ "found", node found.IsSome
-                  "data", NotebookFile.bundle [ for text in Option.toList found -> "text/plain", text ]
-                  "metadata", JsonObject() ])
+                [
+                    "found", node found.IsSome
+                    "data", NotebookFile.bundle [ for text in Option.toList found -> "text/plain", text ]
+                    "metadata", JsonObject()
+                ])
 
     let finished = new ManualResetEventSlim()
 

@@ -56,10 +56,13 @@ let install (name: string) : int =
 
     let spec =
         fields
-            [ "argv", node [ dotnet; Assembly.GetExecutingAssembly().Location; "kernel"; "{connection_file}" ]
-              "display_name", node displayName
-              "language", node "F#"
-              "interrupt_mode", node "message" ]
+            [
+                "argv",
+                node [ dotnet; Assembly.GetExecutingAssembly().Location; "kernel"; "{connection_file}" ]
+                "display_name", node displayName
+                "language", node "F#"
+                "interrupt_mode", node "message"
+            ]
 
     Directory.CreateDirectory folder |> ignore
     NotebookFile.writeAtomically path (spec.ToJsonString(JsonSerializerOptions(WriteIndented = true)) + "\n")

@@ -52,10 +52,12 @@ type Wire(key: string) =
                 match parse header, parse content with
                 | Some head, Some body ->
                     Some
-                        { Identities = List.take index frames
-                          Header = header
-                          Kind = Json.text "msg_type" head
-                          Content = body }
+                        {
+                            Identities = List.take index frames
+                            Header = header
+                            Kind = Json.text "msg_type" head
+                            Content = body
+                        }
                 | _ -> None
             | _ -> None
 
@@ -63,12 +65,14 @@ type Wire(key: string) =
     member _.Write(identities: byte array list, kind: string, parent: byte array, content: JsonObject) =
         let header =
             Json.fields
-                [ "msg_id", Json.node (Guid.NewGuid().ToString())
-                  "session", Json.node session
-                  "username", Json.node "kernel"
-                  "date", Json.node (DateTime.UtcNow.ToString "o")
-                  "msg_type", Json.node kind
-                  "version", Json.node ProtocolVersion ]
+                [
+                    "msg_id", Json.node (Guid.NewGuid().ToString())
+                    "session", Json.node session
+                    "username", Json.node "kernel"
+                    "date", Json.node (DateTime.UtcNow.ToString "o")
+                    "msg_type", Json.node kind
+                    "version", Json.node ProtocolVersion
+                ]
 
         let bytes (json: JsonObject) =
             Encoding.UTF8.GetBytes(json.ToJsonString())

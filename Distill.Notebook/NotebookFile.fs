@@ -30,8 +30,10 @@ let private readCell (path: string) (index: int) (node: JsonNode | null) =
         let metadata = Json.object "metadata" node
 
         let languages =
-            [ metadata |> Json.object "polyglot_notebook" |> Json.text "kernelName"
-              metadata |> Json.object "dotnet_interactive" |> Json.text "language" ]
+            [
+                metadata |> Json.object "polyglot_notebook" |> Json.text "kernelName"
+                metadata |> Json.object "dotnet_interactive" |> Json.text "language"
+            ]
 
         match languages |> List.tryFind (fun language -> language <> "" && language <> "fsharp") with
         | Some language when isCode ->
@@ -40,10 +42,12 @@ let private readCell (path: string) (index: int) (node: JsonNode | null) =
             )
         | _ -> ()
 
-        { Node = node
-          Source = (Json.joined node["source"]).ReplaceLineEndings "\n"
-          IsCode = isCode
-          Tags = Json.texts "tags" metadata }
+        {
+            Node = node
+            Source = (Json.joined node["source"]).ReplaceLineEndings "\n"
+            IsCode = isCode
+            Tags = Json.texts "tags" metadata
+        }
     | _ -> raise (Refused $"{path}: cell {index + 1} of the file is not a JSON object.")
 
 let read (path: string) : Notebook =
@@ -67,9 +71,11 @@ let bundle (forms: Bundle) =
 
 /// Name, message and trace of a failure, as they stand in files and in messages.
 let failure (failure: Failure) : (string * (JsonNode | null)) list =
-    [ "ename", Json.node failure.Name
-      "evalue", Json.node failure.Message
-      "traceback", Json.node failure.Trace ]
+    [
+        "ename", Json.node failure.Name
+        "evalue", Json.node failure.Message
+        "traceback", Json.node failure.Trace
+    ]
 
 let private output (count: int) (output: Output) : JsonObject =
     let fields (kind: string) (rest: (string * (JsonNode | null)) list) =
@@ -139,10 +145,12 @@ let withParameters (values: (string * string) list) (notebook: Notebook) : Noteb
 
             let node =
                 Json.fields
-                    [ "cell_type", Json.node "code"
-                      "id", Json.node "injected-parameters"
-                      "metadata", Json.fields [ "tags", Json.node tags ]
-                      "source", Json.node source ]
+                    [
+                        "cell_type", Json.node "code"
+                        "id", Json.node "injected-parameters"
+                        "metadata", Json.fields [ "tags", Json.node tags ]
+                        "source", Json.node source
+                    ]
 
             match notebook.Root["cells"] with
             | :? JsonArray as cells -> cells.Insert(index + 1, node)

@@ -64,7 +64,10 @@ let private output (node: JsonNode | null) =
         | _ ->
             form (
                 Map
-                    [ for KeyValue(mimeType, value) in Json.object "data" node -> mimeType, Json.joined value ]
+                    [
+                        for KeyValue(mimeType, value) in Json.object "data" node ->
+                            mimeType, Json.joined value
+                    ]
             )
     | _ -> ""
 

@@ -108,15 +108,17 @@ type Session(current: string, folder: string, emit: Output -> unit, interval: Ti
 
         FsiEvaluationSession.Create(
             FsiEvaluationSession.GetDefaultConfiguration(settings, false),
-            [| "Distill.Notebook"
-               "--nologo"
-               "--noninteractive"
-               "--optimize+"
-               // Without these two, errors while running lose their lines.
-               "--debug+"
-               "--multiemit+"
-               "-I:" + folder
-               "-r:" + settings.GetType().Assembly.Location |],
+            [|
+                "Distill.Notebook"
+                "--nologo"
+                "--noninteractive"
+                "--optimize+"
+                // Without these two, errors while running lose their lines.
+                "--debug+"
+                "--multiemit+"
+                "-I:" + folder
+                "-r:" + settings.GetType().Assembly.Location
+            |],
             TextReader.Null,
             TextWriter.Null,
             TextWriter.Null
@@ -167,9 +169,11 @@ type Session(current: string, folder: string, emit: Output -> unit, interval: Ti
         let lines = code.Split '\n'
 
         if own && diagnostic.StartLine >= 1 && diagnostic.StartLine <= lines.Length then
-            [ sentence
-              "    " + lines[diagnostic.StartLine - 1]
-              "    " + String(' ', diagnostic.StartColumn) + "^" ]
+            [
+                sentence
+                "    " + lines[diagnostic.StartLine - 1]
+                "    " + String(' ', diagnostic.StartColumn) + "^"
+            ]
         else
             [ sentence ]
 
@@ -178,16 +182,20 @@ type Session(current: string, folder: string, emit: Output -> unit, interval: Ti
         diagnostics |> Seq.distinctBy (fun d -> d.FileName, d.StartLine, d.Message) |> List.ofSeq
 
     let notCompiled (code: string) (name: string) (errors: FSharpDiagnostic list) =
-        { Name = $"error {errors.Head.ErrorNumberText}"
-          Message = errors.Head.Message
-          Trace = errors |> List.collect (describe code name) }
+        {
+            Name = $"error {errors.Head.ErrorNumberText}"
+            Message = errors.Head.Message
+            Trace = errors |> List.collect (describe code name)
+        }
 
     /// The places in code with known lines that the exception came through, innermost first.
     let places (error: exn) =
-        [ for frame in StackTrace(error, true).GetFrames() do
-              match frame.GetFileName() with
-              | null -> ()
-              | file -> $"   {place file}, line {frame.GetFileLineNumber()}" ]
+        [
+            for frame in StackTrace(error, true).GetFrames() do
+                match frame.GetFileName() with
+                | null -> ()
+                | file -> $"   {place file}, line {frame.GetFileLineNumber()}"
+        ]
 
     let rec notRun (error: exn) =
         let causes =
@@ -198,13 +206,17 @@ type Session(current: string, folder: string, emit: Output -> unit, interval: Ti
                 | null -> []
                 | inner -> [ inner ]
 
-        { Name = error.GetType().Name
-          Message = error.Message
-          Trace =
-            [ $"{error.GetType().FullName}: {error.Message}"
-              yield! places error
-              for cause in causes do
-                  yield! (notRun cause).Trace ] }
+        {
+            Name = error.GetType().Name
+            Message = error.Message
+            Trace =
+                [
+                    $"{error.GetType().FullName}: {error.Message}"
+                    yield! places error
+                    for cause in causes do
+                        yield! (notRun cause).Trace
+                ]
+        }
 
     let isError (diagnostic: FSharpDiagnostic) =
         diagnostic.Severity = FSharpDiagnosticSeverity.Error

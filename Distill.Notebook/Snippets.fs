@@ -13,9 +13,11 @@ let private blocks (document: string) =
     Markdown.Parse(document).Descendants<FencedCodeBlock>()
     |> Seq.filter (fun block -> block.Info = "fsharp")
     |> Seq.map (fun block ->
-        { First = block.Line + 1
-          Last = block.Line + block.Lines.Count
-          OnlyCompiled = block.Arguments = "no_run" })
+        {
+            First = block.Line + 1
+            Last = block.Line + block.Lines.Count
+            OnlyCompiled = block.Arguments = "no_run"
+        })
     |> List.ofSeq
 
 /// The document with all lines left blank but those of these blocks that are wanted, so that errors have the document's

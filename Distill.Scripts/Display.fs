@@ -33,13 +33,7 @@ type Progress =
     }
 
 /// How far a run is.
-type Clock =
-    {
-        Iterations: int
-        Elapsed: TimeSpan
-        Remaining: TimeSpan
-        StepsPerSecond: float
-    }
+type Clock = { Iterations: int; Elapsed: TimeSpan; Remaining: TimeSpan; StepsPerSecond: float }
 
 /// Where a run tells what it does.
 type Display =
@@ -68,7 +62,9 @@ module Display =
     /// All about one iteration, 80 columns wide, laid out as rsl_rl does.
     let block (progress: Progress) (clock: Clock) =
         let title = $"Learning iteration {progress.Iteration + 1}/{clock.Iterations}"
-        let row (label: string, text: string) = (label + ":").PadLeft labels + " " + text
+
+        let row (label: string, text: string) =
+            (label + ":").PadLeft labels + " " + text
 
         let rows =
             [
@@ -123,8 +119,7 @@ module Display =
         |> fun text -> $"[{place.PadLeft total.Length}/{total}] {text}"
 
     let interactive () =
-        not Console.IsOutputRedirected
-        && AnsiConsole.Profile.Capabilities.Interactive
+        not Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities.Interactive
 
     /// Plain lines, one per iteration.
     let private plain =

@@ -238,9 +238,11 @@ let ``code in documents runs, and errors have the document's lines`` () =
     Assert.Contains("does-not-compile.md, line 8, column 9: error FS0039", outcome.Error)
 
 let private documents =
-    [ Path.Combine(root, "README.md")
-      if Directory.Exists(Path.Combine(root, "docs")) then
-          yield! Directory.GetFiles(Path.Combine(root, "docs"), "*.md") ]
+    [
+        Path.Combine(root, "README.md")
+        if Directory.Exists(Path.Combine(root, "docs")) then
+            yield! Directory.GetFiles(Path.Combine(root, "docs"), "*.md")
+    ]
     |> List.filter File.Exists
 
 [<Fact>]
@@ -265,17 +267,19 @@ let ``the commands of the documentation exist`` () =
     let command = Regex @"^\s*dotnet fsi build\.fsx +([^\s#]+)(?: +([\w./-]+\.fsx))?"
 
     let wrong =
-        [ for document in documents do
-              for found in block.Matches(File.ReadAllText document) do
-                  for line in found.Groups[1].Value.Split '\n' do
-                      let call = command.Match line
-                      let target, script = call.Groups[1].Value, call.Groups[2].Value
+        [
+            for document in documents do
+                for found in block.Matches(File.ReadAllText document) do
+                    for line in found.Groups[1].Value.Split '\n' do
+                        let call = command.Match line
+                        let target, script = call.Groups[1].Value, call.Groups[2].Value
 
-                      if call.Success && not (targets.Contains target) then
-                          $"{document}: there is no target {target}"
+                        if call.Success && not (targets.Contains target) then
+                            $"{document}: there is no target {target}"
 
-                      if script <> "" && not (File.Exists(Path.Combine(root, script))) then
-                          $"{document}: there is no script {script}" ]
+                        if script <> "" && not (File.Exists(Path.Combine(root, script))) then
+                            $"{document}: there is no script {script}"
+        ]
 
     Assert.Equal<string list>([], wrong)
 
@@ -355,13 +359,15 @@ let ``the kernel serves Jupyter's client`` () =
 let ``nbconvert executes a notebook with the outputs of the headless host`` () =
     withKernel (fun folder environment ->
         let convert =
-            [ "nbconvert"
-              "--execute"
-              "--to"
-              "notebook"
-              fixture "notebooks/tour.ipynb"
-              "--output-dir"
-              Path.Combine(folder, "converted") ]
+            [
+                "nbconvert"
+                "--execute"
+                "--to"
+                "notebook"
+                fixture "notebooks/tour.ipynb"
+                "--output-dir"
+                Path.Combine(folder, "converted")
+            ]
 
         let converted = start environment "jupyter" convert
         Assert.True((converted.Code = 0), converted.Error)
@@ -371,28 +377,30 @@ let ``nbconvert executes a notebook with the outputs of the headless host`` () =
         let normal (path: string) =
             outputsOf path
             |> Map.map (fun _ outputs ->
-                [ for output in (JsonNode.Parse outputs |> nonNull).AsArray() do
-                      let output = (nonNull output).AsObject()
+                [
+                    for output in (JsonNode.Parse outputs |> nonNull).AsArray() do
+                        let output = (nonNull output).AsObject()
 
-                      let joined (node: JsonNode | null) =
-                          match node with
-                          | :? JsonArray as lines ->
-                              lines
-                              |> Seq.map (fun line -> (nonNull line).GetValue<string>())
-                              |> String.concat ""
-                          | null -> ""
-                          | node -> node.ToString()
+                        let joined (node: JsonNode | null) =
+                            match node with
+                            | :? JsonArray as lines ->
+                                lines
+                                |> Seq.map (fun line -> (nonNull line).GetValue<string>())
+                                |> String.concat ""
+                            | null -> ""
+                            | node -> node.ToString()
 
-                      let data =
-                          match output["data"] with
-                          | :? JsonObject as data ->
-                              [ for KeyValue(name, form) in data -> name, joined form ]
-                          | _ -> []
+                        let data =
+                            match output["data"] with
+                            | :? JsonObject as data ->
+                                [ for KeyValue(name, form) in data -> name, joined form ]
+                            | _ -> []
 
-                      joined output["output_type"],
-                      joined output["text"],
-                      joined output["traceback"],
-                      set data ])
+                        joined output["output_type"],
+                        joined output["text"],
+                        joined output["traceback"],
+                        set data
+                ])
 
         Assert.Equal<Map<string, (string * string * string * Set<string * string>) list>>(
             normal (Path.Combine(folder, "tour.ipynb")),

@@ -27,10 +27,12 @@ let private files =
         |> set
 
     let rec under (folder: string) =
-        [ yield! Directory.GetFiles folder
-          for inner in Directory.GetDirectories folder do
-              if not (ignored.Contains(DirectoryInfo(inner).Name)) then
-                  yield! under inner ]
+        [
+            yield! Directory.GetFiles folder
+            for inner in Directory.GetDirectories folder do
+                if not (ignored.Contains(DirectoryInfo(inner).Name)) then
+                    yield! under inner
+        ]
 
     under root |> List.map (fun path -> Path.GetRelativePath(root, path).Replace('\\', '/'))
 
