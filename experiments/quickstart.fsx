@@ -2,6 +2,7 @@
 // Run it:            dotnet fsi build.fsx run experiments/quickstart.fsx
 // Change something:  dotnet fsi build.fsx run experiments/quickstart.fsx seed=1 phase1_iterations=20 max_buffer_size=50_000
 #load "../Distill.Scripts/load.fsx"
+
 open Distill
 open Distill.Networks
 
