@@ -21,7 +21,11 @@ module Run =
     let distil (experiment: Experiment) : unit =
         Script.main (fun arguments -> distilWith arguments experiment |> print)
 
-    let trainTeacherWith (arguments: string list) (training: TeacherTraining) (ppo: PpoConfig) : TrainingResult =
+    let trainTeacherWith
+        (arguments: string list)
+        (training: TeacherTraining)
+        (ppo: PpoConfig)
+        : TrainingResult =
         let settings = Training.arguments arguments
 
         Settings.apply3 settings (Training.options, training, ppo)
@@ -31,7 +35,11 @@ module Run =
     let trainTeacher (training: TeacherTraining) (ppo: PpoConfig) : unit =
         Script.main (fun arguments -> trainTeacherWith arguments training ppo |> print)
 
-    let evaluateWith (arguments: string list) (assessment: Assessment) (drones: QuadrotorConfig) : Comparison =
+    let evaluateWith
+        (arguments: string list)
+        (assessment: Assessment)
+        (drones: QuadrotorConfig)
+        : Comparison =
         Settings.apply2 arguments (assessment, drones) ||> Assessment.run
 
     /// Evaluates a policy on every drone of the environment: return, length, share terminated.

@@ -163,7 +163,8 @@ module Runner =
                 Iterations = plan.Iterations
                 Elapsed = session + TimeSpan.FromSeconds before
                 Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
-                StepsPerSecond = float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
+                StepsPerSecond =
+                    float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
             }
 
         let evaluate (completed: int) =
@@ -197,8 +198,7 @@ module Runner =
 
             log.Append(
                 progress.Iteration,
-                iterationMetrics progress clock @ evaluation
-                |> List.map Collections.Generic.KeyValuePair
+                iterationMetrics progress clock @ evaluation |> List.map Collections.Generic.KeyValuePair
             )
 
             memory.Elapsed <- clock.Elapsed.TotalSeconds
@@ -213,5 +213,11 @@ module Runner =
             Interrupted interruption.ExitCode
         else
             savePolicy folder $"final_{algorithm.Role}" algorithm.Policy plan.Iterations
-            PolicyFile.SavePyTorch(folder.Checkpoint $"final_{algorithm.Role}.pt", algorithm.Policy, plan.Iterations)
+
+            PolicyFile.SavePyTorch(
+                folder.Checkpoint $"final_{algorithm.Role}.pt",
+                algorithm.Policy,
+                plan.Iterations
+            )
+
             Finished

@@ -89,31 +89,37 @@ let private categoricalEntropy (logits: float[]) =
 
 /// A distribution with its references and random parameters.
 type private Case =
-    { Head: Head
-      Outputs: int
-      Actions: int
-      LogStd: float32[]
-      LogProbability: float[] -> float[] -> float[] -> float
-      Entropy: float[] -> float[] -> float
-      DrawAction: Random -> int -> float }
+    {
+        Head: Head
+        Outputs: int
+        Actions: int
+        LogStd: float32[]
+        LogProbability: float[] -> float[] -> float[] -> float
+        Entropy: float[] -> float[] -> float
+        DrawAction: Random -> int -> float
+    }
 
 let private gaussian (random: Random) =
-    { Head = Head.Gaussian
-      Outputs = 3
-      Actions = 3
-      LogStd = floats 3 (fun _ -> uniform random -1.5 0.5)
-      LogProbability = gaussianLogProbability
-      Entropy = fun _ logStd -> gaussianEntropy logStd
-      DrawAction = fun random _ -> uniform random -2.0 2.0 }
+    {
+        Head = Head.Gaussian
+        Outputs = 3
+        Actions = 3
+        LogStd = floats 3 (fun _ -> uniform random -1.5 0.5)
+        LogProbability = gaussianLogProbability
+        Entropy = fun _ logStd -> gaussianEntropy logStd
+        DrawAction = fun random _ -> uniform random -2.0 2.0
+    }
 
 let private categorical (_: Random) =
-    { Head = Head.Categorical
-      Outputs = 4
-      Actions = 1
-      LogStd = [||]
-      LogProbability = fun logits _ action -> categoricalLogProbability logits action
-      Entropy = fun logits _ -> categoricalEntropy logits
-      DrawAction = fun random _ -> float (random.Next 4) }
+    {
+        Head = Head.Categorical
+        Outputs = 4
+        Actions = 1
+        LogStd = [||]
+        LogProbability = fun logits _ action -> categoricalLogProbability logits action
+        Entropy = fun logits _ -> categoricalEntropy logits
+        DrawAction = fun random _ -> float (random.Next 4)
+    }
 
 let private cases (random: Random) = [ gaussian random; categorical random ]
 

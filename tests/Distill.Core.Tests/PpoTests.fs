@@ -91,8 +91,10 @@ let ``Same seed, same bits on 1, 2 and 4 threads and on every instruction-set pa
 [<Fact>]
 let ``A run that is saved and restored goes on bit for bit`` () =
     for config, environment in
-        [ small, drones :> IEnvironmentConfig
-          PpoConfig(StepsPerEnv = 8, NormaliseObservations = true), CartPoleConfig(Envs = 40) ] do
+        [
+            small, drones :> IEnvironmentConfig
+            PpoConfig(StepsPerEnv = 8, NormaliseObservations = true), CartPoleConfig(Envs = 40)
+        ] do
         use pool = new WorkerPool(2)
         use undisturbed = new Ppo(config, environment, pool)
 
@@ -111,9 +113,11 @@ let ``A run that is saved and restored goes on bit for bit`` () =
             let actual = resumed.Iterate()
 
             let timeless (r: PpoReport) =
-                [ for metric in r.Metrics do
-                      if not (metric.Key.StartsWith "Perf/") then
-                          metric.Key, metric.Value ]
+                [
+                    for metric in r.Metrics do
+                        if not (metric.Key.StartsWith "Perf/") then
+                            metric.Key, metric.Value
+                ]
 
             Expect.equal (timeless actual) (timeless report) $"metrics of iteration {report.Iteration}"
 
@@ -147,14 +151,16 @@ let ``Reports under rsl_rl's names`` () =
     let names = [ for metric in report.Metrics -> metric.Key ]
 
     for name in
-        [ "Loss/value"
-          "Loss/surrogate"
-          "Loss/entropy"
-          "Loss/learning_rate"
-          "Policy/mean_std"
-          "Perf/total_fps"
-          "Perf/collection_time"
-          "Perf/learning_time" ] do
+        [
+            "Loss/value"
+            "Loss/surrogate"
+            "Loss/entropy"
+            "Loss/learning_rate"
+            "Policy/mean_std"
+            "Perf/total_fps"
+            "Perf/collection_time"
+            "Perf/learning_time"
+        ] do
         Expect.isTrue (List.contains name names) $"{name} is missing"
 
 [<Fact>]
