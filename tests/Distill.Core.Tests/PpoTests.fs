@@ -143,6 +143,38 @@ let ``An iteration allocates nothing but its report`` () =
         Expect.isTrue (each < 2048L) $"{environment.Envs} environments: {each} bytes per iteration"
 
 [<Fact>]
+let ``The actor is a teacher, from memory and from a file`` () =
+    use pool = new WorkerPool(1)
+    use ppo = new Ppo(small, drones, pool)
+    ppo.Iterate() |> ignore
+
+    let path =
+        IO.Path.Combine(IO.Path.GetTempPath(), $"ppo-{Guid.NewGuid()}.safetensors")
+
+    try
+        Policies.PolicyFile.Save(path, ppo.Actor)
+        use loaded = Policies.PolicyFile.Load path
+
+        let students =
+            [
+                for teacher in [ ppo.Actor; loaded ] ->
+                    let config =
+                        DistillationConfig(
+                            Environment = drones,
+                            Student = MlpStudent(Hidden = [| 8 |]),
+                            Collection = StepsPerIteration 10
+                        )
+
+                    use distillation = new Distillation(config, teacher, pool)
+                    distillation.Iterate() |> ignore
+                    distillation.Student.Network.Parameters.Span.ToArray()
+            ]
+
+        Paths.sameBits students[1] students[0] "student of the loaded teacher"
+    finally
+        IO.File.Delete path
+
+[<Fact>]
 let ``Reports under rsl_rl's names`` () =
     use pool = new WorkerPool(1)
     use ppo = new Ppo(small, drones, pool)
