@@ -60,6 +60,7 @@ type SpaceBuilder() =
     member _.ReturnFrom(space: Space<'T>) = space
 
 /// How a space is searched.
+[<RequireQualifiedAccess>]
 type Search =
     /// Every point.
     | Grid
@@ -100,11 +101,11 @@ module Spaces =
 
     /// Uniform on [low, high).
     let uniform (low: float) (high: float) : Space<float> =
-        continuous (nameof uniform) low high -infinity (fun u -> low + (high - low) * u)
+        continuous "uniform" low high -infinity (fun u -> low + (high - low) * u)
 
     /// Uniform in the logarithm on [low, high), both above 0: for learning rates and other scales.
     let logUniform (low: float) (high: float) : Space<float> =
-        continuous (nameof logUniform) low high 0.0 (fun u -> low * Math.Pow(high / low, u))
+        continuous "logUniform" low high 0.0 (fun u -> low * Math.Pow(high / low, u))
 
     /// Each whole number from low to high, both included.
     let wholeNumber (low: int) (high: int) : Space<int> = choice [ low..high ]
@@ -147,15 +148,15 @@ module internal Search =
     /// The points that a search visits.
     let points (search: Search) (space: Space<'T>) : 'T list =
         match search with
-        | Grid ->
+        | Search.Grid ->
             match space.Points() with
             | Ok points -> points
             | Error reason -> raise (DistillException reason)
-        | Random count ->
+        | Search.Random count ->
             checkCount count
             let stream = RandomStream(0UL, "search.random")
             List.init count (fun point -> space.Draw(dimensions (unit' stream point)))
-        | Halton count ->
+        | Search.Halton count ->
             checkCount count
             let shifts = RandomStream(0UL, "search.halton")
 
