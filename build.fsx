@@ -247,33 +247,40 @@ let private compile (project: string) =
     Console.Error.WriteLine("Building " + project)
     step "build" feed.Value [ "msbuild"; project; "-p:Configuration=Release"; "-m"; "-nologo"; "-v:quiet" ]
 
-let private librariesInputs () =
-    [ "Distill.Core"; "Distill.Scripts" ]
+/// What is built on demand: the name of its project, folder and assembly, and the folders of its sources.
+let private libraries = "Distill.Scripts", [ "Distill.Core"; "Distill.Scripts" ]
+
+let private notebookHost = "Distill.Notebook", [ "Distill.Notebook" ]
+
+let private assembly (name: string) =
+    inRoot $"{name}/bin/Release/net10.0/{name}.dll"
+
+let private sources (folders: string list) =
+    folders
     |> Seq.collect (inRoot >> filesUnder)
     |> Seq.append (settings ())
     |> fingerprint
 
-let private libraries = inRoot "Distill.Scripts/bin/Release/net10.0"
-
-/// Builds a project that includes the libraries, and remembers from which sources.
-let private compileWithLibraries (project: string) =
-    let inputs = librariesInputs ()
+/// Builds a project or the solution, and remembers from which sources the products in it came.
+let private compileProducts (project: string) (products: (string * string list) list) =
+    let inputs = products |> List.map (fun (name, folders) -> name, sources folders)
     restore ()
     compile project
-    writeStamp "libraries" [ inputs ]
 
-let private ensureLibraries () =
+    for name, stamp in inputs do
+        writeStamp name [ stamp ]
+
+let private ensure (name: string, folders: string list) =
     let fresh () =
-        readStamp "libraries" = [| librariesInputs () |]
-        && File.Exists(Path.Combine(libraries, "Distill.Scripts.dll"))
+        readStamp name = [| sources folders |] && File.Exists(assembly name)
 
     if not (fresh ()) then
         exclusively (fun () ->
             if not (fresh ()) then
-                compileWithLibraries "Distill.Scripts/Distill.Scripts.fsproj")
+                compileProducts $"{name}/{name}.fsproj" [ (name, folders) ])
 
 let build () =
-    exclusively (fun () -> compileWithLibraries "Distill.slnx")
+    exclusively (fun () -> compileProducts "Distill.slnx" [ libraries; notebookHost ])
 
 let format (check: bool) =
     exclusively restore
@@ -324,13 +331,13 @@ let test () =
 
 /// Runs a script in F# Interactive on freshly built libraries, in the repository root; returns its exit code.
 let private script (path: string) (arguments: string list) =
-    ensureLibraries ()
+    ensure libraries
 
     dotnet [] ([ "exec"; interactive; "--optimize+"; "--quiet"; path ] @ arguments)
 
-let private scriptsIn (folder: string) =
+let private filesIn (folder: string) (pattern: string) =
     if Directory.Exists(inRoot folder) then
-        Directory.GetFiles(inRoot folder, "*.fsx")
+        Directory.GetFiles(inRoot folder, pattern)
         |> Seq.map (fun path -> folder + "/" + Path.GetFileName path)
         |> Seq.sort
         |> Seq.toList
@@ -342,7 +349,7 @@ let run (path: string) (arguments: string list) =
     | Some found -> script found arguments
     | None ->
         let hint =
-            match near path (scriptsIn "experiments") with
+            match near path (filesIn "experiments" "*.fsx") with
             | [] -> "the scripts of this repository are in experiments/"
             | names -> $"did you mean {orOf names}?"
 
@@ -364,12 +371,48 @@ let resume (folder: string) (arguments: string list) =
 let bench (name: string) (arguments: string list) =
     let path = $"benchmarks/{name}.fsx"
 
-    match scriptsIn "benchmarks" with
+    match filesIn "benchmarks" "*.fsx" with
     | [] -> raise (Stop(2, "There are no benchmarks in this checkout: the folder benchmarks/ has no script."))
     | scripts when List.contains path scripts -> script (inRoot path) arguments
     | scripts ->
         let names = String.Join(", ", scripts |> List.map Path.GetFileNameWithoutExtension)
         raise (Stop(2, $"There is no benchmark {name}; there are: {names}"))
+
+/// Executes notebooks/NAME.ipynb, or without a name all notebooks, up to the first error; executed copies and pages go to
+/// logs/notebooks. A value of the form name=value stands for the one in the notebook's cell tagged `parameters`.
+let notebooks (arguments: string list) =
+    let values, names = arguments |> List.partition _.Contains('=')
+    let found = filesIn "notebooks" "*.ipynb"
+    let all = String.Join(", ", found |> List.map Path.GetFileNameWithoutExtension)
+
+    let chosen =
+        match names with
+        | [] when found.IsEmpty -> raise (Stop(2, "The folder notebooks/ has no notebook."))
+        | [] -> found
+        | names ->
+            names
+            |> List.map (fun name ->
+                if List.contains $"notebooks/{name}.ipynb" found then
+                    $"notebooks/{name}.ipynb"
+                else
+                    raise (Stop(2, $"There is no notebook {name}; there are: {all}")))
+
+    ensure libraries
+    ensure notebookHost
+
+    let execute (code: int) (path: string) =
+        if code <> 0 then
+            code
+        else
+            dotnet [] ([ assembly "Distill.Notebook"; "run"; path; "logs/notebooks" ] @ values)
+
+    List.fold execute 0 chosen
+
+/// Makes the Jupyter kernel of this checkout known under the name.
+let installKernel (name: string list) =
+    ensure libraries
+    ensure notebookHost
+    dotnet [] (assembly "Distill.Notebook" :: "install" :: name)
 
 /// Resolves the versions anew. Some feeds show Paket the dependencies of a package only once it is in the package cache, so
 /// that one pass finds one level: repeat until the lock stays the same.
@@ -409,11 +452,11 @@ let paket (arguments: string list) =
         stepIn Environment.CurrentDirectory "paket" feed.Value ("paket" :: arguments))
 
 let info () =
-    ensureLibraries ()
+    ensure libraries
 
     let simd =
-        Reflection.Assembly.LoadFrom(Path.Combine(libraries, "Distill.Core.dll")).GetType
-            "Distill.Compute.Simd"
+        let core = Path.Combine(Path.GetDirectoryName(assembly "Distill.Scripts"), "Distill.Core.dll")
+        Reflection.Assembly.LoadFrom(core).GetType "Distill.Compute.Simd"
 
     let value (name: string) =
         try
@@ -474,6 +517,11 @@ let private targets: (string * string * string * (string list -> int option)) li
         | [ "--check" ] -> simple (fun () -> format true) []
         | _ -> simple (fun () -> format false) arguments
 
+    let kernel (arguments: string list) =
+        match arguments with
+        | "install" :: ([] | [ _ ] as name) -> Some(installKernel name)
+        | _ -> None
+
     let paketed (arguments: string list) = simple (fun () -> paket arguments) []
 
     [ target "build" "" "build everything (Release)" (simple build)
@@ -482,6 +530,8 @@ let private targets: (string * string * string * (string list -> int option)) li
       target "sweep" "[list|results|best|show] SCRIPT [name=value,value ...]" "run the trials of a script" swept
       target "resume" "RUN_FOLDER [name=value ...]" "go on with a run from its last checkpoint" (scripted resume)
       target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
+      target "notebooks" "[NAME] [name=value ...]" "execute notebooks, results in logs/notebooks" (notebooks >> Some)
+      target "kernel" "install [NAME]" "make the F# kernel known to Jupyter" kernel
       target "format" "[--check]" "format the sources, or name those that are not" formatted
       target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
       target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
@@ -492,7 +542,7 @@ let private list () =
     Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"
 
     for name, arguments, purpose, _ in targets do
-        Console.WriteLine("  " + (name + " " + arguments).PadRight 30 + purpose)
+        Console.WriteLine("  " + (name + " " + arguments).PadRight 36 + purpose)
 
 let private main (arguments: string list) =
     match arguments with

@@ -16,7 +16,7 @@ type MemorySize = { hidden: int }
 /// Sizes of hidden layers, first to last.
 type LayerSizes = { hidden: int list }
 
-/// Quadrotors. For what these do not cover, write the record: `QuadrotorConfig(Envs = 100, Drones = [| "x500" |])`.
+/// Quadrotors. For what these do not cover, write the record: `QuadrotorConfig(Envs = 100, Drones = [| "x500_real" |])`.
 module Quadrotor =
     let private task (task: QuadrotorTask) (size: Envs) =
         QuadrotorConfig(Envs = size.envs, Task = task)
@@ -61,6 +61,10 @@ module Student =
     /// Dense layers only.
     let mlp (sizes: LayerSizes) : StudentConfig =
         MlpStudent(Hidden = List.toArray sizes.hidden)
+
+    /// The same student, reading another observation group: "tracking" for a quadrotor that is told where its reference is.
+    let reading (group: string) (student: StudentConfig) : StudentConfig =
+        Settings.change (nameof student.ObservationGroup) group student
 
 /// Who acts.
 module Acting =

@@ -1,5 +1,5 @@
 // How good is a policy, drone by drone? Mean return, length and share terminated, as a table and as CSV.
-// dotnet fsi build.fsx run experiments/evaluate.fsx policy=FILE drones=[crazyflie,x500] episodes=100
+// dotnet fsi build.fsx run experiments/evaluate.fsx policy=FILE drones=[crazyflie,x500_real] episodes=100
 // Drones are named airframes, parameter files in rl-tools' JSON form, and folders of such files.
 #load "../Distill.Scripts/load.fsx"
 open Distill

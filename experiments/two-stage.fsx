@@ -6,13 +6,14 @@ open Distill
 
 distillation {
     name "two-stage"
-    environment (Quadrotor.mixture { envs = 100 })
+    environment (Quadrotor.mixture { envs = 64 })
     teacher (Teacher.load "assets/teachers/crazyflie.safetensors")
-    student (Student.gru { hidden = 16 })
-    acting (Acting.teacherUntil 40)
-    retain (Retain.latest 1_000_000)
-    collect (Collect.stepsPerEnv 400)
-    iterations 100
+    student (Student.gru { hidden = 16 } |> Student.reading "tracking")
+    acting (Acting.teacherUntil 10)
+    retain (Retain.latest 200_000)
+    collect (Collect.stepsPerEnv 500)
+    gradientLength 500
+    iterations 25
 }
 |> Run.compare (fun phase1 ->
     [

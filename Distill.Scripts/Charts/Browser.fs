@@ -29,7 +29,10 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
         let rec next () =
             use cancel = new CancellationTokenSource(timeout)
-            let part = socket.ReceiveAsync(ArraySegment buffer, cancel.Token).GetAwaiter().GetResult()
+
+            let part =
+                socket.ReceiveAsync(ArraySegment buffer, cancel.Token).GetAwaiter().GetResult()
+
             message.Write(buffer, 0, part.Count)
 
             if not part.EndOfMessage then
@@ -62,12 +65,7 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
         let bytes =
             JsonSerializer.SerializeToUtf8Bytes(
-                {|
-                    id = lastId
-                    method = name
-                    ``params`` = parameters
-                    sessionId = session
-                |},
+                {| id = lastId; method = name; ``params`` = parameters; sessionId = session |},
                 withoutNulls
             )
 
@@ -131,27 +129,24 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
         let profile = Directory.CreateTempSubdirectory("distill-browser-").FullName
 
         let arguments =
-            [
-                "--headless=new"
-                "--no-sandbox"
-                "--use-angle=swiftshader"
-                "--enable-unsafe-swiftshader"
-                "--hide-scrollbars"
-                "--force-color-profile=srgb"
-                "--no-first-run"
-                "--disable-background-networking"
-                "--disable-component-update"
-                "--disable-sync"
-                "--disable-quic"
-                "--disable-dev-shm-usage"
-                $"--user-data-dir={profile}"
-                "--remote-debugging-port=0"
-                "about:blank"
-            ]
+            [ "--headless=new"
+              "--no-sandbox"
+              "--use-angle=swiftshader"
+              "--enable-unsafe-swiftshader"
+              "--hide-scrollbars"
+              "--force-color-profile=srgb"
+              "--no-first-run"
+              "--disable-background-networking"
+              "--disable-component-update"
+              "--disable-sync"
+              "--disable-quic"
+              "--disable-dev-shm-usage"
+              $"--user-data-dir={profile}"
+              "--remote-debugging-port=0"
+              "about:blank" ]
 
         let browser =
-            Process.Start(ProcessStartInfo(path, arguments, RedirectStandardError = true))
-            |> nonNull
+            Process.Start(ProcessStartInfo(path, arguments, RedirectStandardError = true)) |> nonNull
 
         let rec address () =
             match browser.StandardError.ReadLine() with
@@ -159,14 +154,32 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
             | line when line.StartsWith "DevTools listening on " -> Uri(line.Substring 22)
             | _ -> address ()
 
-        let address = address ()
-        // Goes on reading, so that the browser never waits for room in the pipe.
-        browser.StandardError.ReadToEndAsync() |> ignore
-        let socket = new ClientWebSocket()
-        socket.ConnectAsync(address, CancellationToken.None).GetAwaiter().GetResult()
-        let started = new Browser(browser, profile, socket)
-        started.Attach()
-        started
+        try
+            let address = address ()
+            // Goes on reading, so that the browser never waits for room in the pipe.
+            browser.StandardError.ReadToEndAsync() |> ignore
+            let socket = new ClientWebSocket()
+            socket.ConnectAsync(address, CancellationToken.None).GetAwaiter().GetResult()
+            let started = new Browser(browser, profile, socket)
+            started.Attach()
+            started
+        with _ ->
+            Browser.Stop(browser, profile)
+            reraise ()
+
+    static member private Stop(browser: Process, profile: string) =
+        if not browser.HasExited then
+            browser.Kill true
+            browser.WaitForExit()
+
+        browser.Dispose()
+
+        // Helpers of the browser may hold files for a moment longer.
+        try
+            Directory.Delete(profile, true)
+        with
+        | :? IOException
+        | :? UnauthorizedAccessException -> ()
 
     member private _.Attach() = attach ()
 
@@ -181,25 +194,13 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
     member _.Resize(width: int, height: int, scale: float, dark: bool) =
         command
             "Emulation.setDeviceMetricsOverride"
-            {|
-                width = width
-                height = height
-                deviceScaleFactor = scale
-                mobile = width < 600
-            |}
+            {| width = width; height = height; deviceScaleFactor = scale; mobile = width < 600 |}
         |> ignore
 
         command
             "Emulation.setEmulatedMedia"
-            {|
-                features =
-                    [|
-                        {|
-                            name = "prefers-color-scheme"
-                            value = (if dark then "dark" else "light")
-                        |}
-                    |]
-            |}
+            {| features =
+                [| {| name = "prefers-color-scheme"; value = (if dark then "dark" else "light") |} |] |}
         |> ignore
 
     /// Opens a file and waits until it has loaded.
@@ -218,11 +219,7 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
         let result =
             command
                 "Runtime.evaluate"
-                {|
-                    expression = expression
-                    awaitPromise = true
-                    returnByValue = true
-                |}
+                {| expression = expression; awaitPromise = true; returnByValue = true |}
 
         match has result "exceptionDetails" with
         | Some details -> failwith $"The page failed: {details.GetRawText()}"
@@ -233,28 +230,11 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
     /// A picture of what is visible, or of the whole page.
     member _.Screenshot(format: string, whole: bool) : byte[] =
-        (command
-            "Page.captureScreenshot"
-            {|
-                format = format
-                captureBeyondViewport = whole
-            |})
+        (command "Page.captureScreenshot" {| format = format; captureBeyondViewport = whole |})
             .GetProperty("data")
             .GetBytesFromBase64()
 
     interface IDisposable with
         member _.Dispose() =
             socket.Dispose()
-
-            if not browser.HasExited then
-                browser.Kill true
-                browser.WaitForExit()
-
-            browser.Dispose()
-
-            // Helpers of the browser may hold files for a moment longer.
-            try
-                Directory.Delete(profile, true)
-            with
-            | :? IOException
-            | :? UnauthorizedAccessException -> ()
+            Browser.Stop(browser, profile)

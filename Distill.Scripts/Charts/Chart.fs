@@ -12,22 +12,19 @@ open System.Text.Json
 type Chart =
     static member private OfSeries(series: Json list) =
         let cell =
-            {
-                Series = [ series ]
-                X = Json.Object []
-                Y = Json.Object []
-                Z = Json.Object []
-                Title = ""
-                Marks = []
-            }
+            { Series = [ series ]
+              X = Json.Object []
+              Y = Json.Object []
+              Z = Json.Object []
+              Title = ""
+              Marks = [] }
 
         GenericChart([ cell ], 1, "", (None, None), Json.Object [], Json.Object [])
 
     static member private Trace(kind: string, fields: (string * Json option) list) =
         Json.merge (Json.Object [ "type", Json.Text kind ]) (Json.ofOptions fields)
 
-    static member private Colour(colour: string option) =
-        Json.Text(defaultArg colour "@series")
+    static member private Colour(colour: string option) = Json.Text(defaultArg colour "@series")
 
     // Lines and points
 
@@ -49,34 +46,28 @@ type Chart =
         let colour = Chart.Colour Color
 
         Chart.OfSeries
-            [
-                Chart.Trace(
-                    "scatter",
-                    [
-                        "x", Some(Json.ofSeq x)
-                        "y", Some(Json.ofSeq y)
-                        "mode", Some(Json.Text mode)
-                        "name", Option.map Json.Text Name
-                        "showlegend", Option.map Json.Bool ShowLegend
-                        "opacity", Option.map Json.Number Opacity
-                        "text", Option.map Json.ofSeq Text
-                        "line",
-                        Some(
-                            Json.ofOptions
-                                [
-                                    "color", Some colour
-                                    "width", Some(Json.Number(defaultArg LineWidth 1.8))
-                                    "dash", Option.map Json.Text LineDash
-                                ]
-                        )
-                        "marker",
-                        Some(
-                            Json.ofOptions
-                                [ "color", Some colour; "size", Some(Json.Number(defaultArg MarkerSize 6.)) ]
-                        )
-                    ]
-                )
-            ]
+            [ Chart.Trace(
+                  "scatter",
+                  [ "x", Some(Json.ofSeq x)
+                    "y", Some(Json.ofSeq y)
+                    "mode", Some(Json.Text mode)
+                    "name", Option.map Json.Text Name
+                    "showlegend", Option.map Json.Bool ShowLegend
+                    "opacity", Option.map Json.Number Opacity
+                    "text", Option.map Json.ofSeq Text
+                    "line",
+                    Some(
+                        Json.ofOptions
+                            [ "color", Some colour
+                              "width", Some(Json.Number(defaultArg LineWidth 1.8))
+                              "dash", Option.map Json.Text LineDash ]
+                    )
+                    "marker",
+                    Some(
+                        Json.ofOptions
+                            [ "color", Some colour; "size", Some(Json.Number(defaultArg MarkerSize 6.)) ]
+                    ) ]
+              ) ]
 
     /// A line through points in the order given. LineDash: "dash", "dot", "dashdot".
     static member Line
@@ -92,7 +83,11 @@ type Chart =
             ?LineWidth: float,
             ?LineDash: string
         ) =
-        let mode = if defaultArg ShowMarkers false then "lines+markers" else "lines"
+        let mode =
+            if defaultArg ShowMarkers false then
+                "lines+markers"
+            else
+                "lines"
 
         Chart.Scatter(
             x,
@@ -199,53 +194,45 @@ type Chart =
         let edge (values: Json) (fill: (string * Json option) list) =
             Chart.Trace(
                 "scatter",
-                [
-                    "x", Some x
-                    "y", Some values
-                    "mode", Some(Json.Text "lines")
-                    "line", Some(Json.Object [ "width", Json.Number 0.; "color", Json.Text colour ])
-                    "hoverinfo", Some(Json.Text "skip")
-                    "showlegend", Some(Json.Bool false)
-                    "legendgroup", group
-                ]
+                [ "x", Some x
+                  "y", Some values
+                  "mode", Some(Json.Text "lines")
+                  "line", Some(Json.Object [ "width", Json.Number 0.; "color", Json.Text colour ])
+                  "hoverinfo", Some(Json.Text "skip")
+                  "showlegend", Some(Json.Bool false)
+                  "legendgroup", group ]
                 @ fill
             )
 
-        // A colour of the theme is faded by the page; another one only where the opacity can be written.
+        // plotly.js itself makes another colour half transparent.
         let band =
             if colour.StartsWith '@' then
-                Theme.faded 0.18 colour
+                Some(Json.Text(Theme.faded 0.18 colour))
             else
-                $"color-mix(in srgb, {colour} 18%%, transparent)"
+                None
 
         let line =
             Chart.Trace(
                 "scatter",
-                [
-                    "x", Some x
-                    "y", Some(Json.ofSeq y)
-                    "mode", Some(Json.Text "lines")
-                    "name", group
-                    "legendgroup", group
-                    "showlegend", Option.map Json.Bool ShowLegend
-                    "line",
-                    Some(
-                        Json.ofOptions
-                            [
-                                "color", Some(Json.Text colour)
-                                "width", Some(Json.Number(defaultArg LineWidth 1.8))
-                                "dash", Option.map Json.Text LineDash
-                            ]
-                    )
-                ]
+                [ "x", Some x
+                  "y", Some(Json.ofSeq y)
+                  "mode", Some(Json.Text "lines")
+                  "name", group
+                  "legendgroup", group
+                  "showlegend", Option.map Json.Bool ShowLegend
+                  "line",
+                  Some(
+                      Json.ofOptions
+                          [ "color", Some(Json.Text colour)
+                            "width", Some(Json.Number(defaultArg LineWidth 1.8))
+                            "dash", Option.map Json.Text LineDash ]
+                  ) ]
             )
 
         Chart.OfSeries
-            [
-                edge (Json.ofSeq lower) []
-                edge (Json.ofSeq upper) [ "fill", Some(Json.Text "tonexty"); "fillcolor", Some(Json.Text band) ]
-                line
-            ]
+            [ edge (Json.ofSeq lower) []
+              edge (Json.ofSeq upper) [ "fill", Some(Json.Text "tonexty"); "fillcolor", band ]
+              line ]
 
     // Bars and distributions
 
@@ -255,21 +242,17 @@ type Chart =
         let value, key = if orientation = "v" then "y", "x" else "x", "y"
 
         Chart.OfSeries
-            [
-                Chart.Trace(
-                    "bar",
-                    [
-                        value, Some values
-                        key, keys
-                        "orientation", Some(Json.Text orientation)
-                        "name", Option.map Json.Text name
-                        "showlegend", Option.map Json.Bool showLegend
-                        "opacity", Option.map Json.Number opacity
-                        "text", Option.map Json.ofSeq text
-                        "marker", Some(Json.Object [ "color", Chart.Colour colour ])
-                    ]
-                )
-            ]
+            [ Chart.Trace(
+                  "bar",
+                  [ value, Some values
+                    key, keys
+                    "orientation", Some(Json.Text orientation)
+                    "name", Option.map Json.Text name
+                    "showlegend", Option.map Json.Bool showLegend
+                    "opacity", Option.map Json.Number opacity
+                    "text", Option.map Json.ofSeq text
+                    "marker", Some(Json.Object [ "color", Chart.Colour colour ]) ]
+              ) ]
 
     /// Vertical bars.
     static member Column
@@ -327,39 +310,32 @@ type Chart =
             ?MarkerColor: string
         ) =
         Chart.OfSeries
-            [
-                Chart.Trace(
-                    "histogram",
-                    [
-                        "x", Some(Json.ofSeq data)
-                        "nbinsx", NBinsX |> Option.map (float >> Json.Number)
-                        "histnorm", Option.map Json.Text HistNorm
-                        "name", Option.map Json.Text Name
-                        "showlegend", Option.map Json.Bool ShowLegend
-                        "opacity", Option.map Json.Number Opacity
-                        "marker", Some(Json.Object [ "color", Chart.Colour MarkerColor ])
-                    ]
-                )
-            ]
+            [ Chart.Trace(
+                  "histogram",
+                  [ "x", Some(Json.ofSeq data)
+                    "nbinsx", NBinsX |> Option.map (float >> Json.Number)
+                    "histnorm", Option.map Json.Text HistNorm
+                    "name", Option.map Json.Text Name
+                    "showlegend", Option.map Json.Bool ShowLegend
+                    "opacity", Option.map Json.Number Opacity
+                    "marker", Some(Json.Object [ "color", Chart.Colour MarkerColor ]) ]
+              ) ]
 
     static member private Spread(kind: string, y: Json, x: Json option, name, showLegend, colour, own) =
         let colour = Chart.Colour colour
 
         Chart.OfSeries
-            [
-                Chart.Trace(
-                    kind,
-                    [
-                        "y", Some y
-                        "x", x
-                        "name", Option.map Json.Text name
-                        "showlegend", Option.map Json.Bool showLegend
-                        "marker", Some(Json.Object [ "color", colour; "size", Json.Number 4. ])
-                        "line", Some(Json.Object [ "width", Json.Number 1.5 ])
-                    ]
-                    @ own
-                )
-            ]
+            [ Chart.Trace(
+                  kind,
+                  [ "y", Some y
+                    "x", x
+                    "name", Option.map Json.Text name
+                    // Without groups the name stands below the box.
+                    "showlegend", Some(Json.Bool(defaultArg showLegend (Option.isSome x)))
+                    "marker", Some(Json.Object [ "color", colour; "size", Json.Number 4. ])
+                    "line", Some(Json.Object [ "width", Json.Number 1.5 ]) ]
+                  @ own
+              ) ]
 
     /// Median, quartiles and whiskers. X: the group of each value. BoxPoints: "all", "outliers", "false".
     static member BoxPlot
@@ -378,15 +354,13 @@ type Chart =
             Name,
             ShowLegend,
             MarkerColor,
-            [
-                "boxpoints",
-                BoxPoints
-                |> Option.map (fun points ->
-                    if points = "false" then
-                        Json.Bool false
-                    else
-                        Json.Text points)
-            ]
+            [ "boxpoints",
+              BoxPoints
+              |> Option.map (fun points ->
+                  if points = "false" then
+                      Json.Bool false
+                  else
+                      Json.Text points) ]
         )
 
     /// Estimated densities with a box inside. X: the group of each value.
@@ -406,26 +380,29 @@ type Chart =
     // Functions of two variables, `zData` row by row from the bottom
 
     static member private Field
-        (kind: string, zData: seq<#seq<#IConvertible>>, x: Json option, y: Json option, colorScale, showScale, own)
-        =
+        (
+            kind: string,
+            zData: seq<#seq<#IConvertible>>,
+            x: Json option,
+            y: Json option,
+            colorScale,
+            showScale,
+            own
+        ) =
         let rows = zData |> Seq.map (fun row -> Json.ofSeq row) |> Seq.toList
 
         Chart.OfSeries
-            [
-                Chart.Trace(
-                    kind,
-                    [
-                        "z", Some(Json.List rows)
-                        "x", x
-                        "y", y
-                        "colorscale", Some(Json.Text(defaultArg colorScale "Viridis"))
-                        "showscale", Option.map Json.Bool showScale
-                        "colorbar",
-                        Some(Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ])
-                    ]
-                    @ own
-                )
-            ]
+            [ Chart.Trace(
+                  kind,
+                  [ "z", Some(Json.List rows)
+                    "x", x
+                    "y", y
+                    "colorscale", Some(Json.Text(defaultArg colorScale "Viridis"))
+                    "showscale", Option.map Json.Bool showScale
+                    "colorbar",
+                    Some(Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]) ]
+                  @ own
+              ) ]
 
     /// Coloured cells. Columns and rows are named by `X` and `Y`.
     static member Heatmap
@@ -444,7 +421,9 @@ type Chart =
             Option.map Json.ofSeq Y,
             ColorScale,
             ShowScale,
-            [ "texttemplate", Option.map Json.Text ZText; "xgap", Some(Json.Number 1.); "ygap", Some(Json.Number 1.) ]
+            [ "texttemplate", Option.map Json.Text ZText
+              "xgap", Some(Json.Number 1.)
+              "ygap", Some(Json.Number 1.) ]
         )
 
     /// Lines of equal value.
@@ -504,24 +483,20 @@ type Chart =
         let colour = Chart.Colour Color
 
         Chart.OfSeries
-            [
-                Chart.Trace(
-                    "scatter3d",
-                    [
-                        "x", Some(Json.ofSeq x)
-                        "y", Some(Json.ofSeq y)
-                        "z", Some(Json.ofSeq z)
-                        "mode", Some(Json.Text mode)
-                        "name", Option.map Json.Text Name
-                        "showlegend", Option.map Json.Bool ShowLegend
-                        "opacity", Option.map Json.Number Opacity
-                        "line",
-                        Some(Json.Object [ "color", colour; "width", Json.Number(defaultArg LineWidth 4.) ])
-                        "marker",
-                        Some(Json.Object [ "color", colour; "size", Json.Number(defaultArg MarkerSize 3.) ])
-                    ]
-                )
-            ]
+            [ Chart.Trace(
+                  "scatter3d",
+                  [ "x", Some(Json.ofSeq x)
+                    "y", Some(Json.ofSeq y)
+                    "z", Some(Json.ofSeq z)
+                    "mode", Some(Json.Text mode)
+                    "name", Option.map Json.Text Name
+                    "showlegend", Option.map Json.Bool ShowLegend
+                    "opacity", Option.map Json.Number Opacity
+                    "line",
+                    Some(Json.Object [ "color", colour; "width", Json.Number(defaultArg LineWidth 4.) ])
+                    "marker",
+                    Some(Json.Object [ "color", colour; "size", Json.Number(defaultArg MarkerSize 3.) ]) ]
+              ) ]
 
     /// Points in space.
     static member Point3D
@@ -576,46 +551,38 @@ type Chart =
             match Json.ofSeq values with
             | Json.List texts ->
                 let distinct = List.distinct texts
-                let places = texts |> List.map (fun text -> float (List.findIndex ((=) text) distinct))
+
+                let places =
+                    texts |> List.map (fun text -> float (List.findIndex ((=) text) distinct))
 
                 Json.Object
-                    [
-                        "label", Json.Text name
-                        "values", Json.Numbers(Array.ofList places)
-                        "tickvals", Json.Numbers(Array.init distinct.Length float)
-                        "ticktext", Json.List distinct
-                    ]
+                    [ "label", Json.Text name
+                      "values", Json.Numbers(Array.ofList places)
+                      "tickvals", Json.Numbers(Array.init distinct.Length float)
+                      "ticktext", Json.List distinct ]
             | numbers -> Json.Object [ "label", Json.Text name; "values", numbers ]
 
         let line =
             match Color with
             | Some values ->
                 Json.Object
-                    [
-                        "color", Json.ofSeq values
-                        "colorscale", Json.Text(defaultArg ColorScale "Viridis")
-                        "showscale", Json.Bool true
-                        "colorbar",
-                        Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
-                    ]
+                    [ "color", Json.ofSeq values
+                      "colorscale", Json.Text(defaultArg ColorScale "Viridis")
+                      "showscale", Json.Bool true
+                      "colorbar", Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ] ]
             | None -> Json.Object [ "color", Json.Text "@series" ]
 
         Chart.OfSeries
-            [
-                Chart.Trace(
-                    "parcoords",
-                    [
-                        "dimensions", Some(Json.List(keyValues |> Seq.map dimension |> Seq.toList))
-                        "line", Some line
-                        "labelfont", Some(Json.Object [ "size", Json.Number 13. ])
-                    ]
-                )
-            ]
+            [ Chart.Trace(
+                  "parcoords",
+                  [ "dimensions", Some(Json.List(keyValues |> Seq.map dimension |> Seq.toList))
+                    "line", Some line
+                    "labelfont", Some(Json.Object [ "size", Json.Number 13. ]) ]
+              ) ]
         |> Chart.withLayout
-            [
-                "margin",
-                Json.Object [ "l", Json.Number 60.; "r", Json.Number 40.; "t", Json.Number 60.; "b", Json.Number 24. ]
-            ]
+            [ "margin",
+              Json.Object
+                  [ "l", Json.Number 60.; "r", Json.Number 40.; "t", Json.Number 60.; "b", Json.Number 24. ] ]
 
     // Several charts
 
@@ -627,25 +594,26 @@ type Chart =
             raise (DistillException "Chart.combine was given no charts; it needs at least one.")
 
         if charts |> List.exists (fun chart -> chart.Cells.Length > 1) then
-            raise (DistillException "Chart.combine was given a grid; combine the charts first and then make the grid.")
+            raise (
+                DistillException
+                    "Chart.combine was given a grid; combine the charts first and then make the grid."
+            )
 
         let join (a: Cell) (b: Cell) =
-            {
-                Series = a.Series @ b.Series
-                X = Json.merge a.X b.X
-                Y = Json.merge a.Y b.Y
-                Z = Json.merge a.Z b.Z
-                Title = if b.Title = "" then a.Title else b.Title
-                Marks = a.Marks @ b.Marks
-            }
+            { Series = a.Series @ b.Series
+              X = Json.merge a.X b.X
+              Y = Json.merge a.Y b.Y
+              Z = Json.merge a.Z b.Z
+              Title = if b.Title = "" then a.Title else b.Title
+              Marks = a.Marks @ b.Marks }
 
-        let last (choose: GenericChart -> 'T option) = charts |> List.rev |> List.tryPick choose
+        let last (choose: GenericChart -> 'T option) =
+            charts |> List.rev |> List.tryPick choose
 
         GenericChart(
             [ charts |> List.map _.Cells.Head |> List.reduce join ],
             1,
-            last (fun chart -> if chart.Title = "" then None else Some chart.Title)
-            |> Option.defaultValue "",
+            last (fun chart -> if chart.Title = "" then None else Some chart.Title) |> Option.defaultValue "",
             (last (fun chart -> fst chart.Size), last (fun chart -> snd chart.Size)),
             charts |> List.map _.Layout |> List.reduce Json.merge,
             charts |> List.map _.Config |> List.reduce Json.merge
@@ -699,34 +667,40 @@ type Chart =
                 cells =
                     fun cell ->
                         { cell with
-                            Series = cell.Series |> List.map (List.map (fun trace -> Json.merge trace settings))
-                        }
+                            Series =
+                                cell.Series |> List.map (List.map (fun trace -> Json.merge trace settings)) }
             )
 
     static member withTitle(title: string) =
         fun (chart: GenericChart) -> Chart.With(chart, title = title)
 
     static member private AxisStyle
-        (titleText: string option, minMax: (float * float) option, axisType, showGrid, tickFormat, tick0, dTick, zeroLine)
-        =
+        (
+            titleText: string option,
+            minMax: (float * float) option,
+            axisType,
+            showGrid,
+            tickFormat,
+            tick0,
+            dTick,
+            zeroLine
+        ) =
         Json.ofOptions
-            [
-                "title",
-                titleText
-                |> Option.map (fun text -> Json.Object [ "text", Json.Text text; "standoff", Json.Number 8. ])
-                "range",
-                minMax
-                |> Option.map (fun (low, high) ->
-                    // On a logarithmic axis plotly.js counts in powers of ten.
-                    let place = if axisType = Some "log" then Math.Log10 else id
-                    Json.Numbers [| place low; place high |])
-                "type", Option.map Json.Text axisType
-                "showgrid", Option.map Json.Bool showGrid
-                "tickformat", Option.map Json.Text tickFormat
-                "tick0", Option.map Json.Number tick0
-                "dtick", Option.map Json.Number dTick
-                "zeroline", Option.map Json.Bool zeroLine
-            ]
+            [ "title",
+              titleText
+              |> Option.map (fun text -> Json.Object [ "text", Json.Text text; "standoff", Json.Number 8. ])
+              "range",
+              minMax
+              |> Option.map (fun (low, high) ->
+                  // On a logarithmic axis plotly.js counts in powers of ten.
+                  let place = if axisType = Some "log" then Math.Log10 else id
+                  Json.Numbers [| place low; place high |])
+              "type", Option.map Json.Text axisType
+              "showgrid", Option.map Json.Bool showGrid
+              "tickformat", Option.map Json.Text tickFormat
+              "tick0", Option.map Json.Number tick0
+              "dtick", Option.map Json.Number dTick
+              "zeroline", Option.map Json.Bool zeroLine ]
 
     /// AxisType: "linear", "log", "date", "category". TickFormat: d3's, such as ".0%".
     static member withXAxisStyle
@@ -765,7 +739,9 @@ type Chart =
             Chart.With(chart, cells = fun cell -> { cell with Y = Json.merge cell.Y style })
 
     /// The third axis of charts in space.
-    static member withZAxisStyle(?TitleText: string, ?MinMax: float * float, ?AxisType: string, ?ShowGrid: bool) =
+    static member withZAxisStyle
+        (?TitleText: string, ?MinMax: float * float, ?AxisType: string, ?ShowGrid: bool)
+        =
         let style =
             Chart.AxisStyle(TitleText, MinMax, AxisType, ShowGrid, None, None, None, None)
 
@@ -792,40 +768,30 @@ type Chart =
 
     static member withTraceInfo(?Name: string, ?ShowLegend: bool, ?Opacity: float, ?LegendGroup: string) =
         Chart.WithTraces
-            [
-                "name", Option.map Json.Text Name
-                "showlegend", Option.map Json.Bool ShowLegend
-                "opacity", Option.map Json.Number Opacity
-                "legendgroup", Option.map Json.Text LegendGroup
-            ]
+            [ "name", Option.map Json.Text Name
+              "showlegend", Option.map Json.Bool ShowLegend
+              "opacity", Option.map Json.Number Opacity
+              "legendgroup", Option.map Json.Text LegendGroup ]
 
     static member withLineStyle(?Color: string, ?Width: float, ?Dash: string) =
         Chart.WithTraces
-            [
-                "line",
-                Some(
-                    Json.ofOptions
-                        [
-                            "color", Option.map Json.Text Color
-                            "width", Option.map Json.Number Width
-                            "dash", Option.map Json.Text Dash
-                        ]
-                )
-            ]
+            [ "line",
+              Some(
+                  Json.ofOptions
+                      [ "color", Option.map Json.Text Color
+                        "width", Option.map Json.Number Width
+                        "dash", Option.map Json.Text Dash ]
+              ) ]
 
     static member withMarkerStyle(?Color: string, ?Size: float, ?Symbol: string) =
         Chart.WithTraces
-            [
-                "marker",
-                Some(
-                    Json.ofOptions
-                        [
-                            "color", Option.map Json.Text Color
-                            "size", Option.map Json.Number Size
-                            "symbol", Option.map Json.Text Symbol
-                        ]
-                )
-            ]
+            [ "marker",
+              Some(
+                  Json.ofOptions
+                      [ "color", Option.map Json.Text Color
+                        "size", Option.map Json.Number Size
+                        "symbol", Option.map Json.Text Symbol ]
+              ) ]
 
     static member withLegend(show: bool) =
         Chart.withLayout [ "showlegend", Json.Bool show ]
@@ -841,11 +807,14 @@ type Chart =
 
     /// The chart as a page of its own that works without a network, or that loads plotly.js when asked to.
     static member saveHtml(path: string, ?PlotlyJs: PlotlyJs) =
-        fun (chart: GenericChart) -> Page.save path (chart.ToPage(defaultArg PlotlyJs Distill.PlotlyJs.Embedded))
+        fun (chart: GenericChart) ->
+            Page.save path (chart.ToPage(defaultArg PlotlyJs Distill.PlotlyJs.Embedded))
 
     /// Opens the chart in the default browser; where there is none, says where the page is.
     static member show(chart: GenericChart) =
-        let path = Path.Combine(Path.GetTempPath(), $"distill-chart-{Guid.NewGuid():N}.html")
+        let path =
+            Path.Combine(Path.GetTempPath(), $"distill-chart-{Guid.NewGuid():N}.html")
+
         Page.save path (chart.ToPage PlotlyJs.Embedded)
 
         try
@@ -854,9 +823,13 @@ type Chart =
         with :? Win32Exception ->
             Console.WriteLine $"The chart is in {path}"
 
-    static member private Image(path: string, format: string, width: int, height: int, scale: float, dark: bool) =
+    static member private Image
+        (path: string, format: string, width: int, height: int, scale: float, dark: bool)
+        =
         fun (chart: GenericChart) ->
-            let page = Path.Combine(Path.GetTempPath(), $"distill-chart-{Guid.NewGuid():N}.html")
+            let page =
+                Path.Combine(Path.GetTempPath(), $"distill-chart-{Guid.NewGuid():N}.html")
+
             Page.save page (chart.ToPage PlotlyJs.Embedded)
 
             try
@@ -864,7 +837,9 @@ type Chart =
                 browser.Resize(width, height, 1., dark)
                 browser.Open page
 
-                let size = JsonSerializer.Serialize {| format = format; width = width; height = height; scale = scale |}
+                let size =
+                    JsonSerializer.Serialize
+                        {| format = format; width = width; height = height; scale = scale |}
 
                 let image = browser.Evaluate($"distill.image({size})").GetString() |> string
                 let data = image.Substring(image.IndexOf ',' + 1)

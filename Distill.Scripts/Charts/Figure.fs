@@ -29,7 +29,9 @@ type internal Cell =
 /// A chart: what `Chart` makes, changes and saves. Values of it never change.
 [<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
 type GenericChart
-    internal (cells: Cell list, columns: int, title: string, size: int option * int option, layout: Json, config: Json) =
+    internal
+    (cells: Cell list, columns: int, title: string, size: int option * int option, layout: Json, config: Json)
+    =
 
     let rows = (cells.Length + columns - 1) / columns
     let width, height = size
@@ -67,14 +69,13 @@ type GenericChart
 
     let axis (own: (string * Json) list) (style: Json) =
         let common =
-            [
-                "gridcolor", text "@grid"
-                "linecolor", text "@grid"
-                "tickcolor", text "@grid"
-                "zerolinecolor", text "@grid"
-                "zeroline", Json.Bool false
-                "automargin", Json.Bool true
-            ]
+            [ "gridcolor", text "@grid"
+              "linecolor", text "@grid"
+              "tickcolor", text "@grid"
+              "zerolinecolor", text "@grid"
+              "zeroline", Json.Bool false
+              "automargin", Json.Bool true
+              "title", Json.Object [ "font", Json.Object [ "size", number 13. ] ] ]
 
         Json.merge (Json.Object(common @ own)) style
 
@@ -115,23 +116,22 @@ type GenericChart
             | "space" ->
                 let space = axis [ "backgroundcolor", text "rgba(0,0,0,0)" ]
 
-                [
-                    "scene" + n,
-                    Json.Object
-                        [
-                            "domain", box
-                            "xaxis", space cell.X
-                            "yaxis", space cell.Y
-                            "zaxis", space cell.Z
-                        ]
-                ]
+                [ "scene" + n,
+                  Json.Object
+                      [ "domain", box
+                        "xaxis", space cell.X
+                        "yaxis", space cell.Y
+                        "zaxis", space cell.Z
+                        "camera",
+                        Json.Object
+                            [ "eye", Json.Object [ "x", number 1.6; "y", number 1.6; "z", number 1.1 ] ] ] ]
             | "free" -> []
             | _ ->
-                [
-                    "xaxis" + n,
-                    axis [ "domain", numbers [ left; right ]; "anchor", text ("y" + n); "ticks", text "outside" ] cell.X
-                    "yaxis" + n, axis [ "domain", numbers [ bottom; top ]; "anchor", text ("x" + n) ] cell.Y
-                ]
+                [ "xaxis" + n,
+                  axis
+                      [ "domain", numbers [ left; right ]; "anchor", text ("y" + n); "ticks", text "outside" ]
+                      cell.X
+                  "yaxis" + n, axis [ "domain", numbers [ bottom; top ]; "anchor", text ("x" + n) ] cell.Y ]
 
         traces, axes
 
@@ -139,23 +139,19 @@ type GenericChart
         let n = suffix index
 
         Json.Object
-            [
-                "type", text "line"
-                "xref", text ("x" + n)
-                "yref", text ("y" + n + " domain")
-                "x0", number x
-                "x1", number x
-                "y0", number 0.
-                "y1", number 1.
-                "line", Json.Object [ "color", text "@muted"; "width", number 1.; "dash", text "dot" ]
-            ]
+            [ "type", text "line"
+              "xref", text ("x" + n)
+              "yref", text ("y" + n + " domain")
+              "x0", number x
+              "x1", number x
+              "y0", number 0.
+              "y1", number 1.
+              "line", Json.Object [ "color", text "@muted"; "width", number 1.; "dash", text "dot" ] ]
 
     let note (fields: (string * Json) list) =
         Json.Object(
-            [
-                "showarrow", Json.Bool false
-                "font", Json.Object [ "size", number 12.; "color", text "@muted" ]
-            ]
+            [ "showarrow", Json.Bool false
+              "font", Json.Object [ "size", number 12.; "color", text "@muted" ] ]
             @ fields
         )
 
@@ -163,31 +159,26 @@ type GenericChart
         let n = suffix index
 
         note
-            [
-                "xref", text ("x" + n)
-                "yref", text ("y" + n + " domain")
-                "x", number x
-                "y", number 1.
-                "xanchor", text "left"
-                "yanchor", text "top"
-                "xshift", number 3.
-                "text", text words
-            ]
+            [ "xref", text ("x" + n)
+              "yref", text ("y" + n + " domain")
+              "x", number x
+              "y", number 1.
+              "xanchor", text "left"
+              "yanchor", text "bottom"
+              "text", text words ]
 
     let cellTitle (index: int) (cell: Cell) =
         let (left, _), (_, top) = domain index
 
         note
-            [
-                "xref", text "paper"
-                "yref", text "paper"
-                "x", number left
-                "y", number top
-                "xanchor", text "left"
-                "yanchor", text "bottom"
-                "text", text cell.Title
-                "font", Json.Object [ "size", number 13.; "color", text "@ink" ]
-            ]
+            [ "xref", text "paper"
+              "yref", text "paper"
+              "x", number left
+              "y", number top
+              "xanchor", text "left"
+              "yanchor", text "bottom"
+              "text", text cell.Title
+              "font", Json.Object [ "size", number 13.; "color", text "@ink" ] ]
 
     /// A name gets one entry in the legend, whatever the number of cells that have it.
     let oneLegend (traces: Json list) =
@@ -208,72 +199,87 @@ type GenericChart
     let figure () =
         let traces, axes = cells |> List.mapi place |> List.unzip
         let traces = oneLegend (List.concat traces)
-        let marks = cells |> List.mapi (fun i cell -> cell.Marks |> List.map (fun m -> i, m)) |> List.concat
-        let titles = cells |> List.mapi (fun i cell -> i, cell) |> List.filter (fun (_, cell) -> cell.Title <> "")
-        let named = traces |> List.filter (fun trace -> fieldOf "name" trace <> None && fieldOf "showlegend" trace <> Some(Json.Bool false))
+
+        let marks =
+            cells |> List.mapi (fun i cell -> cell.Marks |> List.map (fun m -> i, m)) |> List.concat
+
+        let titles =
+            cells |> List.mapi (fun i cell -> i, cell) |> List.filter (fun (_, cell) -> cell.Title <> "")
+
+        let named =
+            traces
+            |> List.filter (fun trace ->
+                fieldOf "name" trace <> None && fieldOf "showlegend" trace <> Some(Json.Bool false))
 
         let notes =
-            (marks |> List.filter (fun (_, (_, words)) -> words <> "") |> List.map (fun (i, m) -> markNote i m))
+            (marks
+             |> List.filter (fun (_, (_, words)) -> words <> "")
+             |> List.map (fun (i, m) -> markNote i m))
             @ (titles |> List.map (fun (i, cell) -> cellTitle i cell))
 
         let heading =
             if title = "" then
                 []
             else
-                [
-                    "title",
-                    Json.Object
-                        [
-                            "text", text title
-                            "font", Json.Object [ "size", number 15. ]
-                            "x", number 0.
-                            "xref", text "paper"
-                            "xanchor", text "left"
-                            "yref", text "container"
-                            "y", number 1.
-                            "yanchor", text "top"
-                            "pad", Json.Object [ "t", number 12. ]
-                        ]
-                ]
+                [ "title",
+                  Json.Object
+                      [ "text", text title
+                        "font", Json.Object [ "size", number 15. ]
+                        "x", number 0.
+                        "xref", text "paper"
+                        "xanchor", text "left"
+                        "yref", text "container"
+                        "y", number 1.
+                        "yanchor", text "top"
+                        "pad", Json.Object [ "t", number 10.; "b", number 8. ]
+                        "automargin", Json.Bool true ] ]
 
         let legend = named.Length > 1
-        let above = (if title = "" then 12. else 40.) + (if legend then 26. else 0.) + (if titles.IsEmpty then 0. else 18.)
+        let above = if notes.IsEmpty then 12. else 28.
+
+        // plotly.js surrounds the numbers of parallel coordinates with the colour of the paper.
+        let paper =
+            if traces |> List.exists (fun trace -> fieldOf "type" trace = Some(text "parcoords")) then
+                "@paper"
+            else
+                "rgba(0,0,0,0)"
+
 
         let own =
             Json.Object(
                 heading
-                @ [
-                    "font",
+                @ [ "font",
                     Json.Object
-                        [
-                            "family", text "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-                            "size", number 13.
-                            "color", text "@ink"
-                        ]
-                    "paper_bgcolor", text "rgba(0,0,0,0)"
+                        [ "family",
+                          text
+                              "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+                          "size", number 13.
+                          "color", text "@ink" ]
+                    "paper_bgcolor", text paper
                     "plot_bgcolor", text "rgba(0,0,0,0)"
                     "margin",
                     Json.Object [ "l", number 48.; "r", number 12.; "t", number above; "b", number 40. ]
                     "showlegend", Json.Bool legend
                     "legend",
                     Json.Object
-                        [
-                            "orientation", text "h"
-                            "x", number 0.
-                            "xanchor", text "left"
-                            "y", number 1.
-                            "yanchor", text "bottom"
-                            "bgcolor", text "rgba(0,0,0,0)"
-                        ]
+                        [ "orientation", text "h"
+                          "x", number 0.
+                          "xanchor", text "left"
+                          "yref", text "container"
+                          "y", number 0.
+                          "yanchor", text "bottom"
+                          "bgcolor", text "rgba(0,0,0,0)" ]
+                    "modebar",
+                    Json.Object
+                        [ "bgcolor", text "rgba(0,0,0,0)"
+                          "color", text "@muted"
+                          "activecolor", text "@ink" ]
                     "hoverlabel",
                     Json.Object
-                        [
-                            "bgcolor", text "@paper"
-                            "bordercolor", text "@grid"
-                            "font", Json.Object [ "color", text "@ink" ]
-                        ]
-                    "height", number (float figureHeight)
-                ]
+                        [ "bgcolor", text "@paper"
+                          "bordercolor", text "@grid"
+                          "font", Json.Object [ "color", text "@ink" ] ]
+                    "height", number (float figureHeight) ]
                 @ (match width with
                    | Some width -> [ "width", number (float width) ]
                    | None -> [])
@@ -281,24 +287,27 @@ type GenericChart
                        []
                    else
                        [ "shapes", Json.List(marks |> List.map (fun (i, m) -> mark i m)) ])
-                @ (if notes.IsEmpty then [] else [ "annotations", Json.List notes ])
+                @ (if notes.IsEmpty then
+                       []
+                   else
+                       [ "annotations", Json.List notes ])
                 @ List.concat axes
             )
 
         let settings =
             Json.Object
-                [
-                    "responsive", Json.Bool true
-                    "displaylogo", Json.Bool false
-                    "displayModeBar", text "hover"
-                ]
+                [ "responsive", Json.Bool true
+                  "displaylogo", Json.Bool false
+                  "modeBarButtonsToRemove",
+                  Json.List(
+                      [ "select2d"; "lasso2d"; "zoomIn2d"; "zoomOut2d"; "autoScale2d"; "sendChartToCloud" ]
+                      |> List.map text
+                  ) ]
 
         Json.Object
-            [
-                "data", Json.List traces
-                "layout", Json.merge own layout
-                "config", Json.merge settings config
-            ]
+            [ "data", Json.List traces
+              "layout", Json.merge own layout
+              "config", Json.merge settings config ]
 
     static let mutable made = 0
 
@@ -323,7 +332,9 @@ type GenericChart
     /// The element that holds the chart; the page has `Page.chartScript` before it.
     member _.ToElement() =
         let id = $"chart-{Environment.ProcessId}-{Interlocked.Increment &made}"
-        let fixedWidth = width |> Option.map (fun width -> $";width:{width}px") |> Option.defaultValue ""
+
+        let fixedWidth =
+            width |> Option.map (fun width -> $";width:{width}px") |> Option.defaultValue ""
 
         $"""<div class="distill-chart" id="{id}" style="min-height:{figureHeight}px{fixedWidth}"></div>"""
         + $"""<script>distill.chart("{id}",{Json.toText (figure ())});</script>"""

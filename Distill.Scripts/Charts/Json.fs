@@ -68,8 +68,7 @@ module Json =
                     | Some(_, other) -> name, merge value other
                     | None -> name, value)
 
-            let added =
-                b |> List.filter (fun (name, _) -> a |> List.forall (fst >> (<>) name))
+            let added = b |> List.filter (fun (name, _) -> a |> List.forall (fst >> (<>) name))
 
             Json.Object(replaced @ added)
         | _ -> second

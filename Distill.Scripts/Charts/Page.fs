@@ -28,7 +28,7 @@ module Page =
         | null -> None
         | stream ->
             use stream = stream
-            let bytes = Array.zeroCreate<byte> (int stream.Length)
+            let bytes = Array.zeroCreate<byte>(int stream.Length)
             stream.ReadExactly bytes
             Some bytes
 
@@ -77,14 +77,14 @@ module Page =
     /// Addresses of three.js as modules, by the names under which replay.js imports them.
     let three () =
         let version = version "three"
-        let address path = $"https://cdn.jsdelivr.net/npm/three@{version}/{path}"
+
+        let address path =
+            $"https://cdn.jsdelivr.net/npm/three@{version}/{path}"
 
         modules
-            [
-                "three-core.js", address "build/three.core.js"
-                "three.js", address "build/three.module.js"
-                "three-orbit.js", address "examples/jsm/controls/OrbitControls.js"
-            ]
+            [ "three-core.js", address "build/three.core.js"
+              "three.js", address "build/three.module.js"
+              "three-orbit.js", address "examples/jsm/controls/OrbitControls.js" ]
 
     /// What a page needs once, before its first chart.
     let chartScript (plotlyJs: PlotlyJs) =
@@ -94,7 +94,9 @@ module Page =
             | PlotlyJs.None, _ -> ""
             | _ ->
                 let version = version "plotly.js-dist-min"
-                let address = $"https://cdn.jsdelivr.net/npm/plotly.js-dist-min@{version}/plotly.min.js"
+
+                let address =
+                    $"https://cdn.jsdelivr.net/npm/plotly.js-dist-min@{version}/plotly.min.js"
 
                 $"""<script type="text/plain" id="packed-plotly.js" data-address="{address}" data-integrity="{integrity.Value}"></script>"""
 
@@ -105,23 +107,21 @@ module Page =
     let html (title: string) (head: string) (body: string) =
         String.concat
             "\n"
-            [
-                "<!doctype html>"
-                """<html lang="en">"""
-                "<head>"
-                """<meta charset="utf-8">"""
-                """<meta name="viewport" content="width=device-width, initial-scale=1">"""
-                """<link rel="icon" href="data:,">"""
-                $"<title>{escape title}</title>"
-                "<style>" + Theme.css + text "page.css" + "</style>"
-                head
-                "</head>"
-                "<body>"
-                body
-                "</body>"
-                "</html>"
-                ""
-            ]
+            [ "<!doctype html>"
+              """<html lang="en">"""
+              "<head>"
+              """<meta charset="utf-8">"""
+              """<meta name="viewport" content="width=device-width, initial-scale=1">"""
+              """<link rel="icon" href="data:,">"""
+              $"<title>{escape title}</title>"
+              "<style>" + Theme.css + text "page.css" + "</style>"
+              head
+              "</head>"
+              "<body>"
+              body
+              "</body>"
+              "</html>"
+              "" ]
 
     /// Writes a page under a temporary name and renames it.
     let save (path: string) (html: string) =

@@ -1,55 +1,56 @@
 namespace Distill
 
 open System
-open System.Collections.Generic
 open System.Globalization
 open System.Text
 open Microsoft.FSharp.Reflection
 
 /// A mean and what it is uncertain by, as one cell of a table; sorted by the mean.
-type PlusMinus =
-    {
-        Mean: float
-        Spread: float
-    }
+type PlusMinus = { Mean: float; Spread: float }
 
-/// One cell: what is shown, and what it is sorted by (NaN for texts).
-type private TableCell = { Shown: string; Key: float }
+/// A text that leads somewhere, as one cell of a table.
+type Link = { Text: string; Address: string }
+
+/// One cell: what is shown, what it is sorted by (NaN for texts), and where it leads ("" for nowhere).
+type private TableCell = { Shown: string; Key: float; Address: string }
 
 module private TableCell =
     /// As many digits as a reader needs: 4 significant ones, integers in full.
     let number (value: float) =
         let size = abs value
 
-        if Double.IsNaN value then "–"
-        elif not (Double.IsFinite value) then (if value > 0. then "∞" else "-∞")
-        elif value = Math.Round value && size < 1e15 then value.ToString "#,0"
-        elif size >= 1e7 || size < 1e-4 then value.ToString "0.###e0"
-        elif size >= 1000. then value.ToString "#,0.#"
+        if Double.IsNaN value then
+            "–"
+        elif not (Double.IsFinite value) then
+            (if value > 0. then "∞" else "-∞")
+        elif value = Math.Round value && size < 1e15 then
+            value.ToString "#,0"
+        elif size >= 1e7 || size < 1e-4 then
+            value.ToString "0.###e0"
+        elif size >= 1000. then
+            value.ToString "#,0.#"
         else
             let digits = max 0 (3 - int (floor (log10 size)))
             value.ToString("0." + String('#', digits))
 
+    let private text (shown: string) =
+        { Shown = shown; Key = nan; Address = "" }
+
     let rec ofObj (value: obj | null) =
         match value with
-        | null -> { Shown = "–"; Key = nan }
+        | null -> text "–"
+        | :? Link as link -> { text link.Text with Address = link.Address }
         | :? PlusMinus as value ->
-            {
-                Shown = $"{number value.Mean} ± {number value.Spread}"
-                Key = value.Mean
-            }
-        | :? bool as value -> { Shown = (if value then "yes" else "no"); Key = nan }
-        | :? string as value -> { Shown = value; Key = nan }
-        | :? DateTime as value ->
-            {
-                Shown = value.ToString "yyyy-MM-dd HH:mm:ss"
-                Key = float value.Ticks
-            }
+            { text $"{number value.Mean} ± {number value.Spread}" with Key = value.Mean }
+        | :? bool as value -> text (if value then "yes" else "no")
+        | :? string as value -> text value
+        | :? DateTime as value -> { text (value.ToString "yyyy-MM-dd HH:mm:ss") with Key = float value.Ticks }
         | :? float32 as value -> ofObj (Double.Parse(value.ToString "R"))
-        | :? Enum as value -> { Shown = string value; Key = nan }
+        | :? Enum as value -> text (string value)
         | :? IConvertible as value ->
             let value = value.ToDouble CultureInfo.InvariantCulture
-            { Shown = number value; Key = value }
+
+            { text (number value) with Key = value }
         | value ->
             // An option shows what it holds.
             let t = value.GetType()
@@ -58,10 +59,10 @@ module private TableCell =
                 let _, fields = FSharpValue.GetUnionFields(value, t)
                 ofObj fields[0]
             else
-                { Shown = string value; Key = nan }
+                text (string value)
 
 /// Rows under headings. In a notebook or a page, a click on a heading sorts; on a console it is text in columns.
-/// Cells may be numbers, texts, dates, booleans, options and `PlusMinus`.
+/// Cells may be numbers, texts, dates, booleans, options, `PlusMinus` and `Link`.
 [<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
 type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
     let headings = List.ofSeq headings
@@ -100,7 +101,8 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
 
         headings
         |> List.iteri (fun i heading ->
-            text.Append $"<th{classOf i} scope=\"col\"><button type=\"button\">{Page.escape heading}</button></th>"
+            text.Append
+                $"<th{classOf i} scope=\"col\"><button type=\"button\">{Page.escape heading}</button></th>"
             |> ignore)
 
         text.Append "</tr></thead><tbody>" |> ignore
@@ -116,7 +118,12 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
                     else
                         ""
 
-                text.Append $"<td{classOf i}{key}>{Page.escape cell.Shown}</td>" |> ignore)
+                let shown =
+                    match cell.Address with
+                    | "" -> Page.escape cell.Shown
+                    | address -> $"<a href=\"{Page.escape address}\">{Page.escape cell.Shown}</a>"
+
+                text.Append $"<td{classOf i}{key}>{shown}</td>" |> ignore)
 
             text.Append "</tr>" |> ignore
 
@@ -136,6 +143,9 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
             records |> Seq.map (fun record -> fields |> Seq.map (fun field -> field.GetValue(box record)))
         )
 
+    /// A number with as many digits as a reader needs.
+    static member Number(value: float) = TableCell.number value
+
     member _.Headings = headings
     member _.RowCount = cells.Length
 
@@ -151,8 +161,7 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
     /// Columns of text, for a console.
     override _.ToString() =
         let columns =
-            headings
-            |> List.mapi (fun i heading -> heading :: (column i |> List.map _.Shown))
+            headings |> List.mapi (fun i heading -> heading :: (column i |> List.map _.Shown))
 
         let widths = columns |> List.map (List.map String.length >> List.max)
 
@@ -163,7 +172,7 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
             |> String.concat "  "
             |> _.TrimEnd()
 
-        let rule = widths |> List.map (fun width -> String('-', width)) |> String.concat "  "
+        let rule =
+            widths |> List.map (fun width -> String('-', width)) |> String.concat "  "
 
-        line headings :: rule :: (cells |> List.map (List.map _.Shown >> line))
-        |> String.concat "\n"
+        line headings :: rule :: (cells |> List.map (List.map _.Shown >> line)) |> String.concat "\n"

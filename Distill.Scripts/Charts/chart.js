@@ -62,7 +62,9 @@
 
   function draw(element) {
     const figure = themed(charts.get(element), dark() ? themes.dark : themes.light);
-    return Plotly.react(element, figure.data, figure.layout, figure.config);
+    // Without a pointer that hovers, the buttons would cover the chart all the time.
+    const displayModeBar = matchMedia("(hover: hover)").matches ? "hover" : false;
+    return Plotly.react(element, figure.data, figure.layout, { displayModeBar, ...figure.config });
   }
 
   function chart(id, figure) {

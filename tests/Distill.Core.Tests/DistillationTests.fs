@@ -218,13 +218,18 @@ let ``a CartPole student comes to balance as its teacher does`` () =
     use teacher = cartPoleTeacher ()
     let environment: IEnvironmentConfig = CartPoleConfig(Envs = 32)
 
-    for student in [ MlpStudent(Hidden = [ 32 ]) :> StudentConfig; GruStudent(Hidden = 16) ] do
+    let mlp: StudentConfig = MlpStudent(Hidden = [ 32 ])
+    let priority = LossPrioritised(0.6, 1e-3)
+
+    for student, sampling in
+        [ mlp, Permutation() :> Sampling; mlp, priority; GruStudent(Hidden = 16), Permutation() ] do
         let choices =
             { small with
                 Environment = environment
                 Student = student
                 Acting = TeacherUntil 3
                 Retention = FirstInFirstOut 100_000L
+                Sampling = sampling
                 Collection = StepsPerIteration 200
                 Epochs = 4 }
 
@@ -233,7 +238,10 @@ let ``a CartPole student comes to balance as its teacher does`` () =
         iterate 12 distillation |> ignore
         let after, teacherReturn = ratio environment 100 teacher distillation.Student pool
         Expect.isTrue (teacherReturn > 490.0) $"the teacher's return is {teacherReturn}"
-        Expect.isTrue (before < 0.5 && after >= 0.95) $"{student}: ratio from {before:F3} to {after:F3}"
+
+        Expect.isTrue
+            (before < 0.5 && after >= 0.95)
+            $"{student}, {sampling}: ratio from {before:F3} to {after:F3}"
 
 [<Fact>]
 let ``a GRU student learns to fly from the foundation policy`` () =

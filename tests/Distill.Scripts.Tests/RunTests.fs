@@ -63,7 +63,7 @@ let private checkpoint (name: string) (result: DistillationResult) =
     File.ReadAllBytes((RunFolder.Open result.Folder).Checkpoint name)
 
 let private refusal (place: Workplace) (settings: string list) =
-    (Expect.throws<DistillException> (fun () -> run place settings |> ignore)).Message
+    (Expect.throws<DistillException>(fun () -> run place settings |> ignore)).Message
 
 /// The scalars of a TensorBoard file, read by the format's description alone: records of length (8 bytes), checksum (4),
 /// protobuf Event, checksum (4).
@@ -86,61 +86,57 @@ let private scalarsOf (path: string) =
             at <- at + 1
             value
 
-        [
-            while at < last do
-                let tag = varint ()
+        [ while at < last do
+              let tag = varint ()
 
-                match tag &&& 7UL with
-                | 0UL -> int (tag >>> 3), ReadOnlyMemory<byte>(), varint ()
-                | 2UL ->
-                    let length = int (varint ())
-                    int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
-                    at <- at + length
-                | kind ->
-                    let length = if kind = 1UL then 8 else 4
-                    int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
-                    at <- at + length
-        ]
+              match tag &&& 7UL with
+              | 0UL -> int (tag >>> 3), ReadOnlyMemory<byte>(), varint ()
+              | 2UL ->
+                  let length = int (varint ())
+                  int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
+                  at <- at + length
+              | kind ->
+                  let length = if kind = 1UL then 8 else 4
+                  int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
+                  at <- at + length ]
 
     let inside (content: ReadOnlyMemory<byte>, start: uint64) =
         fields (int start) (int start + content.Length)
 
     let mutable at = 0
 
-    [
-        while at < bytes.Length do
-            let length = int (BitConverter.ToUInt64(bytes, at))
-            let event = fields (at + 12) (at + 12 + length)
-            at <- at + 16 + length
+    [ while at < bytes.Length do
+          let length = int (BitConverter.ToUInt64(bytes, at))
+          let event = fields (at + 12) (at + 12 + length)
+          at <- at + 16 + length
 
-            let step =
-                event
-                |> List.tryPick (fun (field, _, value) -> if field = 2 then Some(int value) else None)
-                |> Option.defaultValue 0
+          let step =
+              event
+              |> List.tryPick (fun (field, _, value) -> if field = 2 then Some(int value) else None)
+              |> Option.defaultValue 0
 
-            for field, summary, start in event do
-                if field = 5 then
-                    for _, value, start in inside (summary, start) do
-                        let parts = inside (value, start)
+          for field, summary, start in event do
+              if field = 5 then
+                  for _, value, start in inside (summary, start) do
+                      let parts = inside (value, start)
 
-                        let tag =
-                            parts
-                            |> List.pick (fun (field, text, _) ->
-                                if field = 1 then
-                                    Some(Encoding.UTF8.GetString text.Span)
-                                else
-                                    None)
+                      let tag =
+                          parts
+                          |> List.pick (fun (field, text, _) ->
+                              if field = 1 then
+                                  Some(Encoding.UTF8.GetString text.Span)
+                              else
+                                  None)
 
-                        let scalar =
-                            parts
-                            |> List.pick (fun (field, number, _) ->
-                                if field = 2 then
-                                    Some(BitConverter.ToSingle number.Span)
-                                else
-                                    None)
+                      let scalar =
+                          parts
+                          |> List.pick (fun (field, number, _) ->
+                              if field = 2 then
+                                  Some(BitConverter.ToSingle number.Span)
+                              else
+                                  None)
 
-                        (step, tag), scalar
-    ]
+                      (step, tag), scalar ]
     |> Map.ofList
 
 [<Fact>]
@@ -151,15 +147,13 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
     Assert.EndsWith("_first", folder.Path)
 
     Assert.Equal<string list>(
-        [
-            "best_student.safetensors"
-            "final_student.pt"
-            "final_student.safetensors"
-            "state.safetensors"
-            "student_10.safetensors"
-            "student_12.safetensors"
-            "student_5.safetensors"
-        ],
+        [ "best_student.safetensors"
+          "final_student.pt"
+          "final_student.safetensors"
+          "state.safetensors"
+          "student_10.safetensors"
+          "student_12.safetensors"
+          "student_5.safetensors" ],
         List.ofSeq (folder.Checkpoints())
     )
 
@@ -168,14 +162,24 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
 
     let rows = MetricsLog.Read folder.Path |> List.ofSeq
     Assert.Equal<int64 list>([ 0L .. 11L ], rows |> List.map _.Iteration)
-    let events = Directory.GetFiles(folder.Path, "events.out.tfevents.*") |> Array.exactlyOne |> scalarsOf
-    let table = File.ReadAllLines(Path.Combine(folder.Path, "metrics.csv")) |> Array.map _.Split(',')
+
+    let events =
+        Directory.GetFiles(folder.Path, "events.out.tfevents.*") |> Array.exactlyOne |> scalarsOf
+
+    let table =
+        File.ReadAllLines(Path.Combine(folder.Path, "metrics.csv")) |> Array.map _.Split(',')
+
     let column name = Array.IndexOf(table[0], name)
 
     for row in rows do
         for metric in row.Metrics do
             let scalar = events[int row.Iteration, metric.Key]
-            Expect.equal scalar (float32 metric.Value) $"TensorBoard {metric.Key} of iteration {row.Iteration}"
+
+            Expect.equal
+                scalar
+                (float32 metric.Value)
+                $"TensorBoard {metric.Key} of iteration {row.Iteration}"
+
             let cell = table[int row.Iteration + 1][column metric.Key]
             Expect.equal (Double.Parse(cell, CultureInfo.InvariantCulture)) metric.Value $"CSV {metric.Key}"
 
@@ -186,16 +190,31 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
 
     Assert.Equal<float option list>(
         [ Some 1.0; Some 2.0; None; Some 1.0 ],
-        [ metric 3 "phase"; metric 4 "phase"; metric 3 "evaluation/mean_return"; metric 3 "data_collection/teacher_share" ]
+        [ metric 3 "phase"
+          metric 4 "phase"
+          metric 3 "evaluation/mean_return"
+          metric 3 "data_collection/teacher_share" ]
     )
 
-    for name in [ "Loss/behavior"; "training/loss"; "evaluation/mean_return"; "evaluation/std_return"; "evaluation/mean_length" ] do
+    for name in
+        [ "Loss/behavior"
+          "training/loss"
+          "evaluation/mean_return"
+          "evaluation/std_return"
+          "evaluation/mean_length" ] do
         Assert.True((metric 11 name).IsSome, name)
 
     // The best student is the one whose evaluation was highest; its file says so.
-    let evaluations = rows |> List.choose (fun row -> metric (int row.Iteration) "evaluation/mean_return")
+    let evaluations =
+        rows |> List.choose (fun row -> metric (int row.Iteration) "evaluation/mean_return")
+
     use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
-    Assert.Equal(List.max evaluations, Double.Parse(best.Metadata["evaluation_return"], CultureInfo.InvariantCulture))
+
+    Assert.Equal(
+        List.max evaluations,
+        Double.Parse(best.Metadata["evaluation_return"], CultureInfo.InvariantCulture)
+    )
+
     Assert.Equal(string result.BestIteration, best.Metadata["iteration"])
     Assert.Equal(500.0, result.Teacher.MeanReturn)
     Assert.Equal(64, result.Student.Episodes)
@@ -218,8 +237,7 @@ let ``a run that stopped goes on as if it had not`` () =
             row.Iteration,
             row.Metrics
             |> Seq.filter (fun m ->
-                not (m.Key.StartsWith "Perf/")
-                && not (row.Iteration = 6L && m.Key.StartsWith "evaluation/"))
+                not (m.Key.StartsWith "Perf/") && not (row.Iteration = 6L && m.Key.StartsWith "evaluation/"))
             |> Seq.map (fun m -> m.Key, m.Value)
             |> Map.ofSeq)
         |> List.ofSeq
@@ -229,7 +247,10 @@ let ``a run that stopped goes on as if it had not`` () =
 [<Fact>]
 let ``the same seed gives the same student, another seed another`` () =
     use place = new Workplace()
-    let student settings = run place settings |> checkpoint "best_student.safetensors"
+
+    let student settings =
+        run place settings |> checkpoint "best_student.safetensors"
+
     let one = student [ "threads=1"; "iterations=4" ]
     Assert.Equal<byte array>(one, student [ "threads=3"; "iterations=4" ])
     Assert.NotEqual<byte array>(one, student [ "seed=1"; "iterations=4" ])
@@ -238,7 +259,10 @@ let ``the same seed gives the same student, another seed another`` () =
 let ``a run does not go on with other settings`` () =
     use place = new Workplace()
     let result = run place [ "iterations=1" ]
-    let sentence = refusal place [ $"resume={result.Folder}"; "iterations=1"; "learning_rate=0.1" ]
+
+    let sentence =
+        refusal place [ $"resume={result.Folder}"; "iterations=1"; "learning_rate=0.1" ]
+
     Assert.Contains("learning_rate: 0.001", sentence)
     Assert.Contains("learning_rate: 0.1", sentence)
     Assert.Contains("envs: 32", refusal place [ $"resume={result.Folder}"; "envs=33" ])
@@ -248,7 +272,10 @@ let ``a run does not go on with other settings`` () =
 [<Fact>]
 let ``a run that cannot work is refused before its folder is made`` () =
     use place = new Workplace()
-    let mentions (part: string) settings = Assert.Contains(part, refusal place settings)
+
+    let mentions (part: string) settings =
+        Assert.Contains(part, refusal place settings)
+
     mentions "num_learning_epochs=0" [ "num_learning_epochs=0" ]
     mentions "no safetensors file" [ $"""teacher={place.Path "none.safetensors"}""" ]
     mentions "teacher reads 4 numbers" [ "environment=quadrotor"; "loss=mse" ]
@@ -260,7 +287,10 @@ let ``a run that cannot work is refused before its folder is made`` () =
 let ``a dataset that this machine cannot hold is refused with the size that fits`` () =
     use place = new Workplace()
     let sentence = refusal place [ "max_buffer_size=1_000_000_000_000" ]
-    let fits = Text.RegularExpressions.Regex.Match(sentence, @"max_buffer_size=(\d+) would fit")
+
+    let fits =
+        Text.RegularExpressions.Regex.Match(sentence, @"max_buffer_size=(\d+) would fit")
+
     Assert.True(fits.Success, sentence)
     // (4 + 1) x 4 bytes a row.
     let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes

@@ -19,12 +19,7 @@ let private script (place: Workplace) (body: string) =
 
     File.WriteAllLines(
         path,
-        [
-            reference "Distill.Core.dll"
-            reference "Distill.Scripts.dll"
-            "open Distill"
-            body
-        ]
+        [ reference "Distill.Core.dll"; reference "Distill.Scripts.dll"; "open Distill"; body ]
     )
 
     path
@@ -144,9 +139,15 @@ let ``SIGTERM saves, says how to go on, and ends with 143`` () =
     kill.WaitForExit()
     let code, output, _ = finish running
     Assert.Equal(143, code)
-    let stopped = Regex.Match(output, @"Stopped after iteration (\d+) of 9000; go on with: .* resume (.+)")
+
+    let stopped =
+        Regex.Match(output, @"Stopped after iteration (\d+) of 9000; go on with: .* resume (.+)")
+
     Assert.True(stopped.Success, output)
     let done' = int stopped.Groups[1].Value
-    let code, resumed, _ = run path [ $"resume={stopped.Groups[2].Value.Trim()}"; $"iterations={done' + 1}" ]
+
+    let code, resumed, _ =
+        run path [ $"resume={stopped.Groups[2].Value.Trim()}"; $"iterations={done' + 1}" ]
+
     Assert.Equal(0, code)
     Assert.Contains($"[{done' + 1}/{done' + 1}]", resumed)

@@ -32,7 +32,7 @@ let private with' (settings: string list) (experiment: Experiment) =
     (Experiment.withSettings settings experiment).Config
 
 let private refusal (settings: string list) (experiment: Experiment) =
-    (Expect.throws<DistillException> (fun () -> Experiment.withSettings settings experiment |> ignore)).Message
+    (Expect.throws<DistillException>(fun () -> Experiment.withSettings settings experiment |> ignore)).Message
 
 let private mentions (part: string) (text: string) = Assert.Contains(part, text)
 
@@ -46,32 +46,26 @@ let private experiments =
 
     let acting =
         Gen.oneof
-            [
-                one "acting" [ "student_always"; "teacher_always"; "linear_beta"; "exponential_beta" ]
-                number "phase1_iterations" 0 1000
-            ]
+            [ one "acting" [ "student_always"; "teacher_always"; "linear_beta"; "exponential_beta" ]
+              number "phase1_iterations" 0 1000 ]
 
     let student =
         Gen.oneof
-            [
-                Gen.listOfLength 2 (Gen.choose (1, 99))
-                |> Gen.map (fun sizes -> [ "student=mlp"; $"""hidden=[{String.Join(",", sizes)}]""" ])
-                number "hidden" 1 64
-            ]
+            [ Gen.listOfLength 2 (Gen.choose (1, 99))
+              |> Gen.map (fun sizes -> [ "student=mlp"; $"""hidden=[{String.Join(",", sizes)}]""" ])
+              number "hidden" 1 64 ]
 
     Gen.sequenceToList
-        [
-            acting
-            student
-            one "retention" [ "first_in_first_out"; "reservoir"; "newest_rollout" ]
-            one "sampling" [ "permutation"; "recency_weighted" ]
-            one "collection" [ "steps_per_iteration"; "episodes_per_epoch" ]
-            one "environment" [ "cart_pole"; "quadrotor" ]
-            one "loss" [ "mse"; "huber"; "cross_entropy"; "gaussian_log_likelihood" ]
-            one "learning_rate" [ "1e-4"; "0.003"; "1" ]
-            one "normalise_observations" [ "true"; "false" ]
-            number "seed" 0 Int32.MaxValue
-        ]
+        [ acting
+          student
+          one "retention" [ "first_in_first_out"; "reservoir"; "newest_rollout" ]
+          one "sampling" [ "permutation"; "recency_weighted" ]
+          one "collection" [ "steps_per_iteration"; "episodes_per_epoch" ]
+          one "environment" [ "cart_pole"; "quadrotor" ]
+          one "loss" [ "mse"; "huber"; "cross_entropy"; "gaussian_log_likelihood" ]
+          one "learning_rate" [ "1e-4"; "0.003"; "1" ]
+          one "normalise_observations" [ "true"; "false" ]
+          number "seed" 0 Int32.MaxValue ]
     |> Gen.map List.concat
     |> Gen.map (fun settings -> Experiment.withSettings settings pole)
     |> Arb.fromGen
@@ -124,7 +118,9 @@ let ``every setting can be written down and given back`` () =
 [<Fact>]
 let ``every setting is found by its full name, and by its last part where that is unique`` () =
     let settings = Experiment.settings Experiment.empty
-    let last (name: string) = name.Substring(name.LastIndexOf '.' + 1)
+
+    let last (name: string) =
+        name.Substring(name.LastIndexOf '.' + 1)
 
     for name, text in settings do
         let same = settings |> List.filter (fun (other, _) -> last other = last name)
@@ -136,15 +132,13 @@ let ``every setting is found by its full name, and by its last part where that i
 [<Fact>]
 let ``params in YAML read back as the same settings`` () =
     let rec flatten (prefix: string) (node: obj | null) =
-        [
-            for entry in (nonNull node :?> Dictionary<obj, obj | null>) do
-                match string entry.Key, entry.Value with
-                | "kind", value -> prefix.TrimEnd '.' + "=" + string value
-                | name, (:? Dictionary<obj, obj | null> as inner) -> yield! flatten (prefix + name + ".") inner
-                | name, (:? List<obj> as items) -> prefix + name + "=[" + String.Join(",", items) + "]"
-                | name, null -> prefix + name + "=null"
-                | name, value -> prefix + name + "=" + string value
-        ]
+        [ for entry in (nonNull node :?> Dictionary<obj, obj | null>) do
+              match string entry.Key, entry.Value with
+              | "kind", value -> prefix.TrimEnd '.' + "=" + string value
+              | name, (:? Dictionary<obj, obj | null> as inner) -> yield! flatten (prefix + name + ".") inner
+              | name, (:? List<obj> as items) -> prefix + name + "=[" + String.Join(",", items) + "]"
+              | name, null -> prefix + name + "=null"
+              | name, value -> prefix + name + "=" + string value ]
 
     Property.checkMany
         30
@@ -155,7 +149,8 @@ let ``params in YAML read back as the same settings`` () =
 
             let read =
                 texts
-                |> List.collect (fun text -> flatten "" (DeserializerBuilder().Build().Deserialize<obj> text))
+                |> List.collect (fun text ->
+                    flatten "" (DeserializerBuilder().Build().Deserialize<obj> text))
 
             let again = Experiment.withSettings read Experiment.empty
             Experiment.settings again = Experiment.settings experiment))
@@ -167,19 +162,17 @@ let ``numbers, words, lists and null are read as what the field is`` () =
     let config =
         quadrotor
         |> with'
-            [
-                "max_buffer_size=500_000"
-                "phase1_iterations=200"
-                "learning_rate=3e-4"
-                "environment.envs=2048"
-                "student.hidden=32"
-                "task=figure_eight"
-                "figure_eight.interval=10"
-                "drones=crazyflie,x500"
-                "reward_constant=null"
-                "initial_states.guidance=0.5"
-                "run_name=a=b"
-            ]
+            [ "max_buffer_size=500_000"
+              "phase1_iterations=200"
+              "learning_rate=3e-4"
+              "environment.envs=2048"
+              "student.hidden=32"
+              "task=figure_eight"
+              "figure_eight.interval=10"
+              "drones=crazyflie,x500"
+              "reward_constant=null"
+              "initial_states.guidance=0.5"
+              "run_name=a=b" ]
 
     let environment = config.Environment :?> QuadrotorConfig
     Assert.Equal(500_000L, config.Retention.Limit)
@@ -212,7 +205,9 @@ let ``a choice is switched by its kind, in whatever order, and keeps what both k
     Assert.Equal(Reservoir 20_000L, reservoir.Retention :?> Reservoir)
 
     for settings in [ [ "student=mlp"; "hidden=[64,64]" ]; [ "hidden=[64,64]"; "student=mlp" ] ] do
-        let student = (pole |> with' ("observation_group=state" :: settings)).Student :?> MlpStudent
+        let student =
+            (pole |> with' ("observation_group=state" :: settings)).Student :?> MlpStudent
+
         Assert.Equal<int list>([ 64; 64 ], List.ofSeq student.Hidden)
         Assert.Equal("state", student.ObservationGroup)
         Assert.Equal(Activation.Elu, student.Activation)
@@ -226,7 +221,12 @@ let ``the flags and names of other systems are understood`` () =
     Assert.IsType<NewestRollout>((pole |> with' [ "on_policy=true" ]).Retention) |> ignore
     Assert.Equal(20_000L, (pole |> with' [ "use_dagger=true" ]).Retention.Limit)
     Assert.IsType<StudentAlways>((pole |> with' [ "use_two_stage_training=false" ]).Acting) |> ignore
-    Assert.Equal(50, ((pole |> with' [ "epoch_teacher_forcing=50" ]).Acting :?> TeacherUntil).Phase1Iterations)
+
+    Assert.Equal(
+        50,
+        ((pole |> with' [ "epoch_teacher_forcing=50" ]).Acting :?> TeacherUntil).Phase1Iterations
+    )
+
     Assert.Equal(9, (pole |> with' [ "n_epochs=9" ]).Iterations)
     Assert.Equal(256, (pole |> with' [ "batch_size=256" ]).MiniBatchSize)
     pole |> refusal [ "use_dagger=perhaps" ] |> mentions "true or false"
@@ -269,16 +269,14 @@ type Cart = { Front: Wheel; Back: Wheel }
 let ``a name that could be two settings is refused with both`` () =
     let cart = { Front = { Radius = 1.0 }; Back = { Radius = 2.0 } }
     let apply setting = Settings.apply [ setting ] [ cart ]
-    let refusal = Expect.throws<DistillException> (fun () -> apply "radius=3" |> ignore)
+    let refusal = Expect.throws<DistillException>(fun () -> apply "radius=3" |> ignore)
     Assert.Contains("front.radius or back.radius", refusal.Message)
     Assert.Equal<obj list>([ box { cart with Back = { Radius = 3.0 } } |> nonNull ], apply "back.radius=3")
 
 [<Fact>]
 let ``a function can only be set in the script`` () =
     let scheduled =
-        distillation {
-            acting (Acting.schedule "mine" (fun iteration -> if iteration < 3 then 1.0 else 0.0))
-        }
+        distillation { acting (Acting.schedule "mine" (fun iteration -> if iteration < 3 then 1.0 else 0.0)) }
 
     Assert.Equal(1.0, scheduled.Config.Acting.TeacherShare 2)
     scheduled |> refusal [ "share=1" ] |> mentions "in the script"
@@ -289,8 +287,7 @@ let ``a function can only be set in the script`` () =
 let ``any text is either understood or refused with a sentence`` () =
     let names = Experiment.settings pole |> List.map fst
 
-    let texts =
-        ArbMap.defaults |> ArbMap.generate<char array> |> Gen.map String
+    let texts = ArbMap.defaults |> ArbMap.generate<char array> |> Gen.map String
 
     let arguments =
         Gen.oneof [ texts; Gen.map2 (fun name text -> name + "=" + text) (Gen.elements names) texts ]

@@ -1,0 +1,34 @@
+module Distill.Notebook.Program
+
+open System
+
+let private usage =
+    "Distill.Notebook is called so:
+  run NOTEBOOK OUTPUT_FOLDER [name=value ...]   execute a notebook
+  check DOCUMENT ...                            run the F# in Markdown documents
+  install [NAME]                                make the kernel known to Jupyter
+  kernel CONNECTION_FILE                        serve Jupyter"
+
+let private assignment (text: string) =
+    match text.IndexOf '=' with
+    | i when i > 0 -> text.Substring(0, i), text.Substring(i + 1)
+    | _ -> raise (Refused $"'{text}' is not of the form name=value.")
+
+let private main (arguments: string list) =
+    match arguments with
+    | "run" :: notebook :: folder :: parameters -> Headless.run notebook folder (List.map assignment parameters)
+    | "check" :: documents when not documents.IsEmpty -> documents |> List.fold (fun code document -> max code (Snippets.run document)) 0
+    | [ "install" ] -> KernelSpec.install KernelSpec.defaultName
+    | [ "install"; name ] -> KernelSpec.install name
+    | [ "kernel"; connectionFile ] -> Kernel.run connectionFile
+    | _ -> raise (Refused usage)
+
+[<EntryPoint>]
+let entry (arguments: string array) =
+    let errors = Console.Error
+
+    try
+        main (List.ofArray arguments)
+    with Refused sentence ->
+        errors.WriteLine sentence
+        2

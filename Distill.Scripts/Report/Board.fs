@@ -1,0 +1,93 @@
+namespace Distill
+
+open System
+open System.IO
+
+/// A page that lists all runs, filters them, and overlays the evaluations of those that are ticked.
+module Board =
+    let private row (logs: string) (run: RunRecord) : (obj | null) list =
+        let best =
+            match run.Result "best student" with
+            | Some result -> Some result
+            | None -> run.Results |> List.tryHead
+
+        let reference = run.Result "teacher"
+
+        let address =
+            let page = Path.Combine(run.Folder, "report.html")
+
+            if File.Exists page then
+                Path.GetRelativePath(logs, page).Replace('\\', '/')
+            else
+                ""
+
+        [ run.Experiment
+          { Text = run.Run; Address = address }
+          (if run.Finished then "finished" else "not finished")
+          run.Iterations
+          reference |> Option.map _.MeanReturn
+          best |> Option.map _.MeanReturn
+          (match best, reference with
+           | Some best, Some reference -> Some(best.MeanReturn / reference.MeanReturn)
+           | _ -> None)
+          best |> Option.map (fun result -> 100. * result.ShareTerminated)
+          run.BestEvaluation |> Option.map snd
+          run.Series "Loss/behavior" |> List.tryLast |> Option.map snd ]
+
+    let private headings =
+        [ "experiment"
+          "run"
+          "state"
+          "iterations"
+          "teacher return"
+          "student return"
+          "student / teacher"
+          "terminated, %"
+          "best evaluation"
+          "loss" ]
+
+    /// The evaluations of a run, for the overlay.
+    let private curve (run: RunRecord) =
+        let x, y = List.unzip (run.Series "evaluation/mean_return")
+
+        Json.Object
+            [ "name", Json.Text $"{run.Experiment} {run.Run}"
+              "x", Json.Numbers(x |> Seq.map float |> Array.ofSeq)
+              "y", Json.Numbers(Array.ofList y) ]
+
+    /// The page for runs whose folders lie under `logs`.
+    let ofRuns (logs: string) (runs: RunRecord list) : string =
+        let table = Table(headings, runs |> List.map (row logs >> Seq.ofList))
+
+        // What the overlay looks like; board.js puts the ticked runs in the place of its one series.
+        let overlay =
+            Chart.Line([| 0. |], [| 0. |])
+            |> Chart.withXAxisStyle (TitleText = "iteration")
+            |> Chart.withYAxisStyle (TitleText = "return of the student alone")
+            |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
+
+        let data =
+            Json.Object [ "runs", Json.List(runs |> List.map curve); "figure", overlay.Figure ]
+
+        let count = if runs.Length = 1 then "1 run" else $"{runs.Length} runs"
+
+        let body =
+            String.concat
+                "\n"
+                [ "<main class=\"wide\">"
+                  $"<header><h1>Runs</h1><p class=\"muted\">{Page.escape (Path.GetFullPath logs)} · {count}</p></header>"
+                  "<p><label>Filter <input id=\"filter\" type=\"search\" autocomplete=\"off\" placeholder=\"words, all of which must occur\"></label> <span id=\"matching\" class=\"muted\"></span></p>"
+                  table.ToElement()
+                  "<section><h2>Compare</h2>"
+                  "<p id=\"advice\" class=\"muted\">Tick runs to overlay their evaluations.</p>"
+                  "<div id=\"overlay\" class=\"distill-chart\"></div></section>"
+                  "</main>"
+                  "<script>const board=" + Json.toText data + ";" + Page.text "board.js" + "</script>" ]
+
+        Page.html "Runs" (Page.chartScript PlotlyJs.Embedded + Table.Script) body
+
+    /// Writes `board.html` into a folder of experiments; returns its path.
+    let write (logs: string) : string =
+        let path = Path.GetFullPath(Path.Combine(logs, "board.html"))
+        Page.save path (ofRuns logs (RunRecord.readAll logs))
+        path

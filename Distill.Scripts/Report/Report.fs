@@ -1,0 +1,451 @@
+namespace Distill
+
+open System
+open System.IO
+
+/// The report of one run: a page that holds everything and needs no network.
+module Report =
+    let private escape = Page.escape
+
+    /// Metrics that have a chart of their own, or whose chart shows them along with others.
+    let private shown =
+        set
+            [ "evaluation/mean_return"
+              "evaluation/std_return"
+              "evaluation/mean_length"
+              "evaluation/share_terminated"
+              "data_collection/mean_return"
+              "data_collection/std_return"
+              "data_collection/share_terminated"
+              "data_collection/teacher_share"
+              "data_collection/episodes"
+              "Train/mean_reward"
+              "Train/mean_episode_length"
+              "Perf/total_fps"
+              "Perf/collection_time"
+              "Perf/learning_time"
+              "Loss/learning_rate"
+              "training/loss"
+              "dataset/rows"
+              "dataset/capacity"
+              "Dataset/rows"
+              "phase"
+              "Phase/number" ]
+
+    let private teacher = "@muted"
+    let private student = "@0"
+
+    /// The first of these metrics that the run has.
+    let private series (run: RunRecord) (names: string list) =
+        names
+        |> List.tryPick (fun name ->
+            match run.Series name with
+            | [] -> None
+            | points -> Some points)
+        |> Option.defaultValue []
+
+    let private setting (run: RunRecord) (name: string) =
+        run.Parameters
+        |> List.collect snd
+        |> List.tryFind (fun (known, _) -> known = name || known.EndsWith("." + name))
+        |> Option.map snd
+
+    // Phases
+
+    /// Where a phase begins: iterations completed before it, and what it is.
+    let private switches (run: RunRecord) =
+        let share = run.Series "data_collection/teacher_share" |> Map.ofList
+
+        series run [ "phase"; "Phase/number" ]
+        |> List.pairwise
+        |> List.filter (fun ((_, before), (_, after)) -> before <> after)
+        |> List.map (fun (_, (iteration, phase)) ->
+            let who =
+                match share.TryFind iteration with
+                | Some 0. -> ": student drives"
+                | Some 1. -> ": teacher drives"
+                | _ -> ""
+
+            iteration - 1, $"phase {phase}{who}")
+
+    let private overIterations (run: RunRecord) (title: string) (chart: GenericChart) =
+        let chart =
+            chart
+            |> Chart.withXAxisStyle (TitleText = "iteration", MinMax = (0., float (max 1 run.Iterations)))
+            |> Chart.withYAxisStyle (TitleText = title)
+            |> Chart.withSize (Height = 300)
+            |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
+
+        (chart, switches run)
+        ||> List.fold (fun chart (iteration, words) ->
+            chart |> Chart.withVerticalLine (iteration, Text = words))
+
+    let private level (run: RunRecord) (value: float) (name: string) =
+        Chart.Line(
+            [ 0; max 1 run.Iterations ],
+            [ value; value ],
+            Name = name,
+            LineColor = teacher,
+            LineDash = "dash",
+            LineWidth = 1.5
+        )
+
+    let private figure (caption: string, chart: GenericChart) =
+        $"<figure>{chart.ToElement()}<figcaption>{escape caption}</figcaption></figure>"
+
+    let private table (heading: string) (table: Table) =
+        let heading = if heading = "" then "" else $"<h3>{escape heading}</h3>"
+
+        if table.RowCount = 0 then
+            ""
+        else
+            $"<div>{heading}{table.ToElement()}</div>"
+
+    /// Figures and tables under a heading; nothing where there are none.
+    let private section (title: string) (parts: string list) =
+        match String.concat "\n" parts with
+        | "" -> ""
+        | parts -> $"<section><h2>{escape title}</h2><div class=\"charts\">{parts}</div></section>"
+
+    // Charts
+
+    let private withBand (run: RunRecord) (mean: string) (std: string) (name: string) (colour: string) =
+        let points = run.Series mean
+        let spread = run.Series std |> Map.ofList
+        let x, y = List.unzip points
+
+        if points |> List.forall (fst >> spread.ContainsKey) then
+            let edge sign =
+                points |> List.map (fun (i, value) -> value + sign * spread[i])
+
+            Chart.Range(x, y, edge 1., edge -1., Name = name, LineColor = colour)
+        else
+            Chart.Line(x, y, Name = name, LineColor = colour)
+
+    let private evaluation (run: RunRecord) =
+        let reference = run.Result "teacher"
+
+        [ if not (run.Series("evaluation/mean_return").IsEmpty) then
+              "Return of the student alone, on environments of its own: mean and standard deviation over episodes.",
+              Chart.combine
+                  [ withBand run "evaluation/mean_return" "evaluation/std_return" "student" student
+                    match reference with
+                    | Some result -> level run result.MeanReturn "teacher"
+                    | None -> () ]
+              |> overIterations run "return"
+          match run.Series "evaluation/share_terminated" with
+          | [] -> ()
+          | points ->
+              let x, y = List.unzip points
+
+              "Share of these episodes that ended in a terminal state.",
+              Chart.combine
+                  [ Chart.Line(x, y, Name = "student", LineColor = student)
+                    match reference with
+                    | Some result -> level run result.ShareTerminated "teacher"
+                    | None -> () ]
+              |> overIterations run "terminated"
+              |> Chart.withYAxisStyle (TickFormat = ".0%", MinMax = (-0.03, 1.03)) ]
+
+    let private isLoss (name: string) =
+        name.StartsWith "Loss/" && name <> "Loss/learning_rate"
+
+    let private training (run: RunRecord) =
+        let losses =
+            match run.MetricNames |> List.filter isLoss with
+            | [] -> run.MetricNames |> List.filter ((=) "training/loss")
+            | names -> names
+
+        let collected = run.MetricNames |> List.contains "data_collection/mean_return"
+
+        [ match losses with
+          | [] -> ()
+          | names ->
+              let all = names |> List.map (fun name -> name, run.Series name)
+
+              let positive =
+                  all |> List.collect snd |> List.forall (fun (_, value) -> not (value <= 0.))
+
+              "Loss, mean over an iteration.",
+              Chart.combine
+                  [ for name, points in all do
+                        let x, y = List.unzip points
+                        Chart.Line(x, y, Name = name.Substring(name.IndexOf '/' + 1)) ]
+              |> overIterations run "loss"
+              |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
+          if collected || not (run.Series("Train/mean_reward").IsEmpty) then
+              "Return of the last 100 training episodes, whoever drove: mean and standard deviation.",
+              (if collected then
+                   withBand run "data_collection/mean_return" "data_collection/std_return" "training" student
+               else
+                   withBand run "Train/mean_reward" "" "training" student)
+              |> overIterations run "return"
+          match run.Series "Train/mean_episode_length" with
+          | [] -> ()
+          | points ->
+              let x, y = List.unzip points
+
+              "Length of the last 100 training episodes.",
+              Chart.combine
+                  [ Chart.Line(x, y, Name = "training", LineColor = student)
+                    match run.Series "evaluation/mean_length" with
+                    | [] -> ()
+                    | points ->
+                        let x, y = List.unzip points
+                        Chart.Line(x, y, Name = "evaluation", LineColor = "@1") ]
+              |> overIterations run "steps"
+              |> Chart.withYAxisStyle (ZeroLine = false)
+          match series run [ "dataset/rows"; "Dataset/rows" ] with
+          | [] -> ()
+          | points ->
+              let x, y = List.unzip points
+
+              let limit =
+                  setting run "max_buffer_size"
+                  |> Option.bind (fun text ->
+                      match Double.TryParse text with
+                      | true, value -> Some value
+                      | _ -> None)
+
+              "Rows of the dataset and, dashed, the most that it keeps.",
+              Chart.combine
+                  [ Chart.Line(x, y, Name = "rows", LineColor = student)
+                    match limit with
+                    | Some limit when limit < 20. * List.max y -> level run limit "limit"
+                    | _ -> () ]
+              |> overIterations run "rows" ]
+
+    let private timing (run: RunRecord) =
+        let parts =
+            [ "collection", "Perf/collection_time"; "learning", "Perf/learning_time" ]
+            |> List.map (fun (name, metric) -> name, run.Series metric)
+            |> List.filter (fun (_, points) -> not points.IsEmpty)
+
+        [ if not parts.IsEmpty then
+              "Seconds of an iteration, one on top of the other.",
+              Chart.combine
+                  [ for name, points in parts do
+                        let x, y = List.unzip points
+
+                        Chart.Line(x, y, Name = name, LineWidth = 0.8)
+                        |> Chart.withTrace
+                            [ "stackgroup", Json.Text "time"; "fillcolor", Json.Text "@series/0.45" ] ]
+              |> overIterations run "s"
+          match run.Series "Perf/total_fps" with
+          | [] -> ()
+          | points ->
+              let x, y = List.unzip points
+
+              "Environment steps per second, learning included.",
+              Chart.Line(x, y, Name = "steps", LineColor = student) |> overIterations run "steps / s" ]
+
+    let private others (run: RunRecord) =
+        run.MetricNames
+        |> List.filter (fun name -> not (shown.Contains name || isLoss name))
+        |> List.map (fun name ->
+            let x, y = List.unzip (run.Series name)
+
+            name,
+            Chart.Line(x, y, Name = name, LineColor = student)
+            |> overIterations run ""
+            |> Chart.withSize (Height = 220))
+
+    /// How far each recorded flight is from its reference: the distance, and along each axis.
+    let private tracking (flights: (string * FlightRecording) list) =
+        let chart (title: string) (error: FlightRecording -> float[]) =
+            Chart.combine
+                [ for i, (who, flight) in List.indexed flights do
+                      let colour =
+                          match who with
+                          | "teacher" -> teacher
+                          | "student" -> student
+                          | _ -> Theme.series (i + 1)
+
+                      let time = Array.init flight.Steps (fun step -> float step * flight.StepTime)
+                      Chart.Line(time, error flight, Name = who, LineColor = colour) ]
+            |> Chart.withXAxisStyle (TitleText = "s")
+            |> Chart.withYAxisStyle (TitleText = title)
+            |> Chart.withSize (Height = 260)
+            |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
+
+        let along (axis: int) (flight: FlightRecording) =
+            Array.map2 (fun (p: float[]) (r: float[]) -> p[axis] - r[axis]) flight.Position flight.Reference
+
+        if flights.IsEmpty then
+            []
+        else
+            [ "Distance to the reference on the recorded flight.", chart "distance, m" _.PositionError
+              for axis, name in List.indexed [ "x"; "y"; "z" ] do
+                  $"Position minus reference along {name}, world frame.",
+                  chart $"{name} error, m" (along axis) ]
+
+    // Words
+
+    let private significant (value: float) = Table.Number value
+
+    let private count (number: int) = significant (float number)
+
+    let private duration (seconds: float) =
+        let time = TimeSpan.FromSeconds seconds
+
+        if time.TotalHours >= 1. then
+            $"{int time.TotalHours} h {time.Minutes} min"
+        elif time.TotalMinutes >= 1. then
+            $"{time.Minutes} min {time.Seconds} s"
+        else
+            seconds.ToString "0.# s"
+
+    let private total (run: RunRecord) (name: string) =
+        run.Series name |> List.sumBy (fun (_, value) -> if Double.IsFinite value then value else 0.)
+
+    /// The numbers that a reader looks for first: label, number, remark.
+    let private mainNumbers (run: RunRecord) =
+        let percent (share: float) = significant (100. * share) + " %"
+
+        let result =
+            match run.Result "best student" with
+            | Some result -> Some result
+            | None -> run.Result "final student"
+
+        match run.Result "teacher", result with
+        | Some reference, Some result ->
+            [ "Teacher return", significant reference.MeanReturn, $"± {significant reference.StdReturn}"
+              "Student return", significant result.MeanReturn, $"± {significant result.StdReturn}"
+              "Student / teacher", $"{result.MeanReturn / reference.MeanReturn:F3}", "of the mean returns"
+              "Student terminated",
+              percent result.ShareTerminated,
+              $"of {string result.Episodes} episodes; teacher {percent reference.ShareTerminated}" ]
+        | _ ->
+            [ match run.Results, run.BestEvaluation with
+              | result :: _, _ ->
+                  "Return",
+                  significant result.MeanReturn,
+                  $"{result.Policy}, ± {significant result.StdReturn}"
+
+                  "Terminated", percent result.ShareTerminated, $"of {string result.Episodes} episodes"
+              | [], Some(iteration, value) ->
+                  "Best return so far", significant value, $"evaluation after iteration {iteration}"
+              | _ -> ()
+              match run.Series "evaluation/share_terminated" |> List.tryLast with
+              | Some(iteration, share) when run.Results.IsEmpty ->
+                  "Terminated", percent share, $"evaluation after iteration {iteration}"
+              | _ -> ()
+              match run.Series "Loss/behavior" |> List.tryLast with
+              | Some(iteration, loss) -> "Loss", significant loss, $"in iteration {iteration}"
+              | _ -> () ]
+
+    let private status (run: RunRecord) =
+        match run.Iterations, run.Planned with
+        | 0, _ -> "no iterations yet"
+        | n, _ when run.Finished -> $"finished after {count n} iterations"
+        | n, Some planned -> $"stopped or running: {count n} of {count planned} iterations"
+        | n, None -> $"{count n} iterations"
+
+    let private header (run: RunRecord) =
+        let busy = total run "Perf/collection_time" + total run "Perf/learning_time"
+
+        let line =
+            [ run.Run
+              status run
+              if busy > 0. then
+                  duration busy + " of training" ]
+            |> String.concat " · "
+
+        let numbers =
+            mainNumbers run
+            |> List.map (fun (label, number, remark) ->
+                $"<div><dt>{escape label}</dt><dd>{escape number}<small>{escape remark}</small></dd></div>")
+            |> String.concat ""
+
+        $"<header><h1>{escape run.Experiment}</h1><p class=\"muted\">{escape line}</p><dl class=\"figures\">{numbers}</dl></header>"
+
+    let private results (run: RunRecord) =
+        Table(
+            [ "policy"; "return"; "length"; "terminated, %"; "episodes" ],
+            [ for result in run.Results do
+                  [ result.Policy
+                    { Mean = result.MeanReturn; Spread = result.StdReturn }
+                    result.MeanLength
+                    100. * result.ShareTerminated
+                    result.Episodes ] ]
+        )
+
+    let private timeTable (run: RunRecord) =
+        let parts =
+            [ "collection", "Perf/collection_time"; "learning", "Perf/learning_time" ]
+            |> List.map (fun (name, metric) -> name, total run metric)
+            |> List.filter (fun (_, seconds) -> seconds > 0.)
+
+        let all = parts |> List.sumBy snd
+
+        Table(
+            [ "part"; "s"; "share, %" ],
+            [ for name, seconds in parts do
+                  [ name; Math.Round(seconds, 1); Math.Round(100. * seconds / all, 1) ] ]
+        )
+
+    let private namesAndValues (what: string) (pairs: (string * string) list) =
+        Table(
+            [ what; "value" ],
+            [ for name, value in pairs do
+                  [ name; value ] ]
+        )
+
+    let private flightsOf (folder: string) =
+        let folder = Path.Combine(folder, "flights")
+
+        if Directory.Exists folder then
+            Directory.GetFiles(folder, "*.npz")
+            |> Array.sortDescending
+            |> Array.map (fun path ->
+                Path.GetFileNameWithoutExtension path |> string, FlightRecording.load path)
+            |> List.ofArray
+        else
+            []
+
+    /// The page of a run.
+    let ofRun (run: RunRecord) : string =
+        let flights = flightsOf run.Folder
+
+        let replay =
+            if File.Exists(Path.Combine(run.Folder, "replay.html")) then
+                "<p><a href=\"replay.html\">Replay of the recorded flights</a></p>"
+            else
+                ""
+
+        let provenance =
+            [ yield! run.Command |> List.filter (fun (_, value) -> value <> ""); "run folder", run.Folder ]
+
+        let checkpoints =
+            Table(
+                [ "checkpoint"; "KiB" ],
+                [ for name, bytes in run.Checkpoints do
+                      [ name; Math.Round(float bytes / 1024., 1) ] ]
+            )
+
+        let body =
+            [ header run
+              section "Evaluation" (List.map figure (evaluation run) @ [ table "" (results run) ])
+              section "Training" (List.map figure (training run))
+              section "Tracking" (List.map figure (tracking flights))
+              replay
+              section "Time" (List.map figure (timing run) @ [ table "" (timeTable run) ])
+              section "Other metrics" (List.map figure (others run))
+              section
+                  "Parameters"
+                  [ for name, settings in run.Parameters do
+                        table name (namesAndValues "setting" settings) ]
+              section "Provenance" [ table "" (namesAndValues "origin" provenance); table "" checkpoints ] ]
+            |> String.concat "\n"
+
+        Page.html
+            $"{run.Experiment} {run.Run}"
+            (Page.chartScript PlotlyJs.Embedded + Table.Script)
+            ("<main>" + body + "</main>")
+
+    /// Writes `report.html` into a run folder; returns its path.
+    let write (folder: string) : string =
+        let run = RunRecord.read folder
+        let path = Path.Combine(run.Folder, "report.html")
+        Page.save path (ofRun run)
+        path

@@ -1,0 +1,219 @@
+namespace Distill
+
+open System
+open System.Collections.Generic
+open System.Globalization
+open System.IO
+open System.Text.Json
+open Distill.Storage
+open YamlDotNet.Core
+open YamlDotNet.RepresentationModel
+
+/// A policy's closed-loop result at the end of a run.
+type PolicyResult =
+    {
+        /// "teacher", "best student", "final student".
+        Policy: string
+        MeanReturn: float
+        StdReturn: float
+        MeanLength: float
+        ShareTerminated: float
+        Episodes: int
+    }
+
+/// What a run folder holds, as far as it is there: an interrupted run has no results, a new one no metrics.
+type RunRecord =
+    {
+        /// Full path of the folder.
+        Folder: string
+        Experiment: string
+        /// Name of the folder: date, time and perhaps a name.
+        Run: string
+        Metrics: IReadOnlyList<MetricsRow>
+        /// Settings by dotted names, from params/*.yaml: file name, then name and value.
+        Parameters: (string * (string * string) list) list
+        /// How the run was started: names and values of params/command.json.
+        Command: (string * string) list
+        /// result.csv; empty before the end.
+        Results: PolicyResult list
+        /// Names and sizes in bytes.
+        Checkpoints: (string * int64) list
+    }
+
+    /// Iterations that were logged.
+    member run.Iterations =
+        if run.Metrics.Count = 0 then
+            0
+        else
+            int run.Metrics[run.Metrics.Count - 1].Iteration + 1
+
+    /// Iterations that the run was to have, if its settings say it.
+    member run.Planned =
+        run.Parameters
+        |> List.collect snd
+        |> List.tryFind (fun (name, _) -> name = "iterations")
+        |> Option.bind (fun (_, value) ->
+            match Int32.TryParse value with
+            | true, number -> Some number
+            | _ -> None)
+
+    member run.Finished = not run.Results.IsEmpty || run.Planned = Some run.Iterations
+
+    /// Names of all metrics, in the order in which they first occur.
+    member run.MetricNames =
+        run.Metrics |> Seq.collect _.Metrics |> Seq.map _.Key |> Seq.distinct |> Seq.toList
+
+    /// One metric: iterations completed, and values. Empty where the run has no such metric.
+    member run.Series(name: string) : (int * float) list =
+        [ for row in run.Metrics do
+              for metric in row.Metrics do
+                  if metric.Key = name then
+                      int row.Iteration + 1, metric.Value ]
+
+    member run.Result(policy: string) =
+        run.Results |> List.tryFind (fun result -> result.Policy = policy)
+
+    /// The evaluation during training with the highest mean return: iterations completed and that return.
+    member run.BestEvaluation =
+        match run.Series "evaluation/mean_return" |> List.filter (snd >> Double.IsFinite) with
+        | [] -> None
+        | evaluations -> Some(List.maxBy snd evaluations)
+
+module RunRecord =
+    /// Settings are small; a larger file is something else.
+    let private largest = 4L <<< 20
+
+    let private readText (path: string) =
+        if FileInfo(path).Length > largest then
+            raise (
+                DistillException
+                    $"'{path}' has more than {largest >>> 20} MiB; a file of settings is expected."
+            )
+
+        File.ReadAllText path
+
+    let private parseYaml (path: string) =
+        let rec flatten (name: string) (node: YamlNode) : (string * string) list =
+            let inner (key: string) =
+                if name = "" then key else name + "." + key
+
+            match node with
+            | :? YamlMappingNode as mapping ->
+                [ for entry in mapping.Children do
+                      yield! flatten (inner (string entry.Key)) entry.Value ]
+            | :? YamlSequenceNode as items when
+                items.Children |> Seq.forall (fun item -> item :? YamlScalarNode)
+                ->
+                [ name, "[" + String.Join(", ", items.Children |> Seq.map string) + "]" ]
+            | :? YamlSequenceNode as items ->
+                items.Children |> Seq.mapi (fun i item -> flatten $"{name}[{i}]" item) |> List.concat
+            | scalar -> [ name, string scalar ]
+
+        try
+            let stream = YamlStream()
+            stream.Load(new StringReader(readText path))
+
+            stream.Documents |> Seq.collect (fun document -> flatten "" document.RootNode) |> Seq.toList
+        with :? YamlException as e ->
+            raise (DistillException($"'{path}' is not readable YAML: {e.Message.TrimEnd '.'}.", e))
+
+    let private readParameters (folder: string) =
+        Directory.GetFiles(Path.Combine(folder, "params"), "*.yaml")
+        |> Array.sort
+        |> Array.map (fun path -> Path.GetFileNameWithoutExtension path |> string, parseYaml path)
+        |> List.ofArray
+
+    let private readCommand (folder: string) =
+        let path = Path.Combine(folder, "params", "command.json")
+
+        if not (File.Exists path) then
+            []
+        else
+            try
+                use json = JsonDocument.Parse(readText path)
+
+                [ for field in json.RootElement.EnumerateObject() do
+                      field.Name,
+                      (if field.Value.ValueKind = JsonValueKind.Array then
+                           String.Join(' ', field.Value.EnumerateArray() |> Seq.map string)
+                       else
+                           string field.Value) ]
+            with
+            | :? JsonException as e ->
+                raise (DistillException($"'{path}' is not readable JSON: {e.Message.TrimEnd '.'}.", e))
+            | :? InvalidOperationException as e ->
+                raise (DistillException($"'{path}' holds no JSON object.", e))
+
+    let private readResults (folder: string) =
+        let path = Path.Combine(folder, "result.csv")
+
+        if not (File.Exists path) then
+            []
+        else
+            let rows =
+                (readText path)
+                    .Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
+                |> Array.map _.Split(',')
+
+            let broken () =
+                raise (
+                    DistillException
+                        $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes."
+                )
+
+            let number (text: string) =
+                match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
+                | true, value -> value
+                | _ -> broken ()
+
+            match List.ofArray rows with
+            | [| "policy"; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" |] :: rows ->
+                [ for row in rows do
+                      match row with
+                      | [| policy; mean; std; length; terminated; episodes |] ->
+                          { Policy = policy
+                            MeanReturn = number mean
+                            StdReturn = number std
+                            MeanLength = number length
+                            ShareTerminated = number terminated
+                            Episodes = int (number episodes) }
+                      | _ -> broken () ]
+            | _ -> broken ()
+
+    /// Reads a run folder.
+    let read (folder: string) : RunRecord =
+        let folder = (RunFolder.Open folder).Path
+        let checkpoints = DirectoryInfo(Path.Combine(folder, "checkpoints"))
+
+        { Folder = folder
+          Experiment = Path.GetFileName(Path.GetDirectoryName folder) |> string
+          Run = Path.GetFileName folder |> string
+          Metrics =
+            if File.Exists(Path.Combine(folder, "metrics.jsonl")) then
+                MetricsLog.Read folder
+            else
+                [||]
+          Parameters = readParameters folder
+          Command = readCommand folder
+          Results = readResults folder
+          Checkpoints =
+            if checkpoints.Exists then
+                checkpoints.GetFiles()
+                |> Seq.filter (fun file -> not (file.Name.StartsWith '.'))
+                |> Seq.sortBy _.Name
+                |> Seq.map (fun file -> file.Name, file.Length)
+                |> Seq.toList
+            else
+                [] }
+
+    /// All runs under a folder of experiments, newest first; what is not a run folder is passed over.
+    let readAll (logs: string) : RunRecord list =
+        if not (Directory.Exists logs) then
+            raise (DistillException $"There is no folder '{logs}' with runs.")
+
+        Directory.GetDirectories logs
+        |> Seq.collect Directory.GetDirectories
+        |> Seq.filter (fun folder -> Directory.Exists(Path.Combine(folder, "params")))
+        |> Seq.map read
+        |> Seq.sortByDescending _.Run
+        |> Seq.toList

@@ -1,0 +1,186 @@
+/// What is done with policies: training teachers, evaluating, playing, comparing.
+module Distill.Tests.PolicyTests
+
+open System
+open System.Globalization
+open System.IO
+open Distill
+open Distill.Algorithms
+open Distill.Environments.Quadrotor
+open Distill.Policies
+open Distill.Storage
+open Distill.Tests.RunTests
+open Xunit
+
+let private student =
+    Path.Combine(AppContext.BaseDirectory, "fixtures", "raptor", "raptor-student.safetensors")
+
+let private invariant (text: string) =
+    Double.Parse(text, CultureInfo.InvariantCulture)
+
+[<Fact>]
+let ``a trained teacher carries its command, seed and measured return, and resuming changes nothing`` () =
+    use place = new Workplace()
+
+    let training =
+        { TeacherTraining.defaults with
+            Environment = CartPole.balance { envs = 64 }
+            EvaluationInterval = 2
+            EvaluationEpisodes = 32
+            FinalEpisodes = 32 }
+
+    let saved (name: string) = place.Path $"{name}.safetensors"
+
+    let train (name: string) settings =
+        Run.trainTeacherWith
+            ([ $"logs={place.Path name}"; $"save_to={saved name}" ] @ settings)
+            training
+            (PpoConfig(Iterations = 6, Seed = 5UL))
+
+    let whole = train "whole" [ "iterations=6" ]
+    use teacher = PolicyFile.Load(saved "whole")
+    Assert.Equal("5", teacher.Metadata["seed"])
+    Expect.close 1e-2 (invariant teacher.Metadata["return"]) whole.Evaluation.MeanReturn "recorded return"
+    Assert.Contains("iterations=6", teacher.Metadata["command"])
+
+    let stopped = train "stopped" [ "iterations=3" ]
+    let resumed = train "stopped" [ $"resume={stopped.Folder}"; "iterations=6" ]
+
+    let last (result: TrainingResult) =
+        use policy =
+            PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint "final_teacher.safetensors")
+
+        policy.Network.Parameters.Span.ToArray()
+
+    Assert.Equal<float32 array>(last whole, last resumed)
+
+    let rows = MetricsLog.Read whole.Folder
+
+    for name in [ "Loss/value"; "Loss/surrogate"; "Perf/total_fps"; "evaluation/mean_return" ] do
+        Assert.Contains(rows[5].Metrics, fun metric -> metric.Key = name)
+
+[<Fact>]
+let ``an evaluation has a row for every drone and one for all, and a CSV with the same numbers`` () =
+    use place = new Workplace()
+    let csv = place.Path "results/drones.csv"
+
+    let comparison =
+        Run.evaluateWith
+            [ $"policy={student}"; "drones=[crazyflie,x500_real]"; $"csv={csv}"; "episodes=16" ]
+            Assessment.defaults
+            (QuadrotorConfig())
+
+    Assert.Equal<string list>([ "crazyflie"; "x500_real"; "all" ], comparison.Rows |> List.map fst)
+    Assert.Equal<int list>([ 16; 16; 32 ], comparison.Rows |> List.map (fun (_, result) -> result.Episodes))
+
+    let mean label =
+        (comparison.Rows |> List.find (fun (name, _) -> name = label) |> snd).MeanReturn
+
+    Expect.close 1e-3 ((mean "crazyflie" + mean "x500_real") / 2.0) (mean "all") "mean of all"
+    // The released policy flies both.
+    Assert.InRange(mean "crazyflie", 500.0, 700.0)
+    let lines = File.ReadAllLines csv
+    Assert.Equal(4, lines.Length)
+    Assert.Equal("drone,mean_return,std_return,mean_length,share_terminated,episodes", lines[0])
+    Assert.Equal(mean "x500_real", invariant (lines[2].Split(',')[1]))
+
+[<Fact>]
+let ``a flight leaves trajectories whose errors are the ones that are printed`` () =
+    use place = new Workplace()
+    let output = place.Path "play"
+
+    let result =
+        Run.playWith
+            [ $"policy={student}"
+              "episodes=3"
+              $"output={output}"
+              "task=figure_eight"
+              "episode_limit=300" ]
+            Flight.defaults
+            (QuadrotorConfig())
+
+    let arrays =
+        Npz.Read(Path.Combine(output, "trajectories.npz"))
+        |> Seq.map (fun array -> array.Name, array)
+        |> Map.ofSeq
+
+    Assert.Equal<int list>([ 3; 300; 4 ], List.ofSeq arrays["orientation"].Shape)
+    Assert.Equal<int64 array>([| 300L; 300L; 300L |], arrays["length"].ToIntegers())
+
+    let position, reference =
+        arrays["position"].ToFloats(), arrays["reference_position"].ToFloats()
+
+    let errors =
+        [| for row in 0 .. 3 * 300 - 1 ->
+               sqrt (
+                   Seq.sum
+                       [ for i in 0..2 -> (float position[3 * row + i] - float reference[3 * row + i]) ** 2.0 ]
+               ) |]
+
+    Expect.close 1e-9 result.Position.Mean (Array.average errors) "mean error"
+    Expect.close 1e-9 result.Position.Max (Array.max errors) "largest error"
+    Assert.InRange(result.Position.Median, 0.0, result.Position.P95)
+    // It follows the path, which reaches 1 m away.
+    Assert.InRange(result.Position.Max, 0.0, 0.6)
+    Assert.True(File.Exists(Path.Combine(output, "flight.html")))
+    Assert.Equal(3, File.ReadAllLines(Path.Combine(output, "tracking.csv")).Length)
+
+[<Fact>]
+let ``tracking statistics of known errors`` () =
+    let error = TrackingError.ofErrors [| 4.0; 1.0; 2.0; 3.0; 0.0 |]
+    Expect.close 1e-12 error.Mean 2.0 "mean"
+    Expect.close 1e-12 error.Median 2.0 "median"
+    Expect.close 1e-12 error.P95 3.8 "p95"
+    Expect.close 1e-12 error.Max 4.0 "max"
+
+[<Fact>]
+let ``a policy that does not fit, or is missing, is refused`` () =
+    let refusal settings =
+        (Expect.throws<DistillException>(fun () ->
+            Run.evaluateWith settings Assessment.defaults (QuadrotorConfig()) |> ignore))
+            .Message
+
+    Assert.Contains("policy=FILE", refusal [])
+    Assert.Contains("policy reads 22 numbers", refusal [ $"policy={student}"; "policy_group=teacher" ])
+    Assert.Contains("zeppelin", refusal [ $"policy={student}"; "drones=zeppelin" ])
+
+[<Fact>]
+let ``a comparison runs every variant with every seed on the same budget`` () =
+    use place = new Workplace()
+    let file = place.Path "teacher.safetensors"
+    saveTeacher file
+    let logs = place.Path "logs"
+
+    let experiment =
+        distillation {
+            name "who"
+            environment (CartPole.balance { envs = 32 })
+            teacher (Teacher.load file)
+            student (Student.mlp { hidden = [ 8 ] })
+            acting (Acting.teacherUntil 1)
+            loss (Loss.crossEntropy 0.0)
+            collect (Collect.stepsPerEnv 10)
+            iterations 4
+            evaluationEpisodes 32
+            finalEpisodes 32
+        }
+
+    let comparison =
+        experiment
+        |> Run.compareWith [ $"logs={logs}"; "seeds=2"; "phase1_iterations=2" ] (fun phase1 ->
+            [ "student only", Acting.studentAlways; "two stages", Acting.teacherUntil phase1 ])
+
+    Assert.Equal<(string * int) list>(
+        [ "student only", 2; "two stages", 2 ],
+        comparison.Rows |> List.map (fun (label, results) -> label, results.Length)
+    )
+
+    let folders = comparison.Rows |> List.collect snd |> List.map _.Folder
+    Assert.EndsWith("_two-stages_seed1", List.last folders)
+
+    let agent =
+        File.ReadAllText(Path.Combine(List.last folders, "params", "agent.yaml"))
+
+    Assert.Contains("phase1_iterations: 2", agent)
+    Assert.Contains("seed: 1", agent)
+    Assert.Equal(5, File.ReadAllLines(Path.Combine(logs, "who", "comparison.csv")).Length)
