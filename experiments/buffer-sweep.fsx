@@ -31,8 +31,8 @@ sweep {
     experiment (fun point ->
         distillation {
             environment (Quadrotor.mixture { envs = 32 })
-            teacher (Teacher.load "tests/fixtures/raptor/raptor-student.safetensors")
-            student (Student.gru { hidden = 16 })
+            teacher (Teacher.load "assets/teachers/crazyflie.safetensors")
+            student (Student.gru { hidden = 16 } |> Student.reading "tracking")
             acting (Acting.teacherUntil point.Phase1Iterations)
             retain (Retain.latest point.MaxBufferSize)
             collect (Collect.stepsPerEnv 100)

@@ -5,6 +5,7 @@ open System.IO
 open System.Security.Cryptography
 open System.Text
 open System.Text.Json
+open System.Text.Json.Serialization
 open Distill.Storage
 
 /// One experiment of a sweep with one seed, as it is written down: enough to run it though the script has changed.
@@ -27,8 +28,10 @@ type TrialRecord =
     }
 
     /// Name of the trial's folder.
+    [<JsonIgnore>]
     member trial.FolderName = $"{trial.Label}-{trial.Hash.Substring(0, 8)}"
 
+    [<JsonIgnore>]
     member trial.Seed = UInt64.Parse trial.Settings["seed"]
 
 /// A trial as it can be run.
@@ -133,8 +136,7 @@ module internal TrialRecord =
     let private options =
         JsonSerializerOptions(
             PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-            Encoder = Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-            IgnoreReadOnlyProperties = true
+            Encoder = Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping
         )
 
     /// On one line.
