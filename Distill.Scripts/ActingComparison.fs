@@ -107,7 +107,10 @@ module internal ActingComparison =
             Console.Out.WriteLine $"{Environment.NewLine}--- {label}, seed {seed} ---"
 
             try
-                Distilling.run { Training.options with Logs = options.Logs } settings { experiment with Config = config }
+                Distilling.run
+                    { Training.options with Logs = options.Logs }
+                    settings
+                    { experiment with Config = config }
             with Script.Stopped(code, _) ->
                 raise (Script.Stopped(code, "Stopped; a comparison of several runs starts anew."))
 

@@ -25,7 +25,8 @@ module Run =
             | Some job -> job ()
             | None -> distilWith arguments experiment |> print)
 
-    let sweepWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults = Sweeping.runWith arguments sweep
+    let sweepWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
+        Sweeping.runWith arguments sweep
 
     /// Runs every trial of a sweep that has not finished yet, and compares the variants.
     let sweep (sweep: Sweep<'T>) : unit =
