@@ -185,12 +185,14 @@ let private projects () =
     |> Seq.toList
 
 let private settings () =
-    [ ".config/dotnet-tools.json"
-      "paket.dependencies"
-      "paket.lock"
-      "Directory.Build.props"
-      "Directory.Build.targets"
-      "global.json" ]
+    [
+        ".config/dotnet-tools.json"
+        "paket.dependencies"
+        "paket.lock"
+        "Directory.Build.props"
+        "Directory.Build.targets"
+        "global.json"
+    ]
     |> Seq.map (inRoot >> FileInfo)
 
 /// The feed, for paket.dependencies: the variable if it is set, otherwise the machine's first enabled package source.
@@ -256,10 +258,7 @@ let private assembly (name: string) =
     inRoot $"{name}/bin/Release/net10.0/{name}.dll"
 
 let private sources (folders: string list) =
-    folders
-    |> Seq.collect (inRoot >> filesUnder)
-    |> Seq.append (settings ())
-    |> fingerprint
+    folders |> Seq.collect (inRoot >> filesUnder) |> Seq.append (settings ()) |> fingerprint
 
 /// Builds a project or the solution, and remembers from which sources the products in it came.
 let private compileProducts (project: string) (products: (string * string list) list) =
@@ -455,7 +454,9 @@ let info () =
     ensure libraries
 
     let simd =
-        let core = Path.Combine(Path.GetDirectoryName(assembly "Distill.Scripts"), "Distill.Core.dll")
+        let core =
+            Path.Combine(Path.GetDirectoryName(assembly "Distill.Scripts"), "Distill.Core.dll")
+
         Reflection.Assembly.LoadFrom(core).GetType "Distill.Compute.Simd"
 
     let value (name: string) =
@@ -524,19 +525,33 @@ let private targets: (string * string * string * (string list -> int option)) li
 
     let paketed (arguments: string list) = simple (fun () -> paket arguments) []
 
-    [ target "build" "" "build everything (Release)" (simple build)
-      target "test" "" "check the formatting, build everything, run all tests" tested
-      target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
-      target "sweep" "[list|results|best|show] SCRIPT [name=value,value ...]" "run the trials of a script" swept
-      target "resume" "RUN_FOLDER [name=value ...]" "go on with a run from its last checkpoint" (scripted resume)
-      target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
-      target "notebooks" "[NAME] [name=value ...]" "execute notebooks, results in logs/notebooks" (notebooks >> Some)
-      target "kernel" "install [NAME]" "make the F# kernel known to Jupyter" kernel
-      target "format" "[--check]" "format the sources, or name those that are not" formatted
-      target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
-      target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
-      target "info" "" "print the SDK, the machine and the instruction set in use" (simple info)
-      target "clean" "" "delete everything that was built" (simple clean) ]
+    [
+        target "build" "" "build everything (Release)" (simple build)
+        target "test" "" "check the formatting, build everything, run all tests" tested
+        target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
+        target
+            "sweep"
+            "[list|results|best|show] SCRIPT [name=value,value ...]"
+            "run the trials of a script"
+            swept
+        target
+            "resume"
+            "RUN_FOLDER [name=value ...]"
+            "go on with a run from its last checkpoint"
+            (scripted resume)
+        target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
+        target
+            "notebooks"
+            "[NAME] [name=value ...]"
+            "execute notebooks, results in logs/notebooks"
+            (notebooks >> Some)
+        target "kernel" "install [NAME]" "make the F# kernel known to Jupyter" kernel
+        target "format" "[--check]" "format the sources, or name those that are not" formatted
+        target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
+        target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
+        target "info" "" "print the SDK, the machine and the instruction set in use" (simple info)
+        target "clean" "" "delete everything that was built" (simple clean)
+    ]
 
 let private list () =
     Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"

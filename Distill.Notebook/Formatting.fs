@@ -45,7 +45,9 @@ let private byFormatterSource (value: obj) : Bundle =
     let formatters (attribute: obj) =
         match property "FormatterSourceType" attribute with
         | :? Type as source ->
-            match source.GetMethod("CreateTypeFormatters", Type.EmptyTypes), Activator.CreateInstance source with
+            match
+                source.GetMethod("CreateTypeFormatters", Type.EmptyTypes), Activator.CreateInstance source
+            with
             | null, _
             | _, null -> []
             | create, instance ->
@@ -73,7 +75,9 @@ let private byToHtml (value: obj) : Bundle =
 let private isNumber (value: obj | null) =
     match value with
     | null -> false
-    | value -> Type.GetTypeCode(value.GetType()) >= TypeCode.SByte && Type.GetTypeCode(value.GetType()) <= TypeCode.Decimal
+    | value ->
+        Type.GetTypeCode(value.GetType()) >= TypeCode.SByte
+        && Type.GetTypeCode(value.GetType()) <= TypeCode.Decimal
 
 let private cell (value: obj | null) =
     let text =

@@ -4,7 +4,6 @@ module Distill.Notebook.Headless
 open System
 open System.Diagnostics
 open System.IO
-open System.Threading
 
 /// Executes the notebook in its own folder and writes NAME.ipynb and NAME.html, with the outputs, to the output folder.
 /// Stops at the first cell that fails, unless the cell is tagged `raises-exception`. Gives the exit code.
@@ -14,8 +13,7 @@ let run (path: string) (outputFolder: string) (parameters: (string * string) lis
     let outputFolder = Path.GetFullPath outputFolder
 
     let notebook =
-        NotebookFile.read (Path.GetFullPath path)
-        |> NotebookFile.withParameters parameters
+        NotebookFile.read (Path.GetFullPath path) |> NotebookFile.withParameters parameters
 
     let cells = notebook.Cells |> List.filter _.IsCode
     cells |> List.iter NotebookFile.clearOutputs
@@ -28,8 +26,8 @@ let run (path: string) (outputFolder: string) (parameters: (string * string) lis
             errors.WriteLine $"{path}: {current} ended the process."
             Environment.ExitCode <- 1)
 
-    use session =
-        new Session(Path.GetDirectoryName notebook.Path |> nonNull, outputs.Add, TimeSpan.FromSeconds 1.0)
+    let folder = nonNull (Path.GetDirectoryName notebook.Path)
+    use session = new Session(folder, folder, outputs.Add, TimeSpan.FromSeconds 1.0)
 
     let rec execute (count: int) (cells: NotebookFile.Cell list) =
         match cells with
@@ -37,7 +35,7 @@ let run (path: string) (outputFolder: string) (parameters: (string * string) lis
         | cell :: rest ->
             outputs.Clear()
             current <- $"cell {count}"
-            let failure = session.Run(current, cell.Source, CancellationToken.None)
+            let failure = session.Run(current, cell.Source)
             current <- ""
             NotebookFile.setOutputs cell count (List.ofSeq outputs)
 

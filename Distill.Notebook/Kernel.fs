@@ -25,7 +25,8 @@ let private readConnection (path: string) =
     match text "signature_scheme" root with
     | ""
     | "hmac-sha256" -> ()
-    | scheme -> raise (Refused $"{path} asks for the signature scheme {scheme}; this kernel knows hmac-sha256.")
+    | scheme ->
+        raise (Refused $"{path} asks for the signature scheme {scheme}; this kernel knows hmac-sha256.")
 
     let transport, ip = text "transport" root, text "ip" root
 
@@ -55,22 +56,23 @@ let private ok (content: (string * (JsonNode | null)) list) = ("status", node "o
 let private kernelInfo () =
     let version = Environment.Version.ToString()
 
-    ok [
-        "protocol_version", node ProtocolVersion
-        "implementation", node "distill"
-        "implementation_version", node "0.1.0"
-        "language_info",
-        fields
-            [
-                "name", node "F#"
-                "version", node "10.0"
-                "mimetype", node "text/x-fsharp"
-                "file_extension", node ".fs"
-                "pygments_lexer", node "fsharp"
-            ]
-        "banner", node $"Distill F# on .NET {version}"
-        "help_links", JsonArray()
-    ]
+    ok
+        [
+            "protocol_version", node ProtocolVersion
+            "implementation", node "distill"
+            "implementation_version", node "0.1.0"
+            "language_info",
+            fields
+                [
+                    "name", node "F#"
+                    "version", node "10.0"
+                    "mimetype", node "text/x-fsharp"
+                    "file_extension", node ".fs"
+                    "pygments_lexer", node "fsharp"
+                ]
+            "banner", node $"Distill F# on .NET {version}"
+            "help_links", JsonArray()
+        ]
 
 /// Ends this process soon after the one that started it has ended.
 let private watchParent () =
@@ -119,8 +121,6 @@ let run (connectionFile: string) : int =
     let mutable parent = "{}"B
     let mutable count = 0
     let mutable silent = false
-    let running = obj ()
-    let mutable cancellation = new CancellationTokenSource()
 
     let emit (output: Output) =
         match output with
@@ -138,7 +138,22 @@ let run (connectionFile: string) : int =
                 [ "execution_count", node count; "data", NotebookFile.bundle forms; "metadata", JsonObject() ]
         | Failed error -> publish parent "error" (NotebookFile.failure error)
 
-    let execute (session: Session) (request: Request) =
+    use session =
+        new Session(
+            Environment.CurrentDirectory,
+            Environment.CurrentDirectory,
+            emit,
+            TimeSpan.FromMilliseconds 50.0
+        )
+
+    /// The requests that have already arrived.
+    let rec arrived () : Request list =
+        match shell.TryReceive() with
+        | None -> []
+        | Some frames -> Option.toList (wire.Read frames) @ arrived ()
+
+    /// Runs a cell. If it fails, gives the requests that waited behind it.
+    let execute (request: Request) : Request list =
         let code = text "code" request.Content
         silent <- flag "silent" false request.Content
         parent <- request.Header
@@ -149,29 +164,35 @@ let run (connectionFile: string) : int =
         if not silent then
             publish parent "execute_input" [ "code", node code; "execution_count", node count ]
 
-        let token =
-            lock running (fun () ->
-                cancellation.Dispose()
-                cancellation <- new CancellationTokenSource()
-                cancellation.Token)
-
-        match session.Run($"cell {count}", code.ReplaceLineEndings "\n", token) with
+        match session.Run($"cell {count}", code.ReplaceLineEndings "\n") with
         | None ->
             reply
                 shell
                 request
-                (ok [ "execution_count", node count; "payload", JsonArray(); "user_expressions", JsonObject() ])
+                (ok
+                    [
+                        "execution_count", node count
+                        "payload", JsonArray()
+                        "user_expressions", JsonObject()
+                    ])
 
-            true
+            []
         | Some error ->
+            // Before the reply: nothing that is sent because of it is among them.
+            let waiting =
+                if flag "stop_on_error" true request.Content then
+                    arrived ()
+                else
+                    []
+
             reply
                 shell
                 request
                 ([ "status", node "error"; "execution_count", node count ] @ NotebookFile.failure error)
 
-            false
+            waiting
 
-    let complete (session: Session) (request: Request) =
+    let complete (request: Request) =
         let code = text "code" request.Content
         let position = toUnits code (integer "cursor_pos" request.Content)
         let names, start = session.Complete(code, position)
@@ -179,44 +200,48 @@ let run (connectionFile: string) : int =
         reply
             shell
             request
-            (ok [
-                "matches", node names
-                "cursor_start", node (toPoints code start)
-                "cursor_end", node (toPoints code position)
-                "metadata", JsonObject()
-            ])
+            (ok
+                [
+                    "matches", node names
+                    "cursor_start", node (toPoints code start)
+                    "cursor_end", node (toPoints code position)
+                    "metadata", JsonObject()
+                ])
 
-    let inspect (session: Session) (request: Request) =
+    let inspect (request: Request) =
         let code = text "code" request.Content
-        let found = session.Inspect(code, toUnits code (integer "cursor_pos" request.Content))
+
+        let found =
+            session.Inspect(code, toUnits code (integer "cursor_pos" request.Content))
 
         reply
             shell
             request
-            (ok [
-                "found", node found.IsSome
-                "data", NotebookFile.bundle [ for text in Option.toList found -> "text/plain", text ]
-                "metadata", JsonObject()
-            ])
+            (ok
+                [
+                    "found", node found.IsSome
+                    "data", NotebookFile.bundle [ for text in Option.toList found -> "text/plain", text ]
+                    "metadata", JsonObject()
+                ])
 
     let finished = new ManualResetEventSlim()
 
     let shutdown (socket: Zmq.Socket) (request: Request) =
         reply socket request (ok [ "restart", node (flag "restart" false request.Content) ])
 
-    /// Answers a request; false if it was a cell that failed.
-    let answer (session: Session) (request: Request) : bool =
+    /// Answers a request. If it was a cell that failed, the cells that waited behind it are not run.
+    let rec answer (request: Request) : unit =
         status request.Header "busy"
 
-        let succeeded =
+        let waiting =
             match request.Kind with
-            | "execute_request" -> execute session request
+            | "execute_request" -> execute request
             | kind ->
                 try
                     match kind with
                     | "kernel_info_request" -> reply shell request (kernelInfo ())
-                    | "complete_request" -> complete session request
-                    | "inspect_request" -> inspect session request
+                    | "complete_request" -> complete request
+                    | "inspect_request" -> inspect request
                     | "is_complete_request" -> reply shell request [ "status", node "unknown" ]
                     | "history_request" -> reply shell request (ok [ "history", JsonArray() ])
                     | "comm_info_request" -> reply shell request (ok [ "comms", JsonObject() ])
@@ -226,34 +251,21 @@ let run (connectionFile: string) : int =
                     | _ -> ()
                 with error ->
                     // Asking the compiler about unfinished code is not worth a kernel.
-                    let what =
-                        {
-                            Name = error.GetType().Name
-                            Message = error.Message
-                            Trace = []
-                        }
+                    let what = { Name = error.GetType().Name; Message = error.Message; Trace = [] }
 
                     reply shell request (("status", node "error") :: NotebookFile.failure what)
 
-                true
+                []
 
         status request.Header "idle"
-        succeeded
 
-    /// After a cell failed, the cells that were already waiting are not run.
-    let rec abortWaiting (session: Session) =
-        match shell.TryReceive() with
-        | None -> ()
-        | Some frames ->
-            match wire.Read frames with
-            | Some request when request.Kind = "execute_request" ->
-                status request.Header "busy"
-                reply shell request [ "status", node "aborted"; "execution_count", node count ]
-                status request.Header "idle"
-            | Some request -> answer session request |> ignore
-            | None -> ()
-
-            abortWaiting session
+        for next in waiting do
+            if next.Kind = "execute_request" then
+                status next.Header "busy"
+                reply shell next [ "status", node "aborted"; "execution_count", node count ]
+                status next.Header "idle"
+            else
+                answer next
 
     let serve (socket: Zmq.Socket) (handle: Request -> unit) =
         let rec next () =
@@ -266,19 +278,8 @@ let run (connectionFile: string) : int =
         next ()
 
     let serveShell () =
-        use session =
-            new Session(Environment.CurrentDirectory, emit, TimeSpan.FromMilliseconds 50.0)
-
         status "{}"B "starting"
-
-        serve shell (fun request ->
-            let stopOnError = flag "stop_on_error" true request.Content
-
-            if not (answer session request) && stopOnError then
-                abortWaiting session)
-
-    let interrupt () =
-        lock running (fun () -> cancellation.Cancel())
+        serve shell answer
 
     let serveControl () =
         serve control (fun request ->
@@ -286,7 +287,7 @@ let run (connectionFile: string) : int =
 
             match request.Kind with
             | "interrupt_request" ->
-                interrupt ()
+                session.Interrupt()
                 reply control request (ok [])
             | "shutdown_request" -> shutdown control request
             | "kernel_info_request" -> reply control request (kernelInfo ())
@@ -305,15 +306,14 @@ let run (connectionFile: string) : int =
             serveHeartbeat ()
 
     let start (work: unit -> unit) =
-        // The compiler recurses deeply on long expressions.
-        let thread = Thread(work, 64 <<< 20, IsBackground = true)
+        let thread = Thread(work, IsBackground = true)
         thread.Start()
         thread
 
     watchParent ()
     let threads = [ start serveShell; start serveControl; start serveHeartbeat ]
     finished.Wait()
-    interrupt ()
+    session.Interrupt()
     context.Shutdown()
 
     // Code that does not end does not keep the kernel from ending.

@@ -58,13 +58,7 @@ let install (name: string) : int =
         fields
             [
                 "argv",
-                node
-                    [
-                        dotnet
-                        Assembly.GetExecutingAssembly().Location
-                        "kernel"
-                        "{connection_file}"
-                    ]
+                node [ dotnet; Assembly.GetExecutingAssembly().Location; "kernel"; "{connection_file}" ]
                 "display_name", node displayName
                 "language", node "F#"
                 "interrupt_mode", node "message"

@@ -21,12 +21,7 @@ type Cell =
         Tags: string list
     }
 
-type Notebook =
-    {
-        Path: string
-        Root: JsonObject
-        Cells: Cell list
-    }
+type Notebook = { Path: string; Root: JsonObject; Cells: Cell list }
 
 let private readCell (path: string) (index: int) (node: JsonNode | null) =
     match node with
@@ -42,7 +37,9 @@ let private readCell (path: string) (index: int) (node: JsonNode | null) =
 
         match languages |> List.tryFind (fun language -> language <> "" && language <> "fsharp") with
         | Some language when isCode ->
-            raise (Refused $"{path}: cell {index + 1} of the file is in {language}; only fsharp can be executed.")
+            raise (
+                Refused $"{path}: cell {index + 1} of the file is in {language}; only fsharp can be executed."
+            )
         | _ -> ()
 
         {
@@ -65,11 +62,7 @@ let read (path: string) : Notebook =
     | Some root ->
         match root["cells"] with
         | :? JsonArray as cells when Json.integer "nbformat" root = 4 ->
-            {
-                Path = path
-                Root = root
-                Cells = cells |> Seq.mapi (readCell path) |> List.ofSeq
-            }
+            { Path = path; Root = root; Cells = cells |> Seq.mapi (readCell path) |> List.ofSeq }
         | _ -> raise (Refused $"{path} is not a notebook of format 4: save it with a current Jupyter.")
 
 /// A bundle as an object.
@@ -101,7 +94,8 @@ let private output (count: int) (output: Output) : JsonObject =
 let private joinStreams (outputs: Output list) =
     let join (output: Output) (rest: Output list) =
         match output, rest with
-        | Written(name, first), Written(next, second) :: rest when name = next -> Written(name, first + second) :: rest
+        | Written(name, first), Written(next, second) :: rest when name = next ->
+            Written(name, first + second) :: rest
         | _ -> output :: rest
 
     List.foldBack join outputs []
@@ -162,17 +156,9 @@ let withParameters (values: (string * string) list) (notebook: Notebook) : Noteb
             | :? JsonArray as cells -> cells.Insert(index + 1, node)
             | _ -> ()
 
-            let injected =
-                {
-                    Node = node
-                    Source = source
-                    IsCode = true
-                    Tags = tags
-                }
+            let injected = { Node = node; Source = source; IsCode = true; Tags = tags }
 
-            { notebook with
-                Cells = List.insertAt (index + 1) injected notebook.Cells
-            }
+            { notebook with Cells = List.insertAt (index + 1) injected notebook.Cells }
 
 /// Replaces the file's text as a whole, or leaves the file as it was.
 let writeAtomically (path: string) (content: string) =

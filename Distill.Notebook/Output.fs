@@ -38,6 +38,13 @@ type OutputQueue(emit: Output -> unit, interval: TimeSpan) =
     let text = StringBuilder()
     let mutable stream = "stdout"
 
+    /// Does the work as a whole: a cell is not stopped within `finally`. (The compiler drops a `try` without effect.)
+    let whole (work: unit -> unit) =
+        try
+            Thread.MemoryBarrier()
+        finally
+            lock gate work
+
     let flush () =
         if text.Length > 0 then
             let written = text.ToString()
@@ -45,12 +52,10 @@ type OutputQueue(emit: Output -> unit, interval: TimeSpan) =
             emit (Written(stream, written))
 
     let timer =
-        new Timer((fun _ -> lock gate flush), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan)
+        new Timer((fun _ -> whole flush), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan)
 
-    member _.Write(name: string, written: ReadOnlySpan<char>) =
-        Monitor.Enter gate
-
-        try
+    member _.Write(name: string, written: string) =
+        whole (fun () ->
             if name <> stream then
                 flush ()
                 stream <- name
@@ -58,26 +63,24 @@ type OutputQueue(emit: Output -> unit, interval: TimeSpan) =
             if text.Length = 0 then
                 timer.Change(interval, Timeout.InfiniteTimeSpan) |> ignore
 
-            text.Append written |> ignore
-        finally
-            Monitor.Exit gate
+            text.Append written |> ignore)
 
     member _.Add(output: Output) =
-        lock gate (fun () ->
+        whole (fun () ->
             flush ()
             emit output)
 
-    member _.Flush() = lock gate flush
+    member _.Flush() = whole flush
 
 /// The console's `stdout` or `stderr` while notebooks run.
 type CellWriter(name: string, queue: OutputQueue) =
     inherit TextWriter()
     override _.Encoding = Encoding.UTF8
-    override _.Write(c: char) = queue.Write(name, ReadOnlySpan [| c |])
-    override _.Write(text: ReadOnlySpan<char>) = queue.Write(name, text)
+    override _.Write(c: char) = queue.Write(name, string c)
+    override _.Write(text: ReadOnlySpan<char>) = queue.Write(name, text.ToString())
 
     override _.Write(text: char array, index: int, count: int) =
-        queue.Write(name, ReadOnlySpan(text, index, count))
+        queue.Write(name, String(text, index, count))
 
     override _.Write(text: string | null) =
-        queue.Write(name, MemoryExtensions.AsSpan text)
+        queue.Write(name, Option.defaultValue "" (Option.ofObj text))

@@ -41,7 +41,11 @@ let private form (forms: Map<string, string>) =
     | Some html, _ -> html
     | None, Some svg -> svg
     | None, None ->
-        match images |> List.tryFind forms.ContainsKey, forms.TryFind "text/markdown", forms.TryFind "text/plain" with
+        match
+            images |> List.tryFind forms.ContainsKey,
+            forms.TryFind "text/markdown",
+            forms.TryFind "text/plain"
+        with
         | Some image, _, _ -> $"<img alt=\"\" src=\"data:{image};base64,{forms[image].Trim()}\">"
         | None, Some markdown, _ -> Markdown.ToHtml(markdown, pipeline)
         | None, None, Some text -> $"<pre>{encode text}</pre>"
@@ -57,7 +61,14 @@ let private output (node: JsonNode | null) =
         | "error" ->
             let trace = Json.texts "traceback" node |> String.concat "\n" |> encode
             $"<pre class=\"error\">{trace}</pre>"
-        | _ -> form (Map [ for KeyValue(mimeType, value) in Json.object "data" node -> mimeType, Json.joined value ])
+        | _ ->
+            form (
+                Map
+                    [
+                        for KeyValue(mimeType, value) in Json.object "data" node ->
+                            mimeType, Json.joined value
+                    ]
+            )
     | _ -> ""
 
 let private cell (cell: NotebookFile.Cell) =
@@ -75,10 +86,16 @@ let private cell (cell: NotebookFile.Cell) =
 
 let html (title: string) (notebook: NotebookFile.Notebook) =
     let page = StringBuilder()
-    let line (text: string) = page.Append(text).Append('\n') |> ignore
+
+    let line (text: string) =
+        page.Append(text).Append('\n') |> ignore
+
     line "<!doctype html>"
     line "<html lang=\"en\">"
-    line "<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
+
+    line
+        "<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
+
     line $"<title>{encode title}</title>"
     line $"<style>{style}</style></head>"
     line "<body><main>"

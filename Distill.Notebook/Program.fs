@@ -5,7 +5,7 @@ open System
 let private usage =
     "Distill.Notebook is called so:
   run NOTEBOOK OUTPUT_FOLDER [name=value ...]   execute a notebook
-  check DOCUMENT ...                            run the F# in Markdown documents
+  check SCRIPT_FOLDER DOCUMENT ...              run the F# in Markdown documents
   install [NAME]                                make the kernel known to Jupyter
   kernel CONNECTION_FILE                        serve Jupyter"
 
@@ -16,8 +16,10 @@ let private assignment (text: string) =
 
 let private main (arguments: string list) =
     match arguments with
-    | "run" :: notebook :: folder :: parameters -> Headless.run notebook folder (List.map assignment parameters)
-    | "check" :: documents when not documents.IsEmpty -> documents |> List.fold (fun code document -> max code (Snippets.run document)) 0
+    | "run" :: notebook :: folder :: parameters ->
+        Headless.run notebook folder (List.map assignment parameters)
+    | "check" :: folder :: documents when not documents.IsEmpty ->
+        documents |> List.fold (fun code document -> max code (Snippets.run folder document)) 0
     | [ "install" ] -> KernelSpec.install KernelSpec.defaultName
     | [ "install"; name ] -> KernelSpec.install name
     | [ "kernel"; connectionFile ] -> Kernel.run connectionFile

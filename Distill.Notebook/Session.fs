@@ -9,22 +9,94 @@ open System.Reflection
 open System.Runtime
 open System.Text.RegularExpressions
 open System.Threading
+open System.Threading.Tasks
 open FSharp.Compiler.Diagnostics
 open FSharp.Compiler.EditorServices
 open FSharp.Compiler.Interactive.Shell
 open FSharp.Compiler.Symbols
 open FSharp.Compiler.Tokenization
 
+/// Runs cells, and stops code that does not cooperate, but never the compiler: a compiler that is stopped midway can wait
+/// for itself for ever. It announces its phases as activities; the one that runs compiled code is called "Run Bindings".
+type private CellRunner() =
+    let gate = obj ()
+    let mutable source: CancellationTokenSource option = None
+    let mutable requested = false
+    let mutable runsCode = false
+    let onCellThread = new ThreadLocal<bool>()
+
+    let stop () =
+        let found = lock gate (fun () -> if requested && runsCode then source else None)
+
+        found |> Option.iter _.Cancel()
+
+    /// The runtime can miss to stop code that has only just begun.
+    let stopSoon () =
+        Task.Delay(20).ContinueWith(fun (_: Task) -> stop ()) |> ignore
+
+    let entered (activity: Activity) =
+        if onCellThread.Value then
+            lock gate (fun () -> runsCode <- (activity.OperationName = "Run Bindings"))
+
+            if runsCode && requested then
+                stopSoon ()
+
+    let listener =
+        new ActivityListener(
+            ShouldListenTo = _.Name.StartsWith("fsc"),
+            Sample = (fun _ -> ActivitySamplingResult.PropagationData),
+            ActivityStarted = entered
+        )
+
+    do ActivitySource.AddActivityListener listener
+
+    /// Does the work; gives what it raised: OperationCanceledException if it was stopped.
+    member _.Run(work: unit -> unit) : exn option =
+        let cancellation = new CancellationTokenSource()
+        let mutable raised = None
+
+        let run () =
+            onCellThread.Value <- true
+
+            try
+                ControlledExecution.Run(work, cancellation.Token)
+            with error ->
+                raised <- Some error
+
+        lock gate (fun () ->
+            source <- Some cancellation
+            requested <- false
+            runsCode <- false)
+
+        // A thread of its own: the runtime stops a thread reliably only once. Its stack is large because the compiler
+        // recurses deeply on long expressions.
+        let thread = Thread(run, 64 <<< 20, IsBackground = true)
+        thread.Start()
+        thread.Join()
+        lock gate (fun () -> source <- None)
+        raised
+
+    /// Stops the work: now, or as soon as compiled code runs. Does nothing when there is no work.
+    member _.Stop() =
+        lock gate (fun () -> requested <- source.IsSome)
+        stopSoon ()
+
+    interface IDisposable with
+        member _.Dispose() =
+            listener.Dispose()
+            onCellThread.Dispose()
+
 /// One F# Interactive session in which the cells of a notebook run. It owns the console and the current folder of the
 /// process until it is disposed of.
-/// `folder`: where the notebook is; `#load`, `#r` and relative paths start there.
+/// `current`: the folder in which relative paths start.
+/// `folder`: where the code is or might be; `#load` and `#r` start there.
 /// `emit`: receives the outputs in order; text comes in pieces collected over `interval`.
-type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
+type Session(current: string, folder: string, emit: Output -> unit, interval: TimeSpan) =
     let before = Environment.CurrentDirectory, Console.In, Console.Out, Console.Error
     let queue = OutputQueue(emit, interval)
 
     do
-        Environment.CurrentDirectory <- folder
+        Environment.CurrentDirectory <- current
         Console.SetIn TextReader.Null
         Console.SetOut(new CellWriter("stdout", queue))
         Console.SetError(new CellWriter("stderr", queue))
@@ -52,6 +124,8 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
             TextWriter.Null
         )
 
+    let runner = new CellRunner()
+
     let plain (value: obj) =
         session.FormatValue(value, value.GetType())
 
@@ -69,10 +143,10 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
         | Choice1Of2 _, _ -> ()
         | Choice2Of2 error, _ -> raise error
 
-    /// A cell's own name, or the path of a loaded script from the notebook's folder.
+    /// A cell's own name, or the path of a loaded script from the current folder.
     let place (file: string) =
         if Path.IsPathRooted file then
-            Path.GetRelativePath(folder, file)
+            Path.GetRelativePath(current, file)
         else
             file
 
@@ -105,9 +179,7 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
 
     /// The compiler often has two messages for one mistake, a few columns apart.
     let distinct (diagnostics: FSharpDiagnostic seq) =
-        diagnostics
-        |> Seq.distinctBy (fun d -> d.FileName, d.StartLine, d.Message)
-        |> List.ofSeq
+        diagnostics |> Seq.distinctBy (fun d -> d.FileName, d.StartLine, d.Message) |> List.ofSeq
 
     let notCompiled (code: string) (name: string) (errors: FSharpDiagnostic list) =
         {
@@ -149,6 +221,9 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
     let isError (diagnostic: FSharpDiagnostic) =
         diagnostic.Severity = FSharpDiagnosticSeverity.Error
 
+    let interrupted =
+        { Name = "Interrupted"; Message = "The cell was interrupted."; Trace = [ "Interrupted" ] }
+
     /// Line `row` (from 1) of the text and the column in it of the character at `position`.
     let locate (code: string) (position: int) =
         let before = code.Substring(0, position)
@@ -162,53 +237,40 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
 
         row, line, position - start
 
-    /// Runs the code of a cell; gives the failure, which was also put out, if it fails or is cancelled.
+    /// Runs the code of a cell; gives the failure, which was also put out, if it fails or is interrupted.
     /// `name`: what errors call it.
-    member _.Run(name: string, code: string, cancellation: CancellationToken) : Failure option =
-        let mutable outcome: (Choice<FsiValue option, exn> * FSharpDiagnostic array) voption = ValueNone
+    member _.Run(name: string, code: string) : Failure option =
+        let mutable failure = None
 
-        // ControlledExecution waits without end for a token that cannot be cancelled.
-        use stop = CancellationTokenSource.CreateLinkedTokenSource cancellation
+        let work () =
+            match session.EvalInteractionNonThrowing(code, name) with
+            | Choice1Of2 value, diagnostics ->
+                for warning in distinct diagnostics do
+                    if warning.Severity = FSharpDiagnosticSeverity.Warning then
+                        describe code name warning |> List.iter Console.Error.WriteLine
 
-        let failure =
-            try
                 // What is shown of a value runs its code, too: a sequence, a property, ToHtml.
-                ControlledExecution.Run(
-                    (fun () ->
-                        let result, diagnostics = session.EvalInteractionNonThrowing(code, name)
-                        outcome <- ValueSome(result, diagnostics)
-
-                        for warning in distinct diagnostics do
-                            if warning.Severity = FSharpDiagnosticSeverity.Warning then
-                                for line in describe code name warning do
-                                    Console.Error.WriteLine line
-
-                        match result with
-                        | Choice1Of2(Some value) when value.ReflectionType <> typeof<unit> ->
-                            queue.Add(Result(Formatting.bundle plain value.ReflectionValue))
-                        | _ -> ()),
-                    stop.Token
-                )
-
-                match outcome with
-                | ValueSome(Choice2Of2 error, diagnostics) ->
+                match value with
+                | Some value when value.ReflectionType <> typeof<unit> ->
+                    queue.Add(Result(Formatting.bundle plain value.ReflectionValue))
+                | _ -> ()
+            | Choice2Of2 error, diagnostics ->
+                failure <-
                     match distinct diagnostics |> List.filter isError with
                     | [] -> Some(notRun error)
                     | errors -> Some(notCompiled code name errors)
-                | _ -> None
-            with
-            | :? OperationCanceledException when cancellation.IsCancellationRequested ->
-                Some
-                    {
-                        Name = "Interrupted"
-                        Message = "The cell was interrupted."
-                        Trace = [ "Interrupted" ]
-                    }
-            | error -> Some(notRun error)
+
+        match runner.Run work with
+        | None -> ()
+        | Some(:? OperationCanceledException) -> failure <- Some interrupted
+        | Some error -> failure <- Some(notRun error)
 
         failure |> Option.iter (Failed >> queue.Add)
         queue.Flush()
         failure
+
+    /// Stops the cell that runs. From another thread.
+    member _.Interrupt() = runner.Stop()
 
     /// Checks the code without running it; gives the failure if it would not compile.
     member _.Check(name: string, code: string) : Failure option =
@@ -263,6 +325,7 @@ type Session(folder: string, emit: Output -> unit, interval: TimeSpan) =
     interface IDisposable with
         member _.Dispose() =
             (session :> IDisposable).Dispose()
+            (runner :> IDisposable).Dispose()
             let currentFolder, input, output, errors = before
             Environment.CurrentDirectory <- currentFolder
             Console.SetIn input

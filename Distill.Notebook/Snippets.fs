@@ -3,17 +3,11 @@ module Distill.Notebook.Snippets
 
 open System
 open System.IO
-open System.Threading
 open Markdig
 open Markdig.Syntax
 
 /// A fenced block of F#: its lines in the document, from 0, without the fences; and whether it is only compiled.
-type private Block =
-    {
-        First: int
-        Last: int
-        OnlyCompiled: bool
-    }
+type private Block = { First: int; Last: int; OnlyCompiled: bool }
 
 let private blocks (document: string) =
     Markdown.Parse(document).Descendants<FencedCodeBlock>()
@@ -26,34 +20,34 @@ let private blocks (document: string) =
         })
     |> List.ofSeq
 
-/// The document with everything but these blocks left blank, so that errors have the document's own lines.
-let private only (blocks: Block list) (lines: string array) =
+/// The document with all lines left blank but those of these blocks that are wanted, so that errors have the document's
+/// own lines.
+let private only (wanted: string -> bool) (blocks: Block list) (lines: string array) =
     lines
     |> Array.mapi (fun i line ->
-        if blocks |> List.exists (fun block -> block.First <= i && i <= block.Last) then
-            line
-        else
-            "")
+        let inBlocks =
+            blocks |> List.exists (fun block -> block.First <= i && i <= block.Last)
+
+        if inBlocks && wanted line then line else "")
     |> String.concat "\n"
 
-/// Runs the `fsharp` blocks of a Markdown document in order, in one session in the document's folder, up to the first
-/// that fails. A block whose fence says `fsharp no_run` is compiled, after the ones like it before, but not run.
-/// Gives the exit code.
-let run (path: string) : int =
+/// Whether a line tells F# Interactive what to load.
+let private isDirective (line: string) = line.TrimStart().StartsWith '#'
+
+/// Runs the `fsharp` blocks of a Markdown document in order, in one session, up to the first that fails. They are taken
+/// for scripts in the folder, run in the current folder. A block whose fence says `fsharp no_run` is compiled, after the
+/// ones like it before, and only what its directives name is loaded. Gives the exit code.
+let run (folder: string) (path: string) : int =
     let console, errors = Console.Out, Console.Error
 
     if not (File.Exists path) then
         raise (Refused $"There is no document {path}.")
 
-    let full = Path.GetFullPath path
-    let document = File.ReadAllText(full).ReplaceLineEndings "\n"
+    let document = File.ReadAllText(path).ReplaceLineEndings "\n"
     let lines = document.Split '\n'
-    let blocks = blocks document
 
     use session =
-        new Session(Path.GetDirectoryName full |> nonNull, ignore, TimeSpan.FromSeconds 1.0)
-
-    let name = nonNull (Path.GetFileName path)
+        new Session(Environment.CurrentDirectory, Path.GetFullPath folder, ignore, TimeSpan.FromSeconds 1.0)
 
     let rec go (compiled: Block list) (blocks: Block list) =
         match blocks with
@@ -62,13 +56,21 @@ let run (path: string) : int =
             let failure, compiled =
                 if block.OnlyCompiled then
                     let compiled = compiled @ [ block ]
-                    session.Check(name, only compiled lines), compiled
+
+                    let failure =
+                        session.Run(path, only isDirective [ block ] lines)
+                        |> Option.orElseWith (fun () ->
+                            session.Check(path, only (not << isDirective) compiled lines))
+
+                    failure, compiled
                 else
-                    session.Run(name, only [ block ] lines, CancellationToken.None), compiled
+                    session.Run(path, only (fun _ -> true) [ block ] lines), compiled
 
             match failure with
             | None -> go compiled rest
             | failure -> failure
+
+    let blocks = blocks document
 
     match go [] blocks with
     | None ->

@@ -71,7 +71,8 @@ NativeLibrary.SetDllImportResolver(
             | Some handle -> handle
             | None ->
                 raise (
-                    Refused "The Jupyter kernel needs the library libzmq (on Debian: apt-get install libzmq5)."
+                    Refused
+                        "The Jupyter kernel needs the library libzmq (on Debian: apt-get install libzmq5)."
                 )
 )
 
@@ -84,8 +85,7 @@ let private again = if OperatingSystem.IsMacOS() then 35 else 11
 let private terminated = 156384765
 
 let private fail (action: string) =
-    let reason =
-        Marshal.PtrToStringUTF8(zmq_strerror (Marshal.GetLastPInvokeError()))
+    let reason = Marshal.PtrToStringUTF8(zmq_strerror (Marshal.GetLastPInvokeError()))
 
     raise (Refused $"libzmq could not {action}: {reason}.")
 

@@ -64,7 +64,9 @@ type ActingComparison(rows: (string * DistillationResult list) list) =
             [
                 for label, results in rows do
                     for result in results do
-                        label :: result.Folder :: (measures |> List.map (fun (_, measure) -> Csv.number (measure result)))
+                        label
+                        :: result.Folder
+                        :: (measures |> List.map (fun (_, measure) -> Csv.number (measure result)))
             ]
 
     override _.ToString() =
@@ -89,7 +91,8 @@ module internal ActingComparison =
             | :? TeacherUntil as until -> until.Phase1Iterations
             | _ ->
                 raise (
-                    DistillException "The comparison varies the length of phase 1, so acting must be teacher_until."
+                    DistillException
+                        "The comparison varies the length of phase 1, so acting must be teacher_until."
                 )
 
         let one (label: string) (acting: Acting) (seed: uint64) =
@@ -97,12 +100,17 @@ module internal ActingComparison =
                 experiment.Config
                 |> Settings.change (nameof experiment.Config.Acting) (box acting)
                 |> Settings.change (nameof experiment.Config.Seed) (box seed)
-                |> Settings.change (nameof experiment.Config.RunName) (box $"{label.Replace(' ', '-')}_seed{seed}")
+                |> Settings.change
+                    (nameof experiment.Config.RunName)
+                    (box $"{label.Replace(' ', '-')}_seed{seed}")
 
             Console.Out.WriteLine $"{Environment.NewLine}--- {label}, seed {seed} ---"
 
             try
-                Distilling.run { Training.options with Logs = options.Logs } settings { experiment with Config = config }
+                Distilling.run
+                    { Training.options with Logs = options.Logs }
+                    settings
+                    { experiment with Config = config }
             with Script.Stopped(code, _) ->
                 raise (Script.Stopped(code, "Stopped; a comparison of several runs starts anew."))
 

@@ -28,14 +28,7 @@ type Assessment =
 
 module Assessment =
     let defaults: Assessment =
-        {
-            Policy = ""
-            PolicyGroup = ""
-            Episodes = 10
-            Seed = 0UL
-            Threads = 0
-            Csv = ""
-        }
+        { Policy = ""; PolicyGroup = ""; Episodes = 10; Seed = 0UL; Threads = 0; Csv = "" }
 
     /// The policy of a file, if there is one and it fits the environment.
     let internal loadPolicy (path: string) (group: string) (environment: Environments.EnvironmentSpec) =

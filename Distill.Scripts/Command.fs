@@ -41,19 +41,30 @@ type Command =
 
 module Command =
     let private fileName = "command.json"
-    let private path (folder: RunFolder) = Path.Combine(folder.Path, "params", fileName)
+
+    let private path (folder: RunFolder) =
+        Path.Combine(folder.Path, "params", fileName)
 
     /// A path as people want to read it: relative where it lies under the current folder.
     let shortest (path: string) =
         let relative = Path.GetRelativePath(Environment.CurrentDirectory, path)
-        if relative.StartsWith ".." then Path.GetFullPath path else relative
+
+        if relative.StartsWith ".." then
+            Path.GetFullPath path
+        else
+            relative
 
     /// What `git ARGUMENTS` prints, or nothing where there is no git or no repository.
     let private git (arguments: string list) =
         try
             use running =
                 Process.Start(
-                    ProcessStartInfo("git", arguments, RedirectStandardOutput = true, RedirectStandardError = true)
+                    ProcessStartInfo(
+                        "git",
+                        arguments,
+                        RedirectStandardOutput = true,
+                        RedirectStandardError = true
+                    )
                 )
                 |> nonNull
 
@@ -112,7 +123,12 @@ module Command =
     /// How a run was started.
     let read (folder: RunFolder) : Command =
         let broken (error: exn) =
-            raise (DistillException($"{path folder} cannot be read, so the run cannot go on: {error.Message}", error))
+            raise (
+                DistillException(
+                    $"{path folder} cannot be read, so the run cannot go on: {error.Message}",
+                    error
+                )
+            )
 
         try
             use stream = File.OpenRead(path folder)

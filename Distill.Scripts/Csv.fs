@@ -15,7 +15,8 @@ let write (path: string) (head: string list) (rows: string list list) =
     AtomicFile.Write(
         path,
         fun stream ->
-            use csv = CsvWriter.Create(stream, CsvWriterOptions(NewLine = "\n"), leaveOpen = true)
+            use csv =
+                CsvWriter.Create(stream, CsvWriterOptions(NewLine = "\n"), leaveOpen = true)
 
             for row in head :: rows do
                 csv.WriteRecord(List.toArray row)

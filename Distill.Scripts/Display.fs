@@ -9,7 +9,7 @@ type Progress =
         /// From 0.
         Iteration: int
 
-        /// Who drives and where in that phase the iteration is: "phase 2 (student drives), 3/700". Empty for one phase.
+        /// Who drives and where in that phase the iteration is: "phase 2 (student) 3/700". Empty for one phase.
         Phase: string
 
         /// Name and value, such as "behavior".
@@ -33,13 +33,7 @@ type Progress =
     }
 
 /// How far a run is.
-type Clock =
-    {
-        Iterations: int
-        Elapsed: TimeSpan
-        Remaining: TimeSpan
-        StepsPerSecond: float
-    }
+type Clock = { Iterations: int; Elapsed: TimeSpan; Remaining: TimeSpan; StepsPerSecond: float }
 
 /// Where a run tells what it does.
 type Display =
@@ -68,7 +62,9 @@ module Display =
     /// All about one iteration, 80 columns wide, laid out as rsl_rl does.
     let block (progress: Progress) (clock: Clock) =
         let title = $"Learning iteration {progress.Iteration + 1}/{clock.Iterations}"
-        let row (label: string, text: string) = (label + ":").PadLeft labels + " " + text
+
+        let row (label: string, text: string) =
+            (label + ":").PadLeft labels + " " + text
 
         let rows =
             [
@@ -123,8 +119,7 @@ module Display =
         |> fun text -> $"[{place.PadLeft total.Length}/{total}] {text}"
 
     let interactive () =
-        not Console.IsOutputRedirected
-        && AnsiConsole.Profile.Capabilities.Interactive
+        not Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities.Interactive
 
     /// Plain lines, one per iteration.
     let private plain =
@@ -133,16 +128,26 @@ module Display =
             Advance = fun progress clock -> Console.Out.WriteLine(line progress clock)
         }
 
+    /// The live line: short enough for 80 columns, or the terminal would break it.
+    let private short (progress: Progress) (clock: Clock) =
+        [
+            $"{progress.Iteration + 1}/{clock.Iterations} {progress.Phase}".TrimEnd()
+            match progress.Losses with
+            | (_, loss) :: _ -> "loss " + number loss
+            | [] -> ()
+            "return " + (progress.MeanReturn |> optional (fun value -> $"{value:F0}"))
+            $"{clock.StepsPerSecond / 1000.0:F0}k/s"
+            duration clock.Remaining
+        ]
+        |> String.concat ", "
+        |> fun text -> text.Substring(0, min text.Length (AnsiConsole.Profile.Width - 1))
+
     /// A line at the bottom that lives, with the lines that stay scrolling above it.
     let private live (work: Display -> 'Result) : 'Result =
         AnsiConsole
             .Progress()
             .AutoClear(true)
-            .Columns(
-                ProgressBarColumn(Width = Nullable 20),
-                PercentageColumn(),
-                TaskDescriptionColumn(Alignment = Justify.Left)
-            )
+            .Columns(TaskDescriptionColumn(Alignment = Justify.Left))
             .Start(fun context ->
                 let task = context.AddTask("starting")
 
@@ -153,10 +158,7 @@ module Display =
                             fun progress clock ->
                                 task.MaxValue <- float clock.Iterations
                                 task.Value <- float (progress.Iteration + 1)
-
-                                task.Description <-
-                                    Markup.Escape
-                                        $"{line progress clock}, {clock.StepsPerSecond:F0} steps/s, {duration clock.Remaining} left"
+                                task.Description <- Markup.Escape(short progress clock)
                     })
 
     /// Does the work with a live line in a terminal, with plain lines elsewhere.

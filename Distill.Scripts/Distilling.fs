@@ -12,8 +12,15 @@ open Distill.Storage
 
 /// A finished distillation: teacher, best and final student on episodes that training never saw.
 type DistillationResult
-    (folder: string, bestIteration: int, teacher: EvaluationResult, best: EvaluationResult, final: EvaluationResult) =
-    let comparison = Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ])
+    (
+        folder: string,
+        bestIteration: int,
+        teacher: EvaluationResult,
+        best: EvaluationResult,
+        final: EvaluationResult
+    ) =
+    let comparison =
+        Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ])
 
     /// The run folder.
     member _.Folder = folder
@@ -80,6 +87,7 @@ module internal Distilling =
 
     let private setup (experiment: Experiment) : Training.Setup =
         let config = experiment.Config
+
         {
             Name = config.Name
             RunName = config.RunName
@@ -95,7 +103,10 @@ module internal Distilling =
 
         let group = if file.TeacherGroup = "" then null else file.TeacherGroup
         let teacher = PolicyFile.Load(file.Teacher, group)
-        Console.Out.WriteLine $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
+
+        Console.Out.WriteLine
+            $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
+
         teacher.Check(environment, "teacher")
         teacher
 
@@ -127,11 +138,12 @@ module internal Distilling =
     let private phase (config: DistillationConfig) (report: IterationReport) =
         let length =
             match config.Acting with
-            | :? TeacherUntil as until when report.PhaseNumber = 1 -> min until.Phase1Iterations config.Iterations
+            | :? TeacherUntil as until when report.PhaseNumber = 1 ->
+                min until.Phase1Iterations config.Iterations
             | :? TeacherUntil as until -> config.Iterations - until.Phase1Iterations
             | _ -> config.Iterations
 
-        $"phase {report.PhaseNumber} ({who report.Phase}) {report.IterationInPhase + 1}/{length}"
+        $"phase {report.PhaseNumber} ({report.Phase}) {report.IterationInPhase + 1}/{length}"
 
     let private metrics (config: DistillationConfig) (report: IterationReport) =
         let optional (name: string) (value: Nullable<float>) =
@@ -186,7 +198,13 @@ module internal Distilling =
             Visit = distillation.Visit
         }
 
-    let private judge (folder: RunFolder) (setup: Training.Setup) (pool: WorkerPool) (teacher: Policy) (final: Policy) =
+    let private judge
+        (folder: RunFolder)
+        (setup: Training.Setup)
+        (pool: WorkerPool)
+        (teacher: Policy)
+        (final: Policy)
+        =
         use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
         use evaluator = Training.finalEvaluator setup pool
 
@@ -229,5 +247,8 @@ module internal Distilling =
         Console.Out.WriteLine $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
         solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
-        let folder = Training.run options settings setup pool (algorithm config distillation)
+
+        let folder =
+            Training.run options settings setup pool (algorithm config distillation)
+
         judge folder setup pool teacher student

@@ -7,28 +7,17 @@ open Distill.Environments.Quadrotor
 open Distill.Networks
 
 /// A distillation, fully described: the teacher and everything else.
-type Experiment =
-    {
-        Teacher: TeacherFile
-        Config: DistillationConfig
-    }
+type Experiment = { Teacher: TeacherFile; Config: DistillationConfig }
 
 module Experiment =
     /// What an experiment is that says nothing; it still needs a teacher.
     let empty: Experiment =
-        {
-            Teacher = Teacher.load ""
-            Config = DistillationConfig(Environment = QuadrotorConfig())
-        }
+        { Teacher = Teacher.load ""; Config = DistillationConfig(Environment = QuadrotorConfig()) }
 
     /// The experiment with settings `name=value` in place.
     let withSettings (settings: string list) (experiment: Experiment) : Experiment =
         match Settings.apply settings [ experiment.Teacher; experiment.Config ] with
-        | [ teacher; config ] ->
-            {
-                Teacher = teacher :?> TeacherFile
-                Config = config :?> DistillationConfig
-            }
+        | [ teacher; config ] -> { Teacher = teacher :?> TeacherFile; Config = config :?> DistillationConfig }
         | _ -> failwith "Settings keep the number of records."
 
     /// Every setting and its value, as the command line takes them.
@@ -39,9 +28,7 @@ module Experiment =
 /// the defaults of DistillationConfig.
 type DistillationBuilder() =
     let set (experiment: Experiment) (field: string) (value: 'T) =
-        { experiment with
-            Config = Settings.change field (box value) experiment.Config
-        }
+        { experiment with Config = Settings.change field (box value) experiment.Config }
 
     member _.Yield(()) = Experiment.empty
 
@@ -72,11 +59,13 @@ type DistillationBuilder() =
 
     /// What is kept.
     [<CustomOperation "retain">]
-    member _.Retain(e, retention: Retention) = set e (nameof e.Config.Retention) retention
+    member _.Retain(e, retention: Retention) =
+        set e (nameof e.Config.Retention) retention
 
     /// What is drawn from it.
     [<CustomOperation "sample">]
-    member _.Sample(e, sampling: Sampling) = set e (nameof e.Config.Sampling) sampling
+    member _.Sample(e, sampling: Sampling) =
+        set e (nameof e.Config.Sampling) sampling
 
     /// What the loss is.
     [<CustomOperation "loss">]
@@ -84,44 +73,55 @@ type DistillationBuilder() =
 
     /// How much one iteration collects.
     [<CustomOperation "collect">]
-    member _.Collect(e, collection: Collection) = set e (nameof e.Config.Collection) collection
+    member _.Collect(e, collection: Collection) =
+        set e (nameof e.Config.Collection) collection
 
     [<CustomOperation "iterations">]
-    member _.Iterations(e, iterations: int) = set e (nameof e.Config.Iterations) iterations
+    member _.Iterations(e, iterations: int) =
+        set e (nameof e.Config.Iterations) iterations
 
     /// Passes over everything held, per iteration.
     [<CustomOperation "epochs">]
-    member _.Epochs(e, epochs: int) = set e (nameof e.Config.NumLearningEpochs) epochs
+    member _.Epochs(e, epochs: int) =
+        set e (nameof e.Config.NumLearningEpochs) epochs
 
     /// Rows, or sequences for students with memory, per optimizer step.
     [<CustomOperation "miniBatchSize">]
-    member _.MiniBatchSize(e, size: int) = set e (nameof e.Config.MiniBatchSize) size
+    member _.MiniBatchSize(e, size: int) =
+        set e (nameof e.Config.MiniBatchSize) size
 
     /// Steps of back-propagation through time.
     [<CustomOperation "gradientLength">]
-    member _.GradientLength(e, steps: int) = set e (nameof e.Config.GradientLength) steps
+    member _.GradientLength(e, steps: int) =
+        set e (nameof e.Config.GradientLength) steps
 
     [<CustomOperation "optimizer">]
-    member _.Optimizer(e, optimizer: AdamConfig) = set e (nameof e.Config.Optimizer) optimizer
+    member _.Optimizer(e, optimizer: AdamConfig) =
+        set e (nameof e.Config.Optimizer) optimizer
 
     [<CustomOperation "seed">]
-    member _.Seed(e, seed: int) = set e (nameof e.Config.Seed) (uint64 seed)
+    member _.Seed(e, seed: int) =
+        set e (nameof e.Config.Seed) (uint64 seed)
 
     /// Iterations between checkpoints.
     [<CustomOperation "saveInterval">]
-    member _.SaveInterval(e, iterations: int) = set e (nameof e.Config.SaveInterval) iterations
+    member _.SaveInterval(e, iterations: int) =
+        set e (nameof e.Config.SaveInterval) iterations
 
     /// Iterations between closed-loop evaluations.
     [<CustomOperation "evaluationInterval">]
-    member _.EvaluationInterval(e, iterations: int) = set e (nameof e.Config.EvaluationInterval) iterations
+    member _.EvaluationInterval(e, iterations: int) =
+        set e (nameof e.Config.EvaluationInterval) iterations
 
     /// Episodes per evaluation during training.
     [<CustomOperation "evaluationEpisodes">]
-    member _.EvaluationEpisodes(e, episodes: int) = set e (nameof e.Config.EvaluationEpisodes) episodes
+    member _.EvaluationEpisodes(e, episodes: int) =
+        set e (nameof e.Config.EvaluationEpisodes) episodes
 
     /// Episodes of the evaluation at the end.
     [<CustomOperation "finalEpisodes">]
-    member _.FinalEpisodes(e, episodes: int) = set e (nameof e.Config.FinalEpisodes) episodes
+    member _.FinalEpisodes(e, episodes: int) =
+        set e (nameof e.Config.FinalEpisodes) episodes
 
 [<AutoOpen>]
 module Builders =

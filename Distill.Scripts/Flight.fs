@@ -24,13 +24,7 @@ type Flight =
     }
 
 /// Statistics of a tracking error over all steps flown.
-type TrackingError =
-    {
-        Mean: float
-        Median: float
-        P95: float
-        Max: float
-    }
+type TrackingError = { Mean: float; Median: float; P95: float; Max: float }
 
 module TrackingError =
     /// The value below which this share of sorted values lies, interpolated.
@@ -70,24 +64,36 @@ type Recording(environment: QuadrotorEnvironment, policy: Policy) =
     let series (size: int) : float32 array =
         Array.create (episodes * steps * size) nanf
 
-    let states = fields |> List.map (fun (name, field) -> name, (field, series (field.Size())))
+    let states =
+        fields |> List.map (fun (name, field) -> name, (field, series (field.Size())))
+
     let taken = series actions
     let rewards = series 1
     let lengths = Array.zeroCreate<int> episodes
     let terminated = Array.zeroCreate<bool> episodes
 
     /// Copies what a panel `[size, 32]` has for one lane into a series.
-    let put (series: float32 array) (size: int) (episode: int) (step: int) (panel: float32 array) (lane: int) =
+    let put
+        (series: float32 array)
+        (size: int)
+        (episode: int)
+        (step: int)
+        (panel: float32 array)
+        (lane: int)
+        =
         for i in 0 .. size - 1 do
             series[(episode * steps + step) * size + i] <- panel[i * Panel.Width + lane]
 
     let fly (panel: int) =
         use scratch = new PolicyScratch(policy)
         let group = environment.Spec.Group policy.ObservationGroup
-        let observation = Array.zeroCreate<float32> (policy.Network.Spec.Inputs * Panel.Width)
-        let memory = Array.zeroCreate<float32> (policy.MemorySize * Panel.Width)
-        let action = Array.zeroCreate<float32> (actions * Panel.Width)
-        let state = Array.zeroCreate<float32> (QuadrotorFields.Total * Panel.Width)
+
+        let observation =
+            Array.zeroCreate<float32>(policy.Network.Spec.Inputs * Panel.Width)
+
+        let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+        let action = Array.zeroCreate<float32>(actions * Panel.Width)
+        let state = Array.zeroCreate<float32>(QuadrotorFields.Total * Panel.Width)
         let lanes () : float32 array = Array.zeroCreate Panel.Width
         let reward, crashed, timeOut = lanes (), lanes (), lanes ()
         let first = panel * Panel.Width
@@ -138,7 +144,8 @@ type Recording(environment: QuadrotorEnvironment, policy: Policy) =
     /// |actual - reference| at every step of an episode, for "position" (m) or "velocity" (m/s).
     member recording.Errors(name: string, episode: int) =
         Array.zip (recording.Path(name, episode)) (recording.Path("reference_" + name, episode))
-        |> Array.map (fun ((x, y, z), (rx, ry, rz)) -> sqrt ((x - rx) ** 2.0 + (y - ry) ** 2.0 + (z - rz) ** 2.0))
+        |> Array.map (fun ((x, y, z), (rx, ry, rz)) ->
+            sqrt ((x - rx) ** 2.0 + (y - ry) ** 2.0 + (z - rz) ** 2.0))
 
     /// Statistics over all steps of all episodes.
     member recording.Tracking(name: string) =
@@ -148,7 +155,8 @@ type Recording(environment: QuadrotorEnvironment, policy: Policy) =
 
     /// `[episodes]`: sums of rewards.
     member _.Returns =
-        Array.init episodes (fun episode -> Array.sum rewards[episode * steps .. episode * steps + lengths[episode] - 1])
+        Array.init episodes (fun episode ->
+            Array.sum rewards[episode * steps .. episode * steps + lengths[episode] - 1])
 
     /// The arrays `[episodes, steps, size]` of a .npz file, and `length` and `terminated` `[episodes]`.
     member _.Arrays =
@@ -164,7 +172,9 @@ type Recording(environment: QuadrotorEnvironment, policy: Policy) =
 
 /// How well a policy flew.
 type FlightResult(recording: Recording) =
-    let position, velocity = recording.Tracking "position", recording.Tracking "velocity"
+    let position, velocity =
+        recording.Tracking "position", recording.Tracking "velocity"
+
     let crashed = recording.Terminated |> Seq.filter id |> Seq.length
 
     let table =
@@ -187,8 +197,7 @@ type FlightResult(recording: Recording) =
             [ "tracking_error"; "mean"; "median"; "p95"; "max" ]
             [
                 for name, error in [ "position_m", position; "velocity_m_per_s", velocity ] do
-                    name
-                    :: ([ error.Mean; error.Median; error.P95; error.Max ] |> List.map Csv.number)
+                    name :: ([ error.Mean; error.Median; error.P95; error.Max ] |> List.map Csv.number)
             ]
 
     override _.ToString() =
@@ -202,13 +211,7 @@ type FlightResult(recording: Recording) =
 
 module Flight =
     let defaults: Flight =
-        {
-            Policy = ""
-            PolicyGroup = ""
-            Episodes = 10
-            Seed = 0UL
-            Output = ""
-        }
+        { Policy = ""; PolicyGroup = ""; Episodes = 10; Seed = 0UL; Output = "" }
 
     /// The first episode from above, and its errors over time.
     let private figure (recording: Recording) (stepSeconds: float) =
@@ -216,17 +219,22 @@ module Flight =
             recording.Path(name, 0) |> Array.map (fun (x, y, _) -> x, y)
 
         let error (name: string) =
-            recording.Errors(name, 0)
-            |> Array.mapi (fun step error -> stepSeconds * float step, error)
+            recording.Errors(name, 0) |> Array.mapi (fun step error -> stepSeconds * float step, error)
 
         [
             Chart.combine
-                [ Chart.Line(above "reference_position", Name = "reference"); Chart.Line(above "position", Name = "flown") ]
+                [
+                    Chart.Line(above "reference_position", Name = "reference")
+                    Chart.Line(above "position", Name = "flown")
+                ]
             |> Chart.withTitle "Path from above"
             |> Chart.withXAxisStyle (TitleText = "x, m")
             |> Chart.withYAxisStyle (TitleText = "y, m")
             Chart.combine
-                [ Chart.Line(error "position", Name = "position, m"); Chart.Line(error "velocity", Name = "velocity, m/s") ]
+                [
+                    Chart.Line(error "position", Name = "position, m")
+                    Chart.Line(error "velocity", Name = "velocity, m/s")
+                ]
             |> Chart.withTitle "Tracking error"
             |> Chart.withXAxisStyle (TitleText = "time, s")
         ]
@@ -240,8 +248,7 @@ module Flight =
             (config :> IEnvironmentConfig).Create(flight.Episodes, RandomStream(flight.Seed, "flight").Seed())
             :?> QuadrotorEnvironment
 
-        use policy =
-            Assessment.loadPolicy flight.Policy flight.PolicyGroup environment.Spec
+        use policy = Assessment.loadPolicy flight.Policy flight.PolicyGroup environment.Spec
 
         // A student of absolute positions flies a moving reference on the same numbers relative to it.
         if flight.PolicyGroup = "" && policy.ObservationGroup = "student" then
@@ -257,6 +264,8 @@ module Flight =
             Npz.Write(file "trajectories.npz", recording.Arrays)
             result.WriteCsv(file "tracking.csv")
             figure recording environment.Spec.StepTime |> Chart.saveHtml (file "flight.html")
-            Console.Out.WriteLine $"Trajectories, tracking errors and figures: {Command.shortest flight.Output}"
+
+            Console.Out.WriteLine
+                $"Trajectories, tracking errors and figures: {Command.shortest flight.Output}"
 
         result

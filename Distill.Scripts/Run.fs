@@ -25,7 +25,8 @@ module Run =
             | Some job -> job ()
             | None -> distilWith arguments experiment |> print)
 
-    let sweepWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults = Sweeping.runWith arguments sweep
+    let sweepWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
+        Sweeping.runWith arguments sweep
 
     /// Runs every trial of a sweep that has not finished yet, and compares the variants.
     let sweep (sweep: Sweep<'T>) : unit =
@@ -34,7 +35,11 @@ module Run =
             | Some job -> job ()
             | None -> Sweeping.main arguments sweep)
 
-    let trainTeacherWith (arguments: string list) (training: TeacherTraining) (ppo: PpoConfig) : TrainingResult =
+    let trainTeacherWith
+        (arguments: string list)
+        (training: TeacherTraining)
+        (ppo: PpoConfig)
+        : TrainingResult =
         let settings = Training.arguments arguments
 
         Settings.apply3 settings (Training.options, training, ppo)
@@ -44,7 +49,11 @@ module Run =
     let trainTeacher (training: TeacherTraining) (ppo: PpoConfig) : unit =
         Script.main (fun arguments -> trainTeacherWith arguments training ppo |> print)
 
-    let evaluateWith (arguments: string list) (assessment: Assessment) (drones: QuadrotorConfig) : Comparison =
+    let evaluateWith
+        (arguments: string list)
+        (assessment: Assessment)
+        (drones: QuadrotorConfig)
+        : Comparison =
         Settings.apply2 arguments (assessment, drones) ||> Assessment.run
 
     /// Evaluates a policy on every drone of the environment: return, length, share terminated.

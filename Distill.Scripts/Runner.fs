@@ -77,7 +77,8 @@ module Runner =
         SafeTensors.Write(folder.Checkpoint stateName, saver.Tensors)
 
     /// Whether the run has a state to go on from.
-    let hasState (folder: RunFolder) = File.Exists(folder.Checkpoint stateName)
+    let hasState (folder: RunFolder) =
+        File.Exists(folder.Checkpoint stateName)
 
     let private restore (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) =
         let path = folder.Checkpoint stateName
@@ -166,7 +167,8 @@ module Runner =
                 Iterations = plan.Iterations
                 Elapsed = session + TimeSpan.FromSeconds before
                 Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
-                StepsPerSecond = float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
+                StepsPerSecond =
+                    float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
             }
 
         let evaluate (completed: int) =
@@ -200,8 +202,7 @@ module Runner =
 
             log.Append(
                 progress.Iteration,
-                iterationMetrics progress clock @ evaluation
-                |> List.map Collections.Generic.KeyValuePair
+                iterationMetrics progress clock @ evaluation |> List.map Collections.Generic.KeyValuePair
             )
 
             memory.Elapsed <- clock.Elapsed.TotalSeconds
@@ -216,5 +217,11 @@ module Runner =
             Interrupted interruption.ExitCode
         else
             savePolicy folder $"final_{algorithm.Role}" algorithm.Policy plan.Iterations
-            PolicyFile.SavePyTorch(folder.Checkpoint $"final_{algorithm.Role}.pt", algorithm.Policy, plan.Iterations)
+
+            PolicyFile.SavePyTorch(
+                folder.Checkpoint $"final_{algorithm.Role}.pt",
+                algorithm.Policy,
+                plan.Iterations
+            )
+
             Finished

@@ -17,7 +17,8 @@ let current: (string * string list) option =
 let rec private sentence (error: exn) =
     match error with
     | :? DistillException -> Some error.Message
-    | :? AggregateException as several when several.InnerExceptions.Count = 1 -> sentence several.InnerExceptions[0]
+    | :? AggregateException as several when several.InnerExceptions.Count = 1 ->
+        sentence several.InnerExceptions[0]
     | _ -> None
 
 let private hint (error: exn) =

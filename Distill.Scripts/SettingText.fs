@@ -71,12 +71,12 @@ let private parseScalar (t: Type) (text: string) : obj option =
     let whole = NumberStyles.AllowLeadingSign
 
     /// What a TryParse gives, as an option.
-    let some (ok: bool, value: 'T) : obj option =
-        if ok then Some(value :> obj) else None
+    let some (ok: bool, value: 'T) : obj option = if ok then Some(value :> obj) else None
 
     if t.IsEnum then
         Enum.GetNames t
-        |> Array.tryFind (fun name -> Names.snake name = text || String.Equals(name, text, StringComparison.OrdinalIgnoreCase))
+        |> Array.tryFind (fun name ->
+            Names.snake name = text || String.Equals(name, text, StringComparison.OrdinalIgnoreCase))
         |> Option.map (fun name -> Enum.Parse(t, name))
     elif t = typeof<string> then
         Some(text :> obj)
@@ -148,4 +148,3 @@ let formatScalar (value: obj | null) =
     | :? float as value -> value.ToString("R", CultureInfo.InvariantCulture)
     | :? float32 as value -> value.ToString("R", CultureInfo.InvariantCulture)
     | value -> Convert.ToString(value, CultureInfo.InvariantCulture) |> string
-

@@ -35,7 +35,8 @@ type private Setting =
     }
 
 /// Other systems' names for choices.
-let private otherKinds = dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
+let private otherKinds =
+    dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
 
 /// Other systems' names for settings.
 let private otherNames =
@@ -62,7 +63,9 @@ let private fail (sentence: string) = raise (DistillException sentence)
 // Records
 
 let private isCSharpRecord (t: Type) = not (isNull (t.GetMethod "<Clone>$"))
-let private isRecord (t: Type) = FSharpType.IsRecord t || isCSharpRecord t
+
+let private isRecord (t: Type) =
+    FSharpType.IsRecord t || isCSharpRecord t
 
 let private shapeOf (t: Type) =
     match elementOf t with
@@ -176,8 +179,7 @@ let private makeKind (kind: Type) (present: obj | null) =
 
         for p in properties kind do
             if not (Array.contains p.Name given) then
-                presentValue p.Name p.PropertyType
-                |> Option.iter (fun value -> p.SetValue(made, value))
+                presentValue p.Name p.PropertyType |> Option.iter (fun value -> p.SetValue(made, value))
 
         made, List.ofSeq missing
 
@@ -201,7 +203,8 @@ let private settingsOf (roots: obj list) : Setting list =
                 }
 
                 match shapeOf p.PropertyType, value with
-                | Record, null -> yield! under (name + ".") (Activator.CreateInstance p.PropertyType |> nonNull) set
+                | Record, null ->
+                    yield! under (name + ".") (Activator.CreateInstance p.PropertyType |> nonNull) set
                 | Record, value
                 | Choice, value ->
                     match value with
@@ -214,7 +217,8 @@ let private settingsOf (roots: obj list) : Setting list =
     |> List.mapi (fun i root -> under "" root (fun changed -> List.updateAt i changed roots))
     |> List.concat
 
-let private leaf (name: string) = name.Substring(name.LastIndexOf '.' + 1)
+let private leaf (name: string) =
+    name.Substring(name.LastIndexOf '.' + 1)
 
 let private matching (name: string) (settings: Setting list) =
     match settings |> List.filter (fun s -> s.Name = name) with
@@ -239,7 +243,8 @@ let private unknown (name: string) (settings: Setting list) =
 
     match elsewhere with
     | Some(s, kind, _) ->
-        fail $"'{name}' belongs to {s.Name}={kind}, but here {s.Name} is {kindOfValue s}; add {s.Name}={kind} to use it."
+        fail
+            $"'{name}' belongs to {s.Name}={kind}, but here {s.Name} is {kindOfValue s}; add {s.Name}={kind} to use it."
     | None ->
         // The shortest text that means the setting.
         let names =
@@ -301,10 +306,7 @@ let apply (arguments: string list) (records: obj list) : obj list =
     let original = settingsOf records
 
     let assignments =
-        arguments
-        |> List.map split
-        |> List.choose (unflag original)
-        |> List.map (rename original)
+        arguments |> List.map split |> List.choose (unflag original) |> List.map (rename original)
 
     let isSwitch (name, _) =
         match matching name original with
@@ -398,7 +400,8 @@ let describe (records: obj list) : (string * string) list =
             for entry in nodes do
                 match entry.Key, entry.Value with
                 | "kind", value -> prefix.TrimEnd '.', formatScalar value
-                | name, (:? Dictionary<string, obj | null> as inner) -> yield! flatten (prefix + name + ".") inner
+                | name, (:? Dictionary<string, obj | null> as inner) ->
+                    yield! flatten (prefix + name + ".") inner
                 | name, (:? Array as items) ->
                     let texts = items |> Seq.cast<obj> |> Seq.map formatScalar
                     prefix + name, "[" + String.Join(",", texts) + "]"

@@ -90,7 +90,8 @@ module TeacherTraining =
         {
             Iteration = report.Iteration
             Phase = ""
-            Losses = [ "value", report.ValueLoss; "surrogate", report.SurrogateLoss; "entropy", report.Entropy ]
+            Losses =
+                [ "value", report.ValueLoss; "surrogate", report.SurrogateLoss; "entropy", report.Entropy ]
             MeanReturn = Option.ofNullable report.MeanReturn
             MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
             StepsCollected = report.StepsCollected
@@ -123,6 +124,7 @@ module TeacherTraining =
         use teacher = PolicyFile.Load(folder.Checkpoint "best_teacher.safetensors")
         use evaluator = Training.finalEvaluator setup pool
         let evaluation = evaluator.Run teacher
+
         let record (name: string) (value: float) =
             teacher.Metadata[name] <- value.ToString("G6", CultureInfo.InvariantCulture)
 
@@ -136,7 +138,12 @@ module TeacherTraining =
 
         TrainingResult(Training.path folder, int teacher.Metadata["iteration"], evaluation)
 
-    let internal run (options: RunOptions) (settings: string list) (training: TeacherTraining) (config: PpoConfig) =
+    let internal run
+        (options: RunOptions)
+        (settings: string list)
+        (training: TeacherTraining)
+        (config: PpoConfig)
+        =
         config.Validate()
         let setup = setup training config
         use pool = new WorkerPool(training.Threads)

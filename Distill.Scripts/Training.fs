@@ -69,7 +69,10 @@ module Training =
 
             if before <> now then
                 let line (lines: string array) i =
-                    if i < lines.Length then $"'{lines[i].Trim()}'" else "nothing"
+                    if i < lines.Length then
+                        $"'{lines[i].Trim()}'"
+                    else
+                        "nothing"
 
                 let i = Seq.initInfinite id |> Seq.find (fun i -> line before i <> line now i)
 
@@ -105,7 +108,8 @@ module Training =
         let before =
             arguments
             |> List.tryFind _.StartsWith("resume=")
-            |> Option.map (fun argument -> Command.read(RunFolder.Open(argument.Substring "resume=".Length)).Settings)
+            |> Option.map (fun argument ->
+                Command.read(RunFolder.Open(argument.Substring "resume=".Length)).Settings)
             |> Option.defaultValue []
 
         // distinctBy keeps the first, and the last is wanted.
@@ -135,8 +139,7 @@ module Training =
             new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
 
         let own =
-            settings
-            |> List.filter (fun setting -> not (setting.StartsWith "resume="))
+            settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
 
         let command = Command.now own setup.Seed
         let folder = openFolder options command setup

@@ -6,11 +6,7 @@
 #load "../Distill.Scripts/load.fsx"
 open Distill
 
-type Parameters =
-    {
-        MaxBufferSize: int
-        Phase1Iterations: int
-    }
+type Parameters = { MaxBufferSize: int; Phase1Iterations: int }
 
 sweep {
     name "buffer-sweep"
@@ -20,11 +16,7 @@ sweep {
             let! rows = choice [ 5_000; 20_000; 80_000 ]
             and! phase1 = choice [ 5; 20 ]
 
-            return
-                {
-                    MaxBufferSize = rows
-                    Phase1Iterations = phase1
-                }
+            return { MaxBufferSize = rows; Phase1Iterations = phase1 }
         }
     )
 

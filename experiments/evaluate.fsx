@@ -2,6 +2,7 @@
 // dotnet fsi build.fsx run experiments/evaluate.fsx policy=FILE drones=[crazyflie,x500_real] episodes=100
 // Drones are named airframes, parameter files in rl-tools' JSON form, and folders of such files.
 #load "../Distill.Scripts/load.fsx"
+
 open Distill
 open Distill.Environments.Quadrotor
 

@@ -2,17 +2,14 @@
 // dotnet fsi build.fsx run experiments/play.fsx policy=logs/quickstart/RUN/checkpoints/best_student.safetensors
 // Tasks: task=position, task=langevin, task=figure_eight. Other drones: drones=[x500_real]
 #load "../Distill.Scripts/load.fsx"
+
 open Distill
 open Distill.Environments.Quadrotor
 
 let flight =
-    { Flight.defaults with
-        Policy = "assets/teachers/crazyflie.safetensors"
-        Output = "logs/play"
-    }
+    { Flight.defaults with Policy = "assets/teachers/crazyflie.safetensors"; Output = "logs/play" }
 
 // 20 seconds of a figure of eight.
-let task =
-    QuadrotorConfig(Task = QuadrotorTask.FigureEight, EpisodeLimit = 2000)
+let task = QuadrotorConfig(Task = QuadrotorTask.FigureEight, EpisodeLimit = 2000)
 
 Run.play flight task

@@ -2,7 +2,9 @@
 // Run it:            dotnet fsi build.fsx run experiments/quickstart.fsx
 // Change something:  dotnet fsi build.fsx run experiments/quickstart.fsx seed=1 phase1_iterations=20 max_buffer_size=50_000
 #load "../Distill.Scripts/load.fsx"
+
 open Distill
+open Distill.Networks
 
 distillation {
     name "quickstart"
@@ -19,7 +21,9 @@ distillation {
     retain (Retain.latest 200_000)
     collect (Collect.stepsPerEnv 500)
     gradientLength 500
-    iterations 40
+    optimizer (AdamConfig(LearningRate = 2e-3))
+    iterations 80
     evaluationInterval 5
+    saveInterval 10
 }
 |> Run.distil

@@ -27,7 +27,9 @@ public sealed record TeacherUntil(int Phase1Iterations) : Acting
     public override double TeacherShare(int iteration) => iteration < Phase1Iterations ? 1 : 0;
 
     public override (string Name, int Number, int Within) Phase(int iteration) =>
-        iteration < Phase1Iterations ? ("teacher", 1, iteration) : ("student", 2, iteration - Phase1Iterations);
+        iteration < Phase1Iterations
+            ? ("teacher", 1, iteration)
+            : ("student", 2, iteration - Phase1Iterations);
 }
 
 /// <summary>The student drives from the start.</summary>
@@ -48,7 +50,8 @@ public sealed record TeacherAlways : Acting
 /// <param name="BetaIterations">Iterations until the student drives alone; 5 to 20 with few, long iterations.</param>
 public sealed record LinearBeta(int BetaIterations = 15) : Acting
 {
-    public override double TeacherShare(int iteration) => Math.Max(0, 1 - (double)iteration / Math.Max(BetaIterations, 1));
+    public override double TeacherShare(int iteration) =>
+        Math.Max(0, 1 - (double)iteration / Math.Max(BetaIterations, 1));
 
     public override (string Name, int Number, int Within) Phase(int iteration) => ("mixed", 1, iteration);
 }

@@ -98,7 +98,10 @@ public sealed class Distillation : IDisposable
             environment.Spec.Actions.Floats,
             shape.SegmentLength,
             memory,
-            Math.Min(10L * rollout.Rows, config.Retention is NewestRollout ? rollout.Rows : config.Retention.Limit),
+            Math.Min(
+                10L * rollout.Rows,
+                config.Retention is NewestRollout ? rollout.Rows : config.Retention.Limit
+            ),
             config.Retention,
             new RandomStream(config.Seed, "retention")
         );

@@ -155,7 +155,12 @@ public sealed record DistillationConfig
             Optimizer.LearningRate,
             "above 0"
         );
-        Require(Optimizer.MaxGradNorm >= 0, "max_grad_norm", Optimizer.MaxGradNorm, "0 for no clipping, or more");
+        Require(
+            Optimizer.MaxGradNorm >= 0,
+            "max_grad_norm",
+            Optimizer.MaxGradNorm,
+            "0 for no clipping, or more"
+        );
         if (Retention is not NewestRollout)
             Require(
                 Retention.Limit is >= 1 and <= MostRows,
@@ -172,18 +177,38 @@ public sealed record DistillationConfig
         if (Acting is LinearBeta linear)
             Require(linear.BetaIterations >= 1, "beta_iterations", linear.BetaIterations, "at least 1");
         if (Acting is ExponentialBeta exponential)
-            Require(exponential.BetaBase is >= 0 and <= 1, "beta_base", exponential.BetaBase, "between 0 and 1");
+            Require(
+                exponential.BetaBase is >= 0 and <= 1,
+                "beta_base",
+                exponential.BetaBase,
+                "between 0 and 1"
+            );
         if (Sampling is RecencyWeighted recency)
-            Require(recency.Decay is >= 0 and < double.PositiveInfinity, "decay", recency.Decay, "at least 0");
+            Require(
+                recency.Decay is >= 0 and < double.PositiveInfinity,
+                "decay",
+                recency.Decay,
+                "at least 0"
+            );
         if (Sampling is LossPrioritised priority)
         {
             Require(priority.Exponent is >= 0 and <= 10, "exponent", priority.Exponent, "between 0 and 10");
-            Require(priority.Epsilon is > 0 and < double.PositiveInfinity, "epsilon", priority.Epsilon, "above 0");
+            Require(
+                priority.Epsilon is > 0 and < double.PositiveInfinity,
+                "epsilon",
+                priority.Epsilon,
+                "above 0"
+            );
         }
         if (Loss is Huber huber)
             Require(huber.Delta is > 0 and < double.PositiveInfinity, "delta", huber.Delta, "above 0");
         if (Loss is CrossEntropy entropy)
-            Require(entropy.Smoothing is >= 0 and < 1, "smoothing", entropy.Smoothing, "at least 0 and below 1");
+            Require(
+                entropy.Smoothing is >= 0 and < 1,
+                "smoothing",
+                entropy.Smoothing,
+                "at least 0 and below 1"
+            );
     }
 
     internal static void Require<T>(bool holds, string name, T value, string right)

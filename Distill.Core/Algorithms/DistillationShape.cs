@@ -8,7 +8,13 @@ namespace Distill.Algorithms;
 /// <param name="WholeEpisodes">Whether a collection is one whole episode per environment.</param>
 /// <param name="SegmentLength">Rows per dataset segment: 1, or a whole rollout for recurrent students.</param>
 /// <param name="LargestBatch">Most segments that a mini-batch can have.</param>
-public sealed record DistillationShape(int Envs, int Steps, bool WholeEpisodes, int SegmentLength, int LargestBatch)
+public sealed record DistillationShape(
+    int Envs,
+    int Steps,
+    bool WholeEpisodes,
+    int SegmentLength,
+    int LargestBatch
+)
 {
     private const int DefaultRows = 512;
     private const int DefaultSequences = 64;
@@ -44,12 +50,21 @@ public sealed record DistillationShape(int Envs, int Steps, bool WholeEpisodes, 
 /// <param name="DatasetBytes">A full dataset: (observation + action) x 4 bytes x rows.</param>
 /// <param name="RolloutBytes">The rollout that every iteration overwrites.</param>
 /// <param name="RowsThatFit">Largest <c>max_buffer_size</c> for which both fit the machine's memory, with a tenth to spare.</param>
-public sealed record MemoryEstimate(long DatasetBytes, long RolloutBytes, long AvailableBytes, long RowsThatFit)
+public sealed record MemoryEstimate(
+    long DatasetBytes,
+    long RolloutBytes,
+    long AvailableBytes,
+    long RowsThatFit
+)
 {
     public bool Fits => DatasetBytes + RolloutBytes <= AvailableBytes;
 
     /// <param name="availableBytes">What the machine has for this process; null asks it.</param>
-    public static MemoryEstimate Of(DistillationConfig config, int teacherObservation, long? availableBytes = null)
+    public static MemoryEstimate Of(
+        DistillationConfig config,
+        int teacherObservation,
+        long? availableBytes = null
+    )
     {
         var shape = DistillationShape.Of(config);
         using var probe = config.Environment.Create(1, 0);

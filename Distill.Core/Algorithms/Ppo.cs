@@ -28,6 +28,7 @@ public sealed class Ppo : IDisposable
     private readonly EpisodeStatistics episodes;
     private readonly RandomStream noise;
     private readonly RandomStream shuffling;
+    private readonly RandomStream restarts;
     private readonly float[] oldLogStd;
     private readonly PpoLossSums[] chunkLosses = new PpoLossSums[MaxChunks];
     private readonly PpoScratch[] scratch;
@@ -51,7 +52,10 @@ public sealed class Ppo : IDisposable
         config.Validate();
         Config = config;
         this.pool = pool;
-        this.environment = environment.Create(environment.Envs, new RandomStream(config.Seed, "training").Seed());
+        this.environment = environment.Create(
+            environment.Envs,
+            new RandomStream(config.Seed, "training").Seed()
+        );
         var spec = this.environment.Spec;
         var head = spec.Actions.Discrete ? Head.Categorical : Head.Gaussian;
         Actor = Create("actor", config.ActorGroup, config.ActorHidden, spec.Actions.Size, head);
@@ -76,6 +80,7 @@ public sealed class Ppo : IDisposable
         episodes = new EpisodeStatistics(this.environment.Count);
         noise = new RandomStream(config.Seed, "ppo.action");
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
+        restarts = new RandomStream(config.Seed, "ppo.restart");
         scratch = [.. Enumerable.Range(0, pool.Threads).Select(_ => new PpoScratch(Actor, critic, layout))];
         collect = new Work(Collect);
         advantages = new Work(EstimateAdvantages);
@@ -97,6 +102,7 @@ public sealed class Ppo : IDisposable
     public PpoReport Iterate()
     {
         var started = Stopwatch.GetTimestamp();
+        Restart();
         pool.Run(collect, rollout.Panels);
         steps += Config.StepsPerEnv;
         CountEpisodes();
@@ -164,6 +170,26 @@ public sealed class Ppo : IDisposable
         return policy;
     }
 
+    /// <summary>
+    /// Starts new episodes in some panels. The rollout before has valued their last states already, so nothing is lost but
+    /// the statistics of the unfinished episodes.
+    /// </summary>
+    private void Restart()
+    {
+        for (var panel = 0; panel < rollout.Panels; panel++)
+        {
+            if (restarts.Uniform((uint)panel, (uint)iteration) >= Config.RestartProbability)
+                continue;
+            environment.Reset(panel);
+            for (
+                var env = panel * Panel.Width;
+                env < Math.Min((panel + 1) * Panel.Width, environment.Count);
+                env++
+            )
+                episodes.Abandon(env);
+        }
+    }
+
     /// <summary>Runs one panel of environments with the stochastic actor for the whole rollout, while its state is in cache.</summary>
     private void Collect(int panel, int worker)
     {
@@ -177,7 +203,14 @@ public sealed class Ppo : IDisposable
             Observe(panel, sample, counted: true);
             var outputs = own.ForwardActor(layout.ActorObservation.Of(sample));
             outputs.CopyTo(layout.Outputs.Of(sample));
-            distribution.Sample(outputs, Actor.Network.LogStd, noise, panel * Panel.Width, steps + step, action);
+            distribution.Sample(
+                outputs,
+                Actor.Network.LogStd,
+                noise,
+                panel * Panel.Width,
+                steps + step,
+                action
+            );
             distribution.LogProbability(
                 outputs,
                 Actor.Network.LogStd,
@@ -253,7 +286,9 @@ public sealed class Ppo : IDisposable
             rollout.StandardiseAdvantages(part * panels / parts, (part + 1) * panels / parts);
         Actor.Network.LogStd.CopyTo(oldLogStd);
         if (Config.Schedule == RateSchedule.Linear)
-            SetLearningRate(Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations));
+            SetLearningRate(
+                Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations)
+            );
 
         var total = new PpoLossSums();
         for (var epoch = 0; epoch < Config.NumLearningEpochs; epoch++)

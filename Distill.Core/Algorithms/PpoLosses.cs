@@ -48,7 +48,8 @@ internal static class PpoLosses
         for (var lane = 0; lane < Panel.Width; lane++)
         {
             var error = value[lane] - returns[lane];
-            var kept = oldValue[lane] + Math.Clamp(value[lane] - oldValue[lane], -limit, limit) - returns[lane];
+            var kept =
+                oldValue[lane] + Math.Clamp(value[lane] - oldValue[lane], -limit, limit) - returns[lane];
             var free = MathF.Abs(value[lane] - oldValue[lane]) <= limit || error * error >= kept * kept;
             var counted = free ? error : kept;
             sum += weight[lane] * (counted * counted);

@@ -59,5 +59,7 @@ internal sealed class PpoObserver(IBatchedEnvironment environment, Policy policy
     }
 
     private static double[] Moments(IBatchedEnvironment environment, Policy policy) =>
-        policy.Normaliser is { } normaliser ? new double[Panel.Count(environment.Count) * normaliser.Size] : [];
+        policy.Normaliser is { } normaliser
+            ? new double[Panel.Count(environment.Count) * normaliser.Size]
+            : [];
 }

@@ -55,13 +55,17 @@ internal sealed class SampleLayout
 internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDisposable
 {
     private readonly int panels = Panel.Count(envs);
-    private readonly FloatBuffer rows = new(checked(Panel.Count(envs) * steps * Panel.Width * layout.Recorded));
+    private readonly FloatBuffer rows = new(
+        checked(Panel.Count(envs) * steps * Panel.Width * layout.Recorded)
+    );
     private readonly FloatBuffer rewards = Scalars(envs, steps);
     private readonly FloatBuffer terminated = Scalars(envs, steps);
     private readonly FloatBuffer truncated = Scalars(envs, steps);
     private readonly FloatBuffer advantages = Scalars(envs, steps);
     private readonly FloatBuffer values = Scalars(envs, steps + 1);
-    private readonly FloatBuffer samples = new(checked(Panel.Count(envs * steps) * layout.Size * Panel.Width));
+    private readonly FloatBuffer samples = new(
+        checked(Panel.Count(envs * steps) * layout.Size * Panel.Width)
+    );
     private readonly int[] order = new int[envs * steps];
 
     /// <summary>Number of samples.</summary>
@@ -160,7 +164,8 @@ internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDi
         values.Dispose();
     }
 
-    private static FloatBuffer Scalars(int envs, int steps) => new(checked(Panel.Count(envs) * steps * Panel.Width));
+    private static FloatBuffer Scalars(int envs, int steps) =>
+        new(checked(Panel.Count(envs) * steps * Panel.Width));
 
     private static Span<float> OfPanel(FloatBuffer scalars, int panel, int steps) =>
         scalars.Slice(panel * steps * Panel.Width, steps * Panel.Width);

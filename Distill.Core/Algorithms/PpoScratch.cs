@@ -11,7 +11,9 @@ internal sealed class PpoScratch(Policy actor, Policy critic, SampleLayout layou
     private readonly FloatBuffer actorActivations = new(actor.Network.ActivationSize * Panel.Width);
     private readonly FloatBuffer criticActivations = new(critic.Network.ActivationSize * Panel.Width);
     private readonly FloatBuffer outputGradient = new(actor.Network.Spec.Outputs * Panel.Width);
-    private readonly FloatBuffer network = new(Math.Max(actor.Network.ScratchSize, critic.Network.ScratchSize));
+    private readonly FloatBuffer network = new(
+        Math.Max(actor.Network.ScratchSize, critic.Network.ScratchSize)
+    );
 
     /// <summary>The recorded parts of the panel that is being collected.</summary>
     public Span<float> Sample => sample.Span;

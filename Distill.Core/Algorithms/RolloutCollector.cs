@@ -52,7 +52,10 @@ public sealed class RolloutCollector : IWork, IDisposable
         studentMemory = new FloatBuffer(panels * student.MemorySize * Panel.Width);
         starting = new byte[panels * Panel.Width];
         starting.AsSpan().Fill(1);
-        scratch = [.. Enumerable.Range(0, threads).Select(_ => new Scratch(teacher, student, environment.Spec))];
+        scratch =
+        [
+            .. Enumerable.Range(0, threads).Select(_ => new Scratch(teacher, student, environment.Spec)),
+        ];
         for (var panel = 0; panel < panels; panel++)
             environment.Reset(panel);
     }
@@ -103,8 +106,22 @@ public sealed class RolloutCollector : IWork, IDisposable
             ChooseDriver(own, first, (uint)(steps + step));
             environment.Step(panel, own.Action.Span, own.Reward, own.Terminated, own.Truncated);
 
-            Record(rollout.TeacherObservations, own.TeacherObservation, first, step, rollout.TeacherObservationSize, lanes);
-            Record(rollout.StudentObservations, own.StudentObservation, first, step, rollout.StudentObservationSize, lanes);
+            Record(
+                rollout.TeacherObservations,
+                own.TeacherObservation,
+                first,
+                step,
+                rollout.TeacherObservationSize,
+                lanes
+            );
+            Record(
+                rollout.StudentObservations,
+                own.StudentObservation,
+                first,
+                step,
+                rollout.StudentObservationSize,
+                lanes
+            );
             Record(rollout.TeacherActions, own.TeacherAction, first, step, rollout.ActionSize, lanes);
             Record(rollout.StudentActions, own.StudentAction, first, step, rollout.ActionSize, lanes);
             for (var lane = 0; lane < lanes; lane++)

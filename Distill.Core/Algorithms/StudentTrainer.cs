@@ -53,7 +53,10 @@ public sealed class StudentTrainer : IWork, IDisposable
         memory = new FloatBuffer(Panel.Count(batch) * student.MemorySize * Panel.Width);
         adam = new Adam(student.Network, optimizer, Chunks(Panel.Count(batch), segmentLength));
         var labels = loss is CrossEntropy ? 1 : student.Network.Spec.Outputs;
-        scratch = [.. Enumerable.Range(0, threads).Select(_ => new Scratch(student, labels, this.gradientLength))];
+        scratch =
+        [
+            .. Enumerable.Range(0, threads).Select(_ => new Scratch(student, labels, this.gradientLength)),
+        ];
     }
 
     public Adam Optimizer => adam;
@@ -145,7 +148,9 @@ public sealed class StudentTrainer : IWork, IDisposable
         var sum = 0.0;
         var dMemory = own.MemoryGradient;
         dMemory.Clear();
-        var dLogStd = network.LogStd.IsEmpty ? [] : gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length);
+        var dLogStd = network.LogStd.IsEmpty
+            ? []
+            : gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length);
         for (var step = length - 1; step >= 0; step--)
         {
             sum += Losses.Evaluate(

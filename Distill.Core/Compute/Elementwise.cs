@@ -243,7 +243,9 @@ public static unsafe class Elementwise
     private static void CheckGroups(int length)
     {
         if (length % Matrix.RowPadding != 0)
-            throw new ArgumentException($"A length of {length} floats is not a multiple of {Matrix.RowPadding}.");
+            throw new ArgumentException(
+                $"A length of {length} floats is not a multiple of {Matrix.RowPadding}."
+            );
     }
 
     private static void CheckLength(int length, int expected)

@@ -46,7 +46,8 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         for (var i = 0; i < length; i += Vector512<float>.Count)
         {
             // For x <= 0: f'(x) = e^x = y + 1.
-            var slope = Vector512.MinNative(Vector512<float>.Zero, Vector512.Load(y + i)) + Vector512<float>.One;
+            var slope =
+                Vector512.MinNative(Vector512<float>.Zero, Vector512.Load(y + i)) + Vector512<float>.One;
             (Vector512.Load(dy + i) * slope).Store(dy + i);
         }
     }
@@ -65,7 +66,9 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         for (var i = 0; i < length; i += Vector512<float>.Count)
         {
             var r = Math512.Sigmoid(Vector512.Load(gates + i) + Vector512.Load(hiddenGates + i));
-            var z = Math512.Sigmoid(Vector512.Load(gates + length + i) + Vector512.Load(hiddenGates + length + i));
+            var z = Math512.Sigmoid(
+                Vector512.Load(gates + length + i) + Vector512.Load(hiddenGates + length + i)
+            );
             var n = Math512.Tanh(
                 Vector512.FusedMultiplyAdd(
                     r,
@@ -157,7 +160,11 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
             var parameter = Vector512.Load(p + i);
             var gradient = Vector512.FusedMultiplyAdd(coupled, parameter, Vector512.Load(g + i) * scale);
             var first = Vector512.FusedMultiplyAdd(keep1, Vector512.Load(m + i), take1 * gradient);
-            var second = Vector512.FusedMultiplyAdd(keep2, Vector512.Load(v + i), take2 * (gradient * gradient));
+            var second = Vector512.FusedMultiplyAdd(
+                keep2,
+                Vector512.Load(v + i),
+                take2 * (gradient * gradient)
+            );
             var spread = Vector512.Sqrt(Vector512.MaxNative(second * correction2, floor)) + epsilon;
             first.Store(m + i);
             second.Store(v + i);

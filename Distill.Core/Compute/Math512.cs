@@ -16,7 +16,11 @@ internal static class Math512
     {
         x = Vector512.MinNative(Vector512.Create(88.3f), Vector512.MaxNative(Vector512.Create(-87.3f), x));
         // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits of the mantissa.
-        var shifted = Vector512.FusedMultiplyAdd(x, Vector512.Create(1.44269504f), Vector512.Create(12582912f));
+        var shifted = Vector512.FusedMultiplyAdd(
+            x,
+            Vector512.Create(1.44269504f),
+            Vector512.Create(12582912f)
+        );
         var n = shifted - Vector512.Create(12582912f);
         var r = Vector512.FusedMultiplyAdd(n, Vector512.Create(-0.693359375f), x);
         r = Vector512.FusedMultiplyAdd(n, Vector512.Create(2.12194440e-4f), r);
@@ -34,7 +38,10 @@ internal static class Math512
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Tanh(Vector512<float> x)
     {
-        x = Vector512.MinNative(Vector512.Create(7.90531111f), Vector512.MaxNative(Vector512.Create(-7.90531111f), x));
+        x = Vector512.MinNative(
+            Vector512.Create(7.90531111f),
+            Vector512.MaxNative(Vector512.Create(-7.90531111f), x)
+        );
         var s = x * x;
         var p = Vector512.Create(-2.76076847742355e-16f);
         p = Vector512.FusedMultiplyAdd(p, s, Vector512.Create(2.00018790482477e-13f));

@@ -7,7 +7,14 @@ namespace Distill.Compute;
 internal static unsafe class Transpose
 {
     /// <summary>target[column, row] = source[row, column] for a source of rows x columns.</summary>
-    public static void Blocks(float* source, nint sourceRow, float* target, nint targetRow, int rows, int columns)
+    public static void Blocks(
+        float* source,
+        nint sourceRow,
+        float* target,
+        nint targetRow,
+        int rows,
+        int columns
+    )
     {
         var row = 0;
         if (Avx.IsSupported)
@@ -15,7 +22,12 @@ internal static unsafe class Transpose
             {
                 var column = 0;
                 for (; column + 8 <= columns; column += 8)
-                    Block8(source + row * sourceRow + column, sourceRow, target + column * targetRow + row, targetRow);
+                    Block8(
+                        source + row * sourceRow + column,
+                        sourceRow,
+                        target + column * targetRow + row,
+                        targetRow
+                    );
                 Scalar(source, sourceRow, target, targetRow, row, row + 8, column, columns);
             }
         Scalar(source, sourceRow, target, targetRow, row, rows, 0, columns);

@@ -41,7 +41,11 @@ public sealed class WorkerPool : IDisposable
         for (var i = 0; i < this.threads.Length; i++)
         {
             var worker = i + 1;
-            this.threads[i] = new Thread(() => Loop(worker)) { IsBackground = true, Name = $"distill-{worker}" };
+            this.threads[i] = new Thread(() => Loop(worker))
+            {
+                IsBackground = true,
+                Name = $"distill-{worker}",
+            };
             this.threads[i].Start();
         }
     }

@@ -89,7 +89,11 @@ public sealed class AggregatedDataset : IDisposable
         var initial = (int)Math.Clamp(initialRows / segmentLength, 1, maxSegments);
         var largest = LargestChunkFloats / ((long)segmentLength * Math.Max(observationSize, actionSize));
         chunkSegments = (int)
-            Math.Clamp(Math.Max(initial, SmallestChunkRows / segmentLength), 1, Math.Clamp(largest, 1, maxSegments));
+            Math.Clamp(
+                Math.Max(initial, SmallestChunkRows / segmentLength),
+                1,
+                Math.Clamp(largest, 1, maxSegments)
+            );
         Grow(initial);
     }
 
@@ -227,7 +231,10 @@ public sealed class AggregatedDataset : IDisposable
                 $"chunk{i}",
                 part =>
                 {
-                    part.Block("observations", chunk.Observations.Slice(0, used * SegmentLength * observationSize));
+                    part.Block(
+                        "observations",
+                        chunk.Observations.Slice(0, used * SegmentLength * observationSize)
+                    );
                     part.Block("actions", chunk.Actions.Slice(0, used * SegmentLength * actionSize));
                     part.Block("valid", chunk.Valid.AsSpan(0, used * SegmentLength));
                     part.Block("episode_start", chunk.EpisodeStart.AsSpan(0, used * SegmentLength));
@@ -300,7 +307,8 @@ public sealed class AggregatedDataset : IDisposable
         capacity = Math.Max(capacity, segments);
     }
 
-    private sealed class Chunk(int segments, int length, int observation, int action, int memory) : IDisposable
+    private sealed class Chunk(int segments, int length, int observation, int action, int memory)
+        : IDisposable
     {
         public FloatBuffer Observations { get; } = new(checked(segments * length * observation));
         public FloatBuffer Actions { get; } = new(checked(segments * length * action));

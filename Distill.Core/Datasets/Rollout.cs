@@ -9,7 +9,14 @@ namespace Distill.Datasets;
 public sealed class Rollout : IDisposable
 {
     /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
-    public Rollout(int envs, int steps, int studentObservation, int teacherObservation, int action, int memory)
+    public Rollout(
+        int envs,
+        int steps,
+        int studentObservation,
+        int teacherObservation,
+        int action,
+        int memory
+    )
     {
         var widest = Math.Max(Math.Max(studentObservation, teacherObservation), Math.Max(action, 1));
         if ((Int128)envs * steps * widest > int.MaxValue || (long)envs * memory > int.MaxValue)

@@ -33,7 +33,9 @@ public sealed class Sampler(Sampling plan, RandomStream stream)
     public ReadOnlySpan<int> Order(AggregatedDataset dataset, int segmentsPerIteration, long epoch)
     {
         if (order.Length < dataset.Count)
-            order = new int[Math.Max(dataset.Count, Math.Min(2L * order.Length, dataset.Capacity / dataset.SegmentLength))];
+            order = new int[
+                Math.Max(dataset.Count, Math.Min(2L * order.Length, dataset.Capacity / dataset.SegmentLength))
+            ];
         var segments = order.AsSpan(0, dataset.Count);
         switch (plan)
         {

@@ -107,7 +107,8 @@ public static class Losses
             var w = weight[i % Panel.Width];
             var error = y[i] - target[i];
             var size = MathF.Abs(error);
-            sums[i % Panel.Width] += w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
+            sums[i % Panel.Width] +=
+                w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
             dy[i] = scale * w * Math.Clamp(error, -delta, delta);
         }
     }

@@ -48,8 +48,13 @@ public sealed class Network : IDisposable
         Parameters = new FloatBuffer(Matrix.Padded(ParameterCount));
         Views =
         [
-            .. layers.SelectMany((layer, i) =>
-                layer.Views.Select(view => new ParameterView($"{i}.{view.Name}", view.Shape, parameterStart[i] + view.Offset))
+            .. layers.SelectMany(
+                (layer, i) =>
+                    layer.Views.Select(view => new ParameterView(
+                        $"{i}.{view.Name}",
+                        view.Shape,
+                        parameterStart[i] + view.Offset
+                    ))
             ),
             .. spec.Head == Head.Gaussian
                 ? [new ParameterView("log_std", [spec.Outputs], ParameterCount - spec.Outputs)]
@@ -116,7 +121,8 @@ public sealed class Network : IDisposable
         for (var i = 0; i < layers.Length; i++)
         {
             var own = Activations(i, activations);
-            layers[i].Forward(ParametersOf(i, parameters), x, MemoryOf(i, memory), own, scratch[..LayerScratch]);
+            layers[i]
+                .Forward(ParametersOf(i, parameters), x, MemoryOf(i, memory), own, scratch[..LayerScratch]);
             x = own[^(layers[i].Outputs * Panel.Width)..];
         }
     }

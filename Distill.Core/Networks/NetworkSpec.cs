@@ -74,7 +74,10 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
 
     /// <summary>Records compare layer by layer.</summary>
     public bool Equals(NetworkSpec? other) =>
-        other is not null && Inputs == other.Inputs && Head == other.Head && Layers.SequenceEqual(other.Layers);
+        other is not null
+        && Inputs == other.Inputs
+        && Head == other.Head
+        && Layers.SequenceEqual(other.Layers);
 
     public override int GetHashCode() => Layers.Aggregate(Inputs, HashCode.Combine);
 

@@ -63,7 +63,9 @@ public sealed class Normaliser
             var batchVariance = Math.Max(0, squares[i] / count - delta * delta);
             var shift = rate * delta;
             Mean[i] = (float)(Mean[i] + shift);
-            Variance[i] = (float)(Variance[i] + rate * (batchVariance - Variance[i] + delta * (delta - shift)));
+            Variance[i] = (float)(
+                Variance[i] + rate * (batchVariance - Variance[i] + delta * (delta - shift))
+            );
         }
         Refresh();
     }

@@ -41,7 +41,11 @@ internal abstract class ActionDistribution
     );
 
     /// <summary>Entropy, nats.</summary>
-    public abstract void Entropy(ReadOnlySpan<float> outputs, ReadOnlySpan<float> logStd, Span<float> entropy);
+    public abstract void Entropy(
+        ReadOnlySpan<float> outputs,
+        ReadOnlySpan<float> logStd,
+        Span<float> entropy
+    );
 
     /// <summary>KL(old || new), nats.</summary>
     public abstract void Divergence(

@@ -90,7 +90,12 @@ public sealed class Policy : IDisposable
     /// <param name="observation"><c>[inputs, 32]</c>.</param>
     /// <param name="memory"><c>[memory, 32]</c>, advanced by one step.</param>
     /// <param name="action"><c>[action floats, 32]</c>.</param>
-    public void Act(ReadOnlySpan<float> observation, Span<float> memory, Span<float> action, PolicyScratch scratch)
+    public void Act(
+        ReadOnlySpan<float> observation,
+        Span<float> memory,
+        Span<float> action,
+        PolicyScratch scratch
+    )
     {
         Forward(observation, memory, scratch);
         if (Network.Spec.Head == Head.Categorical)

@@ -31,7 +31,9 @@ public static class PolicyFile
         {
             ".safetensors" => FromSafeTensors(path, SafeTensors.Read(path)),
             ".pt" or ".pth" => FromPyTorch(path, PyTorchFile.Read(path), activation, role),
-            _ => throw new DistillException($"{path} is not a policy file; a .safetensors or .pt file is needed."),
+            _ => throw new DistillException(
+                $"{path} is not a policy file; a .safetensors or .pt file is needed."
+            ),
         };
         if (observationGroup is not null)
             policy.ObservationGroup = observationGroup;
@@ -44,7 +46,11 @@ public static class PolicyFile
         var network = policy.Network;
         var tensors = network
             .Views.Select(view =>
-                Tensor.OfFloats(view.Name, network.Parameters.Slice(view.Offset, view.Length), [.. view.Shape])
+                Tensor.OfFloats(
+                    view.Name,
+                    network.Parameters.Slice(view.Offset, view.Length),
+                    [.. view.Shape]
+                )
             )
             .ToList();
         if (policy.Normaliser is { } normaliser)
@@ -75,11 +81,17 @@ public static class PolicyFile
             entries.Add(Named("obs_normalizer._mean", normaliser.Mean, 1, normaliser.Size));
             entries.Add(Named("obs_normalizer._var", normaliser.Variance, 1, normaliser.Size));
             entries.Add(Named("obs_normalizer._std", std, 1, normaliser.Size));
-            entries.Add(("obs_normalizer.count", new TorchValue.Array(Tensor.OfIntegers("", [normaliser.Count]))));
+            entries.Add(
+                ("obs_normalizer.count", new TorchValue.Array(Tensor.OfIntegers("", [normaliser.Count])))
+            );
         }
         foreach (var view in network.Views)
             entries.Add(
-                Named(TorchName(network.Spec, view), network.Parameters.Slice(view.Offset, view.Length), [.. view.Shape])
+                Named(
+                    TorchName(network.Spec, view),
+                    network.Parameters.Slice(view.Offset, view.Length),
+                    [.. view.Shape]
+                )
             );
         PyTorchFile.Write(
             path,
@@ -107,7 +119,9 @@ public static class PolicyFile
         if (spec.Layers[layer] is Gru)
             return $"rnn.rnn.{parts[1]}_l{spec.Layers.Take(layer).Count(other => other is Gru)}";
         var memory = spec.Layers.ToList().FindLastIndex(other => other is Gru);
-        return layer < memory ? $"input.{2 * layer}.{parts[1]}" : $"mlp.{2 * (layer - memory - 1)}.{parts[1]}";
+        return layer < memory
+            ? $"input.{2 * layer}.{parts[1]}"
+            : $"mlp.{2 * (layer - memory - 1)}.{parts[1]}";
     }
 
     private static string DescribeArchitecture(Policy policy) =>
@@ -204,7 +218,11 @@ public static class PolicyFile
     /// <summary>Safetensors without an architecture: <c>input</c>, <c>gru</c>, <c>output</c>, the form of the released RAPTOR student.</summary>
     private static Policy FromNamedTensors(string path, Dictionary<string, Tensor> tensors)
     {
-        if (!tensors.ContainsKey("gru.weight_ih") || !tensors.ContainsKey("input.weight") || !tensors.ContainsKey("output.weight"))
+        if (
+            !tensors.ContainsKey("gru.weight_ih")
+            || !tensors.ContainsKey("input.weight")
+            || !tensors.ContainsKey("output.weight")
+        )
             throw new DistillException(
                 $"{path} says nothing about its architecture (metadata '{ArchitectureKey}') and is not of the form input, gru, output."
             );
@@ -213,7 +231,9 @@ public static class PolicyFile
         var hidden = Find(path, tensors, "gru.weight_hh");
         foreach (var matrix in new[] { input, output, hidden })
             if (matrix.Shape.Count != 2)
-                throw new DistillException($"Tensor '{matrix.Name}' of {path} has shape {matrix.ShapeText}; a matrix is needed.");
+                throw new DistillException(
+                    $"Tensor '{matrix.Name}' of {path} has shape {matrix.ShapeText}; a matrix is needed."
+                );
         var spec = NetworkSpec.GruStack(input.Shape[1], input.Shape[0], hidden.Shape[1], 0, output.Shape[0]);
         CheckSizes(path, spec, tensors.Values.Sum(tensor => (long)tensor.Count));
         var policy = new Policy(spec, "student");
@@ -226,7 +246,12 @@ public static class PolicyFile
         return policy;
     }
 
-    private static Policy FromRslRl(string path, RslRlCheckpoint checkpoint, Activation activation, PolicyRole? role)
+    private static Policy FromRslRl(
+        string path,
+        RslRlCheckpoint checkpoint,
+        Activation activation,
+        PolicyRole? role
+    )
     {
         var source = role is { } wanted
             ? checkpoint.Policies.FirstOrDefault(policy => policy.Role == wanted)
@@ -241,7 +266,9 @@ public static class PolicyFile
         var memory = source.Memory?.Layers ?? [];
         var layers = new List<LayerSpec>();
         layers.AddRange(memory.Select(gru => new Gru(gru.WeightHh.Shape[1])));
-        layers.AddRange(source.Layers.SkipLast(1).Select(layer => new Dense(layer.Weight.Shape[0], activation)));
+        layers.AddRange(
+            source.Layers.SkipLast(1).Select(layer => new Dense(layer.Weight.Shape[0], activation))
+        );
         layers.Add(new Dense(source.Layers[^1].Weight.Shape[0], Activation.Identity));
         var inputs = memory.Count > 0 ? memory[0].WeightIh.Shape[1] : source.Layers[0].Weight.Shape[1];
         var head = source.Std is null ? Head.Plain : Head.Gaussian;
@@ -256,7 +283,11 @@ public static class PolicyFile
             tensors.Add(
                 std.IsLog
                     ? std.Values
-                    : Tensor.OfFloats("std", [.. std.Values.ToFloats().Select(value => MathF.Log(value))], [.. std.Values.Shape])
+                    : Tensor.OfFloats(
+                        "std",
+                        [.. std.Values.ToFloats().Select(value => MathF.Log(value))],
+                        [.. std.Values.Shape]
+                    )
             );
         CheckSizes(path, spec, tensors.Sum(tensor => (long)tensor.Count));
 
@@ -316,7 +347,9 @@ public static class PolicyFile
             );
         var values = tensor.ToFloats();
         if (Array.Exists(values, value => !float.IsFinite(value)))
-            throw new DistillException($"Tensor '{tensor.Name}' of {path} holds a number that is not finite.");
+            throw new DistillException(
+                $"Tensor '{tensor.Name}' of {path} holds a number that is not finite."
+            );
         values.CopyTo(network.Parameters.Slice(view.Offset, view.Length));
     }
 
@@ -336,7 +369,12 @@ public static class PolicyFile
             needed += layer is Gru ? 3 * size * (inputs + size + 2) : size * (inputs + 1);
             inputs = size;
         }
-        if (spec.Layers.Count == 0 || spec.Inputs < 1 || spec.Layers.Any(layer => layer.Size < 1) || needed > available)
+        if (
+            spec.Layers.Count == 0
+            || spec.Inputs < 1
+            || spec.Layers.Any(layer => layer.Size < 1)
+            || needed > available
+        )
             throw new DistillException($"{path} does not hold the parameters of its architecture {spec}.");
     }
 
@@ -350,12 +388,17 @@ public static class PolicyFile
         try
         {
             if (
-                JsonSerializer.Deserialize<Architecture>(json) is not { Layers: not null, ObservationGroup: not null } parsed
+                JsonSerializer.Deserialize<Architecture>(json)
+                    is not { Layers: not null, ObservationGroup: not null } parsed
                 || !Enum.IsDefined(parsed.Head)
             )
                 throw new JsonException();
             return (
-                new NetworkSpec(parsed.Inputs, [.. parsed.Layers.Select(text => ParseLayer(path, text))], parsed.Head),
+                new NetworkSpec(
+                    parsed.Inputs,
+                    [.. parsed.Layers.Select(text => ParseLayer(path, text))],
+                    parsed.Head
+                ),
                 parsed
             );
         }
@@ -372,7 +415,10 @@ public static class PolicyFile
         {
             if (parts[0] == "gru")
                 return new Gru(size);
-            if (Enum.TryParse<Activation>(parts[0], ignoreCase: true, out var activation) && Enum.IsDefined(activation))
+            if (
+                Enum.TryParse<Activation>(parts[0], ignoreCase: true, out var activation)
+                && Enum.IsDefined(activation)
+            )
                 return new Dense(size, activation);
         }
         throw new DistillException($"{path} has a layer '{text}', which Distill does not know.");

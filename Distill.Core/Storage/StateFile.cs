@@ -21,7 +21,9 @@ public sealed class StateLoader(string path, IEnumerable<Tensor> tensors) : Stat
     protected override void Visit(string name, Span<byte> values)
     {
         if (!saved.TryGetValue(name, out var tensor))
-            throw new DistillException($"{path} has no block '{name}': it belongs to a run with other settings.");
+            throw new DistillException(
+                $"{path} has no block '{name}': it belongs to a run with other settings."
+            );
         if (tensor.Data.Length != values.Length)
             throw new DistillException(
                 $"Block '{name}' of {path} has {tensor.Data.Length} bytes where this run needs {values.Length}: "

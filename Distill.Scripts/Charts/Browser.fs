@@ -129,21 +129,23 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
         let profile = Directory.CreateTempSubdirectory("distill-browser-").FullName
 
         let arguments =
-            [ "--headless=new"
-              "--no-sandbox"
-              "--use-angle=swiftshader"
-              "--enable-unsafe-swiftshader"
-              "--hide-scrollbars"
-              "--force-color-profile=srgb"
-              "--no-first-run"
-              "--disable-background-networking"
-              "--disable-component-update"
-              "--disable-sync"
-              "--disable-quic"
-              "--disable-dev-shm-usage"
-              $"--user-data-dir={profile}"
-              "--remote-debugging-port=0"
-              "about:blank" ]
+            [
+                "--headless=new"
+                "--no-sandbox"
+                "--use-angle=swiftshader"
+                "--enable-unsafe-swiftshader"
+                "--hide-scrollbars"
+                "--force-color-profile=srgb"
+                "--no-first-run"
+                "--disable-background-networking"
+                "--disable-component-update"
+                "--disable-sync"
+                "--disable-quic"
+                "--disable-dev-shm-usage"
+                $"--user-data-dir={profile}"
+                "--remote-debugging-port=0"
+                "about:blank"
+            ]
 
         let browser =
             Process.Start(ProcessStartInfo(path, arguments, RedirectStandardError = true)) |> nonNull
@@ -199,8 +201,10 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
         command
             "Emulation.setEmulatedMedia"
-            {| features =
-                [| {| name = "prefers-color-scheme"; value = (if dark then "dark" else "light") |} |] |}
+            {|
+                features =
+                    [| {| name = "prefers-color-scheme"; value = (if dark then "dark" else "light") |} |]
+            |}
         |> ignore
 
     /// Opens a file and waits until it has loaded.

@@ -12,12 +12,14 @@ open System.Text.Json
 type Chart =
     static member private OfSeries(series: Json list) =
         let cell =
-            { Series = [ series ]
-              X = Json.Object []
-              Y = Json.Object []
-              Z = Json.Object []
-              Title = ""
-              Marks = [] }
+            {
+                Series = [ series ]
+                X = Json.Object []
+                Y = Json.Object []
+                Z = Json.Object []
+                Title = ""
+                Marks = []
+            }
 
         GenericChart([ cell ], 1, "", (None, None), Json.Object [], Json.Object [])
 
@@ -46,28 +48,34 @@ type Chart =
         let colour = Chart.Colour Color
 
         Chart.OfSeries
-            [ Chart.Trace(
-                  "scatter",
-                  [ "x", Some(Json.ofSeq x)
-                    "y", Some(Json.ofSeq y)
-                    "mode", Some(Json.Text mode)
-                    "name", Option.map Json.Text Name
-                    "showlegend", Option.map Json.Bool ShowLegend
-                    "opacity", Option.map Json.Number Opacity
-                    "text", Option.map Json.ofSeq Text
-                    "line",
-                    Some(
-                        Json.ofOptions
-                            [ "color", Some colour
-                              "width", Some(Json.Number(defaultArg LineWidth 1.8))
-                              "dash", Option.map Json.Text LineDash ]
-                    )
-                    "marker",
-                    Some(
-                        Json.ofOptions
-                            [ "color", Some colour; "size", Some(Json.Number(defaultArg MarkerSize 6.)) ]
-                    ) ]
-              ) ]
+            [
+                Chart.Trace(
+                    "scatter",
+                    [
+                        "x", Some(Json.ofSeq x)
+                        "y", Some(Json.ofSeq y)
+                        "mode", Some(Json.Text mode)
+                        "name", Option.map Json.Text Name
+                        "showlegend", Option.map Json.Bool ShowLegend
+                        "opacity", Option.map Json.Number Opacity
+                        "text", Option.map Json.ofSeq Text
+                        "line",
+                        Some(
+                            Json.ofOptions
+                                [
+                                    "color", Some colour
+                                    "width", Some(Json.Number(defaultArg LineWidth 1.8))
+                                    "dash", Option.map Json.Text LineDash
+                                ]
+                        )
+                        "marker",
+                        Some(
+                            Json.ofOptions
+                                [ "color", Some colour; "size", Some(Json.Number(defaultArg MarkerSize 6.)) ]
+                        )
+                    ]
+                )
+            ]
 
     /// A line through points in the order given. LineDash: "dash", "dot", "dashdot".
     static member Line
@@ -194,13 +202,15 @@ type Chart =
         let edge (values: Json) (fill: (string * Json option) list) =
             Chart.Trace(
                 "scatter",
-                [ "x", Some x
-                  "y", Some values
-                  "mode", Some(Json.Text "lines")
-                  "line", Some(Json.Object [ "width", Json.Number 0.; "color", Json.Text colour ])
-                  "hoverinfo", Some(Json.Text "skip")
-                  "showlegend", Some(Json.Bool false)
-                  "legendgroup", group ]
+                [
+                    "x", Some x
+                    "y", Some values
+                    "mode", Some(Json.Text "lines")
+                    "line", Some(Json.Object [ "width", Json.Number 0.; "color", Json.Text colour ])
+                    "hoverinfo", Some(Json.Text "skip")
+                    "showlegend", Some(Json.Bool false)
+                    "legendgroup", group
+                ]
                 @ fill
             )
 
@@ -214,25 +224,31 @@ type Chart =
         let line =
             Chart.Trace(
                 "scatter",
-                [ "x", Some x
-                  "y", Some(Json.ofSeq y)
-                  "mode", Some(Json.Text "lines")
-                  "name", group
-                  "legendgroup", group
-                  "showlegend", Option.map Json.Bool ShowLegend
-                  "line",
-                  Some(
-                      Json.ofOptions
-                          [ "color", Some(Json.Text colour)
-                            "width", Some(Json.Number(defaultArg LineWidth 1.8))
-                            "dash", Option.map Json.Text LineDash ]
-                  ) ]
+                [
+                    "x", Some x
+                    "y", Some(Json.ofSeq y)
+                    "mode", Some(Json.Text "lines")
+                    "name", group
+                    "legendgroup", group
+                    "showlegend", Option.map Json.Bool ShowLegend
+                    "line",
+                    Some(
+                        Json.ofOptions
+                            [
+                                "color", Some(Json.Text colour)
+                                "width", Some(Json.Number(defaultArg LineWidth 1.8))
+                                "dash", Option.map Json.Text LineDash
+                            ]
+                    )
+                ]
             )
 
         Chart.OfSeries
-            [ edge (Json.ofSeq lower) []
-              edge (Json.ofSeq upper) [ "fill", Some(Json.Text "tonexty"); "fillcolor", band ]
-              line ]
+            [
+                edge (Json.ofSeq lower) []
+                edge (Json.ofSeq upper) [ "fill", Some(Json.Text "tonexty"); "fillcolor", band ]
+                line
+            ]
 
     // Bars and distributions
 
@@ -242,17 +258,21 @@ type Chart =
         let value, key = if orientation = "v" then "y", "x" else "x", "y"
 
         Chart.OfSeries
-            [ Chart.Trace(
-                  "bar",
-                  [ value, Some values
-                    key, keys
-                    "orientation", Some(Json.Text orientation)
-                    "name", Option.map Json.Text name
-                    "showlegend", Option.map Json.Bool showLegend
-                    "opacity", Option.map Json.Number opacity
-                    "text", Option.map Json.ofSeq text
-                    "marker", Some(Json.Object [ "color", Chart.Colour colour ]) ]
-              ) ]
+            [
+                Chart.Trace(
+                    "bar",
+                    [
+                        value, Some values
+                        key, keys
+                        "orientation", Some(Json.Text orientation)
+                        "name", Option.map Json.Text name
+                        "showlegend", Option.map Json.Bool showLegend
+                        "opacity", Option.map Json.Number opacity
+                        "text", Option.map Json.ofSeq text
+                        "marker", Some(Json.Object [ "color", Chart.Colour colour ])
+                    ]
+                )
+            ]
 
     /// Vertical bars.
     static member Column
@@ -310,32 +330,40 @@ type Chart =
             ?MarkerColor: string
         ) =
         Chart.OfSeries
-            [ Chart.Trace(
-                  "histogram",
-                  [ "x", Some(Json.ofSeq data)
-                    "nbinsx", NBinsX |> Option.map (float >> Json.Number)
-                    "histnorm", Option.map Json.Text HistNorm
-                    "name", Option.map Json.Text Name
-                    "showlegend", Option.map Json.Bool ShowLegend
-                    "opacity", Option.map Json.Number Opacity
-                    "marker", Some(Json.Object [ "color", Chart.Colour MarkerColor ]) ]
-              ) ]
+            [
+                Chart.Trace(
+                    "histogram",
+                    [
+                        "x", Some(Json.ofSeq data)
+                        "nbinsx", NBinsX |> Option.map (float >> Json.Number)
+                        "histnorm", Option.map Json.Text HistNorm
+                        "name", Option.map Json.Text Name
+                        "showlegend", Option.map Json.Bool ShowLegend
+                        "opacity", Option.map Json.Number Opacity
+                        "marker", Some(Json.Object [ "color", Chart.Colour MarkerColor ])
+                    ]
+                )
+            ]
 
     static member private Spread(kind: string, y: Json, x: Json option, name, showLegend, colour, own) =
         let colour = Chart.Colour colour
 
         Chart.OfSeries
-            [ Chart.Trace(
-                  kind,
-                  [ "y", Some y
-                    "x", x
-                    "name", Option.map Json.Text name
-                    // Without groups the name stands below the box.
-                    "showlegend", Some(Json.Bool(defaultArg showLegend (Option.isSome x)))
-                    "marker", Some(Json.Object [ "color", colour; "size", Json.Number 4. ])
-                    "line", Some(Json.Object [ "width", Json.Number 1.5 ]) ]
-                  @ own
-              ) ]
+            [
+                Chart.Trace(
+                    kind,
+                    [
+                        "y", Some y
+                        "x", x
+                        "name", Option.map Json.Text name
+                        // Without groups the name stands below the box.
+                        "showlegend", Some(Json.Bool(defaultArg showLegend (Option.isSome x)))
+                        "marker", Some(Json.Object [ "color", colour; "size", Json.Number 4. ])
+                        "line", Some(Json.Object [ "width", Json.Number 1.5 ])
+                    ]
+                    @ own
+                )
+            ]
 
     /// Median, quartiles and whiskers. X: the group of each value. BoxPoints: "all", "outliers", "false".
     static member BoxPlot
@@ -354,13 +382,15 @@ type Chart =
             Name,
             ShowLegend,
             MarkerColor,
-            [ "boxpoints",
-              BoxPoints
-              |> Option.map (fun points ->
-                  if points = "false" then
-                      Json.Bool false
-                  else
-                      Json.Text points) ]
+            [
+                "boxpoints",
+                BoxPoints
+                |> Option.map (fun points ->
+                    if points = "false" then
+                        Json.Bool false
+                    else
+                        Json.Text points)
+            ]
         )
 
     /// Estimated densities with a box inside. X: the group of each value.
@@ -392,17 +422,21 @@ type Chart =
         let rows = zData |> Seq.map (fun row -> Json.ofSeq row) |> Seq.toList
 
         Chart.OfSeries
-            [ Chart.Trace(
-                  kind,
-                  [ "z", Some(Json.List rows)
-                    "x", x
-                    "y", y
-                    "colorscale", Some(Json.Text(defaultArg colorScale "Viridis"))
-                    "showscale", Option.map Json.Bool showScale
-                    "colorbar",
-                    Some(Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]) ]
-                  @ own
-              ) ]
+            [
+                Chart.Trace(
+                    kind,
+                    [
+                        "z", Some(Json.List rows)
+                        "x", x
+                        "y", y
+                        "colorscale", Some(Json.Text(defaultArg colorScale "Viridis"))
+                        "showscale", Option.map Json.Bool showScale
+                        "colorbar",
+                        Some(Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ])
+                    ]
+                    @ own
+                )
+            ]
 
     /// Coloured cells. Columns and rows are named by `X` and `Y`.
     static member Heatmap
@@ -421,9 +455,11 @@ type Chart =
             Option.map Json.ofSeq Y,
             ColorScale,
             ShowScale,
-            [ "texttemplate", Option.map Json.Text ZText
-              "xgap", Some(Json.Number 1.)
-              "ygap", Some(Json.Number 1.) ]
+            [
+                "texttemplate", Option.map Json.Text ZText
+                "xgap", Some(Json.Number 1.)
+                "ygap", Some(Json.Number 1.)
+            ]
         )
 
     /// Lines of equal value.
@@ -483,20 +519,24 @@ type Chart =
         let colour = Chart.Colour Color
 
         Chart.OfSeries
-            [ Chart.Trace(
-                  "scatter3d",
-                  [ "x", Some(Json.ofSeq x)
-                    "y", Some(Json.ofSeq y)
-                    "z", Some(Json.ofSeq z)
-                    "mode", Some(Json.Text mode)
-                    "name", Option.map Json.Text Name
-                    "showlegend", Option.map Json.Bool ShowLegend
-                    "opacity", Option.map Json.Number Opacity
-                    "line",
-                    Some(Json.Object [ "color", colour; "width", Json.Number(defaultArg LineWidth 4.) ])
-                    "marker",
-                    Some(Json.Object [ "color", colour; "size", Json.Number(defaultArg MarkerSize 3.) ]) ]
-              ) ]
+            [
+                Chart.Trace(
+                    "scatter3d",
+                    [
+                        "x", Some(Json.ofSeq x)
+                        "y", Some(Json.ofSeq y)
+                        "z", Some(Json.ofSeq z)
+                        "mode", Some(Json.Text mode)
+                        "name", Option.map Json.Text Name
+                        "showlegend", Option.map Json.Bool ShowLegend
+                        "opacity", Option.map Json.Number Opacity
+                        "line",
+                        Some(Json.Object [ "color", colour; "width", Json.Number(defaultArg LineWidth 4.) ])
+                        "marker",
+                        Some(Json.Object [ "color", colour; "size", Json.Number(defaultArg MarkerSize 3.) ])
+                    ]
+                )
+            ]
 
     /// Points in space.
     static member Point3D
@@ -556,33 +596,44 @@ type Chart =
                     texts |> List.map (fun text -> float (List.findIndex ((=) text) distinct))
 
                 Json.Object
-                    [ "label", Json.Text name
-                      "values", Json.Numbers(Array.ofList places)
-                      "tickvals", Json.Numbers(Array.init distinct.Length float)
-                      "ticktext", Json.List distinct ]
+                    [
+                        "label", Json.Text name
+                        "values", Json.Numbers(Array.ofList places)
+                        "tickvals", Json.Numbers(Array.init distinct.Length float)
+                        "ticktext", Json.List distinct
+                    ]
             | numbers -> Json.Object [ "label", Json.Text name; "values", numbers ]
 
         let line =
             match Color with
             | Some values ->
                 Json.Object
-                    [ "color", Json.ofSeq values
-                      "colorscale", Json.Text(defaultArg ColorScale "Viridis")
-                      "showscale", Json.Bool true
-                      "colorbar", Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ] ]
+                    [
+                        "color", Json.ofSeq values
+                        "colorscale", Json.Text(defaultArg ColorScale "Viridis")
+                        "showscale", Json.Bool true
+                        "colorbar",
+                        Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
+                    ]
             | None -> Json.Object [ "color", Json.Text "@series" ]
 
         Chart.OfSeries
-            [ Chart.Trace(
-                  "parcoords",
-                  [ "dimensions", Some(Json.List(keyValues |> Seq.map dimension |> Seq.toList))
-                    "line", Some line
-                    "labelfont", Some(Json.Object [ "size", Json.Number 13. ]) ]
-              ) ]
+            [
+                Chart.Trace(
+                    "parcoords",
+                    [
+                        "dimensions", Some(Json.List(keyValues |> Seq.map dimension |> Seq.toList))
+                        "line", Some line
+                        "labelfont", Some(Json.Object [ "size", Json.Number 13. ])
+                    ]
+                )
+            ]
         |> Chart.withLayout
-            [ "margin",
-              Json.Object
-                  [ "l", Json.Number 60.; "r", Json.Number 40.; "t", Json.Number 60.; "b", Json.Number 24. ] ]
+            [
+                "margin",
+                Json.Object
+                    [ "l", Json.Number 60.; "r", Json.Number 40.; "t", Json.Number 60.; "b", Json.Number 24. ]
+            ]
 
     // Several charts
 
@@ -600,12 +651,14 @@ type Chart =
             )
 
         let join (a: Cell) (b: Cell) =
-            { Series = a.Series @ b.Series
-              X = Json.merge a.X b.X
-              Y = Json.merge a.Y b.Y
-              Z = Json.merge a.Z b.Z
-              Title = if b.Title = "" then a.Title else b.Title
-              Marks = a.Marks @ b.Marks }
+            {
+                Series = a.Series @ b.Series
+                X = Json.merge a.X b.X
+                Y = Json.merge a.Y b.Y
+                Z = Json.merge a.Z b.Z
+                Title = if b.Title = "" then a.Title else b.Title
+                Marks = a.Marks @ b.Marks
+            }
 
         let last (choose: GenericChart -> 'T option) =
             charts |> List.rev |> List.tryPick choose
@@ -668,7 +721,8 @@ type Chart =
                     fun cell ->
                         { cell with
                             Series =
-                                cell.Series |> List.map (List.map (fun trace -> Json.merge trace settings)) }
+                                cell.Series |> List.map (List.map (fun trace -> Json.merge trace settings))
+                        }
             )
 
     static member withTitle(title: string) =
@@ -686,21 +740,23 @@ type Chart =
             zeroLine
         ) =
         Json.ofOptions
-            [ "title",
-              titleText
-              |> Option.map (fun text -> Json.Object [ "text", Json.Text text; "standoff", Json.Number 8. ])
-              "range",
-              minMax
-              |> Option.map (fun (low, high) ->
-                  // On a logarithmic axis plotly.js counts in powers of ten.
-                  let place = if axisType = Some "log" then Math.Log10 else id
-                  Json.Numbers [| place low; place high |])
-              "type", Option.map Json.Text axisType
-              "showgrid", Option.map Json.Bool showGrid
-              "tickformat", Option.map Json.Text tickFormat
-              "tick0", Option.map Json.Number tick0
-              "dtick", Option.map Json.Number dTick
-              "zeroline", Option.map Json.Bool zeroLine ]
+            [
+                "title",
+                titleText
+                |> Option.map (fun text -> Json.Object [ "text", Json.Text text; "standoff", Json.Number 8. ])
+                "range",
+                minMax
+                |> Option.map (fun (low, high) ->
+                    // On a logarithmic axis plotly.js counts in powers of ten.
+                    let place = if axisType = Some "log" then Math.Log10 else id
+                    Json.Numbers [| place low; place high |])
+                "type", Option.map Json.Text axisType
+                "showgrid", Option.map Json.Bool showGrid
+                "tickformat", Option.map Json.Text tickFormat
+                "tick0", Option.map Json.Number tick0
+                "dtick", Option.map Json.Number dTick
+                "zeroline", Option.map Json.Bool zeroLine
+            ]
 
     /// AxisType: "linear", "log", "date", "category". TickFormat: d3's, such as ".0%".
     static member withXAxisStyle
@@ -768,30 +824,40 @@ type Chart =
 
     static member withTraceInfo(?Name: string, ?ShowLegend: bool, ?Opacity: float, ?LegendGroup: string) =
         Chart.WithTraces
-            [ "name", Option.map Json.Text Name
-              "showlegend", Option.map Json.Bool ShowLegend
-              "opacity", Option.map Json.Number Opacity
-              "legendgroup", Option.map Json.Text LegendGroup ]
+            [
+                "name", Option.map Json.Text Name
+                "showlegend", Option.map Json.Bool ShowLegend
+                "opacity", Option.map Json.Number Opacity
+                "legendgroup", Option.map Json.Text LegendGroup
+            ]
 
     static member withLineStyle(?Color: string, ?Width: float, ?Dash: string) =
         Chart.WithTraces
-            [ "line",
-              Some(
-                  Json.ofOptions
-                      [ "color", Option.map Json.Text Color
-                        "width", Option.map Json.Number Width
-                        "dash", Option.map Json.Text Dash ]
-              ) ]
+            [
+                "line",
+                Some(
+                    Json.ofOptions
+                        [
+                            "color", Option.map Json.Text Color
+                            "width", Option.map Json.Number Width
+                            "dash", Option.map Json.Text Dash
+                        ]
+                )
+            ]
 
     static member withMarkerStyle(?Color: string, ?Size: float, ?Symbol: string) =
         Chart.WithTraces
-            [ "marker",
-              Some(
-                  Json.ofOptions
-                      [ "color", Option.map Json.Text Color
-                        "size", Option.map Json.Number Size
-                        "symbol", Option.map Json.Text Symbol ]
-              ) ]
+            [
+                "marker",
+                Some(
+                    Json.ofOptions
+                        [
+                            "color", Option.map Json.Text Color
+                            "size", Option.map Json.Number Size
+                            "symbol", Option.map Json.Text Symbol
+                        ]
+                )
+            ]
 
     static member withLegend(show: bool) =
         Chart.withLayout [ "showlegend", Json.Bool show ]

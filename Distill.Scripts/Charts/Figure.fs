@@ -69,13 +69,15 @@ type GenericChart
 
     let axis (own: (string * Json) list) (style: Json) =
         let common =
-            [ "gridcolor", text "@grid"
-              "linecolor", text "@grid"
-              "tickcolor", text "@grid"
-              "zerolinecolor", text "@grid"
-              "zeroline", Json.Bool false
-              "automargin", Json.Bool true
-              "title", Json.Object [ "font", Json.Object [ "size", number 13. ] ] ]
+            [
+                "gridcolor", text "@grid"
+                "linecolor", text "@grid"
+                "tickcolor", text "@grid"
+                "zerolinecolor", text "@grid"
+                "zeroline", Json.Bool false
+                "automargin", Json.Bool true
+                "title", Json.Object [ "font", Json.Object [ "size", number 13. ] ]
+            ]
 
         Json.merge (Json.Object(common @ own)) style
 
@@ -116,22 +118,32 @@ type GenericChart
             | "space" ->
                 let space = axis [ "backgroundcolor", text "rgba(0,0,0,0)" ]
 
-                [ "scene" + n,
-                  Json.Object
-                      [ "domain", box
-                        "xaxis", space cell.X
-                        "yaxis", space cell.Y
-                        "zaxis", space cell.Z
-                        "camera",
-                        Json.Object
-                            [ "eye", Json.Object [ "x", number 1.6; "y", number 1.6; "z", number 1.1 ] ] ] ]
+                [
+                    "scene" + n,
+                    Json.Object
+                        [
+                            "domain", box
+                            "xaxis", space cell.X
+                            "yaxis", space cell.Y
+                            "zaxis", space cell.Z
+                            "camera",
+                            Json.Object
+                                [ "eye", Json.Object [ "x", number 1.6; "y", number 1.6; "z", number 1.1 ] ]
+                        ]
+                ]
             | "free" -> []
             | _ ->
-                [ "xaxis" + n,
-                  axis
-                      [ "domain", numbers [ left; right ]; "anchor", text ("y" + n); "ticks", text "outside" ]
-                      cell.X
-                  "yaxis" + n, axis [ "domain", numbers [ bottom; top ]; "anchor", text ("x" + n) ] cell.Y ]
+                [
+                    "xaxis" + n,
+                    axis
+                        [
+                            "domain", numbers [ left; right ]
+                            "anchor", text ("y" + n)
+                            "ticks", text "outside"
+                        ]
+                        cell.X
+                    "yaxis" + n, axis [ "domain", numbers [ bottom; top ]; "anchor", text ("x" + n) ] cell.Y
+                ]
 
         traces, axes
 
@@ -139,19 +151,23 @@ type GenericChart
         let n = suffix index
 
         Json.Object
-            [ "type", text "line"
-              "xref", text ("x" + n)
-              "yref", text ("y" + n + " domain")
-              "x0", number x
-              "x1", number x
-              "y0", number 0.
-              "y1", number 1.
-              "line", Json.Object [ "color", text "@muted"; "width", number 1.; "dash", text "dot" ] ]
+            [
+                "type", text "line"
+                "xref", text ("x" + n)
+                "yref", text ("y" + n + " domain")
+                "x0", number x
+                "x1", number x
+                "y0", number 0.
+                "y1", number 1.
+                "line", Json.Object [ "color", text "@muted"; "width", number 1.; "dash", text "dot" ]
+            ]
 
     let note (fields: (string * Json) list) =
         Json.Object(
-            [ "showarrow", Json.Bool false
-              "font", Json.Object [ "size", number 12.; "color", text "@muted" ] ]
+            [
+                "showarrow", Json.Bool false
+                "font", Json.Object [ "size", number 12.; "color", text "@muted" ]
+            ]
             @ fields
         )
 
@@ -159,26 +175,30 @@ type GenericChart
         let n = suffix index
 
         note
-            [ "xref", text ("x" + n)
-              "yref", text ("y" + n + " domain")
-              "x", number x
-              "y", number 1.
-              "xanchor", text "left"
-              "yanchor", text "bottom"
-              "text", text words ]
+            [
+                "xref", text ("x" + n)
+                "yref", text ("y" + n + " domain")
+                "x", number x
+                "y", number 1.
+                "xanchor", text "left"
+                "yanchor", text "bottom"
+                "text", text words
+            ]
 
     let cellTitle (index: int) (cell: Cell) =
         let (left, _), (_, top) = domain index
 
         note
-            [ "xref", text "paper"
-              "yref", text "paper"
-              "x", number left
-              "y", number top
-              "xanchor", text "left"
-              "yanchor", text "bottom"
-              "text", text cell.Title
-              "font", Json.Object [ "size", number 13.; "color", text "@ink" ] ]
+            [
+                "xref", text "paper"
+                "yref", text "paper"
+                "x", number left
+                "y", number top
+                "xanchor", text "left"
+                "yanchor", text "bottom"
+                "text", text cell.Title
+                "font", Json.Object [ "size", number 13.; "color", text "@ink" ]
+            ]
 
     /// A name gets one entry in the legend, whatever the number of cells that have it.
     let oneLegend (traces: Json list) =
@@ -221,18 +241,22 @@ type GenericChart
             if title = "" then
                 []
             else
-                [ "title",
-                  Json.Object
-                      [ "text", text title
-                        "font", Json.Object [ "size", number 15. ]
-                        "x", number 0.
-                        "xref", text "paper"
-                        "xanchor", text "left"
-                        "yref", text "container"
-                        "y", number 1.
-                        "yanchor", text "top"
-                        "pad", Json.Object [ "t", number 10.; "b", number 8. ]
-                        "automargin", Json.Bool true ] ]
+                [
+                    "title",
+                    Json.Object
+                        [
+                            "text", text title
+                            "font", Json.Object [ "size", number 15. ]
+                            "x", number 0.
+                            "xref", text "paper"
+                            "xanchor", text "left"
+                            "yref", text "container"
+                            "y", number 1.
+                            "yanchor", text "top"
+                            "pad", Json.Object [ "t", number 10.; "b", number 8. ]
+                            "automargin", Json.Bool true
+                        ]
+                ]
 
         let legend = named.Length > 1
         let above = if notes.IsEmpty then 12. else 28.
@@ -248,13 +272,16 @@ type GenericChart
         let own =
             Json.Object(
                 heading
-                @ [ "font",
+                @ [
+                    "font",
                     Json.Object
-                        [ "family",
-                          text
-                              "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-                          "size", number 13.
-                          "color", text "@ink" ]
+                        [
+                            "family",
+                            text
+                                "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+                            "size", number 13.
+                            "color", text "@ink"
+                        ]
                     "paper_bgcolor", text paper
                     "plot_bgcolor", text "rgba(0,0,0,0)"
                     "margin",
@@ -262,24 +289,31 @@ type GenericChart
                     "showlegend", Json.Bool legend
                     "legend",
                     Json.Object
-                        [ "orientation", text "h"
-                          "x", number 0.
-                          "xanchor", text "left"
-                          "yref", text "container"
-                          "y", number 0.
-                          "yanchor", text "bottom"
-                          "bgcolor", text "rgba(0,0,0,0)" ]
+                        [
+                            "orientation", text "h"
+                            "x", number 0.
+                            "xanchor", text "left"
+                            "yref", text "container"
+                            "y", number 0.
+                            "yanchor", text "bottom"
+                            "bgcolor", text "rgba(0,0,0,0)"
+                        ]
                     "modebar",
                     Json.Object
-                        [ "bgcolor", text "rgba(0,0,0,0)"
-                          "color", text "@muted"
-                          "activecolor", text "@ink" ]
+                        [
+                            "bgcolor", text "rgba(0,0,0,0)"
+                            "color", text "@muted"
+                            "activecolor", text "@ink"
+                        ]
                     "hoverlabel",
                     Json.Object
-                        [ "bgcolor", text "@paper"
-                          "bordercolor", text "@grid"
-                          "font", Json.Object [ "color", text "@ink" ] ]
-                    "height", number (float figureHeight) ]
+                        [
+                            "bgcolor", text "@paper"
+                            "bordercolor", text "@grid"
+                            "font", Json.Object [ "color", text "@ink" ]
+                        ]
+                    "height", number (float figureHeight)
+                ]
                 @ (match width with
                    | Some width -> [ "width", number (float width) ]
                    | None -> [])
@@ -296,18 +330,22 @@ type GenericChart
 
         let settings =
             Json.Object
-                [ "responsive", Json.Bool true
-                  "displaylogo", Json.Bool false
-                  "modeBarButtonsToRemove",
-                  Json.List(
-                      [ "select2d"; "lasso2d"; "zoomIn2d"; "zoomOut2d"; "autoScale2d"; "sendChartToCloud" ]
-                      |> List.map text
-                  ) ]
+                [
+                    "responsive", Json.Bool true
+                    "displaylogo", Json.Bool false
+                    "modeBarButtonsToRemove",
+                    Json.List(
+                        [ "select2d"; "lasso2d"; "zoomIn2d"; "zoomOut2d"; "autoScale2d"; "sendChartToCloud" ]
+                        |> List.map text
+                    )
+                ]
 
         Json.Object
-            [ "data", Json.List traces
-              "layout", Json.merge own layout
-              "config", Json.merge settings config ]
+            [
+                "data", Json.List traces
+                "layout", Json.merge own layout
+                "config", Json.merge settings config
+            ]
 
     static let mutable made = 0
 

@@ -82,9 +82,11 @@ module Page =
             $"https://cdn.jsdelivr.net/npm/three@{version}/{path}"
 
         modules
-            [ "three-core.js", address "build/three.core.js"
-              "three.js", address "build/three.module.js"
-              "three-orbit.js", address "examples/jsm/controls/OrbitControls.js" ]
+            [
+                "three-core.js", address "build/three.core.js"
+                "three.js", address "build/three.module.js"
+                "three-orbit.js", address "examples/jsm/controls/OrbitControls.js"
+            ]
 
     /// What a page needs once, before its first chart.
     let chartScript (plotlyJs: PlotlyJs) =
@@ -107,21 +109,23 @@ module Page =
     let html (title: string) (head: string) (body: string) =
         String.concat
             "\n"
-            [ "<!doctype html>"
-              """<html lang="en">"""
-              "<head>"
-              """<meta charset="utf-8">"""
-              """<meta name="viewport" content="width=device-width, initial-scale=1">"""
-              """<link rel="icon" href="data:,">"""
-              $"<title>{escape title}</title>"
-              "<style>" + Theme.css + text "page.css" + "</style>"
-              head
-              "</head>"
-              "<body>"
-              body
-              "</body>"
-              "</html>"
-              "" ]
+            [
+                "<!doctype html>"
+                """<html lang="en">"""
+                "<head>"
+                """<meta charset="utf-8">"""
+                """<meta name="viewport" content="width=device-width, initial-scale=1">"""
+                """<link rel="icon" href="data:,">"""
+                $"<title>{escape title}</title>"
+                "<style>" + Theme.css + text "page.css" + "</style>"
+                head
+                "</head>"
+                "<body>"
+                body
+                "</body>"
+                "</html>"
+                ""
+            ]
 
     /// Writes a page under a temporary name and renames it.
     let save (path: string) (html: string) =

@@ -10,32 +10,36 @@ open System.Globalization
 /// Series are told apart by people with any of the common colour vision deficiencies: the hues of Okabe and Ito (2008),
 /// with lightness changed until each has a contrast of at least 3 against the page.
 let light =
-    [ "0", "#0068b3"
-      "1", "#d55e00"
-      "2", "#00875f"
-      "3", "#b0508a"
-      "4", "#b07d00"
-      "5", "#2b93d1"
-      "6", "#6b7280"
-      "7", "#8a4b2a"
-      "ink", "#1d2329"
-      "muted", "#667079"
-      "grid", "#e4e7ea"
-      "paper", "#ffffff" ]
+    [
+        "0", "#0068b3"
+        "1", "#d55e00"
+        "2", "#00875f"
+        "3", "#b0508a"
+        "4", "#b07d00"
+        "5", "#2b93d1"
+        "6", "#6b7280"
+        "7", "#8a4b2a"
+        "ink", "#1d2329"
+        "muted", "#667079"
+        "grid", "#e4e7ea"
+        "paper", "#ffffff"
+    ]
 
 let dark =
-    [ "0", "#5cb3f2"
-      "1", "#ff9552"
-      "2", "#3ecb9c"
-      "3", "#e592c2"
-      "4", "#efbe4a"
-      "5", "#9bd3f7"
-      "6", "#a2acb6"
-      "7", "#cfa58c"
-      "ink", "#e4e8eb"
-      "muted", "#98a2ab"
-      "grid", "#2e353b"
-      "paper", "#15191c" ]
+    [
+        "0", "#5cb3f2"
+        "1", "#ff9552"
+        "2", "#3ecb9c"
+        "3", "#e592c2"
+        "4", "#efbe4a"
+        "5", "#9bd3f7"
+        "6", "#a2acb6"
+        "7", "#cfa58c"
+        "ink", "#e4e8eb"
+        "muted", "#98a2ab"
+        "grid", "#2e353b"
+        "paper", "#15191c"
+    ]
 
 /// The colour of the i-th series, as a figure says it.
 let series (i: int) = "@" + string (i % 8)

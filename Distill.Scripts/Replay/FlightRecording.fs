@@ -47,26 +47,30 @@ type FlightRecording =
 
 module FlightRecording =
     let private columns (flight: FlightRecording) =
-        [ "position", flight.Position
-          "orientation", flight.Orientation
-          "velocity", flight.Velocity
-          "rotors", flight.Rotors
-          "command", flight.Command
-          "reference", flight.Reference
-          "reference_velocity", flight.ReferenceVelocity
-          "rotor_positions", flight.RotorPositions ]
+        [
+            "position", flight.Position
+            "orientation", flight.Orientation
+            "velocity", flight.Velocity
+            "rotors", flight.Rotors
+            "command", flight.Command
+            "reference", flight.Reference
+            "reference_velocity", flight.ReferenceVelocity
+            "rotor_positions", flight.RotorPositions
+        ]
 
     /// Writes the flight as NumPy arrays `[steps, n]`.
     let save (path: string) (flight: FlightRecording) =
         Npz.Write(
             path,
-            [ for name, rows in columns flight do
-                  let width = if rows.Length = 0 then 0 else rows[0].Length
-                  Tensor.OfDoubles(name, ReadOnlySpan(Array.concat rows), rows.Length, width)
-              Tensor.OfDoubles("step_time", ReadOnlySpan [| flight.StepTime |], 1)
-              Tensor.OfBools("terminated", ReadOnlySpan [| flight.Terminated |], 1)
-              let name = Encoding.UTF8.GetBytes flight.Drone
-              Tensor.OfBytes("drone", ReadOnlySpan name, name.Length) ],
+            [
+                for name, rows in columns flight do
+                    let width = if rows.Length = 0 then 0 else rows[0].Length
+                    Tensor.OfDoubles(name, ReadOnlySpan(Array.concat rows), rows.Length, width)
+                Tensor.OfDoubles("step_time", ReadOnlySpan [| flight.StepTime |], 1)
+                Tensor.OfBools("terminated", ReadOnlySpan [| flight.Terminated |], 1)
+                let name = Encoding.UTF8.GetBytes flight.Drone
+                Tensor.OfBytes("drone", ReadOnlySpan name, name.Length)
+            ],
             true
         )
 
@@ -100,17 +104,19 @@ module FlightRecording =
 
             rows
 
-        { Drone = Encoding.UTF8.GetString((find "drone").Data.Span)
-          StepTime = (find "step_time").ToDoubles() |> Array.tryHead |> Option.defaultValue 0.01
-          RotorPositions = rows "rotor_positions" 3
-          Position = position
-          Orientation = perStep "orientation" 4
-          Velocity = perStep "velocity" 3
-          Rotors = perStep "rotors" 4
-          Command = perStep "command" 4
-          Reference = perStep "reference" 3
-          ReferenceVelocity = perStep "reference_velocity" 3
-          Terminated = (find "terminated").Data.Span.IndexOf 1uy >= 0 }
+        {
+            Drone = Encoding.UTF8.GetString((find "drone").Data.Span)
+            StepTime = (find "step_time").ToDoubles() |> Array.tryHead |> Option.defaultValue 0.01
+            RotorPositions = rows "rotor_positions" 3
+            Position = position
+            Orientation = perStep "orientation" 4
+            Velocity = perStep "velocity" 3
+            Rotors = perStep "rotors" 4
+            Command = perStep "command" 4
+            Reference = perStep "reference" 3
+            ReferenceVelocity = perStep "reference_velocity" 3
+            Terminated = (find "terminated").Data.Span.IndexOf 1uy >= 0
+        }
 
     /// Flies one episode of the first drone, deterministically, and records it: at most these steps, or fewer where the
     /// episode ends. The same seed gives every policy the same initial state and the same reference.
@@ -140,16 +146,18 @@ module FlightRecording =
             environment.Observe(0, group, observation.Span)
             policy.Act(observation.Span, memory.Span, action.Span, scratch)
 
-            {| Position = read QuadrotorField.Position
-               Orientation = read QuadrotorField.Orientation
-               Velocity = read QuadrotorField.Velocity
-               Rotors =
-                read QuadrotorField.Rotors
-                |> Array.map (fun state -> (state - limit.Min) / (limit.Max - limit.Min))
-               Command =
-                Array.init 4 (fun rotor -> Math.Clamp(float action.Span[rotor * Panel.Width], -1., 1.))
-               Reference = read QuadrotorField.ReferencePosition
-               ReferenceVelocity = read QuadrotorField.ReferenceVelocity |}
+            {|
+                Position = read QuadrotorField.Position
+                Orientation = read QuadrotorField.Orientation
+                Velocity = read QuadrotorField.Velocity
+                Rotors =
+                    read QuadrotorField.Rotors
+                    |> Array.map (fun state -> (state - limit.Min) / (limit.Max - limit.Min))
+                Command =
+                    Array.init 4 (fun rotor -> Math.Clamp(float action.Span[rotor * Panel.Width], -1., 1.))
+                Reference = read QuadrotorField.ReferencePosition
+                ReferenceVelocity = read QuadrotorField.ReferenceVelocity
+            |}
 
         memory.Span.Clear()
         let flown = List<_>()
@@ -163,14 +171,16 @@ module FlightRecording =
 
         let column choose = flown |> Seq.map choose |> Array.ofSeq
 
-        { Drone = drone.Name
-          StepTime = environment.Spec.StepTime
-          RotorPositions = drone.Dynamics.RotorPositions
-          Position = column _.Position
-          Orientation = column _.Orientation
-          Velocity = column _.Velocity
-          Rotors = column _.Rotors
-          Command = column _.Command
-          Reference = column _.Reference
-          ReferenceVelocity = column _.ReferenceVelocity
-          Terminated = (terminated[0] <> 0f) }
+        {
+            Drone = drone.Name
+            StepTime = environment.Spec.StepTime
+            RotorPositions = drone.Dynamics.RotorPositions
+            Position = column _.Position
+            Orientation = column _.Orientation
+            Velocity = column _.Velocity
+            Rotors = column _.Rotors
+            Command = column _.Command
+            Reference = column _.Reference
+            ReferenceVelocity = column _.ReferenceVelocity
+            Terminated = (terminated[0] <> 0f)
+        }

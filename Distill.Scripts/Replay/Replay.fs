@@ -35,27 +35,33 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
 
     let data =
         Json.Object
-            [ "title", Json.Text title
-              "flights",
-              Json.List
-                  [ for (name, flight), colour in List.zip flights (colours ()) do
-                        Json.Object
-                            [ "name", Json.Text name
-                              "colour", Json.Text colour
-                              "drone", Json.Text flight.Drone
-                              "stepTime", Json.Number flight.StepTime
-                              "terminated", Json.Bool flight.Terminated
-                              "rotorPositions",
-                              Json.List(flight.RotorPositions |> Array.map Json.Numbers |> List.ofArray)
-                              "position", rounded flight.Position
-                              "orientation", rounded flight.Orientation
-                              "rotors", rounded flight.Rotors
-                              "command", rounded flight.Command
-                              "reference", rounded flight.Reference
-                              "error",
-                              Json.Numbers(
-                                  flight.PositionError |> Array.map (fun value -> Math.Round(value, 4))
-                              ) ] ] ]
+            [
+                "title", Json.Text title
+                "flights",
+                Json.List
+                    [
+                        for (name, flight), colour in List.zip flights (colours ()) do
+                            Json.Object
+                                [
+                                    "name", Json.Text name
+                                    "colour", Json.Text colour
+                                    "drone", Json.Text flight.Drone
+                                    "stepTime", Json.Number flight.StepTime
+                                    "terminated", Json.Bool flight.Terminated
+                                    "rotorPositions",
+                                    Json.List(flight.RotorPositions |> Array.map Json.Numbers |> List.ofArray)
+                                    "position", rounded flight.Position
+                                    "orientation", rounded flight.Orientation
+                                    "rotors", rounded flight.Rotors
+                                    "command", rounded flight.Command
+                                    "reference", rounded flight.Reference
+                                    "error",
+                                    Json.Numbers(
+                                        flight.PositionError |> Array.map (fun value -> Math.Round(value, 4))
+                                    )
+                                ]
+                    ]
+            ]
 
     let page =
         lazy

@@ -21,39 +21,45 @@ module Board =
             else
                 ""
 
-        [ run.Experiment
-          { Text = run.Run; Address = address }
-          (if run.Finished then "finished" else "not finished")
-          run.Iterations
-          reference |> Option.map _.MeanReturn
-          best |> Option.map _.MeanReturn
-          (match best, reference with
-           | Some best, Some reference -> Some(best.MeanReturn / reference.MeanReturn)
-           | _ -> None)
-          best |> Option.map (fun result -> 100. * result.ShareTerminated)
-          run.BestEvaluation |> Option.map snd
-          run.Series "Loss/behavior" |> List.tryLast |> Option.map snd ]
+        [
+            run.Experiment
+            { Text = run.Run; Address = address }
+            (if run.Finished then "finished" else "not finished")
+            run.Iterations
+            reference |> Option.map _.MeanReturn
+            best |> Option.map _.MeanReturn
+            (match best, reference with
+             | Some best, Some reference -> Some(best.MeanReturn / reference.MeanReturn)
+             | _ -> None)
+            best |> Option.map (fun result -> 100. * result.ShareTerminated)
+            run.BestEvaluation |> Option.map snd
+            run.Series "Loss/behavior" |> List.tryLast |> Option.map snd
+        ]
 
     let private headings =
-        [ "experiment"
-          "run"
-          "state"
-          "iterations"
-          "teacher return"
-          "student return"
-          "student / teacher"
-          "terminated, %"
-          "best evaluation"
-          "loss" ]
+        [
+            "experiment"
+            "run"
+            "state"
+            "iterations"
+            "teacher return"
+            "student return"
+            "student / teacher"
+            "terminated, %"
+            "best evaluation"
+            "loss"
+        ]
 
     /// The evaluations of a run, for the overlay.
     let private curve (run: RunRecord) =
         let x, y = List.unzip (run.Series "evaluation/mean_return")
 
         Json.Object
-            [ "name", Json.Text $"{run.Experiment} {run.Run}"
-              "x", Json.Numbers(x |> Seq.map float |> Array.ofSeq)
-              "y", Json.Numbers(Array.ofList y) ]
+            [
+                "name", Json.Text $"{run.Experiment} {run.Run}"
+                "x", Json.Numbers(x |> Seq.map float |> Array.ofSeq)
+                "y", Json.Numbers(Array.ofList y)
+            ]
 
     /// The page for runs whose folders lie under `logs`.
     let ofRuns (logs: string) (runs: RunRecord list) : string =
@@ -74,15 +80,17 @@ module Board =
         let body =
             String.concat
                 "\n"
-                [ "<main class=\"wide\">"
-                  $"<header><h1>Runs</h1><p class=\"muted\">{Page.escape (Path.GetFullPath logs)} · {count}</p></header>"
-                  "<p><label>Filter <input id=\"filter\" type=\"search\" autocomplete=\"off\" placeholder=\"words, all of which must occur\"></label> <span id=\"matching\" class=\"muted\"></span></p>"
-                  table.ToElement()
-                  "<section><h2>Compare</h2>"
-                  "<p id=\"advice\" class=\"muted\">Tick runs to overlay their evaluations.</p>"
-                  "<div id=\"overlay\" class=\"distill-chart\"></div></section>"
-                  "</main>"
-                  "<script>const board=" + Json.toText data + ";" + Page.text "board.js" + "</script>" ]
+                [
+                    "<main class=\"wide\">"
+                    $"<header><h1>Runs</h1><p class=\"muted\">{Page.escape (Path.GetFullPath logs)} · {count}</p></header>"
+                    "<p><label>Filter <input id=\"filter\" type=\"search\" autocomplete=\"off\" placeholder=\"words, all of which must occur\"></label> <span id=\"matching\" class=\"muted\"></span></p>"
+                    table.ToElement()
+                    "<section><h2>Compare</h2>"
+                    "<p id=\"advice\" class=\"muted\">Tick runs to overlay their evaluations.</p>"
+                    "<div id=\"overlay\" class=\"distill-chart\"></div></section>"
+                    "</main>"
+                    "<script>const board=" + Json.toText data + ";" + Page.text "board.js" + "</script>"
+                ]
 
         Page.html "Runs" (Page.chartScript PlotlyJs.Embedded + Table.Script) body
 

@@ -10,27 +10,29 @@ module Report =
     /// Metrics that have a chart of their own, or whose chart shows them along with others.
     let private shown =
         set
-            [ "evaluation/mean_return"
-              "evaluation/std_return"
-              "evaluation/mean_length"
-              "evaluation/share_terminated"
-              "data_collection/mean_return"
-              "data_collection/std_return"
-              "data_collection/share_terminated"
-              "data_collection/teacher_share"
-              "data_collection/episodes"
-              "Train/mean_reward"
-              "Train/mean_episode_length"
-              "Perf/total_fps"
-              "Perf/collection_time"
-              "Perf/learning_time"
-              "Loss/learning_rate"
-              "training/loss"
-              "dataset/rows"
-              "dataset/capacity"
-              "Dataset/rows"
-              "phase"
-              "Phase/number" ]
+            [
+                "evaluation/mean_return"
+                "evaluation/std_return"
+                "evaluation/mean_length"
+                "evaluation/share_terminated"
+                "data_collection/mean_return"
+                "data_collection/std_return"
+                "data_collection/share_terminated"
+                "data_collection/teacher_share"
+                "data_collection/episodes"
+                "Train/mean_reward"
+                "Train/mean_episode_length"
+                "Perf/total_fps"
+                "Perf/collection_time"
+                "Perf/learning_time"
+                "Loss/learning_rate"
+                "training/loss"
+                "dataset/rows"
+                "dataset/capacity"
+                "Dataset/rows"
+                "phase"
+                "Phase/number"
+            ]
 
     let private teacher = "@muted"
     let private student = "@0"
@@ -125,27 +127,33 @@ module Report =
     let private evaluation (run: RunRecord) =
         let reference = run.Result "teacher"
 
-        [ if not (run.Series("evaluation/mean_return").IsEmpty) then
-              "Return of the student alone, on environments of its own: mean and standard deviation over episodes.",
-              Chart.combine
-                  [ withBand run "evaluation/mean_return" "evaluation/std_return" "student" student
-                    match reference with
-                    | Some result -> level run result.MeanReturn "teacher"
-                    | None -> () ]
-              |> overIterations run "return"
-          match run.Series "evaluation/share_terminated" with
-          | [] -> ()
-          | points ->
-              let x, y = List.unzip points
+        [
+            if not (run.Series("evaluation/mean_return").IsEmpty) then
+                "Return of the student alone, on environments of its own: mean and standard deviation over episodes.",
+                Chart.combine
+                    [
+                        withBand run "evaluation/mean_return" "evaluation/std_return" "student" student
+                        match reference with
+                        | Some result -> level run result.MeanReturn "teacher"
+                        | None -> ()
+                    ]
+                |> overIterations run "return"
+            match run.Series "evaluation/share_terminated" with
+            | [] -> ()
+            | points ->
+                let x, y = List.unzip points
 
-              "Share of these episodes that ended in a terminal state.",
-              Chart.combine
-                  [ Chart.Line(x, y, Name = "student", LineColor = student)
-                    match reference with
-                    | Some result -> level run result.ShareTerminated "teacher"
-                    | None -> () ]
-              |> overIterations run "terminated"
-              |> Chart.withYAxisStyle (TickFormat = ".0%", MinMax = (-0.03, 1.03)) ]
+                "Share of these episodes that ended in a terminal state.",
+                Chart.combine
+                    [
+                        Chart.Line(x, y, Name = "student", LineColor = student)
+                        match reference with
+                        | Some result -> level run result.ShareTerminated "teacher"
+                        | None -> ()
+                    ]
+                |> overIterations run "terminated"
+                |> Chart.withYAxisStyle (TickFormat = ".0%", MinMax = (-0.03, 1.03))
+        ]
 
     let private isLoss (name: string) =
         name.StartsWith "Loss/" && name <> "Loss/learning_rate"
@@ -158,62 +166,75 @@ module Report =
 
         let collected = run.MetricNames |> List.contains "data_collection/mean_return"
 
-        [ match losses with
-          | [] -> ()
-          | names ->
-              let all = names |> List.map (fun name -> name, run.Series name)
+        [
+            match losses with
+            | [] -> ()
+            | names ->
+                let all = names |> List.map (fun name -> name, run.Series name)
 
-              let positive =
-                  all |> List.collect snd |> List.forall (fun (_, value) -> not (value <= 0.))
+                let positive =
+                    all |> List.collect snd |> List.forall (fun (_, value) -> not (value <= 0.))
 
-              "Loss, mean over an iteration.",
-              Chart.combine
-                  [ for name, points in all do
-                        let x, y = List.unzip points
-                        Chart.Line(x, y, Name = name.Substring(name.IndexOf '/' + 1)) ]
-              |> overIterations run "loss"
-              |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
-          if collected || not (run.Series("Train/mean_reward").IsEmpty) then
-              "Return of the last 100 training episodes, whoever drove: mean and standard deviation.",
-              (if collected then
-                   withBand run "data_collection/mean_return" "data_collection/std_return" "training" student
-               else
-                   withBand run "Train/mean_reward" "" "training" student)
-              |> overIterations run "return"
-          match run.Series "Train/mean_episode_length" with
-          | [] -> ()
-          | points ->
-              let x, y = List.unzip points
+                "Loss, mean over an iteration.",
+                Chart.combine
+                    [
+                        for name, points in all do
+                            let x, y = List.unzip points
+                            Chart.Line(x, y, Name = name.Substring(name.IndexOf '/' + 1))
+                    ]
+                |> overIterations run "loss"
+                |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
+            if collected || not (run.Series("Train/mean_reward").IsEmpty) then
+                "Return of the last 100 training episodes, whoever drove: mean and standard deviation.",
+                (if collected then
+                     withBand
+                         run
+                         "data_collection/mean_return"
+                         "data_collection/std_return"
+                         "training"
+                         student
+                 else
+                     withBand run "Train/mean_reward" "" "training" student)
+                |> overIterations run "return"
+            match run.Series "Train/mean_episode_length" with
+            | [] -> ()
+            | points ->
+                let x, y = List.unzip points
 
-              "Length of the last 100 training episodes.",
-              Chart.combine
-                  [ Chart.Line(x, y, Name = "training", LineColor = student)
-                    match run.Series "evaluation/mean_length" with
-                    | [] -> ()
-                    | points ->
-                        let x, y = List.unzip points
-                        Chart.Line(x, y, Name = "evaluation", LineColor = "@1") ]
-              |> overIterations run "steps"
-              |> Chart.withYAxisStyle (ZeroLine = false)
-          match series run [ "dataset/rows"; "Dataset/rows" ] with
-          | [] -> ()
-          | points ->
-              let x, y = List.unzip points
+                "Length of the last 100 training episodes.",
+                Chart.combine
+                    [
+                        Chart.Line(x, y, Name = "training", LineColor = student)
+                        match run.Series "evaluation/mean_length" with
+                        | [] -> ()
+                        | points ->
+                            let x, y = List.unzip points
+                            Chart.Line(x, y, Name = "evaluation", LineColor = "@1")
+                    ]
+                |> overIterations run "steps"
+                |> Chart.withYAxisStyle (ZeroLine = false)
+            match series run [ "dataset/rows"; "Dataset/rows" ] with
+            | [] -> ()
+            | points ->
+                let x, y = List.unzip points
 
-              let limit =
-                  setting run "max_buffer_size"
-                  |> Option.bind (fun text ->
-                      match Double.TryParse text with
-                      | true, value -> Some value
-                      | _ -> None)
+                let limit =
+                    setting run "max_buffer_size"
+                    |> Option.bind (fun text ->
+                        match Double.TryParse text with
+                        | true, value -> Some value
+                        | _ -> None)
 
-              "Rows of the dataset and, dashed, the most that it keeps.",
-              Chart.combine
-                  [ Chart.Line(x, y, Name = "rows", LineColor = student)
-                    match limit with
-                    | Some limit when limit < 20. * List.max y -> level run limit "limit"
-                    | _ -> () ]
-              |> overIterations run "rows" ]
+                "Rows of the dataset and, dashed, the most that it keeps.",
+                Chart.combine
+                    [
+                        Chart.Line(x, y, Name = "rows", LineColor = student)
+                        match limit with
+                        | Some limit when limit < 20. * List.max y -> level run limit "limit"
+                        | _ -> ()
+                    ]
+                |> overIterations run "rows"
+        ]
 
     let private timing (run: RunRecord) =
         let parts =
@@ -221,23 +242,27 @@ module Report =
             |> List.map (fun (name, metric) -> name, run.Series metric)
             |> List.filter (fun (_, points) -> not points.IsEmpty)
 
-        [ if not parts.IsEmpty then
-              "Seconds of an iteration, one on top of the other.",
-              Chart.combine
-                  [ for name, points in parts do
-                        let x, y = List.unzip points
+        [
+            if not parts.IsEmpty then
+                "Seconds of an iteration, one on top of the other.",
+                Chart.combine
+                    [
+                        for name, points in parts do
+                            let x, y = List.unzip points
 
-                        Chart.Line(x, y, Name = name, LineWidth = 0.8)
-                        |> Chart.withTrace
-                            [ "stackgroup", Json.Text "time"; "fillcolor", Json.Text "@series/0.45" ] ]
-              |> overIterations run "s"
-          match run.Series "Perf/total_fps" with
-          | [] -> ()
-          | points ->
-              let x, y = List.unzip points
+                            Chart.Line(x, y, Name = name, LineWidth = 0.8)
+                            |> Chart.withTrace
+                                [ "stackgroup", Json.Text "time"; "fillcolor", Json.Text "@series/0.45" ]
+                    ]
+                |> overIterations run "s"
+            match run.Series "Perf/total_fps" with
+            | [] -> ()
+            | points ->
+                let x, y = List.unzip points
 
-              "Environment steps per second, learning included.",
-              Chart.Line(x, y, Name = "steps", LineColor = student) |> overIterations run "steps / s" ]
+                "Environment steps per second, learning included.",
+                Chart.Line(x, y, Name = "steps", LineColor = student) |> overIterations run "steps / s"
+        ]
 
     let private others (run: RunRecord) =
         run.MetricNames
@@ -254,15 +279,17 @@ module Report =
     let private tracking (flights: (string * FlightRecording) list) =
         let chart (title: string) (error: FlightRecording -> float[]) =
             Chart.combine
-                [ for i, (who, flight) in List.indexed flights do
-                      let colour =
-                          match who with
-                          | "teacher" -> teacher
-                          | "student" -> student
-                          | _ -> Theme.series (i + 1)
+                [
+                    for i, (who, flight) in List.indexed flights do
+                        let colour =
+                            match who with
+                            | "teacher" -> teacher
+                            | "student" -> student
+                            | _ -> Theme.series (i + 1)
 
-                      let time = Array.init flight.Steps (fun step -> float step * flight.StepTime)
-                      Chart.Line(time, error flight, Name = who, LineColor = colour) ]
+                        let time = Array.init flight.Steps (fun step -> float step * flight.StepTime)
+                        Chart.Line(time, error flight, Name = who, LineColor = colour)
+                ]
             |> Chart.withXAxisStyle (TitleText = "s")
             |> Chart.withYAxisStyle (TitleText = title)
             |> Chart.withSize (Height = 260)
@@ -274,10 +301,12 @@ module Report =
         if flights.IsEmpty then
             []
         else
-            [ "Distance to the reference on the recorded flight.", chart "distance, m" _.PositionError
-              for axis, name in List.indexed [ "x"; "y"; "z" ] do
-                  $"Position minus reference along {name}, world frame.",
-                  chart $"{name} error, m" (along axis) ]
+            [
+                "Distance to the reference on the recorded flight.", chart "distance, m" _.PositionError
+                for axis, name in List.indexed [ "x"; "y"; "z" ] do
+                    $"Position minus reference along {name}, world frame.",
+                    chart $"{name} error, m" (along axis)
+            ]
 
     // Words
 
@@ -309,30 +338,34 @@ module Report =
 
         match run.Result "teacher", result with
         | Some reference, Some result ->
-            [ "Teacher return", significant reference.MeanReturn, $"± {significant reference.StdReturn}"
-              "Student return", significant result.MeanReturn, $"± {significant result.StdReturn}"
-              "Student / teacher", $"{result.MeanReturn / reference.MeanReturn:F3}", "of the mean returns"
-              "Student terminated",
-              percent result.ShareTerminated,
-              $"of {string result.Episodes} episodes; teacher {percent reference.ShareTerminated}" ]
+            [
+                "Teacher return", significant reference.MeanReturn, $"± {significant reference.StdReturn}"
+                "Student return", significant result.MeanReturn, $"± {significant result.StdReturn}"
+                "Student / teacher", $"{result.MeanReturn / reference.MeanReturn:F3}", "of the mean returns"
+                "Student terminated",
+                percent result.ShareTerminated,
+                $"of {string result.Episodes} episodes; teacher {percent reference.ShareTerminated}"
+            ]
         | _ ->
-            [ match run.Results, run.BestEvaluation with
-              | result :: _, _ ->
-                  "Return",
-                  significant result.MeanReturn,
-                  $"{result.Policy}, ± {significant result.StdReturn}"
+            [
+                match run.Results, run.BestEvaluation with
+                | result :: _, _ ->
+                    "Return",
+                    significant result.MeanReturn,
+                    $"{result.Policy}, ± {significant result.StdReturn}"
 
-                  "Terminated", percent result.ShareTerminated, $"of {string result.Episodes} episodes"
-              | [], Some(iteration, value) ->
-                  "Best return so far", significant value, $"evaluation after iteration {iteration}"
-              | _ -> ()
-              match run.Series "evaluation/share_terminated" |> List.tryLast with
-              | Some(iteration, share) when run.Results.IsEmpty ->
-                  "Terminated", percent share, $"evaluation after iteration {iteration}"
-              | _ -> ()
-              match run.Series "Loss/behavior" |> List.tryLast with
-              | Some(iteration, loss) -> "Loss", significant loss, $"in iteration {iteration}"
-              | _ -> () ]
+                    "Terminated", percent result.ShareTerminated, $"of {string result.Episodes} episodes"
+                | [], Some(iteration, value) ->
+                    "Best return so far", significant value, $"evaluation after iteration {iteration}"
+                | _ -> ()
+                match run.Series "evaluation/share_terminated" |> List.tryLast with
+                | Some(iteration, share) when run.Results.IsEmpty ->
+                    "Terminated", percent share, $"evaluation after iteration {iteration}"
+                | _ -> ()
+                match run.Series "Loss/behavior" |> List.tryLast with
+                | Some(iteration, loss) -> "Loss", significant loss, $"in iteration {iteration}"
+                | _ -> ()
+            ]
 
     let private status (run: RunRecord) =
         match run.Iterations, run.Planned with
@@ -345,10 +378,12 @@ module Report =
         let busy = total run "Perf/collection_time" + total run "Perf/learning_time"
 
         let line =
-            [ run.Run
-              status run
-              if busy > 0. then
-                  duration busy + " of training" ]
+            [
+                run.Run
+                status run
+                if busy > 0. then
+                    duration busy + " of training"
+            ]
             |> String.concat " · "
 
         let numbers =
@@ -362,12 +397,16 @@ module Report =
     let private results (run: RunRecord) =
         Table(
             [ "policy"; "return"; "length"; "terminated, %"; "episodes" ],
-            [ for result in run.Results do
-                  [ result.Policy
-                    { Mean = result.MeanReturn; Spread = result.StdReturn }
-                    result.MeanLength
-                    100. * result.ShareTerminated
-                    result.Episodes ] ]
+            [
+                for result in run.Results do
+                    [
+                        result.Policy
+                        { Mean = result.MeanReturn; Spread = result.StdReturn }
+                        result.MeanLength
+                        100. * result.ShareTerminated
+                        result.Episodes
+                    ]
+            ]
         )
 
     let private timeTable (run: RunRecord) =
@@ -380,15 +419,19 @@ module Report =
 
         Table(
             [ "part"; "s"; "share, %" ],
-            [ for name, seconds in parts do
-                  [ name; Math.Round(seconds, 1); Math.Round(100. * seconds / all, 1) ] ]
+            [
+                for name, seconds in parts do
+                    [ name; Math.Round(seconds, 1); Math.Round(100. * seconds / all, 1) ]
+            ]
         )
 
     let private namesAndValues (what: string) (pairs: (string * string) list) =
         Table(
             [ what; "value" ],
-            [ for name, value in pairs do
-                  [ name; value ] ]
+            [
+                for name, value in pairs do
+                    [ name; value ]
+            ]
         )
 
     let private flightsOf (folder: string) =
@@ -419,23 +462,29 @@ module Report =
         let checkpoints =
             Table(
                 [ "checkpoint"; "KiB" ],
-                [ for name, bytes in run.Checkpoints do
-                      [ name; Math.Round(float bytes / 1024., 1) ] ]
+                [
+                    for name, bytes in run.Checkpoints do
+                        [ name; Math.Round(float bytes / 1024., 1) ]
+                ]
             )
 
         let body =
-            [ header run
-              section "Evaluation" (List.map figure (evaluation run) @ [ table "" (results run) ])
-              section "Training" (List.map figure (training run))
-              section "Tracking" (List.map figure (tracking flights))
-              replay
-              section "Time" (List.map figure (timing run) @ [ table "" (timeTable run) ])
-              section "Other metrics" (List.map figure (others run))
-              section
-                  "Parameters"
-                  [ for name, settings in run.Parameters do
-                        table name (namesAndValues "setting" settings) ]
-              section "Provenance" [ table "" (namesAndValues "origin" provenance); table "" checkpoints ] ]
+            [
+                header run
+                section "Evaluation" (List.map figure (evaluation run) @ [ table "" (results run) ])
+                section "Training" (List.map figure (training run))
+                section "Tracking" (List.map figure (tracking flights))
+                replay
+                section "Time" (List.map figure (timing run) @ [ table "" (timeTable run) ])
+                section "Other metrics" (List.map figure (others run))
+                section
+                    "Parameters"
+                    [
+                        for name, settings in run.Parameters do
+                            table name (namesAndValues "setting" settings)
+                    ]
+                section "Provenance" [ table "" (namesAndValues "origin" provenance); table "" checkpoints ]
+            ]
             |> String.concat "\n"
 
         Page.html

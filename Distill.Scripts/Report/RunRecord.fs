@@ -65,10 +65,12 @@ type RunRecord =
 
     /// One metric: iterations completed, and values. Empty where the run has no such metric.
     member run.Series(name: string) : (int * float) list =
-        [ for row in run.Metrics do
-              for metric in row.Metrics do
-                  if metric.Key = name then
-                      int row.Iteration + 1, metric.Value ]
+        [
+            for row in run.Metrics do
+                for metric in row.Metrics do
+                    if metric.Key = name then
+                        int row.Iteration + 1, metric.Value
+        ]
 
     member run.Result(policy: string) =
         run.Results |> List.tryFind (fun result -> result.Policy = policy)
@@ -99,8 +101,10 @@ module RunRecord =
 
             match node with
             | :? YamlMappingNode as mapping ->
-                [ for entry in mapping.Children do
-                      yield! flatten (inner (string entry.Key)) entry.Value ]
+                [
+                    for entry in mapping.Children do
+                        yield! flatten (inner (string entry.Key)) entry.Value
+                ]
             | :? YamlSequenceNode as items when
                 items.Children |> Seq.forall (fun item -> item :? YamlScalarNode)
                 ->
@@ -132,12 +136,14 @@ module RunRecord =
             try
                 use json = JsonDocument.Parse(readText path)
 
-                [ for field in json.RootElement.EnumerateObject() do
-                      field.Name,
-                      (if field.Value.ValueKind = JsonValueKind.Array then
-                           String.Join(' ', field.Value.EnumerateArray() |> Seq.map string)
-                       else
-                           string field.Value) ]
+                [
+                    for field in json.RootElement.EnumerateObject() do
+                        field.Name,
+                        (if field.Value.ValueKind = JsonValueKind.Array then
+                             String.Join(' ', field.Value.EnumerateArray() |> Seq.map string)
+                         else
+                             string field.Value)
+                ]
             with
             | :? JsonException as e ->
                 raise (DistillException($"'{path}' is not readable JSON: {e.Message.TrimEnd '.'}.", e))
@@ -168,16 +174,20 @@ module RunRecord =
 
             match List.ofArray rows with
             | [| "policy"; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" |] :: rows ->
-                [ for row in rows do
-                      match row with
-                      | [| policy; mean; std; length; terminated; episodes |] ->
-                          { Policy = policy
-                            MeanReturn = number mean
-                            StdReturn = number std
-                            MeanLength = number length
-                            ShareTerminated = number terminated
-                            Episodes = int (number episodes) }
-                      | _ -> broken () ]
+                [
+                    for row in rows do
+                        match row with
+                        | [| policy; mean; std; length; terminated; episodes |] ->
+                            {
+                                Policy = policy
+                                MeanReturn = number mean
+                                StdReturn = number std
+                                MeanLength = number length
+                                ShareTerminated = number terminated
+                                Episodes = int (number episodes)
+                            }
+                        | _ -> broken ()
+                ]
             | _ -> broken ()
 
     /// Reads a run folder.
@@ -185,26 +195,28 @@ module RunRecord =
         let folder = (RunFolder.Open folder).Path
         let checkpoints = DirectoryInfo(Path.Combine(folder, "checkpoints"))
 
-        { Folder = folder
-          Experiment = Path.GetFileName(Path.GetDirectoryName folder) |> string
-          Run = Path.GetFileName folder |> string
-          Metrics =
-            if File.Exists(Path.Combine(folder, "metrics.jsonl")) then
-                MetricsLog.Read folder
-            else
-                [||]
-          Parameters = readParameters folder
-          Command = readCommand folder
-          Results = readResults folder
-          Checkpoints =
-            if checkpoints.Exists then
-                checkpoints.GetFiles()
-                |> Seq.filter (fun file -> not (file.Name.StartsWith '.'))
-                |> Seq.sortBy _.Name
-                |> Seq.map (fun file -> file.Name, file.Length)
-                |> Seq.toList
-            else
-                [] }
+        {
+            Folder = folder
+            Experiment = Path.GetFileName(Path.GetDirectoryName folder) |> string
+            Run = Path.GetFileName folder |> string
+            Metrics =
+                if File.Exists(Path.Combine(folder, "metrics.jsonl")) then
+                    MetricsLog.Read folder
+                else
+                    [||]
+            Parameters = readParameters folder
+            Command = readCommand folder
+            Results = readResults folder
+            Checkpoints =
+                if checkpoints.Exists then
+                    checkpoints.GetFiles()
+                    |> Seq.filter (fun file -> not (file.Name.StartsWith '.'))
+                    |> Seq.sortBy _.Name
+                    |> Seq.map (fun file -> file.Name, file.Length)
+                    |> Seq.toList
+                else
+                    []
+        }
 
     /// All runs under a folder of experiments, newest first; what is not a run folder is passed over.
     let readAll (logs: string) : RunRecord list =

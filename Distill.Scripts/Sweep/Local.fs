@@ -7,12 +7,7 @@ open System.Runtime.InteropServices
 open System.Threading
 
 /// How the trials of a launch ended.
-type internal TrialEnd =
-    {
-        Folder: TrialFolder
-        State: TrialState
-        Elapsed: TimeSpan
-    }
+type internal TrialEnd = { Folder: TrialFolder; State: TrialState; Elapsed: TimeSpan }
 
 /// Trials as child processes of this one, some at a time. A process for each keeps a crash or a lack of memory of one from
 /// the others.
@@ -33,7 +28,11 @@ module internal Local =
 
     /// Runs one trial to its end; None if a signal stopped or killed it. On Ctrl-C the terminal tells the child as well; any
     /// other signal is passed on.
-    let private runOne (interruption: Script.Interruption) (script: string) (folder: TrialFolder) : TrialState option =
+    let private runOne
+        (interruption: Script.Interruption)
+        (script: string)
+        (folder: TrialFolder)
+        : TrialState option =
         let start =
             ProcessStartInfo(
                 fst (interpreter ()),
@@ -56,12 +55,18 @@ module internal Local =
         match folder.State, child.ExitCode with
         | Finished result, _ -> Some(Finished result)
         | Failed message, _ -> Some(Failed message)
-        | _ when interruption.ExitCode <> 0 || child.ExitCode = 128 + sigterm || child.ExitCode = 128 + sigkill -> None
+        | _ when
+            interruption.ExitCode <> 0 || child.ExitCode = 128 + sigterm || child.ExitCode = 128 + sigkill
+            ->
+            None
         | _ ->
             // It ended before it could say why: a script that no longer compiles, a crash.
             let said = (error.Result.Trim() + "\n" + output.Result.Trim()).Trim()
             let last = said.Substring(max 0 (said.Length - 2000))
-            let message = $"The trial's process ended with exit code {child.ExitCode}. {last}".Trim()
+
+            let message =
+                $"The trial's process ended with exit code {child.ExitCode}. {last}".Trim()
+
             folder.Fail message
             Some(Failed message)
 
@@ -83,12 +88,7 @@ module internal Local =
                 runOne interruption script folder
                 |> Option.iter (fun state ->
                     lock waiting (fun () ->
-                        report
-                            {
-                                Folder = folder
-                                State = state
-                                Elapsed = watch.Elapsed
-                            }))
+                        report { Folder = folder; State = state; Elapsed = watch.Elapsed }))
 
                 work ()
             | _ -> ()

@@ -32,7 +32,11 @@ module internal Slurm =
             let error = running.StandardError.ReadToEndAsync()
             let output = running.StandardOutput.ReadToEnd().Trim()
             running.WaitForExit()
-            if running.ExitCode = 0 then Ok output else Error(error.Result.Trim())
+
+            if running.ExitCode = 0 then
+                Ok output
+            else
+                Error(error.Result.Trim())
         with :? Win32Exception ->
             Error $"{program} is not installed here."
 
@@ -102,7 +106,8 @@ module internal Slurm =
     /// Hashes of the trials in jobs that have not ended.
     let queued (root: string) : Set<string> =
         submissions root
-        |> List.filter (fun submission -> isQueued (File.ReadAllText(Path.Combine(submission, jobName)).Trim()))
+        |> List.filter (fun submission ->
+            isQueued (File.ReadAllText(Path.Combine(submission, jobName)).Trim()))
         |> List.collect (fun submission ->
             let path = Path.Combine(submission, listName)
             List.init (File.ReadLines path |> Seq.length) (fun line -> (TrialRecord.read path line).Hash))
@@ -134,8 +139,7 @@ module internal Slurm =
         let tasks = min folders.Length maxTasks
 
         let command =
-            fst (Local.interpreter ())
-            :: Local.arguments (Path.GetFullPath script) root list
+            fst (Local.interpreter ()) :: Local.arguments (Path.GetFullPath script) root list
 
         let job = Path.Combine(submission, "job.sh")
 

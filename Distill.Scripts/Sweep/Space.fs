@@ -86,10 +86,20 @@ module Spaces =
             Draw = fun next -> values[min (values.Length - 1) (int (next () * float values.Length))]
         }
 
-    let private continuous (name: string) (low: float) (high: float) (least: float) (at: float -> float) : Space<float> =
+    let private continuous
+        (name: string)
+        (low: float)
+        (high: float)
+        (least: float)
+        (at: float -> float)
+        : Space<float> =
         if not (low > least && low < high && Double.IsFinite high) then
             let positive = if least = 0.0 then ", both above 0" else ""
-            raise (DistillException $"{name} {low} {high} cannot be: the first number must be below the second{positive}.")
+
+            raise (
+                DistillException
+                    $"{name} {low} {high} cannot be: the first number must be below the second{positive}."
+            )
 
         {
             Points =
@@ -161,7 +171,9 @@ module internal Search =
             let shifts = RandomStream(0UL, "search.halton")
 
             let number (point: int) (dimension: int) =
-                let shifted = radicalInverse (Seq.item dimension primes) (point + 1) + unit' shifts 0 dimension
+                let shifted =
+                    radicalInverse (Seq.item dimension primes) (point + 1) + unit' shifts 0 dimension
+
                 shifted - floor shifted
 
             List.init count (fun point -> space.Draw(dimensions (number point)))

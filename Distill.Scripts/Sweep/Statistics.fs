@@ -86,11 +86,7 @@ module Statistics =
             else
                 StudentT.InvCDF(0.0, 1.0, float (n - 1), 0.975) * deviation values / sqrt (float n)
 
-        {
-            Estimate = mean
-            Low = mean - half
-            High = mean + half
-        }
+        { Estimate = mean; Low = mean - half; High = mean + half }
 
     /// Value below which a share of the sorted values lies; linear between neighbours, as numpy's default.
     let private quantileOfSorted (share: float) (sorted: float array) =
@@ -126,19 +122,11 @@ module Statistics =
         let estimate = statistic (Seq.concat strata)
 
         if strata |> List.forall (fun runs -> runs.Length < 2) then
-            {
-                Estimate = estimate
-                Low = nan
-                High = nan
-            }
+            { Estimate = estimate; Low = nan; High = nan }
         else
             let sorted = Array.init repetitions (resample >> statistic) |> Array.sort
 
-            {
-                Estimate = estimate
-                Low = quantileOfSorted 0.025 sorted
-                High = quantileOfSorted 0.975 sorted
-            }
+            { Estimate = estimate; Low = quantileOfSorted 0.025 sorted; High = quantileOfSorted 0.975 sorted }
 
     /// Two-sided exact sign test.
     let signTest (wins: int) (losses: int) =

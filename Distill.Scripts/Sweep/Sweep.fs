@@ -42,14 +42,13 @@ type SweepBuilder() =
 
     /// The experiment at a point.
     [<CustomOperation "experiment">]
-    member _.Experiment(sweep: Sweep<'T>, experiment: 'T -> Experiment) = { sweep with Experiment = experiment }
+    member _.Experiment(sweep: Sweep<'T>, experiment: 'T -> Experiment) =
+        { sweep with Experiment = experiment }
 
     /// Seeds of every point.
     [<CustomOperation "seeds">]
     member _.Seeds(sweep: Sweep<'T>, seeds: int list) =
-        { sweep with
-            Seeds = List.map uint64 seeds
-        }
+        { sweep with Seeds = List.map uint64 seeds }
 
     [<CustomOperation "search">]
     member _.Search(sweep: Sweep<'T>, search: Search) = { sweep with Search = search }
@@ -60,5 +59,4 @@ module SweepBuilders =
 
 module internal Sweep =
     /// The sweep of one experiment, which the command line can widen.
-    let ofExperiment (one: Experiment) : Sweep<unit> =
-        sweep { experiment (fun () -> one) }
+    let ofExperiment (one: Experiment) : Sweep<unit> = sweep { experiment (fun () -> one) }

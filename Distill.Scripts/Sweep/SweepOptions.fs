@@ -39,7 +39,8 @@ module internal SweepOptions =
         | Search.Random count -> $"random:{count}"
         | Search.Halton count -> $"halton:{count}"
 
-    let private flags = [ "--on"; "--workers"; "--search"; "--dry-run"; "--retry-failed" ]
+    let private flags =
+        [ "--on"; "--workers"; "--search"; "--dry-run"; "--retry-failed" ]
 
     let private none =
         {
@@ -55,41 +56,25 @@ module internal SweepOptions =
     let parse (arguments: string list) : SweepOptions =
         let rec go (options: SweepOptions) (arguments: string list) =
             match arguments with
-            | [] ->
-                { options with
-                    Settings = List.rev options.Settings
-                }
+            | [] -> { options with Settings = List.rev options.Settings }
             | "--dry-run" :: rest -> go { options with DryRun = true } rest
             | "--retry-failed" :: rest -> go { options with RetryFailed = true } rest
             | "--on" :: "local" :: rest -> go { options with OnSlurm = false } rest
             | "--on" :: "slurm" :: rest -> go { options with OnSlurm = true } rest
             | "--on" :: _ -> fail "--on takes local or slurm."
-            | "--search" :: text :: rest ->
-                go
-                    { options with
-                        Search = Some(search text)
-                    }
-                    rest
+            | "--search" :: text :: rest -> go { options with Search = Some(search text) } rest
             | "--workers" :: text :: rest ->
                 match Int32.TryParse text with
                 | true, workers when workers >= 1 -> go { options with Workers = workers } rest
                 | _ -> fail $"--workers {text} cannot be: it must be a whole number from 1."
             | [ "--search" | "--workers" as flag ] -> fail $"{flag} takes a value."
-            | flag :: _ when flag.StartsWith "--" -> fail $"There is no option {flag}; {Names.hint flag flags}"
+            | flag :: _ when flag.StartsWith "--" ->
+                fail $"There is no option {flag}; {Names.hint flag flags}"
             | setting :: rest when setting.StartsWith "logs=" ->
-                go
-                    { options with
-                        Logs = setting.Substring "logs=".Length
-                    }
-                    rest
+                go { options with Logs = setting.Substring "logs=".Length } rest
             | setting :: _ when setting.StartsWith "resume=" ->
                 fail "A sweep needs no resume=…: started again, it goes on where it stopped."
-            | setting :: rest ->
-                go
-                    { options with
-                        Settings = setting :: options.Settings
-                    }
-                    rest
+            | setting :: rest -> go { options with Settings = setting :: options.Settings } rest
 
         go none arguments
 

@@ -25,17 +25,18 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
         | Some text -> 1, 0.0, string text
         | None -> 2, 0.0, ""
 
-    let valuesOf (trial: TrialRecord) = fullNames |> List.map trial.Settings.TryFind
+    let valuesOf (trial: TrialRecord) =
+        fullNames |> List.map trial.Settings.TryFind
 
     let trials =
         trials
         |> List.sortWith (fun (a, _) (b, _) ->
-            compare (valuesOf a |> List.map order, a.Seed, a.Hash) (valuesOf b |> List.map order, b.Seed, b.Hash))
+            compare
+                (valuesOf a |> List.map order, a.Seed, a.Hash)
+                (valuesOf b |> List.map order, b.Seed, b.Hash))
 
     /// Values of the settings that vary, and the trials that have them.
-    let variants =
-        trials
-        |> List.groupBy (fst >> valuesOf)
+    let variants = trials |> List.groupBy (fst >> valuesOf)
 
     let score (result: TrialResult) = result.StudentReturn
     let scores trials = trials |> List.map (snd >> score)
@@ -51,8 +52,7 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
             |> List.choose (fun (name, value) -> value |> Option.map (fun value -> $"{name}={value}"))
             |> String.concat " "
 
-    let ranked =
-        variants |> List.sortByDescending (snd >> scores >> List.average)
+    let ranked = variants |> List.sortByDescending (snd >> scores >> List.average)
 
     let interval (interval: Interval) : obj =
         if Double.IsNaN interval.Low then
@@ -64,19 +64,24 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
         if Double.IsNaN interval.Low then
             interval.Estimate
         else
-            {
-                PlusMinus.Mean = interval.Estimate
-                Spread = interval.High - interval.Estimate
-            }
+            { PlusMinus.Mean = interval.Estimate; Spread = interval.High - interval.Estimate }
 
     let iqm = Statistics.stratifiedBootstrap Statistics.interquartileMean
-    let cells (values: string option list) = values |> List.map (Option.map cell >> Option.toObj)
+
+    let cells (values: string option list) =
+        values |> List.map (Option.map cell >> Option.toObj)
 
     let table =
         lazy
             Table(
                 names
-                @ [ "seeds"; "student return ± 95 %"; "interquartile mean [95 %]"; "student / teacher"; "terminated %" ],
+                @ [
+                    "seeds"
+                    "student return ± 95 %"
+                    "interquartile mean [95 %]"
+                    "student / teacher"
+                    "terminated %"
+                ],
                 [
                     for values, trials in variants do
                         yield
@@ -121,7 +126,9 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
 
     /// The variant with the highest mean return, in words; None where no trial has finished.
     member _.Best =
-        ranked |> List.tryHead |> Option.map (fun (values, trials) -> nameOf values, Statistics.mean95 (scores trials))
+        ranked
+        |> List.tryHead
+        |> Option.map (fun (values, trials) -> nameOf values, Statistics.mean95 (scores trials))
 
     /// The best variant against each of the others on the same seeds, next best first.
     member _.Comparisons: PairedComparison list =
@@ -182,7 +189,8 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
                     (values |> List.map (Option.defaultValue ""))
                     @ [ string trials.Length ]
                     @ [
-                        for value in [ mean.Estimate; mean.Low; mean.High; middle.Estimate; middle.Low; middle.High ] do
+                        for value in
+                            [ mean.Estimate; mean.Low; mean.High; middle.Estimate; middle.Low; middle.High ] do
                             Csv.number value
                     ]
             ]

@@ -49,8 +49,7 @@ module internal SweepSettings =
         | 0 -> fail $"'{argument}' is not a setting: write name=value, or name=value,value,…"
         | at -> argument.Substring(0, at).Trim(), argument.Substring(at + 1)
 
-    let private continuous =
-        [ "uniform", uniform; "log_uniform", logUniform ]
+    let private continuous = [ "uniform", uniform; "log_uniform", logUniform ]
 
     let private format (value: float) =
         value.ToString("R", CultureInfo.InvariantCulture)
@@ -58,20 +57,21 @@ module internal SweepSettings =
     /// The values of one setting.
     let private values (setting: string) (text: string) : Space<string> =
         let distribution =
-            continuous
-            |> List.tryFind (fun (name, _) -> text.StartsWith(name + "(") && text.EndsWith ')')
+            continuous |> List.tryFind (fun (name, _) -> text.StartsWith(name + "(") && text.EndsWith ')')
 
         match distribution with
         | Some(name, make) ->
             let bounds =
                 text.Substring(name.Length + 1, text.Length - name.Length - 2).Split ','
-                |> Array.map (fun bound -> Double.TryParse(bound, NumberStyles.Float, CultureInfo.InvariantCulture))
+                |> Array.map (fun bound ->
+                    Double.TryParse(bound, NumberStyles.Float, CultureInfo.InvariantCulture))
 
             match bounds with
-            | [| true, low; true, high |] -> space {
-                let! value = make low high
-                return format value
-              }
+            | [| true, low; true, high |] ->
+                space {
+                    let! value = make low high
+                    return format value
+                }
             | _ -> fail $"{setting}={text} cannot be: {name} takes two numbers, such as {name}(1e-4,1e-2)."
         | None ->
             match splitValues text with
@@ -89,12 +89,7 @@ module internal SweepSettings =
             space {
                 let! value = values name (text.Trim())
 
-                return
-                    {
-                        Name = name
-                        Value = value
-                        Several = several
-                    }
+                return { Name = name; Value = value; Several = several }
             }
 
         (arguments, space { return [] })

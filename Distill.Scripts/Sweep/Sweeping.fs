@@ -27,7 +27,13 @@ module internal Sweeping =
         let plain (value: string) =
             let digits = value.Replace("_", "")
 
-            match Double.TryParse(digits, Globalization.NumberStyles.Float, Globalization.CultureInfo.InvariantCulture) with
+            match
+                Double.TryParse(
+                    digits,
+                    Globalization.NumberStyles.Float,
+                    Globalization.CultureInfo.InvariantCulture
+                )
+            with
             | true, number -> string number
             | _ -> value
 
@@ -43,8 +49,7 @@ module internal Sweeping =
             |> Seq.exists (fun own ->
                 (own.Key = name || own.Key.EndsWith("." + name)) && List.contains (plain own.Value) wanted)
 
-        folders
-        |> List.filter (fun folder -> settings |> List.forall (matches folder.Trial))
+        folders |> List.filter (fun folder -> settings |> List.forall (matches folder.Trial))
 
     let private results (folders: TrialFolder list) =
         SweepResults
@@ -102,12 +107,7 @@ module internal Sweeping =
             let watch = Stopwatch.StartNew()
             TrialJob.run 0 folder (fun () -> experiment)
 
-            report
-                {
-                    Folder = folder
-                    State = folder.State
-                    Elapsed = watch.Elapsed
-                }
+            report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
 
     let private count (number: int) (what: string) =
         if number = 1 then $"1 {what}" else $"{number} {what}s"
@@ -117,7 +117,10 @@ module internal Sweeping =
         let options = SweepOptions.parse arguments
         let trials = Trials.declared options sweep
         let root = Trials.root options.Logs trials
-        let folders = trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Experiment)
+
+        let folders =
+            trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Experiment)
+
         let queued = if options.OnSlurm then Slurm.queued root else Set.empty
 
         let due (folder: TrialFolder, _) =
@@ -134,9 +137,12 @@ module internal Sweeping =
         let failed = states |> List.filter _.IsFailed |> List.length
 
         let failures =
-            if failed = 0 then ""
-            elif options.RetryFailed then $", {failed} failed (tried again)"
-            else $", {failed} failed (--retry-failed tries them again)"
+            if failed = 0 then
+                ""
+            elif options.RetryFailed then
+                $", {failed} failed (tried again)"
+            else
+                $", {failed} failed (--retry-failed tries them again)"
 
         let inQueue = if queued.IsEmpty then "" else $", {queued.Count} queued"
 
@@ -149,7 +155,12 @@ module internal Sweeping =
 
         if options.DryRun then
             folders
-            |> List.map (fun (folder, _) -> folder, (if List.exists (fst >> (=) folder) toRun then "to run" else string folder.State))
+            |> List.map (fun (folder, _) ->
+                folder,
+                (if List.exists (fst >> (=) folder) toRun then
+                     "to run"
+                 else
+                     string folder.State))
             |> table
             |> string
             |> say
@@ -162,14 +173,20 @@ module internal Sweeping =
             let report (trial: TrialEnd) =
                 ended <- ended + 1
                 let place = (string ended).PadLeft((string toRun.Length).Length)
-                say $"[{place}/{toRun.Length}] {trial.Folder.Trial.Label}: {describe trial.State} ({trial.Elapsed.TotalSeconds:F0} s)"
+
+                say
+                    $"[{place}/{toRun.Length}] {trial.Folder.Trial.Label}: {describe trial.State} ({trial.Elapsed.TotalSeconds:F0} s)"
 
             match Script.current with
-            | None when options.OnSlurm -> fail "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
+            | None when options.OnSlurm ->
+                fail "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
             | None -> runHere report toRun
             | Some(script, _) when options.OnSlurm ->
                 let name = trials.Head.Experiment.Config.Name
-                let job, folder = Slurm.submit name root options.Workers threads script (List.map fst toRun)
+
+                let job, folder =
+                    Slurm.submit name root options.Workers threads script (List.map fst toRun)
+
                 let what = count toRun.Length "trial"
                 say $"Job {job}: {what}; list, script and logs in {Command.shortest folder}"
             | Some(script, _) ->
@@ -194,7 +211,10 @@ module internal Sweeping =
                         )
                     )
 
-        if options.DryRun then results (onDisk root) else gather root
+        if options.DryRun then
+            results (onDisk root)
+        else
+            gather root
 
     /// Runs the trials; the exit code tells whether all that were asked for have finished.
     let private runMain (arguments: string list) (sweep: Sweep<'T>) : unit =
@@ -218,7 +238,10 @@ module internal Sweeping =
             if not unfinished.IsEmpty then
                 let what = count unfinished.Length "trial"
                 let states = unfinished |> List.countBy (fun folder -> string folder.State)
-                let states = String.Join(", ", states |> List.map (fun (state, n) -> $"{n} {state}"))
+
+                let states =
+                    String.Join(", ", states |> List.map (fun (state, n) -> $"{n} {state}"))
+
                 raise (Script.Stopped(1, $"{what} did not finish: {states}."))
 
     let private show (root: string) (hash: string) =
@@ -244,11 +267,7 @@ module internal Sweeping =
             match onDisk (rootOf options) |> filtered options.Settings with
             | [] -> say "There are no trials."
             | folders ->
-                folders
-                |> List.map (fun folder -> folder, describe folder.State)
-                |> table
-                |> string
-                |> say
+                folders |> List.map (fun folder -> folder, describe folder.State) |> table |> string |> say
         | "results" :: rest ->
             let options = SweepOptions.parse rest
             let root = rootOf options
@@ -269,8 +288,10 @@ module internal Sweeping =
 
                 for comparison in results.Comparisons do
                     say (string comparison)
-        | "show" :: hash :: rest when not (hash.StartsWith '-') -> show (rootOf (SweepOptions.parse rest)) hash
-        | "show" :: _ -> fail "show takes the first letters of a trial's hash; `sweep list SCRIPT` prints them."
+        | "show" :: hash :: rest when not (hash.StartsWith '-') ->
+            show (rootOf (SweepOptions.parse rest)) hash
+        | "show" :: _ ->
+            fail "show takes the first letters of a trial's hash; `sweep list SCRIPT` prints them."
         | arguments -> runMain arguments sweep
 
     /// The job that the arguments ask for, if they ask for one that a script has because it declares a sweep, or something

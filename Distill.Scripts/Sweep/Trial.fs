@@ -35,13 +35,7 @@ type TrialRecord =
     member trial.Seed = UInt64.Parse trial.Settings["seed"]
 
 /// A trial as it can be run.
-type Trial<'T> =
-    internal
-        {
-            Parameters: 'T
-            Experiment: Experiment
-            Record: TrialRecord
-        }
+type Trial<'T> = internal { Parameters: 'T; Experiment: Experiment; Record: TrialRecord }
 
 /// What a finished trial measured: closed-loop returns on episodes that training never saw.
 type TrialResult =
@@ -140,7 +134,8 @@ module internal TrialRecord =
         )
 
     /// On one line.
-    let toJson (trial: TrialRecord) = JsonSerializer.Serialize(trial, options)
+    let toJson (trial: TrialRecord) =
+        JsonSerializer.Serialize(trial, options)
 
     /// The trial on a line of a file.
     let read (path: string) (line: int) : TrialRecord =
@@ -197,7 +192,10 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
             None
 
     member _.Fail(message: string) =
-        AtomicFile.Write(error, fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(message + "\n"))))
+        AtomicFile.Write(
+            error,
+            fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(message + "\n")))
+        )
 
     member _.ForgetError() = File.Delete error
 
@@ -208,7 +206,8 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
 
             AtomicFile.Write(
                 folder.Record,
-                fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(TrialRecord.toJson trial + "\n")))
+                fun stream ->
+                    stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(TrialRecord.toJson trial + "\n")))
             )
 
     /// Deletes what an earlier start left that cannot go on.
@@ -239,7 +238,13 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
 
     member _.Result: TrialResult option =
         let (|Number|_|) (text: string) =
-            match Double.TryParse(text, Globalization.NumberStyles.Float, Globalization.CultureInfo.InvariantCulture) with
+            match
+                Double.TryParse(
+                    text,
+                    Globalization.NumberStyles.Float,
+                    Globalization.CultureInfo.InvariantCulture
+                )
+            with
             | true, value -> Some value
             | _ -> None
 
@@ -248,7 +253,9 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
                 Csv.read result [ "policy"; "mean_return"; "mean_length"; "share_terminated" ]
 
             let measure (policy: string) (column: int) =
-                match rows |> List.tryFind (fun row -> row.Head = policy) |> Option.map (List.item column) with
+                match
+                    rows |> List.tryFind (fun row -> row.Head = policy) |> Option.map (List.item column)
+                with
                 | Some(Number value) -> value
                 | _ ->
                     raise (

@@ -13,7 +13,8 @@ module internal TrialJob =
             | Some held -> held
             | None ->
                 if not told then
-                    Console.Out.WriteLine $"Another process runs trial {folder.Trial.FolderName}; waiting for it."
+                    Console.Out.WriteLine
+                        $"Another process runs trial {folder.Trial.FolderName}; waiting for it."
 
                 Thread.Sleep 200
                 enter true
@@ -43,18 +44,13 @@ module internal TrialJob =
             try
                 let options =
                     if Runner.hasState folder.RunFolder then
-                        { Training.options with
-                            Resume = folder.Path
-                        }
+                        { Training.options with Resume = folder.Path }
                     else
                         folder.Clear()
 
-                        { Training.options with
-                            Folder = folder.Path
-                        }
+                        { Training.options with Folder = folder.Path }
 
-                Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads)
-                |> ignore
+                Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads) |> ignore
             with
             | Script.Stopped _ -> reraise ()
             | error ->

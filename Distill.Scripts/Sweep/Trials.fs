@@ -15,7 +15,8 @@ module internal Trials =
             maps |> List.map (fun map -> map.TryFind name) |> List.distinct |> List.length > 1)
 
     /// The last part of a dotted name.
-    let leaf (name: string) = name.Substring(name.LastIndexOf '.' + 1)
+    let leaf (name: string) =
+        name.Substring(name.LastIndexOf '.' + 1)
 
     /// The shortest names that tell the settings apart.
     let shortNames (names: string list) : string list =
@@ -24,10 +25,18 @@ module internal Trials =
 
     let private label (names: string list) (settings: Map<string, string>) =
         let clean (value: string) =
-            let value = if Path.Exists value then nonNull (Path.GetFileNameWithoutExtension value) else value
+            let value =
+                if Path.Exists value then
+                    nonNull (Path.GetFileNameWithoutExtension value)
+                else
+                    value
 
             value.Trim('[', ']')
-            |> String.map (fun c -> if Char.IsAsciiLetterOrDigit c || c = '.' || c = '-' then c else '_')
+            |> String.map (fun c ->
+                if Char.IsAsciiLetterOrDigit c || c = '.' || c = '-' then
+                    c
+                else
+                    '_')
 
         let text =
             List.zip (shortNames names) names
@@ -38,9 +47,7 @@ module internal Trials =
         text.Substring(0, min 100 text.Length)
 
     let private withConfig (property: string) (value: obj) (experiment: Experiment) =
-        { experiment with
-            Config = Settings.change property value experiment.Config
-        }
+        { experiment with Config = Settings.change property value experiment.Config }
 
     let private isSeed (argument: string) =
         (argument.Split('=')[0]).Trim() = "seed"
@@ -98,10 +105,15 @@ module internal Trials =
         | [ _ ] -> ()
         | names ->
             let names = String.Join(", ", names)
-            raise (DistillException $"The trials of a sweep share one name, but these have {names}; give the sweep a name.")
+
+            raise (
+                DistillException
+                    $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
+            )
 
         let names =
-            (trials |> List.map (fun (_, _, settings, _) -> settings) |> varying |> List.except [ "seed" ]) @ [ "seed" ]
+            (trials |> List.map (fun (_, _, settings, _) -> settings) |> varying |> List.except [ "seed" ])
+            @ [ "seed" ]
 
         // What the script says without the command line.
         let said =

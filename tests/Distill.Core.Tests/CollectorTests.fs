@@ -17,56 +17,65 @@ let private acting = RandomStream(3UL, "acting")
 
 /// What a rollout holds, taken out before the next collection overwrites it.
 type private Recorded =
-    { Student: float32[]
-      Teacher: float32[]
-      TeacherActions: float32[]
-      StudentActions: float32[]
-      Rewards: float32[]
-      Memory: float32[]
-      Ends: byte[]
-      Valid: byte[]
-      Starts: byte[] }
+    {
+        Student: float32[]
+        Teacher: float32[]
+        TeacherActions: float32[]
+        StudentActions: float32[]
+        Rewards: float32[]
+        Memory: float32[]
+        Ends: byte[]
+        Valid: byte[]
+        Starts: byte[]
+    }
 
 let private take (rollout: Rollout) =
-    { Student = floats rollout.StudentObservations
-      Teacher = floats rollout.TeacherObservations
-      TeacherActions = floats rollout.TeacherActions
-      StudentActions = floats rollout.StudentActions
-      Rewards = floats rollout.Rewards
-      Memory = floats rollout.Memory
-      Ends = Array.copy rollout.Ends
-      Valid = Array.copy rollout.Valid
-      Starts = Array.copy rollout.EpisodeStart }
+    {
+        Student = floats rollout.StudentObservations
+        Teacher = floats rollout.TeacherObservations
+        TeacherActions = floats rollout.TeacherActions
+        StudentActions = floats rollout.StudentActions
+        Rewards = floats rollout.Rewards
+        Memory = floats rollout.Memory
+        Ends = Array.copy rollout.Ends
+        Valid = Array.copy rollout.Valid
+        Starts = Array.copy rollout.EpisodeStart
+    }
 
 type private Setting =
     { Make: unit -> IBatchedEnvironment; Teacher: unit -> Policy; Student: unit -> Policy; Steps: int }
 
 let private cartPole limit =
-    { Make = fun () -> CartPoleConfig(EpisodeLimit = limit).Create(40, 7UL)
-      Teacher = cartPoleTeacher
-      Student =
-        fun () ->
-            randomPolicy
-                1
-                0.5f
-                (NetworkSpec.Mlp(4, [ 8 ], 2, Activation.Elu, Head.Categorical))
-                "student"
-                true
-      Steps = 33 }
+    {
+        Make = fun () -> CartPoleConfig(EpisodeLimit = limit).Create(40, 7UL)
+        Teacher = cartPoleTeacher
+        Student =
+            fun () ->
+                randomPolicy
+                    1
+                    0.5f
+                    (NetworkSpec.Mlp(4, [ 8 ], 2, Activation.Elu, Head.Categorical))
+                    "student"
+                    true
+        Steps = 33
+    }
 
 /// Both have a memory, and actions that always differ.
 let private quadrotor =
-    { Make = fun () -> QuadrotorConfig(EpisodeLimit = 25).Create(40, 7UL)
-      Teacher = raptorTeacher
-      Student = fun () -> randomPolicy 2 0.3f (NetworkSpec.GruStack(22, 8, 6, 0, 4)) "student" false
-      Steps = 17 }
+    {
+        Make = fun () -> QuadrotorConfig(EpisodeLimit = 25).Create(40, 7UL)
+        Teacher = raptorTeacher
+        Student = fun () -> randomPolicy 2 0.3f (NetworkSpec.GruStack(22, 8, 6, 0, 4)) "student" false
+        Steps = 17
+    }
 
 /// Teacher and student read different groups.
 let private views =
     { quadrotor with
         Teacher = fun () -> randomPolicy 3 0.3f (NetworkSpec.Mlp(26, [ 8 ], 4, Activation.Elu)) "teacher" true
         Student =
-            fun () -> randomPolicy 4 0.3f (NetworkSpec.Mlp(22, [ 8 ], 4, Activation.Elu)) "tracking" false }
+            fun () -> randomPolicy 4 0.3f (NetworkSpec.Mlp(22, [ 8 ], 4, Activation.Elu)) "tracking" false
+    }
 
 /// Collects once for each share; the environment's log covers all collections.
 let private collect setting whole threads (shares: float list) =
@@ -90,9 +99,11 @@ let private collect setting whole threads (shares: float list) =
         new RolloutCollector(environment, teacher, student, rollout, acting, whole, threads)
 
     let recorded =
-        [ for share in shares do
-              collector.Collect(pool, share)
-              take rollout ]
+        [
+            for share in shares do
+                collector.Collect(pool, share)
+                take rollout
+        ]
 
     (environment :> IDisposable).Dispose()
     recorded, environment.Log

@@ -59,8 +59,7 @@ let ``Activations at zero and at infinity`` () =
     let edge = Array.append [| 0f; -0f; infinityf; -infinityf |] (Array.zeroCreate 12)
 
     let at activation =
-        (changed $"{activation}" edge (fun v -> Elementwise.Activate(activation, v)))
-        |> Array.take 4
+        (changed $"{activation}" edge (fun v -> Elementwise.Activate(activation, v))) |> Array.take 4
 
     Assert.Equal<float32[]>([| 0f; 0f; infinityf; 0f |], at Activation.Relu)
     Assert.Equal<float32[]>([| 0f; 0f; infinityf; -1f |], at Activation.Elu)

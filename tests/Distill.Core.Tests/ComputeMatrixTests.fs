@@ -132,8 +132,7 @@ let ``ToRows transposes and puts zeros before the features of a ragged group`` (
                     let feature = if lastGroup then column - (padded - features) else column
 
                     if
-                        feature >= 0
-                        && not (lastGroup && feature < features / 16 * 16 && features % 16 > 0)
+                        feature >= 0 && not (lastGroup && feature < features / 16 * 16 && features % 16 > 0)
                     then
                         panel[feature * width + lane]
                     else
@@ -145,8 +144,7 @@ let ``ToRows transposes and puts zeros before the features of a ragged group`` (
 [<Fact>]
 let ``Scatter writes the first lanes as rows and nothing between them`` () =
     let cases =
-        Gen.zip3 (Gen.choose (1, 60)) (Gen.choose (0, 9)) (Gen.choose (0, 32))
-        |> Arb.fromGen
+        Gen.zip3 (Gen.choose (1, 60)) (Gen.choose (0, 9)) (Gen.choose (0, 32)) |> Arb.fromGen
 
     Property.check (
         Prop.forAll cases (fun (features, gap, count) ->

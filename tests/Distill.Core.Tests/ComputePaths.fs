@@ -25,10 +25,7 @@ module Paths =
         Expect.equal actual.Length expected.Length $"{what}, length"
 
         for i in 0 .. expected.Length - 1 do
-            if
-                BitConverter.SingleToUInt32Bits actual[i]
-                <> BitConverter.SingleToUInt32Bits expected[i]
-            then
+            if BitConverter.SingleToUInt32Bits actual[i] <> BitConverter.SingleToUInt32Bits expected[i] then
                 failwith $"{what}: element {i} is {actual[i]:G9} instead of {expected[i]:G9}"
 
     /// Computes on every path, demands equal bits and returns the result.

@@ -142,19 +142,16 @@ let ``A pool can be disposed at once, asleep, and twice`` threads =
         pool.Dispose()
         pool.Dispose()
 
-        Expect.throws<ObjectDisposedException>(fun () -> pool.Run(Tally(threads, 8), 8))
-        |> ignore
+        Expect.throws<ObjectDisposedException>(fun () -> pool.Run(Tally(threads, 8), 8)) |> ignore
 
 [<Fact>]
 let ``Zero threads mean one per processor and impossible counts are refused`` () =
     use pool = new WorkerPool()
     Expect.equal pool.Threads Environment.ProcessorCount "threads"
 
-    Expect.throws<ArgumentOutOfRangeException>(fun () -> (new WorkerPool(-1)).Dispose())
-    |> ignore
+    Expect.throws<ArgumentOutOfRangeException>(fun () -> (new WorkerPool(-1)).Dispose()) |> ignore
 
-    Expect.throws<ArgumentOutOfRangeException>(fun () -> pool.Run(Tally(1, 1), 262_144))
-    |> ignore
+    Expect.throws<ArgumentOutOfRangeException>(fun () -> pool.Run(Tally(1, 1), 262_144)) |> ignore
 
     let most = 262_143
     let work = Tally(pool.Threads, most)
@@ -176,11 +173,9 @@ let ``A float buffer is aligned, zeroed, bounded and gone after disposal`` () =
         buffer.Span.Fill 3f
         Expect.equal (buffer.Slice(length / 2, length - length / 2).Length) (length - length / 2) "slice"
 
-        Expect.throws<ArgumentOutOfRangeException>(fun () -> buffer.Slice(0, length + 1).Clear())
-        |> ignore
+        Expect.throws<ArgumentOutOfRangeException>(fun () -> buffer.Slice(0, length + 1).Clear()) |> ignore
 
-    Expect.throws<ArgumentOutOfRangeException>(fun () -> (new FloatBuffer(-1)).Dispose())
-    |> ignore
+    Expect.throws<ArgumentOutOfRangeException>(fun () -> (new FloatBuffer(-1)).Dispose()) |> ignore
 
     let buffer = new FloatBuffer(4)
     buffer.Dispose()

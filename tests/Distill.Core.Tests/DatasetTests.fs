@@ -19,14 +19,16 @@ let private draw (seed: int) =
     let envs, steps = 1 + random.Next 60, 1 + random.Next 60
     let recurrent = random.Next 2 = 1
 
-    {| Random = random
-       Envs = envs
-       Steps = steps
-       Length = if recurrent then steps else 1
-       Memory = if recurrent then 3 else 0
-       Initial = int64 (1 + random.Next(4 * envs * steps))
-       Limit = int64 (steps + random.Next(8 * envs * steps))
-       Rollouts = 1 + random.Next 14 |}
+    {|
+        Random = random
+        Envs = envs
+        Steps = steps
+        Length = if recurrent then steps else 1
+        Memory = if recurrent then 3 else 0
+        Initial = int64 (1 + random.Next(4 * envs * steps))
+        Limit = int64 (steps + random.Next(8 * envs * steps))
+        Rollouts = 1 + random.Next 14
+    |}
 
 let private byBirth (content: (int64 * float32[])[]) = Array.sortBy fst content
 
@@ -161,9 +163,11 @@ let private buffers (dataset: AggregatedDataset) =
             typeof<AggregatedDataset>.GetField("chunks", BindingFlags.NonPublic ||| BindingFlags.Instance)
         )
 
-    [ for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
-          for name in [ "Observations"; "Actions"; "Valid" ] do
-              (nonNull (chunk.GetType().GetProperty name)).GetValue chunk ]
+    [
+        for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
+            for name in [ "Observations"; "Actions"; "Valid" ] do
+                (nonNull (chunk.GetType().GetProperty name)).GetValue chunk
+    ]
 
 [<Fact>]
 let ``growing adds buffers and keeps those that are there`` () =

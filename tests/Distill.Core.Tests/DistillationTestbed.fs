@@ -91,18 +91,20 @@ let segmentsOf (rollout: Rollout) length =
     let memory = floats rollout.Memory
 
     Array.init (rollout.Rows / length) (fun segment ->
-        [| yield! Array.sub memory (segment * rollout.MemorySize) rollout.MemorySize
+        [|
+            yield! Array.sub memory (segment * rollout.MemorySize) rollout.MemorySize
 
-           for row in segment * length .. (segment + 1) * length - 1 do
-               yield!
-                   Array.sub
-                       observations
-                       (row * rollout.StudentObservationSize)
-                       rollout.StudentObservationSize
+            for row in segment * length .. (segment + 1) * length - 1 do
+                yield!
+                    Array.sub
+                        observations
+                        (row * rollout.StudentObservationSize)
+                        rollout.StudentObservationSize
 
-               yield! Array.sub actions (row * rollout.ActionSize) rollout.ActionSize
-               float32 rollout.Valid[row]
-               1f - float32 rollout.EpisodeStart[row] |])
+                yield! Array.sub actions (row * rollout.ActionSize) rollout.ActionSize
+                float32 rollout.Valid[row]
+                1f - float32 rollout.EpisodeStart[row]
+        |])
 
 /// What a dataset holds, in the same form, with the number of each segment, in the order of its places.
 let contentOf (dataset: AggregatedDataset) observation action memory =
@@ -116,23 +118,25 @@ let contentOf (dataset: AggregatedDataset) observation action memory =
     let column (panel: float32[]) size lane =
         Array.init size (fun i -> panel[i * Panel.Width + lane])
 
-    [| for places in Array.chunkBySize Panel.Width [| 0 .. dataset.Count - 1 |] do
-           let values = Array.init places.Length (fun _ -> ResizeArray<float32>())
-           dataset.GatherMemory(places, h)
-           values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
+    [|
+        for places in Array.chunkBySize Panel.Width [| 0 .. dataset.Count - 1 |] do
+            let values = Array.init places.Length (fun _ -> ResizeArray<float32>())
+            dataset.GatherMemory(places, h)
+            values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
 
-           for step in 0 .. dataset.SegmentLength - 1 do
-               dataset.Gather(places, step, x, y, weight, keep)
+            for step in 0 .. dataset.SegmentLength - 1 do
+                dataset.Gather(places, step, x, y, weight, keep)
 
-               values
-               |> Array.iteri (fun lane v ->
-                   v.AddRange(column x observation lane)
-                   v.AddRange(column y action lane)
-                   v.Add weight[lane]
-                   v.Add keep[lane])
+                values
+                |> Array.iteri (fun lane v ->
+                    v.AddRange(column x observation lane)
+                    v.AddRange(column y action lane)
+                    v.Add weight[lane]
+                    v.Add keep[lane])
 
-           for lane in 0 .. places.Length - 1 do
-               dataset.Birth places[lane], values[lane].ToArray() |]
+            for lane in 0 .. places.Length - 1 do
+                dataset.Birth places[lane], values[lane].ToArray()
+    |]
 
 let save (path: string) (visit: State -> unit) =
     let saver = StateSaver()
@@ -175,10 +179,12 @@ type Recording(inner: IBatchedEnvironment) =
             inner.Step(panel, actions, reward, terminated, truncated)
 
             log[panel].Add
-                { Actions = asked
-                  Reward = reward.ToArray()
-                  Terminated = terminated.ToArray()
-                  Truncated = truncated.ToArray() }
+                {
+                    Actions = asked
+                    Reward = reward.ToArray()
+                    Terminated = terminated.ToArray()
+                    Truncated = truncated.ToArray()
+                }
 
         member _.State = inner.State
         member _.Dispose() = inner.Dispose()

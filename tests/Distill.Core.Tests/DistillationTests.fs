@@ -18,26 +18,30 @@ open Distill.Tests.DistillationTestbed
 
 /// The choices that tests vary, on a small CartPole.
 type private Choices =
-    { Environment: IEnvironmentConfig
-      Student: StudentConfig
-      Acting: Acting
-      Retention: Retention
-      Sampling: Sampling
-      Loss: Loss
-      Collection: Collection
-      Epochs: int
-      MiniBatch: int }
+    {
+        Environment: IEnvironmentConfig
+        Student: StudentConfig
+        Acting: Acting
+        Retention: Retention
+        Sampling: Sampling
+        Loss: Loss
+        Collection: Collection
+        Epochs: int
+        MiniBatch: int
+    }
 
 let private small =
-    { Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 30)
-      Student = MlpStudent(Hidden = [ 12 ], NormaliseObservations = true)
-      Acting = TeacherUntil 2
-      Retention = FirstInFirstOut 3000L
-      Sampling = Permutation()
-      Loss = CrossEntropy()
-      Collection = StepsPerIteration 25
-      Epochs = 2
-      MiniBatch = 0 }
+    {
+        Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 30)
+        Student = MlpStudent(Hidden = [ 12 ], NormaliseObservations = true)
+        Acting = TeacherUntil 2
+        Retention = FirstInFirstOut 3000L
+        Sampling = Permutation()
+        Loss = CrossEntropy()
+        Collection = StepsPerIteration 25
+        Epochs = 2
+        MiniBatch = 0
+    }
 
 let private recurrent =
     { small with Student = GruStudent(Hidden = 6, NormaliseObservations = true) }
@@ -74,12 +78,14 @@ let ``two stages: the teacher drives until exactly phase1_iterations, then the s
     let reports = iterate 6 distillation
 
     let expected =
-        [ "teacher", 1, 0, 1.0
-          "teacher", 1, 1, 1.0
-          "teacher", 1, 2, 1.0
-          "student", 2, 0, 0.0
-          "student", 2, 1, 0.0
-          "student", 2, 2, 0.0 ]
+        [
+            "teacher", 1, 0, 1.0
+            "teacher", 1, 1, 1.0
+            "teacher", 1, 2, 1.0
+            "student", 2, 0, 0.0
+            "student", 2, 1, 0.0
+            "student", 2, 2, 0.0
+        ]
 
     let actual =
         [ for r in reports -> r.Phase, r.PhaseNumber, r.IterationInPhase, r.TeacherShare ]
@@ -173,7 +179,8 @@ let ``whole episodes: rows after an end are neither counted nor trained on`` () 
         { small with
             Environment = CartPoleConfig(EpisodeLimit = 100)
             Acting = StudentAlways()
-            Collection = EpisodesPerEpoch 50 }
+            Collection = EpisodesPerEpoch 50
+        }
 
     use distillation = start choices teacher pool
 
@@ -231,7 +238,8 @@ let ``a CartPole student comes to balance as its teacher does`` () =
                 Retention = FirstInFirstOut 100_000L
                 Sampling = sampling
                 Collection = StepsPerIteration 200
-                Epochs = 4 }
+                Epochs = 4
+            }
 
         use distillation = start choices teacher pool
         let before, _ = ratio environment 100 teacher distillation.Student pool
@@ -274,27 +282,31 @@ let private parameters (distillation: Distillation) =
 let private variants =
     let priority = LossPrioritised(0.6, 1e-3)
 
-    [ "rows", small
-      "sequences", recurrent
-      "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
-      "rows, loss-prioritised", { small with Sampling = priority }
-      "sequences, loss-prioritised", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
-      "rows, reservoir", { small with Retention = Reservoir 2500L }
-      "sequences, reservoir, recency",
-      { recurrent with Retention = Reservoir 2500L; Sampling = RecencyWeighted 0.5 }
-      "newest", { small with Retention = NewestRollout() }
-      "sequences, newest", { recurrent with Retention = NewestRollout(); Sampling = priority }
-      "episodes", { small with Collection = EpisodesPerEpoch 45 }
-      "episodes, sequences, reservoir",
-      { recurrent with
-          Collection = EpisodesPerEpoch 45
-          Retention = Reservoir 2700L
-          Sampling = priority }
-      "quadrotor",
-      { recurrent with
-          Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
-          Acting = LinearBeta 3
-          Loss = GaussianLogLikelihood() } ]
+    [
+        "rows", small
+        "sequences", recurrent
+        "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
+        "rows, loss-prioritised", { small with Sampling = priority }
+        "sequences, loss-prioritised", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
+        "rows, reservoir", { small with Retention = Reservoir 2500L }
+        "sequences, reservoir, recency",
+        { recurrent with Retention = Reservoir 2500L; Sampling = RecencyWeighted 0.5 }
+        "newest", { small with Retention = NewestRollout() }
+        "sequences, newest", { recurrent with Retention = NewestRollout(); Sampling = priority }
+        "episodes", { small with Collection = EpisodesPerEpoch 45 }
+        "episodes, sequences, reservoir",
+        { recurrent with
+            Collection = EpisodesPerEpoch 45
+            Retention = Reservoir 2700L
+            Sampling = priority
+        }
+        "quadrotor",
+        { recurrent with
+            Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+            Acting = LinearBeta 3
+            Loss = GaussianLogLikelihood()
+        }
+    ]
 
 let private teacherOf (choices: Choices) =
     if choices.Environment :? QuadrotorConfig then
@@ -374,9 +386,11 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
 
         for i in 0..3 do
             let values =
-                [ for row in 0 .. rollout.Rows - 1 do
-                      if rollout.Valid[row] = 1uy then
-                          float observations[row * 4 + i] ]
+                [
+                    for row in 0 .. rollout.Rows - 1 do
+                        if rollout.Valid[row] = 1uy then
+                            float observations[row * 4 + i]
+                ]
 
             let mean = List.average values
             Expect.equal normaliser.Count (int64 values.Length) "rows"
@@ -434,9 +448,11 @@ let ``a checkpoint of other settings is refused`` () =
          save path first.Visit)
 
         for name, other in
-            [ "student", { small with Student = MlpStudent(Hidden = [ 13 ], NormaliseObservations = true) }
-              "sequences", recurrent
-              "environments", { small with Environment = CartPoleConfig(Envs = 70, EpisodeLimit = 30) } ] do
+            [
+                "student", { small with Student = MlpStudent(Hidden = [ 13 ], NormaliseObservations = true) }
+                "sequences", recurrent
+                "environments", { small with Environment = CartPoleConfig(Envs = 70, EpisodeLimit = 30) }
+            ] do
             use distillation = start other teacher pool
 
             (Expect.throws<DistillException>(fun () -> load path distillation.Visit)).Message
@@ -493,40 +509,42 @@ let ``settings that cannot work are refused by name, value and what would be rig
     let env = small.Environment
 
     let cases =
-        [ DistillationConfig(Environment = CartPoleConfig(Envs = 0)),
-          "envs=0 cannot work; it must be at least 1."
-          DistillationConfig(Environment = env, Iterations = 0), "iterations=0 "
-          DistillationConfig(Environment = env, NumLearningEpochs = 0), "num_learning_epochs=0 "
-          DistillationConfig(Environment = env, NumMiniBatches = 0), "num_mini_batches=0 "
-          DistillationConfig(Environment = env, MiniBatchSize = -1),
-          "mini_batch_size=-1 cannot work; it must be 0 for automatic"
-          DistillationConfig(Environment = env, GradientLength = 0), "gradient_length=0 "
-          DistillationConfig(Environment = env, SaveInterval = 0), "save_interval=0 "
-          DistillationConfig(Environment = env, EvaluationInterval = 0), "evaluation_interval=0 "
-          DistillationConfig(Environment = env, EvaluationEpisodes = 0), "evaluation_episodes=0 "
-          DistillationConfig(Environment = env, FinalEpisodes = 0), "final_episodes=0 "
-          DistillationConfig(Environment = env, Threads = -1), "threads=-1 "
-          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = 0.0)),
-          "learning_rate=0 "
-          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = nan)),
-          "learning_rate=NaN "
-          DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = infinity)),
-          "learning_rate="
-          DistillationConfig(Environment = env, Optimizer = AdamConfig(MaxGradNorm = -1.0)),
-          "max_grad_norm=-1 "
-          DistillationConfig(Environment = env, Collection = StepsPerIteration 0), "steps_per_env=0 "
-          DistillationConfig(Environment = env, Collection = EpisodesPerEpoch 0), "num_episodes=0 "
-          DistillationConfig(Environment = env, Acting = TeacherUntil -1), "phase1_iterations=-1 "
-          DistillationConfig(Environment = env, Acting = LinearBeta 0), "beta_iterations=0 "
-          DistillationConfig(Environment = env, Acting = ExponentialBeta 1.5), "beta_base=1.5 "
-          DistillationConfig(Environment = env, Retention = FirstInFirstOut 0L), "max_buffer_size=0 "
-          DistillationConfig(Environment = env, Retention = Reservoir Int64.MaxValue),
-          "max_buffer_size=9223372036854775807 "
-          DistillationConfig(Environment = env, Sampling = RecencyWeighted -0.1), "decay=-0.1 "
-          DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
-          DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
-          DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
-          DistillationConfig(Environment = env, Loss = CrossEntropy 1.0), "smoothing=1 " ]
+        [
+            DistillationConfig(Environment = CartPoleConfig(Envs = 0)),
+            "envs=0 cannot work; it must be at least 1."
+            DistillationConfig(Environment = env, Iterations = 0), "iterations=0 "
+            DistillationConfig(Environment = env, NumLearningEpochs = 0), "num_learning_epochs=0 "
+            DistillationConfig(Environment = env, NumMiniBatches = 0), "num_mini_batches=0 "
+            DistillationConfig(Environment = env, MiniBatchSize = -1),
+            "mini_batch_size=-1 cannot work; it must be 0 for automatic"
+            DistillationConfig(Environment = env, GradientLength = 0), "gradient_length=0 "
+            DistillationConfig(Environment = env, SaveInterval = 0), "save_interval=0 "
+            DistillationConfig(Environment = env, EvaluationInterval = 0), "evaluation_interval=0 "
+            DistillationConfig(Environment = env, EvaluationEpisodes = 0), "evaluation_episodes=0 "
+            DistillationConfig(Environment = env, FinalEpisodes = 0), "final_episodes=0 "
+            DistillationConfig(Environment = env, Threads = -1), "threads=-1 "
+            DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = 0.0)),
+            "learning_rate=0 "
+            DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = nan)),
+            "learning_rate=NaN "
+            DistillationConfig(Environment = env, Optimizer = AdamConfig(LearningRate = infinity)),
+            "learning_rate="
+            DistillationConfig(Environment = env, Optimizer = AdamConfig(MaxGradNorm = -1.0)),
+            "max_grad_norm=-1 "
+            DistillationConfig(Environment = env, Collection = StepsPerIteration 0), "steps_per_env=0 "
+            DistillationConfig(Environment = env, Collection = EpisodesPerEpoch 0), "num_episodes=0 "
+            DistillationConfig(Environment = env, Acting = TeacherUntil -1), "phase1_iterations=-1 "
+            DistillationConfig(Environment = env, Acting = LinearBeta 0), "beta_iterations=0 "
+            DistillationConfig(Environment = env, Acting = ExponentialBeta 1.5), "beta_base=1.5 "
+            DistillationConfig(Environment = env, Retention = FirstInFirstOut 0L), "max_buffer_size=0 "
+            DistillationConfig(Environment = env, Retention = Reservoir Int64.MaxValue),
+            "max_buffer_size=9223372036854775807 "
+            DistillationConfig(Environment = env, Sampling = RecencyWeighted -0.1), "decay=-0.1 "
+            DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
+            DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
+            DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
+            DistillationConfig(Environment = env, Loss = CrossEntropy 1.0), "smoothing=1 "
+        ]
 
     for settings, start in cases do
         let text = message settings

@@ -18,13 +18,18 @@ let private quadrotor: IEnvironmentConfig = QuadrotorConfig(EpisodeLimit = 80)
 
 /// A pole balancer that fails now and then, and a drone pilot with a memory.
 let private cases: (string * IEnvironmentConfig * (unit -> Policy)) list =
-    [ "cart pole",
-      cartPole,
-      (fun () ->
-          let policy = cartPoleTeacher ()
-          fill policy.Network.Parameters (fun i -> [| 0f; 0f; -1f; 0f; 0f; 0f; 1f; 0f; 0.01f; 0f |][i % 10])
-          policy)
-      "quadrotor", quadrotor, raptorTeacher ]
+    [
+        "cart pole",
+        cartPole,
+        (fun () ->
+            let policy = cartPoleTeacher ()
+
+            fill policy.Network.Parameters (fun i ->
+                [| 0f; 0f; -1f; 0f; 0f; 0f; 1f; 0f; 0.01f; 0f |][i % 10])
+
+            policy)
+        "quadrotor", quadrotor, raptorTeacher
+    ]
 
 let private evaluate (config: IEnvironmentConfig) (policy: Policy) episodes seed threads =
     use pool = new WorkerPool(threads)
@@ -46,34 +51,38 @@ let private replay (config: IEnvironmentConfig) (policy: Policy) episodes (seed:
     let group = environment.Spec.Group policy.ObservationGroup
     use scratch = new PolicyScratch(policy)
 
-    [| for panel in 0 .. Panel.Count episodes - 1 do
-           environment.Reset panel
-           let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
-           let x = Array.zeroCreate<float32>(policy.Network.Spec.Inputs * Panel.Width)
+    [|
+        for panel in 0 .. Panel.Count episodes - 1 do
+            environment.Reset panel
+            let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+            let x = Array.zeroCreate<float32>(policy.Network.Spec.Inputs * Panel.Width)
 
-           let action =
-               Array.zeroCreate<float32>(environment.Spec.Actions.Floats * Panel.Width)
+            let action =
+                Array.zeroCreate<float32>(environment.Spec.Actions.Floats * Panel.Width)
 
-           let steps =
-               [| for _ in 1 .. environment.Spec.EpisodeLimit do
-                      environment.Observe(panel, group, x)
-                      policy.Act(x, memory, action, scratch)
+            let steps =
+                [|
+                    for _ in 1 .. environment.Spec.EpisodeLimit do
+                        environment.Observe(panel, group, x)
+                        policy.Act(x, memory, action, scratch)
 
-                      let reward, terminated, truncated =
-                          Array.zeroCreate<float32> 32,
-                          Array.zeroCreate<float32> 32,
-                          Array.zeroCreate<float32> 32
+                        let reward, terminated, truncated =
+                            Array.zeroCreate<float32> 32,
+                            Array.zeroCreate<float32> 32,
+                            Array.zeroCreate<float32> 32
 
-                      environment.Step(panel, action, reward, terminated, truncated)
-                      reward, terminated, truncated |]
+                        environment.Step(panel, action, reward, terminated, truncated)
+                        reward, terminated, truncated
+                |]
 
-           for lane in 0 .. min Panel.Width (episodes - panel * Panel.Width) - 1 do
-               let last =
-                   steps |> Array.findIndex (fun (_, t, c) -> t[lane] <> 0f || c[lane] <> 0f)
+            for lane in 0 .. min Panel.Width (episodes - panel * Panel.Width) - 1 do
+                let last =
+                    steps |> Array.findIndex (fun (_, t, c) -> t[lane] <> 0f || c[lane] <> 0f)
 
-               let rewards = steps[..last] |> Array.map (fun (r, _, _) -> r[lane])
-               let _, terminated, _ = steps[last]
-               Array.fold (+) 0f rewards, last + 1, terminated[lane] <> 0f |]
+                let rewards = steps[..last] |> Array.map (fun (r, _, _) -> r[lane])
+                let _, terminated, _ = steps[last]
+                Array.fold (+) 0f rewards, last + 1, terminated[lane] <> 0f
+    |]
 
 [<Fact>]
 let ``returns, lengths and terminations are those of each lane's first episode`` () =

@@ -109,12 +109,7 @@ let ``Every layer agrees with the reference forward and backward, on every path`
                 let mutable start = 0
 
                 for what, expected in
-                    [
-                        "output", y
-                        "input gradient", dx
-                        "memory gradient", dh
-                        "gradient", gradient
-                    ] do
+                    [ "output", y; "input gradient", dx; "memory gradient", dh; "gradient", gradient ] do
                     let expected = Seq.toArray expected
                     closeNorm 5e-6 (Array.sub results start expected.Length) expected $"{spec}, {what}"
                     start <- start + expected.Length))
@@ -226,8 +221,7 @@ let ``Initialise draws from PyTorch's ranges and starts the Gaussian head at 1``
 [<Fact>]
 let ``A network needs layers, inputs and outputs`` () =
     let refused spec =
-        Expect.throws<Distill.DistillException>(fun () -> (new Network(spec)).Dispose())
-        |> ignore
+        Expect.throws<Distill.DistillException>(fun () -> (new Network(spec)).Dispose()) |> ignore
 
     refused (NetworkSpec(3, []))
     refused (NetworkSpec(0, [ Dense(4, Activation.Tanh) ]))

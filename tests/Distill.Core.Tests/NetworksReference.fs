@@ -72,8 +72,7 @@ let layerForward (spec: LayerSpec) (p: float[]) offset (x: float[]) (h: float[])
         let gx = product p offset (3 * size) x |> Array.mapi (fun i v -> v + p[bias + i])
 
         let gh =
-            product p hiddenWeights (3 * size) h
-            |> Array.mapi (fun i v -> v + p[bias + 3 * size + i])
+            product p hiddenWeights (3 * size) h |> Array.mapi (fun i v -> v + p[bias + 3 * size + i])
 
         let r = Array.init size (fun i -> sigmoid (gx[i] + gh[i]))
         let z = Array.init size (fun i -> sigmoid (gx[size + i] + gh[size + i]))

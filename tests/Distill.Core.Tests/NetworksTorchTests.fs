@@ -186,9 +186,7 @@ let ``Student with a GRU over a sequence with resets`` () =
             expected
             $"y {t}"
 
-        sum <-
-            sum
-            + Losses.Evaluate(MeanSquared(), y, target[t], weights rows, 1f / 240f, none, dy, none)
+        sum <- sum + Losses.Evaluate(MeanSquared(), y, target[t], weights rows, 1f / 240f, none, dy, none)
 
         network.Backward(x[t], activations[t], dy, dMemory, gradient, scratch)
         Elementwise.ScaleLanes(dMemory, keep[t])
@@ -250,17 +248,13 @@ let private optimiser name (parts: string list) floor decoupled =
 
     for step in 1..3 do
         let gradient =
-            parts
-            |> List.map (fun part -> case.Input $"gradient {part} step {step}")
-            |> Array.concat
+            parts |> List.map (fun part -> case.Input $"gradient {part} step {step}") |> Array.concat
 
         gradient |> Array.iteri (fun i v -> (adam.Gradient 0)[i] <- float32 v)
         adam.Step(pool, 1)
 
         let expected prefix =
-            parts
-            |> List.map (fun part -> case.Output $"{prefix}{part} after step {step}")
-            |> Array.concat
+            parts |> List.map (fun part -> case.Output $"{prefix}{part} after step {step}") |> Array.concat
 
         let take (values: float32[]) = Array.truncate start.Length values
         let first, second = moments adam

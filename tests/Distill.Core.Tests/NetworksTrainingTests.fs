@@ -47,8 +47,7 @@ let private checkNetwork (spec: NetworkSpec) steps =
                 for t in steps - 1 .. -1 .. 0 do
                     let y = network.Output activations[t]
 
-                    Losses.Evaluate(MeanSquared(), y, target[t], weight, scale, none, dy, none)
-                    |> ignore
+                    Losses.Evaluate(MeanSquared(), y, target[t], weight, scale, none, dy, none) |> ignore
 
                     network.Backward(x[t], activations[t], dy, dMemory, gradient, scratch)
                     Elementwise.ScaleLanes(dMemory, keep[t])
@@ -231,8 +230,7 @@ type private Regression(pool: WorkerPool, panels: int, chunks: int, head: Head) 
                 let d = dy[worker].Span
 
                 sum <-
-                    sum
-                    + Losses.Evaluate(loss, y, target[panel], weight, scale, network.LogStd, d, dLogStd)
+                    sum + Losses.Evaluate(loss, y, target[panel], weight, scale, network.LogStd, d, dLogStd)
 
                 network.Backward(x[panel], a, d, Span<float32>.Empty, gradient, scratch[worker].Span)
 
@@ -360,8 +358,7 @@ let ``A step of a network with memory allocates nothing`` () =
 [<Fact>]
 let ``Normaliser merges batches to the mean and variance of all observations`` () =
     let sizes =
-        Gen.zip (Gen.choose (1, 9)) (Gen.listOfLength 4 (Gen.choose (0, 70)))
-        |> Arb.fromGen
+        Gen.zip (Gen.choose (1, 9)) (Gen.listOfLength 4 (Gen.choose (0, 70))) |> Arb.fromGen
 
     Property.check (
         Prop.forAll sizes (fun (size, batches) ->
@@ -409,8 +406,7 @@ let ``Normaliser merges batches to the mean and variance of all observations`` (
                     |> Array.mapi (fun i v ->
                         let f = i / width
 
-                        (float v - float normaliser.Mean[f])
-                        / (sqrt (float normaliser.Variance[f]) + 1e-2))
+                        (float v - float normaliser.Mean[f]) / (sqrt (float normaliser.Variance[f]) + 1e-2))
 
                 let actual =
                     Paths.same "apply" (fun () ->

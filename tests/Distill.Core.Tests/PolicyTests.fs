@@ -65,20 +65,24 @@ let private agrees tolerance what (policy: Policy) =
     Expect.closeAll tolerance (flat (run policy steps)) (flat (reference policy steps)) what
 
 let private specs =
-    [ "mlp", NetworkSpec.Mlp(7, [ 12; 9 ], 3, Activation.Elu)
-      "gaussian", NetworkSpec.Mlp(7, [ 12 ], 3, Activation.Tanh, Head.Gaussian)
-      "categorical", NetworkSpec.Mlp(7, [ 12 ], 4, Activation.Relu, Head.Categorical)
-      "gru", NetworkSpec.GruStack(7, 6, 5, 0, 3)
-      "gru, dense", NetworkSpec.GruStack(7, 6, 5, 8, 3, Head.Gaussian)
-      "gru first", NetworkSpec(7, [ Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
-      "two grus", NetworkSpec(7, [ Gru 5; Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
-      "dense between",
-      NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ]) ]
+    [
+        "mlp", NetworkSpec.Mlp(7, [ 12; 9 ], 3, Activation.Elu)
+        "gaussian", NetworkSpec.Mlp(7, [ 12 ], 3, Activation.Tanh, Head.Gaussian)
+        "categorical", NetworkSpec.Mlp(7, [ 12 ], 4, Activation.Relu, Head.Categorical)
+        "gru", NetworkSpec.GruStack(7, 6, 5, 0, 3)
+        "gru, dense", NetworkSpec.GruStack(7, 6, 5, 8, 3, Head.Gaussian)
+        "gru first", NetworkSpec(7, [ Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+        "two grus", NetworkSpec(7, [ Gru 5; Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+        "dense between",
+        NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ])
+    ]
 
 let private policies () =
-    [ for i, (name, spec) in List.indexed specs do
-          for normalise in [ false; true ] do
-              $"{name}, normalise {normalise}", randomPolicy i 0.4f spec "tracking" normalise ]
+    [
+        for i, (name, spec) in List.indexed specs do
+            for normalise in [ false; true ] do
+                $"{name}, normalise {normalise}", randomPolicy i 0.4f spec "tracking" normalise
+    ]
 
 let private same (what: string) (actual: Policy) (expected: Policy) =
     Expect.equal actual.Network.Spec expected.Network.Spec $"{what}: architecture"
@@ -155,19 +159,21 @@ let ``a PyTorch file without Distill's entry is read by rsl_rl's names`` () =
             same name (PolicyFile.Load(path, activation = activation)) policy)
 
 let private rslRl =
-    [ "v1_actor_critic", "actor"
-      "v2_actor_critic_recurrent", "actor"
-      "v23_student_teacher", "student"
-      "v23_student_teacher", "teacher"
-      "v3_actor_critic", "actor"
-      "v3_student_teacher_recurrent", "student"
-      "v3_student_teacher_recurrent", "teacher"
-      "v4_ppo", "actor"
-      "v4_distillation", "student"
-      "v4_distillation", "teacher"
-      "v5_ppo", "actor"
-      "v5_distillation", "student"
-      "v5_distillation", "teacher" ]
+    [
+        "v1_actor_critic", "actor"
+        "v2_actor_critic_recurrent", "actor"
+        "v23_student_teacher", "student"
+        "v23_student_teacher", "teacher"
+        "v3_actor_critic", "actor"
+        "v3_student_teacher_recurrent", "student"
+        "v3_student_teacher_recurrent", "teacher"
+        "v4_ppo", "actor"
+        "v4_distillation", "student"
+        "v4_distillation", "teacher"
+        "v5_ppo", "actor"
+        "v5_distillation", "student"
+        "v5_distillation", "teacher"
+    ]
 
 let private strings (value: JsonElement) =
     [ for item in value.EnumerateArray() -> nonNull (item.GetString()) ]
@@ -176,9 +182,11 @@ let private strings (value: JsonElement) =
 let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: float32[][][]) =
     let tensors =
         dict
-            [ for tensor in json.GetProperty("tensors").EnumerateArray() ->
-                  nonNull (tensor.GetProperty("name").GetString()),
-                  [| for value in tensor.GetProperty("values").EnumerateArray() -> value.GetDouble() |] ]
+            [
+                for tensor in json.GetProperty("tensors").EnumerateArray() ->
+                    nonNull (tensor.GetProperty("name").GetString()),
+                    [| for value in tensor.GetProperty("values").EnumerateArray() -> value.GetDouble() |]
+            ]
 
     let normaliser = role.GetProperty "normaliser"
 
@@ -209,13 +217,15 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
     let spec =
         NetworkSpec(
             26,
-            [ for gru in grus do
-                  Gru(tensors[gru[2]].Length / 3) :> LayerSpec
+            [
+                for gru in grus do
+                    Gru(tensors[gru[2]].Length / 3) :> LayerSpec
 
-              for i, layer in List.indexed layers do
-                  let last = i = layers.Length - 1
-                  let activation = if last then Activation.Identity else Activation.Elu
-                  Dense(tensors[layer[1]].Length, activation) ]
+                for i, layer in List.indexed layers do
+                    let last = i = layers.Length - 1
+                    let activation = if last then Activation.Identity else Activation.Elu
+                    Dense(tensors[layer[1]].Length, activation)
+            ]
         )
 
     let memories =
@@ -266,11 +276,13 @@ let ``checkpoints of every rsl_rl generation give the right output`` () =
                     |> Seq.find (fun t -> t.GetProperty("name").GetString() = std.GetString())
 
                 let expected =
-                    [ for value in values.GetProperty("values").EnumerateArray() ->
-                          if description.GetProperty("is_log").GetBoolean() then
-                              exp (value.GetDouble())
-                          else
-                              value.GetDouble() ]
+                    [
+                        for value in values.GetProperty("values").EnumerateArray() ->
+                            if description.GetProperty("is_log").GetBoolean() then
+                                exp (value.GetDouble())
+                            else
+                                value.GetDouble()
+                    ]
 
                 Expect.closeAll
                     1e-6
@@ -283,10 +295,12 @@ let ``checkpoints of every rsl_rl generation give the right output`` () =
 [<Fact>]
 let ``without a role a distillation gives its student and PPO its actor`` () =
     for name, role in
-        [ "v5_distillation", "student"
-          "v23_student_teacher", "student"
-          "v5_ppo", "actor"
-          "v1_actor_critic", "actor" ] do
+        [
+            "v5_distillation", "student"
+            "v23_student_teacher", "student"
+            "v5_ppo", "actor"
+            "v1_actor_critic", "actor"
+        ] do
         use policy = PolicyFile.Load(fixture $"torch/rsl_rl/{name}.pt")
         contains role policy.Metadata["source"]
 
@@ -342,29 +356,31 @@ let ``the smallest policy file is read`` () =
 let ``architectures that are wrong or lie are refused in one sentence, at once`` () =
     inTemporaryFolder (fun folder ->
         for text, part in
-            [ "", "cannot be read"
-              "null", "cannot be read"
-              "[]", "cannot be read"
-              "{}", "cannot be read"
-              String('[', 5000), "cannot be read"
-              good.Replace("\"Head\":0", "\"Head\":9"), "cannot be read"
-              good.Replace("\"Inputs\":2", "\"Inputs\":1e99"), "cannot be read"
-              good.Replace("[\"identity 1\"]", "null"), "cannot be read"
-              good.Replace("\"student\"", "null"), "cannot be read"
-              good.Replace("\"identity 1\"", "null"), "does not know"
-              good.Replace("identity 1", "lstm 4"), "does not know"
-              good.Replace("identity 1", "identity"), "does not know"
-              good.Replace("identity 1", "identity 99999999999"), "does not know"
-              good.Replace("[\"identity 1\"]", "[]"), "does not hold"
-              good.Replace("\"Inputs\":2", "\"Inputs\":-2"), "does not hold"
-              good.Replace("\"Inputs\":2", "\"Inputs\":2147483647"), "does not hold"
-              good.Replace("identity 1", "identity -1"), "does not hold"
-              good.Replace("identity 1", "identity 2147483647"), "does not hold"
-              // 3 x this size is negative in 32 bits.
-              good.Replace("identity 1", "gru 1000000000"), "does not hold"
-              good.Replace("identity 1", "gru 1431655766"), "does not hold"
-              good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
-              good.Replace("null}", "0}"), "normaliser.mean" ] do
+            [
+                "", "cannot be read"
+                "null", "cannot be read"
+                "[]", "cannot be read"
+                "{}", "cannot be read"
+                String('[', 5000), "cannot be read"
+                good.Replace("\"Head\":0", "\"Head\":9"), "cannot be read"
+                good.Replace("\"Inputs\":2", "\"Inputs\":1e99"), "cannot be read"
+                good.Replace("[\"identity 1\"]", "null"), "cannot be read"
+                good.Replace("\"student\"", "null"), "cannot be read"
+                good.Replace("\"identity 1\"", "null"), "does not know"
+                good.Replace("identity 1", "lstm 4"), "does not know"
+                good.Replace("identity 1", "identity"), "does not know"
+                good.Replace("identity 1", "identity 99999999999"), "does not know"
+                good.Replace("[\"identity 1\"]", "[]"), "does not hold"
+                good.Replace("\"Inputs\":2", "\"Inputs\":-2"), "does not hold"
+                good.Replace("\"Inputs\":2", "\"Inputs\":2147483647"), "does not hold"
+                good.Replace("identity 1", "identity -1"), "does not hold"
+                good.Replace("identity 1", "identity 2147483647"), "does not hold"
+                // 3 x this size is negative in 32 bits.
+                good.Replace("identity 1", "gru 1000000000"), "does not hold"
+                good.Replace("identity 1", "gru 1431655766"), "does not hold"
+                good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
+                good.Replace("null}", "0}"), "normaliser.mean"
+            ] do
             let path = write folder weights (architecture text)
             refused path (fun () -> PolicyFile.Load path |> ignore) |> contains part)
 
@@ -393,9 +409,11 @@ let ``normalisers that would give no numbers are refused`` () =
         let load epsilon (mean: float32[]) (variance: float32[]) (count: int64) =
             let tensors =
                 weights
-                @ [ tensor "normaliser.mean" mean [| mean.Length |]
+                @ [
+                    tensor "normaliser.mean" mean [| mean.Length |]
                     tensor "normaliser.variance" variance [| variance.Length |]
-                    Tensor.OfIntegers("normaliser.count", ReadOnlySpan [| count |], 1) ]
+                    Tensor.OfIntegers("normaliser.count", ReadOnlySpan [| count |], 1)
+                ]
 
             let path =
                 write folder tensors (architecture (good.Replace("null}", $"{epsilon}}}")))
@@ -463,8 +481,10 @@ let ``a policy that does not fit its environment says what differs`` () =
     let environment =
         EnvironmentSpec(
             "arm",
-            [ ObservationGroup("teacher", [ ObservationComponent("q", 7) ])
-              ObservationGroup("student", [ ObservationComponent("q", 5) ]) ],
+            [
+                ObservationGroup("teacher", [ ObservationComponent("q", 7) ])
+                ObservationGroup("student", [ ObservationComponent("q", 5) ])
+            ],
             ActionSpace(3, false),
             100,
             0.01

@@ -28,9 +28,7 @@ let private advantageReference gamma lambda (rewards: float[]) (values: float[])
 
     Array.init steps (fun t ->
         let last =
-            seq { t .. steps - 1 }
-            |> Seq.tryFind (fun k -> ends[k] <> 0)
-            |> Option.defaultValue (steps - 1)
+            seq { t .. steps - 1 } |> Seq.tryFind (fun k -> ends[k] <> 0) |> Option.defaultValue (steps - 1)
 
         seq { t..last } |> Seq.sumBy (fun k -> (gamma * lambda) ** float (k - t) * surprise k))
 
@@ -44,13 +42,17 @@ let ``Advantages are sums of discounted surprises, cut at terminations and time-
         let values = floats ((steps + 1) * width) (fun _ -> uniform random -5.0 5.0)
         // 0: goes on, 1: terminated, 2: truncated.
         let ends = Array.init (steps * width) (fun _ -> max 0 (random.Next 12 - 9))
-        let flag kind = floats (steps * width) (fun i -> if ends[i] = kind then 1.0 else 0.0)
-        let advantages = Array.zeroCreate<float32> (steps * width)
+
+        let flag kind =
+            floats (steps * width) (fun i -> if ends[i] = kind then 1.0 else 0.0)
+
+        let advantages = Array.zeroCreate<float32>(steps * width)
 
         PpoAdvantage.Estimate(rewards, values, flag 1, flag 2, float32 gamma, float32 lambda, advantages)
 
         for lane in 0 .. width - 1 do
-            let column (source: 'a[]) count = Array.init count (fun t -> source[t * width + lane])
+            let column (source: 'a[]) count =
+                Array.init count (fun t -> source[t * width + lane])
 
             let expected =
                 advantageReference
@@ -87,31 +89,37 @@ let private categoricalEntropy (logits: float[]) =
 
 /// A distribution with its references and random parameters.
 type private Case =
-    { Head: Head
-      Outputs: int
-      Actions: int
-      LogStd: float32[]
-      LogProbability: float[] -> float[] -> float[] -> float
-      Entropy: float[] -> float[] -> float
-      DrawAction: Random -> int -> float }
+    {
+        Head: Head
+        Outputs: int
+        Actions: int
+        LogStd: float32[]
+        LogProbability: float[] -> float[] -> float[] -> float
+        Entropy: float[] -> float[] -> float
+        DrawAction: Random -> int -> float
+    }
 
 let private gaussian (random: Random) =
-    { Head = Head.Gaussian
-      Outputs = 3
-      Actions = 3
-      LogStd = floats 3 (fun _ -> uniform random -1.5 0.5)
-      LogProbability = gaussianLogProbability
-      Entropy = fun _ logStd -> gaussianEntropy logStd
-      DrawAction = fun random _ -> uniform random -2.0 2.0 }
+    {
+        Head = Head.Gaussian
+        Outputs = 3
+        Actions = 3
+        LogStd = floats 3 (fun _ -> uniform random -1.5 0.5)
+        LogProbability = gaussianLogProbability
+        Entropy = fun _ logStd -> gaussianEntropy logStd
+        DrawAction = fun random _ -> uniform random -2.0 2.0
+    }
 
 let private categorical (_: Random) =
-    { Head = Head.Categorical
-      Outputs = 4
-      Actions = 1
-      LogStd = [||]
-      LogProbability = fun logits _ action -> categoricalLogProbability logits action
-      Entropy = fun logits _ -> categoricalEntropy logits
-      DrawAction = fun random _ -> float (random.Next 4) }
+    {
+        Head = Head.Categorical
+        Outputs = 4
+        Actions = 1
+        LogStd = [||]
+        LogProbability = fun logits _ action -> categoricalLogProbability logits action
+        Entropy = fun logits _ -> categoricalEntropy logits
+        DrawAction = fun random _ -> float (random.Next 4)
+    }
 
 let private cases (random: Random) = [ gaussian random; categorical random ]
 
@@ -145,15 +153,20 @@ let ``Log-probability, entropy and divergence match the formulas`` () =
 
                 let expectedDivergence =
                     if case.Head = Head.Categorical then
-                        Array.map2 (fun a b -> a * log (a / b)) (probabilities p) (probabilities q) |> Array.sum
+                        Array.map2 (fun a b -> a * log (a / b)) (probabilities p) (probabilities q)
+                        |> Array.sum
                     else
                         [ 0 .. case.Outputs - 1 ]
                         |> List.sumBy (fun i ->
                             let s0, s1 = exp (float beforeLogStd[i]), exp logStd[i]
                             log (s1 / s0) + (s0 * s0 + (p[i] - q[i]) ** 2.0) / (2.0 * s1 * s1) - 0.5)
 
-                let expected = [ case.LogProbability q logStd action; case.Entropy q logStd; expectedDivergence ]
-                let actual = [ logProbability[lane]; entropy[lane]; divergence[lane] ] |> List.map float
+                let expected =
+                    [ case.LogProbability q logStd action; case.Entropy q logStd; expectedDivergence ]
+
+                let actual =
+                    [ logProbability[lane]; entropy[lane]; divergence[lane] ] |> List.map float
+
                 Expect.closeAll 1e-5 actual expected $"{case.Head}, lane {lane}: log p, entropy, KL")
 
 /// max(-A r, -A clip r) as the paper writes it.
@@ -177,15 +190,36 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
             distribution.LogProbability(outputs, case.LogStd, actions, logProbability)
             // Ratios on both sides of the clip range, but not next to its bounds, where there is no derivative.
             let logRatios = [| -0.5; -0.1; 0.0; 0.1; 0.5 |]
-            let old = floats width (fun lane -> float logProbability[lane] - logRatios[lane % 5])
-            let dLogProbability, dEntropy = Array.zeroCreate<float32> width, floats width (fun l -> -bonus * scale * float weight[l])
+
+            let old =
+                floats width (fun lane -> float logProbability[lane] - logRatios[lane % 5])
+
+            let dLogProbability, dEntropy =
+                Array.zeroCreate<float32> width, floats width (fun l -> -bonus * scale * float weight[l])
 
             let sum =
-                PpoLosses.Surrogate(logProbability, old, advantage, weight, float32 clip, float32 scale, dLogProbability)
+                PpoLosses.Surrogate(
+                    logProbability,
+                    old,
+                    advantage,
+                    weight,
+                    float32 clip,
+                    float32 scale,
+                    dLogProbability
+                )
 
             let dOutputs = Array.zeroCreate<float32> outputs.Length
             let dLogStd = Array.create case.LogStd.Length 1f
-            distribution.Backward(outputs, case.LogStd, actions, dLogProbability, dEntropy, dOutputs, dLogStd)
+
+            distribution.Backward(
+                outputs,
+                case.LogStd,
+                actions,
+                dLogProbability,
+                dEntropy,
+                dOutputs,
+                dLogStd
+            )
 
             let loss (y: float[]) (logStd: float[]) =
                 [ 0..19 ]
@@ -199,7 +233,9 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
 
             let slope (f: float[] -> float) (x: float[]) =
                 Array.init x.Length (fun i ->
-                    let at d = f (Array.mapi (fun j v -> if j = i then v + d else v) x)
+                    let at d =
+                        f (Array.mapi (fun j v -> if j = i then v + d else v) x)
+
                     (at 1e-5 - at -1e-5) / 2e-5)
 
             let y, logStd = doubles outputs, doubles case.LogStd
@@ -207,14 +243,29 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
             let expectedSum =
                 [ 0..19 ]
                 |> List.sumBy (fun lane ->
-                    let p = case.LogProbability (column outputs case.Outputs lane) logStd (column actions case.Actions lane)
+                    let p =
+                        case.LogProbability
+                            (column outputs case.Outputs lane)
+                            logStd
+                            (column actions case.Actions lane)
+
                     surrogateReference clip (float advantage[lane]) p (float old[lane]))
 
             Expect.close (1e-4 * (1.0 + abs expectedSum)) sum expectedSum $"{case.Head}: surrogate"
-            Expect.closeAll 1e-4 (doubles dOutputs) (slope (fun x -> loss x logStd) y) $"{case.Head}: outputs"
+
+            Expect.closeAll
+                1e-4
+                (doubles dOutputs)
+                (slope (fun x -> loss x logStd) y)
+                $"{case.Head}: outputs"
             // The gradient of log_std is added to what was there: 1.
             let ofLogStd = slope (fun x -> loss y x) logStd
-            Expect.closeAll 1e-4 (dLogStd |> Array.map (fun d -> float d - 1.0)) ofLogStd $"{case.Head}: log_std")
+
+            Expect.closeAll
+                1e-4
+                (dLogStd |> Array.map (fun d -> float d - 1.0))
+                ofLogStd
+                $"{case.Head}: log_std")
 
 [<Fact>]
 let ``Value loss and its gradient match finite differences, clipped and not`` () =
@@ -234,32 +285,50 @@ let ``Value loss and its gradient match finite differences, clipped and not`` ()
             match clip with
             | None -> error * error
             | Some c ->
-                let kept = float before[lane] + Math.Clamp(v - float before[lane], -c, c) - float returns[lane]
+                let kept =
+                    float before[lane] + Math.Clamp(v - float before[lane], -c, c) - float returns[lane]
+
                 max (error * error) (kept * kept)
 
         for clip in [ None; Some 0.2 ] do
             let gradient = Array.zeroCreate<float32> width
             let limit = clip |> Option.map float32 |> Option.toNullable
-            let sum = PpoLosses.Value(value, before, returns, weight, limit, float32 scale, gradient)
-            let expected = [ 0 .. width - 1 ] |> List.sumBy (fun i -> float weight[i] * reference clip i (float value[i]))
+
+            let sum =
+                PpoLosses.Value(value, before, returns, weight, limit, float32 scale, gradient)
+
+            let expected =
+                [ 0 .. width - 1 ]
+                |> List.sumBy (fun i -> float weight[i] * reference clip i (float value[i]))
+
             Expect.close (1e-5 * (1.0 + expected)) sum expected $"value loss, clip {clip}"
 
             for lane in 0 .. width - 1 do
                 let v = float value[lane]
                 // Where the two terms change places the maximum has a kink.
                 let terms c = reference (Some c) lane v
-                let kink = clip.IsSome && abs change[lane % 4] > 0.2 && abs (terms 0.2 - terms 1e9) < 1e-3 && terms 0.2 <> terms 1e9
+
+                let kink =
+                    clip.IsSome
+                    && abs change[lane % 4] > 0.2
+                    && abs (terms 0.2 - terms 1e9) < 1e-3
+                    && terms 0.2 <> terms 1e9
 
                 if not kink then
                     let slope = (reference clip lane (v + 1e-5) - reference clip lane (v - 1e-5)) / 2e-5
-                    Expect.close 2e-5 (float gradient[lane]) (scale * float weight[lane] * slope) $"lane {lane}, clip {clip}")
+
+                    Expect.close
+                        2e-5
+                        (float gradient[lane])
+                        (scale * float weight[lane] * slope)
+                        $"lane {lane}, clip {clip}")
 
 [<Fact>]
 let ``Gaussian actions have the mean and the spread that the outputs say`` () =
     let distribution = ActionDistribution.Of Head.Gaussian
     let outputs = Array.init (4 * width) (fun i -> float32 (i / width) - 1.5f)
     let logStd = [| 0f; -1f; -2f; 0.5f |]
-    let actions = Array.zeroCreate<float32> (4 * width)
+    let actions = Array.zeroCreate<float32>(4 * width)
     let stream = RandomStream(3UL, "test")
     let steps = 2000
     let sums, squares = Array.zeroCreate<float> 4, Array.zeroCreate<float> 4
@@ -277,7 +346,12 @@ let ``Gaussian actions have the mean and the spread that the outputs say`` () =
     for action in 0..3 do
         let std = exp (float logStd[action])
         Expect.close (5.0 * std / sqrt count) (sums[action] / count) 0.0 $"mean of action {action}"
-        Expect.close (5.0 * std / sqrt (2.0 * count)) (sqrt (squares[action] / count)) std $"std of action {action}"
+
+        Expect.close
+            (5.0 * std / sqrt (2.0 * count))
+            (sqrt (squares[action] / count))
+            std
+            $"std of action {action}"
 
 [<Fact>]
 let ``Choices come as often as their probabilities say`` () =
@@ -306,7 +380,7 @@ let ``Normals of a panel depend on the environment, the counters and the feature
     let stream = RandomStream(5UL, "test")
 
     let draw features first =
-        let panel = Array.zeroCreate<float32> (features * width)
+        let panel = Array.zeroCreate<float32>(features * width)
         stream.Normals(panel, first, 7u, 8u)
         panel
 

@@ -128,17 +128,19 @@ let ``the numbers of an initial state are independent of each other, of the neig
     let columns () =
         let all = states env
 
-        [| for i in 0..2 do
-               component' i _.Position all
-               component' i _.Velocity all
-               component' i _.AngularVelocity all
-               component' (i + 1) _.Orientation all
-               component' i _.Force all
-               component' i _.Torque all
-           for i in 0..3 do
-               component' i _.Rotors all
-           all |> Array.map (fun s -> s.Orientation[0])
-           all |> Array.map (fun s -> if s.FollowsLangevin then 1.0 else 0.0) |]
+        [|
+            for i in 0..2 do
+                component' i _.Position all
+                component' i _.Velocity all
+                component' i _.AngularVelocity all
+                component' (i + 1) _.Orientation all
+                component' i _.Force all
+                component' i _.Torque all
+            for i in 0..3 do
+                component' i _.Rotors all
+            all |> Array.map (fun s -> s.Orientation[0])
+            all |> Array.map (fun s -> if s.FollowsLangevin then 1.0 else 0.0)
+        |]
 
     let first = columns ()
 
@@ -183,10 +185,12 @@ let ``Langevin references have the published spread`` () =
     let actions = Array.create 704 (Array.create 4 0.0)
 
     let trace =
-        [| for _ in 1..500 do
-               step env actions |> ignore
-               let s = states env
-               s |> Array.collect _.ReferencePosition, s |> Array.collect _.ReferenceVelocity |]
+        [|
+            for _ in 1..500 do
+                step env actions |> ignore
+                let s = states env
+                s |> Array.collect _.ReferencePosition, s |> Array.collect _.ReferenceVelocity
+        |]
 
     let late = trace[199..]
 
@@ -246,13 +250,16 @@ let ``the figure-eight is the declared path and its thresholds go along`` () =
                      Position =
                          add
                              s.ReferencePosition
-                             [| (if i = 0 then 0.9
-                                 elif i = 2 && far then 1.1
-                                 else 0.0)
-                                0.0
-                                0.0 |]
+                             [|
+                                 (if i = 0 then 0.9
+                                  elif i = 2 && far then 1.1
+                                  else 0.0)
+                                 0.0
+                                 0.0
+                             |]
                      Velocity = s.ReferenceVelocity
-                     AngularVelocity = Array.zeroCreate 3 }))
+                     AngularVelocity = Array.zeroCreate 3
+                 }))
 
         let outcome = step env (Array.create 32 (Array.create 4 0.6))
 

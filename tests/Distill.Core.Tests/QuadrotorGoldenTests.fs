@@ -123,33 +123,37 @@ let private episode (line: string) =
     let referenceP, referenceV = langevin "position", langevin "velocity"
     let rawP, rawV = langevin "position_raw", langevin "velocity_raw"
 
-    { Drone = drone (string (get root "set")) (get root "parameters")
-      States =
-        Array.init 61 (fun t ->
-            { Position = position[t]
-              Orientation = orientation[t]
-              Velocity = velocity[t]
-              AngularVelocity = angular[t]
-              Rotors = rotors[t]
-              PreviousAction = previous[t]
-              Force = vector (get initial "force")
-              Torque = vector (get initial "torque")
-              ReferencePosition = referenceP[t]
-              ReferenceVelocity = referenceV[t]
-              LangevinPosition = rawP[t]
-              LangevinVelocity = rawV[t]
-              FollowsLangevin = follows
-              Step = t })
-      Actions = actions
-      Reward = vector (get root "reward")
-      Terminated = [| for e in (get root "terminated").EnumerateArray() -> e.GetBoolean() |]
-      Teacher = matrix (get root "observation_teacher")
-      Student = matrix (get root "observation_student")
-      Noise =
-        if follows then
-            matrix (get root "langevin_noise")
-        else
-            zeros }
+    {
+        Drone = drone (string (get root "set")) (get root "parameters")
+        States =
+            Array.init 61 (fun t ->
+                {
+                    Position = position[t]
+                    Orientation = orientation[t]
+                    Velocity = velocity[t]
+                    AngularVelocity = angular[t]
+                    Rotors = rotors[t]
+                    PreviousAction = previous[t]
+                    Force = vector (get initial "force")
+                    Torque = vector (get initial "torque")
+                    ReferencePosition = referenceP[t]
+                    ReferenceVelocity = referenceV[t]
+                    LangevinPosition = rawP[t]
+                    LangevinVelocity = rawV[t]
+                    FollowsLangevin = follows
+                    Step = t
+                })
+        Actions = actions
+        Reward = vector (get root "reward")
+        Terminated = [| for e in (get root "terminated").EnumerateArray() -> e.GetBoolean() |]
+        Teacher = matrix (get root "observation_teacher")
+        Student = matrix (get root "observation_student")
+        Noise =
+            if follows then
+                matrix (get root "langevin_noise")
+            else
+                zeros
+    }
 
 let private episodes =
     lazy
@@ -176,11 +180,13 @@ let private deviations (actual: State[]) (expected: State[]) =
         largest (Array.map quantity actual) (Array.map quantity expected)
 
     // Rotor states of one airframe run to 2,000 instead of 1; it is not in this file.
-    [ "position", of' _.Position
-      "orientation", of' _.Orientation
-      "velocity", of' _.Velocity
-      "angular velocity", of' _.AngularVelocity
-      "rotors", of' _.Rotors ]
+    [
+        "position", of' _.Position
+        "orientation", of' _.Orientation
+        "velocity", of' _.Velocity
+        "angular velocity", of' _.AngularVelocity
+        "rotors", of' _.Rotors
+    ]
 
 let private require (tolerances: (string * float) list) (found: (string * float) list) =
     for name, tolerance in tolerances do
@@ -200,17 +206,21 @@ let ``each recorded state leads to the recorded next one`` () =
     use env = environment endless
 
     let found =
-        [ for t in 0..59 do
-              writeStates env (lanes.Value |> Array.map (fun e -> e.States[t]))
-              step env (lanes.Value |> Array.map (fun e -> e.Actions[t])) |> ignore
-              yield! deviations (states env) (lanes.Value |> Array.map (fun e -> e.States[t + 1])) ]
+        [
+            for t in 0..59 do
+                writeStates env (lanes.Value |> Array.map (fun e -> e.States[t]))
+                step env (lanes.Value |> Array.map (fun e -> e.Actions[t])) |> ignore
+                yield! deviations (states env) (lanes.Value |> Array.map (fun e -> e.States[t + 1]))
+        ]
 
     require
-        [ "position", 6e-7
-          "orientation", 3e-7
-          "velocity", 1.5e-6
-          "angular velocity", 1.2e-5
-          "rotors", 2.5e-7 ]
+        [
+            "position", 6e-7
+            "orientation", 3e-7
+            "velocity", 1.5e-6
+            "angular velocity", 1.2e-5
+            "rotors", 2.5e-7
+        ]
         found
 
 [<Fact>]
@@ -219,16 +229,20 @@ let ``rollouts from the recorded initial states stay with the recorded ones for 
     writeStates env (lanes.Value |> Array.map (fun e -> e.States[0]))
 
     let found =
-        [ for t in 0..59 do
-              step env (lanes.Value |> Array.map (fun e -> e.Actions[t])) |> ignore
-              yield! deviations (states env) (lanes.Value |> Array.map (fun e -> e.States[t + 1])) ]
+        [
+            for t in 0..59 do
+                step env (lanes.Value |> Array.map (fun e -> e.Actions[t])) |> ignore
+                yield! deviations (states env) (lanes.Value |> Array.map (fun e -> e.States[t + 1]))
+        ]
 
     require
-        [ "position", 6e-6
-          "orientation", 2.5e-5
-          "velocity", 4e-5
-          "angular velocity", 3e-4
-          "rotors", 1e-6 ]
+        [
+            "position", 6e-6
+            "orientation", 2.5e-5
+            "velocity", 4e-5
+            "angular velocity", 3e-4
+            "rotors", 1e-6
+        ]
         found
 
 [<Fact>]

@@ -6,20 +6,22 @@ open System
 open Distill.Environments.Quadrotor
 
 type State =
-    { Position: float[]
-      Orientation: float[]
-      Velocity: float[]
-      AngularVelocity: float[]
-      Rotors: float[]
-      PreviousAction: float[]
-      Force: float[]
-      Torque: float[]
-      ReferencePosition: float[]
-      ReferenceVelocity: float[]
-      LangevinPosition: float[]
-      LangevinVelocity: float[]
-      FollowsLangevin: bool
-      Step: int }
+    {
+        Position: float[]
+        Orientation: float[]
+        Velocity: float[]
+        AngularVelocity: float[]
+        Rotors: float[]
+        PreviousAction: float[]
+        Force: float[]
+        Torque: float[]
+        ReferencePosition: float[]
+        ReferenceVelocity: float[]
+        LangevinPosition: float[]
+        LangevinVelocity: float[]
+        FollowsLangevin: bool
+        Step: int
+    }
 
 let add = Array.map2 (fun (a: float) b -> a + b)
 let subtract = Array.map2 (fun (a: float) b -> a - b)
@@ -33,10 +35,12 @@ let apply (matrix: float[][]) (a: float[]) =
     matrix |> Array.map (fun row -> Array.fold2 (fun sum m x -> sum + m * x) 0.0 row a)
 
 let product (a: float[]) (b: float[]) =
-    [| a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3]
-       a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2]
-       a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1]
-       a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0] |]
+    [|
+        a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3]
+        a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2]
+        a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1]
+        a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0]
+    |]
 
 /// The simulator's rotation, which does not normalise: v + 2 w (q x v) + 2 q x (q x v).
 let rotate (q: float[]) (v: float[]) =
@@ -47,15 +51,17 @@ let rotate (q: float[]) (v: float[]) =
 let rotationMatrix (q: float[]) =
     let w, x, y, z = q[0], q[1], q[2], q[3]
 
-    [| 1.0 - 2.0 * y * y - 2.0 * z * z
-       2.0 * x * y - 2.0 * w * z
-       2.0 * x * z + 2.0 * w * y
-       2.0 * x * y + 2.0 * w * z
-       1.0 - 2.0 * x * x - 2.0 * z * z
-       2.0 * y * z - 2.0 * w * x
-       2.0 * x * z - 2.0 * w * y
-       2.0 * y * z + 2.0 * w * x
-       1.0 - 2.0 * x * x - 2.0 * y * y |]
+    [|
+        1.0 - 2.0 * y * y - 2.0 * z * z
+        2.0 * x * y - 2.0 * w * z
+        2.0 * x * z + 2.0 * w * y
+        2.0 * x * y + 2.0 * w * z
+        1.0 - 2.0 * x * x - 2.0 * z * z
+        2.0 * y * z - 2.0 * w * x
+        2.0 * x * z - 2.0 * w * y
+        2.0 * y * z + 2.0 * w * x
+        1.0 - 2.0 * x * x - 2.0 * y * y
+    |]
 
 let private command (drone: Dynamics) (action: float[]) =
     let min, max = drone.ActionLimit.Min, drone.ActionLimit.Max
@@ -117,7 +123,8 @@ let advanceLangevin (trajectory: Trajectory) dt (noise: float[]) (state: State) 
             LangevinPosition = position
             LangevinVelocity = velocity
             ReferenceVelocity = smoothVelocity
-            ReferencePosition = add state.ReferencePosition (scale dt smoothVelocity) }
+            ReferencePosition = add state.ReferencePosition (scale dt smoothVelocity)
+        }
 
 /// The next state, with the reference where it was.
 let step (parameters: QuadrotorParameters) (action: float[]) (state: State) =
@@ -144,7 +151,8 @@ let step (parameters: QuadrotorParameters) (action: float[]) (state: State) =
         AngularVelocity = clamp next[10..12]
         Rotors = next[13..16] |> Array.map (fun w -> Math.Clamp(w, limit.Min, limit.Max))
         PreviousAction = action
-        Step = state.Step + 1 }
+        Step = state.Step + 1
+    }
 
 /// How far the state is beyond its nearest threshold, as a share of it: positive is terminal.
 let excess (parameters: QuadrotorParameters) (relative: bool) (state: State) =
@@ -158,9 +166,13 @@ let excess (parameters: QuadrotorParameters) (relative: bool) (state: State) =
 
     if limits.Enabled then
         List.max
-            [ beyond limits.PositionThreshold (subtract state.Position (about state.ReferencePosition))
-              beyond limits.LinearVelocityThreshold (subtract state.Velocity (about state.ReferenceVelocity))
-              beyond limits.AngularVelocityThreshold state.AngularVelocity ]
+            [
+                beyond limits.PositionThreshold (subtract state.Position (about state.ReferencePosition))
+                beyond
+                    limits.LinearVelocityThreshold
+                    (subtract state.Velocity (about state.ReferenceVelocity))
+                beyond limits.AngularVelocityThreshold state.AngularVelocity
+            ]
     else
         -1.0
 
@@ -194,17 +206,20 @@ let reward (parameters: QuadrotorParameters) (terminated: bool) (action: float[]
 
 let student (state: State) =
     Array.concat
-        [ state.Position
-          rotationMatrix state.Orientation
-          state.Velocity
-          state.AngularVelocity
-          state.PreviousAction ]
+        [
+            state.Position
+            rotationMatrix state.Orientation
+            state.Velocity
+            state.AngularVelocity
+            state.PreviousAction
+        ]
 
 let tracking (state: State) =
     student
         { state with
             Position = subtract state.Position state.ReferencePosition
-            Velocity = subtract state.Velocity state.ReferenceVelocity }
+            Velocity = subtract state.Velocity state.ReferenceVelocity
+        }
 
 let teacher (parameters: QuadrotorParameters) (state: State) =
     let limit = parameters.Dynamics.ActionLimit

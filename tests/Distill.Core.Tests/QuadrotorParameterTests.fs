@@ -28,8 +28,10 @@ let private inTemporaryFolder (action: string -> 'T) =
 let rec private leaves path (element: JsonElement) : (string * string) list =
     match element.ValueKind with
     | JsonValueKind.Object ->
-        [ for p in element.EnumerateObject() do
-              yield! leaves $"{path}.{p.Name}" p.Value ]
+        [
+            for p in element.EnumerateObject() do
+                yield! leaves $"{path}.{p.Name}" p.Value
+        ]
     | JsonValueKind.Array ->
         element.EnumerateArray() |> Seq.mapi (fun i e -> leaves $"{path}[{i}]" e) |> List.concat
     | JsonValueKind.Number -> [ path, element.GetDouble().ToString "R" ]
@@ -259,12 +261,14 @@ let ``a drone that cannot be written leaves the old file as it was`` () =
 let ``the named airframes are those of the registry, with more digits`` () =
     inTemporaryFolder (fun temporary ->
         for name, file in
-            [ "crazyflie", "crazyflie"
-              "x500_real", "x500"
-              "mrs", "mrs"
-              "fs", "fs"
-              "race", "race"
-              "flightmare", "flightmare" ] do
+            [
+                "crazyflie", "crazyflie"
+                "x500_real", "x500"
+                "mrs", "mrs"
+                "fs", "fs"
+                "race", "race"
+                "flightmare", "flightmare"
+            ] do
             let copy = Path.Combine(temporary, $"{name}.json")
             ParameterFile.Write(copy, Airframes.Get name)
             let ours = content copy
@@ -289,15 +293,17 @@ let ``the airframes have the thrust-to-weight ratios of the registry`` () =
         / (d.Mass * 9.81)
 
     let expected =
-        [ "crazyflie", 1.467
-          "x500_real", 3.25
-          "x500_sim", 1.78
-          "mrs", 2.69
-          "fs", 3.40
-          "race", 3.94
-          "flightmare", 12.1
-          "soft", 3.31
-          "soft_rigid", 3.32 ]
+        [
+            "crazyflie", 1.467
+            "x500_real", 3.25
+            "x500_sim", 1.78
+            "mrs", 2.69
+            "fs", 3.40
+            "race", 3.94
+            "flightmare", 12.1
+            "soft", 3.31
+            "soft_rigid", 3.32
+        ]
 
     Expect.equal (List.ofSeq Airframes.Names) (List.map fst expected) "names"
 

@@ -14,9 +14,11 @@ let panels (env: QuadrotorEnvironment) = Panel.Count env.Count
 
 /// Panel-wise values of all environments and unused lanes: environment -> component -> value.
 let private unpack size (panels: float32[][]) =
-    [| for panel in panels do
-           for lane in 0 .. Panel.Width - 1 ->
-               Array.init size (fun i -> float (panel[i * Panel.Width + lane])) |]
+    [|
+        for panel in panels do
+            for lane in 0 .. Panel.Width - 1 ->
+                Array.init size (fun i -> float (panel[i * Panel.Width + lane]))
+    |]
 
 /// Panel of the values of 32 environments: environment -> component -> value, as [component, 32].
 let pack (values: float[][]) =
@@ -62,14 +64,18 @@ let step (env: QuadrotorEnvironment) (actions: float[][]) =
             env.Step(panel, action, reward, terminated, truncated)
             reward, terminated, truncated)
 
-    { Reward = results |> Array.collect (fun (r, _, _) -> Array.map float r)
-      Terminated = results |> Array.collect (fun (_, t, _) -> Array.map (fun x -> x = 1.0f) t)
-      Truncated = results |> Array.collect (fun (_, _, t) -> Array.map (fun x -> x = 1.0f) t) }
+    {
+        Reward = results |> Array.collect (fun (r, _, _) -> Array.map float r)
+        Terminated = results |> Array.collect (fun (_, t, _) -> Array.map (fun x -> x = 1.0f) t)
+        Truncated = results |> Array.collect (fun (_, _, t) -> Array.map (fun x -> x = 1.0f) t)
+    }
 
 /// All bits of what changes.
 let bits (env: QuadrotorEnvironment) =
-    [| for struct (_, values) in env.State do
-           yield! values.Span.ToArray() |> Array.map BitConverter.SingleToInt32Bits |]
+    [|
+        for struct (_, values) in env.State do
+            yield! values.Span.ToArray() |> Array.map BitConverter.SingleToInt32Bits
+    |]
 
 let states (env: QuadrotorEnvironment) : State[] =
     let position, orientation =
@@ -92,20 +98,22 @@ let states (env: QuadrotorEnvironment) : State[] =
         read env QuadrotorField.FollowsLangevin, read env QuadrotorField.Step
 
     Array.init position.Length (fun i ->
-        { Position = position[i]
-          Orientation = orientation[i]
-          Velocity = velocity[i]
-          AngularVelocity = angular[i]
-          Rotors = rotors[i]
-          PreviousAction = previous[i]
-          Force = force[i]
-          Torque = torque[i]
-          ReferencePosition = referenceP[i]
-          ReferenceVelocity = referenceV[i]
-          LangevinPosition = langevinP[i]
-          LangevinVelocity = langevinV[i]
-          FollowsLangevin = follows[i][0] = 1.0
-          Step = int (steps[i][0]) })
+        {
+            Position = position[i]
+            Orientation = orientation[i]
+            Velocity = velocity[i]
+            AngularVelocity = angular[i]
+            Rotors = rotors[i]
+            PreviousAction = previous[i]
+            Force = force[i]
+            Torque = torque[i]
+            ReferencePosition = referenceP[i]
+            ReferenceVelocity = referenceV[i]
+            LangevinPosition = langevinP[i]
+            LangevinVelocity = langevinV[i]
+            FollowsLangevin = follows[i][0] = 1.0
+            Step = int (steps[i][0])
+        })
 
 let writeStates (env: QuadrotorEnvironment) (states: State[]) =
     let put field (value: State -> float[]) =
@@ -253,20 +261,22 @@ let randomState (random: Random) (drone: QuadrotorParameters) : State =
     let reference size =
         if follows then three size else Array.zeroCreate 3
 
-    { Position = three 0.6
-      Orientation = scale (1.0 / norm q) q |> Array.map (float32 >> float)
-      Velocity = three 1.2
-      AngularVelocity = three 12.0
-      Rotors = Array.init 4 (fun _ -> rotor ())
-      PreviousAction = Array.init 4 (fun _ -> within 1.3)
-      Force = three (drone.Dynamics.Mass * 2.0)
-      Torque = three (1.0 / drone.Dynamics.JInv[0][0])
-      ReferencePosition = reference 0.3
-      ReferenceVelocity = reference 0.3
-      LangevinPosition = reference 0.3
-      LangevinVelocity = reference 0.5
-      FollowsLangevin = follows
-      Step = random.Next 3 }
+    {
+        Position = three 0.6
+        Orientation = scale (1.0 / norm q) q |> Array.map (float32 >> float)
+        Velocity = three 1.2
+        AngularVelocity = three 12.0
+        Rotors = Array.init 4 (fun _ -> rotor ())
+        PreviousAction = Array.init 4 (fun _ -> within 1.3)
+        Force = three (drone.Dynamics.Mass * 2.0)
+        Torque = three (1.0 / drone.Dynamics.JInv[0][0])
+        ReferencePosition = reference 0.3
+        ReferenceVelocity = reference 0.3
+        LangevinPosition = reference 0.3
+        LangevinVelocity = reference 0.5
+        FollowsLangevin = follows
+        Step = random.Next 3
+    }
 
 let randomAction (random: Random) =
     Array.init 4 (fun _ -> float (float32 (1.3 * (2.0 * random.NextDouble() - 1.0))))

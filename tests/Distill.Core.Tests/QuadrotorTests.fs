@@ -197,20 +197,22 @@ let ``whole rollouts with resets and references have the same bits on every path
 // Physics
 
 let private still: State =
-    { Position = [| 0.0; 0.0; 0.0 |]
-      Orientation = [| 1.0; 0.0; 0.0; 0.0 |]
-      Velocity = [| 0.0; 0.0; 0.0 |]
-      AngularVelocity = [| 0.0; 0.0; 0.0 |]
-      Rotors = Array.zeroCreate 4
-      PreviousAction = Array.zeroCreate 4
-      Force = Array.zeroCreate 3
-      Torque = Array.zeroCreate 3
-      ReferencePosition = Array.zeroCreate 3
-      ReferenceVelocity = Array.zeroCreate 3
-      LangevinPosition = Array.zeroCreate 3
-      LangevinVelocity = Array.zeroCreate 3
-      FollowsLangevin = false
-      Step = 0 }
+    {
+        Position = [| 0.0; 0.0; 0.0 |]
+        Orientation = [| 1.0; 0.0; 0.0; 0.0 |]
+        Velocity = [| 0.0; 0.0; 0.0 |]
+        AngularVelocity = [| 0.0; 0.0; 0.0 |]
+        Rotors = Array.zeroCreate 4
+        PreviousAction = Array.zeroCreate 4
+        Force = Array.zeroCreate 3
+        Torque = Array.zeroCreate 3
+        ReferencePosition = Array.zeroCreate 3
+        ReferenceVelocity = Array.zeroCreate 3
+        LangevinPosition = Array.zeroCreate 3
+        LangevinVelocity = Array.zeroCreate 3
+        FollowsLangevin = false
+        Step = 0
+    }
 
 /// Flies 32 copies of an x500, whose rotors give no thrust at rest, from given states.
 let private fly (initial: State[]) (actions: float[][]) steps =
@@ -251,7 +253,8 @@ let ``without torque angular momentum in the world and kinetic energy are conser
             { still with
                 Orientation = state.Orientation
                 AngularVelocity = state.AngularVelocity
-                Rotors = Array.create 4 (random.NextDouble()) })
+                Rotors = Array.create 4 (random.NextDouble())
+            })
 
     let drone, final = fly initial off 200
 
@@ -304,7 +307,8 @@ let ``a drone that starts turned about the vertical flies the turned path`` () =
                 { s with
                     Position = rotate turned s.Position
                     Velocity = rotate turned s.Velocity
-                    Orientation = product turned s.Orientation })
+                    Orientation = product turned s.Orientation
+                })
 
     let pairs = Array.init (Panel.Width / 2) (fun _ -> randomAction random)
     let _, final = fly initial (Array.init Panel.Width (fun i -> pairs[i / 2])) 50

@@ -175,8 +175,7 @@ let ``a tree that PyTorch cannot hold is not written`` () =
                 [ 1..100 ]
 
         for root in [ TorchValue.Array unsigned :> TorchValue; nested ] do
-            Expect.throws<DistillException>(fun () -> PyTorchFile.Write(path, root))
-            |> ignore
+            Expect.throws<DistillException>(fun () -> PyTorchFile.Write(path, root)) |> ignore
 
         Expect.isTrue (not (File.Exists path)) "a file was left")
 
@@ -195,12 +194,7 @@ let ``hostile files are refused and do nothing`` () =
             Expect.equal tensor.Name "model_state_dict/actor.0.weight" name
             Expect.equal (tensor.ToFloats()) [| 0f .. 11f |] name
 
-    for folder in
-        [
-            Environment.CurrentDirectory
-            AppContext.BaseDirectory
-            fixture "torch/hostile"
-        ] do
+    for folder in [ Environment.CurrentDirectory; AppContext.BaseDirectory; fixture "torch/hostile" ] do
         Expect.isTrue (not (File.Exists(Path.Combine(folder, payload)))) $"{payload} appeared in {folder}"
 
 [<Theory>]
@@ -421,9 +415,7 @@ let ``the policies of every generation of rsl_rl are found by role`` (name: stri
     let roles = json.GetProperty("roles").EnumerateObject() |> Seq.toArray
 
     let found =
-        checkpoint.Policies
-        |> Seq.map (fun policy -> policy.Role.ToString().ToLowerInvariant())
-        |> set
+        checkpoint.Policies |> Seq.map (fun policy -> policy.Role.ToString().ToLowerInvariant()) |> set
 
     Expect.equal checkpoint.Iteration (json.GetProperty("other").GetProperty("iter").GetInt64()) "iteration"
     Expect.equal found (roles |> Seq.map _.Name |> set) "roles"
@@ -501,8 +493,7 @@ let ``checkpoints whose policy cannot be used are refused by name`` () =
 
             PyTorchFile.Write(path, TorchValue.Dict.Of [ struct (state, model :> TorchValue) ])
 
-            refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore)
-            |> contains reason
+            refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore) |> contains reason
 
         let first = [ "mlp.0.weight", [| 8; 26 |]; "mlp.0.bias", [| 8 |] ]
         refuses "none of" "something" first
@@ -522,9 +513,7 @@ let ``checkpoints whose policy cannot be used are refused by name`` () =
             (first @ [ "cnns.image.0.weight", [| 8; 3; 3; 3 |] ])
 
         let memory rows =
-            [
-                for n in [ "weight_ih_l0"; "weight_hh_l0" ] -> $"rnn.rnn.{n}", [| rows; 26 |]
-            ]
+            [ for n in [ "weight_ih_l0"; "weight_hh_l0" ] -> $"rnn.rnn.{n}", [| rows; 26 |] ]
 
         let biases rows =
             [ for n in [ "bias_ih_l0"; "bias_hh_l0" ] -> $"rnn.rnn.{n}", [| rows |] ]
@@ -535,10 +524,7 @@ let ``checkpoints whose policy cannot be used are refused by name`` () =
         refuses
             "should have the shape [1, 26]"
             "actor_state_dict"
-            (first
-             @ [
-                 for name in [ "_mean"; "_var"; "_std" ] -> $"obs_normalizer.{name}", [| 1; 25 |]
-             ]))
+            (first @ [ for name in [ "_mean"; "_var"; "_std" ] -> $"obs_normalizer.{name}", [| 1; 25 |] ]))
 
 [<Fact>]
 let ``a file that is no dict has no policy`` () =
@@ -546,5 +532,4 @@ let ``a file that is no dict has no policy`` () =
         let path = Path.Combine(folder, "x.pt")
         PyTorchFile.Write(path, TorchValue.List [| TorchValue.Int 1L |])
 
-        refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore)
-        |> contains "none of")
+        refused path (fun () -> RslRl.Map(PyTorchFile.Read path) |> ignore) |> contains "none of")

@@ -138,8 +138,7 @@ let ``an independent reader finds what the event file was given`` () =
         Expect.equal scalars.Count 3 "scalars"
         Expect.equal scalars[2] (EventScalar(300L, 1002.0, "Loss/behavior", -1e-3f)) "last"
 
-        refused path (fun () -> EventFile.Create(path, 1.0).Dispose())
-        |> contains "Cannot write")
+        refused path (fun () -> EventFile.Create(path, 1.0).Dispose()) |> contains "Cannot write")
 
 [<Fact>]
 let ``an event file goes on after the step of a checkpoint`` () =
@@ -209,10 +208,7 @@ let ``damaged event files are read or refused, nothing else`` () =
 let private logFrom (log: MetricsLog) (iterations: int64 list) =
     for i in iterations do
         let row =
-            [
-                "Loss/behavior", 1.0 / float (i + 1L)
-                "Train/mean_reward", (if i = 2L then nan else float i)
-            ]
+            [ "Loss/behavior", 1.0 / float (i + 1L); "Train/mean_reward", (if i = 2L then nan else float i) ]
 
         log.Append(
             i,
@@ -225,14 +221,10 @@ let private logFrom (log: MetricsLog) (iterations: int64 list) =
         )
 
 let private metricsFiles folder =
-    [
-        for name in [ "metrics.jsonl"; "metrics.csv" ] -> File.ReadAllText(Path.Combine(folder, name))
-    ]
+    [ for name in [ "metrics.jsonl"; "metrics.csv" ] -> File.ReadAllText(Path.Combine(folder, name)) ]
 
 let private eventsOf (folder: string) =
-    Directory.GetFiles(folder, "events.out.tfevents.*")
-    |> Array.exactlyOne
-    |> readEvents
+    Directory.GetFiles(folder, "events.out.tfevents.*") |> Array.exactlyOne |> readEvents
 
 [<Fact>]
 let ``metrics are in all three files, with columns that appear later`` () =
@@ -292,8 +284,7 @@ let ``metrics that cannot be logged are refused`` () =
         logFrom log [ 4L ]
         Expect.equal (MetricsLog.Read folder).Count 5 "rows"
 
-        refused "metrics.jsonl" (fun () -> MetricsLog.Create(folder).Dispose())
-        |> contains "Cannot write")
+        refused "metrics.jsonl" (fun () -> MetricsLog.Create(folder).Dispose()) |> contains "Cannot write")
 
 [<Fact>]
 let ``damaged metrics are read or refused, nothing else`` () =
@@ -309,8 +300,7 @@ let ``damaged metrics are read or refused, nothing else`` () =
             changed[random.Next changed.Length] <- byte (random.Next 256)
             File.WriteAllBytes(path, changed)
 
-            survives (fun _ -> MetricsLog.Read copy |> ignore) path $"trial {trial}"
-            |> ignore
+            survives (fun _ -> MetricsLog.Read copy |> ignore) path $"trial {trial}" |> ignore
 
         File.WriteAllText(path, "{\"iteration\":0}\n{\"loss\":1}\n")
         refused path (fun () -> MetricsLog.Read copy |> ignore) |> contains "line 2")
@@ -372,18 +362,13 @@ let ``a run folder keeps checkpoints and is found again`` () =
         Expect.equal (RunFolder.Open run.Path) run "opened"
         Expect.equal (Seq.toList (run.Checkpoints())) [ "best_student.safetensors" ] "checkpoints"
 
-        refused folder (fun () -> RunFolder.Open folder |> ignore)
-        |> contains "not a run folder")
+        refused folder (fun () -> RunFolder.Open folder |> ignore) |> contains "not a run folder")
 
 type Schedule =
     | Constant = 0
     | TwoStage = 1
 
-type NetworkRecord =
-    {
-        HiddenSizes: int list
-        InitialStd: float32
-    }
+type NetworkRecord = { HiddenSizes: int list; InitialStd: float32 }
 
 type AgentRecord =
     {
@@ -403,11 +388,7 @@ let ``parameters are YAML with snake_case names, nested records, enums and lists
     inTemporaryFolder (fun folder ->
         let run = RunFolder.Create(folder, "quadrotor")
 
-        let network =
-            {
-                HiddenSizes = [ 16; 16 ]
-                InitialStd = 0.1f
-            }
+        let network = { HiddenSizes = [ 16; 16 ]; InitialStd = 0.1f }
 
         run.WriteParameters(
             "agent",

@@ -64,8 +64,7 @@ let ``a tensor keeps integers exactly and converts on request`` () =
 
     let unsigned = Tensor("x", ElementType.UInt64, [| 1 |], Array.create 8 255uy)
 
-    Expect.throws<DistillException>(fun () -> unsigned.ToIntegers() |> ignore)
-    |> ignore
+    Expect.throws<DistillException>(fun () -> unsigned.ToIntegers() |> ignore) |> ignore
 
 [<Fact>]
 let ``a tensor whose data do not fit its shape cannot be made`` () =
@@ -102,8 +101,7 @@ let ``safetensors hold any floats`` () =
 
         Property.checkMany 50 (fun (values: float32[][]) ->
             let tensors =
-                values
-                |> Array.mapi (fun i v -> Tensor.OfFloats($"t{i}", ReadOnlySpan v, v.Length))
+                values |> Array.mapi (fun i v -> Tensor.OfFloats($"t{i}", ReadOnlySpan v, v.Length))
 
             SafeTensors.Write(path, tensors)
 
@@ -115,9 +113,7 @@ let ``the released student of raptor is read`` () =
     let content = SafeTensors.Read(fixture "raptor/raptor-student.safetensors")
 
     let shapes =
-        content.Tensors
-        |> Seq.map (fun tensor -> tensor.Name, tensor.ShapeText)
-        |> Map.ofSeq
+        content.Tensors |> Seq.map (fun tensor -> tensor.Name, tensor.ShapeText) |> Map.ofSeq
 
     let expected =
         Map
@@ -190,8 +186,7 @@ let ``safetensors with an impossible header length or text that is not UTF-8 are
 
         refused path (fun () -> ignoreSafeTensors path) |> ignore
 
-        refused (path + "2") (fun () -> ignoreSafeTensors (path + "2"))
-        |> contains "There is no")
+        refused (path + "2") (fun () -> ignoreSafeTensors (path + "2")) |> contains "There is no")
 
 [<Fact>]
 let ``safetensors are not written with a name given twice or reserved`` () =
@@ -201,11 +196,9 @@ let ``safetensors are not written with a name given twice or reserved`` () =
         let tensor name =
             Tensor.OfFloats(name, ReadOnlySpan [| 1f |])
 
-        refused path (fun () -> SafeTensors.Write(path, [ tensor "a"; tensor "a" ]))
-        |> contains "twice"
+        refused path (fun () -> SafeTensors.Write(path, [ tensor "a"; tensor "a" ])) |> contains "twice"
 
-        refused path (fun () -> SafeTensors.Write(path, [ tensor "__metadata__" ]))
-        |> contains "reserved"
+        refused path (fun () -> SafeTensors.Write(path, [ tensor "__metadata__" ])) |> contains "reserved"
 
         Expect.equal (Directory.GetFileSystemEntries folder).Length 0 "files left")
 
@@ -225,8 +218,7 @@ let ``npz return what was written, for every element type and shape`` (compress:
         let path = Path.Combine(folder, "x.npz")
 
         let arrays =
-            (everyType @ shapes)
-            |> List.filter (fun tensor -> tensor.ElementType <> ElementType.BFloat16)
+            (everyType @ shapes) |> List.filter (fun tensor -> tensor.ElementType <> ElementType.BFloat16)
 
         Npz.Write(path, arrays, compress)
         let actual = Npz.Read path
@@ -253,15 +245,7 @@ let private npy (version: byte) (header: string) (data: byte[]) =
         else
             BitConverter.GetBytes(uint32 header.Length)
 
-    Array.concat
-        [
-            [| 0x93uy |]
-            "NUMPY"B
-            [| version; 0uy |]
-            length
-            Encoding.Latin1.GetBytes header
-            data
-        ]
+    Array.concat [ [| 0x93uy |]; "NUMPY"B; [| version; 0uy |]; length; Encoding.Latin1.GetBytes header; data ]
 
 [<Fact>]
 let ``npz in Fortran order and of version 2 are read in row-major order`` () =
@@ -330,8 +314,7 @@ let ``an atomic write leaves the old file and nothing else when it fails`` () =
 
         let full = IOException "No space left on device"
 
-        refused path (fun () -> AtomicFile.Write(path, fails full))
-        |> contains "No space left on device"
+        refused path (fun () -> AtomicFile.Write(path, fails full)) |> contains "No space left on device"
         // A defect of the caller is passed on as it is.
         Expect.throws<NotSupportedException>(fun () ->
             AtomicFile.Write(path, fails (NotSupportedException())))
@@ -343,5 +326,4 @@ let ``an atomic write leaves the old file and nothing else when it fails`` () =
         Expect.equal (Directory.GetFileSystemEntries folder) [| path |] "files"
         let elsewhere = Path.Combine(folder, "missing", "x.bin")
 
-        refused elsewhere (fun () -> AtomicFile.Write(elsewhere, ignore))
-        |> contains "Cannot write")
+        refused elsewhere (fun () -> AtomicFile.Write(elsewhere, ignore)) |> contains "Cannot write")

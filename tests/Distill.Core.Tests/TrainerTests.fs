@@ -22,15 +22,19 @@ let private parse observation action memory (values: float32[]) =
     let width = observation + action + 2
     let values = Array.map float values
 
-    { Memory = values[.. memory - 1]
-      Rows =
-        values[memory..]
-        |> Array.chunkBySize width
-        |> Array.map (fun row ->
-            { X = row[.. observation - 1]
-              Y = row[observation .. observation + action - 1]
-              Valid = row[width - 2] = 1.0
-              Keep = row[width - 1] }) }
+    {
+        Memory = values[.. memory - 1]
+        Rows =
+            values[memory..]
+            |> Array.chunkBySize width
+            |> Array.map (fun row ->
+                {
+                    X = row[.. observation - 1]
+                    Y = row[observation .. observation + action - 1]
+                    Valid = row[width - 2] = 1.0
+                    Keep = row[width - 1]
+                })
+    }
 
 /// Loss of one row (a sum over terms), its gradient, and the gradient of log_std.
 let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[]) =
@@ -94,11 +98,13 @@ let private reference (policy: Policy) (loss: Loss) gradientLength (batch: Segme
         batch
         |> Array.iteri (fun i segment ->
             let passes =
-                [ for row in segment.Rows[start .. stop - 1] do
-                      let before = Array.map ((*) row.Keep) memories[i]
-                      let y, next, kept = NetworksReference.forward spec p (normalise row.X) before
-                      memories[i] <- next
-                      row, y, kept ]
+                [
+                    for row in segment.Rows[start .. stop - 1] do
+                        let before = Array.map ((*) row.Keep) memories[i]
+                        let y, next, kept = NetworksReference.forward spec p (normalise row.X) before
+                        memories[i] <- next
+                        row, y, kept
+                ]
 
             let mutable dMemory = Array.zeroCreate<float> policy.MemorySize
 
@@ -204,10 +210,12 @@ let private choose (random: Random) (rollout: Rollout) length count =
     places[.. count - 1]
 
 let private heads: (Loss * Head * int * int) list =
-    [ MeanSquared(), Head.Plain, 3, 0
-      Huber 0.4, Head.Plain, 3, 0
-      GaussianLogLikelihood(), Head.Gaussian, 3, 0
-      CrossEntropy 0.05, Head.Categorical, 4, 4 ]
+    [
+        MeanSquared(), Head.Plain, 3, 0
+        Huber 0.4, Head.Plain, 3, 0
+        GaussianLogLikelihood(), Head.Gaussian, 3, 0
+        CrossEntropy 0.05, Head.Categorical, 4, 4
+    ]
 
 [<Fact>]
 let ``a step on rows has the loss and the gradient of plain loops; masked rows count for nothing`` () =
@@ -227,9 +235,11 @@ let ``windows of sequences: memory carried and detached, cleared at starts, the 
     // (length, gradient length): tails of 1 and 3 steps, no tail, one window, and back-propagation through everything.
     for length, gradientLength in [ 7, 3; 13, 5; 8, 4; 6, 6; 9, 100; 5, 1 ] do
         for count, spec in
-            [ 11, NetworkSpec.GruStack(5, 6, 4, 0, 3)
-              70, NetworkSpec.GruStack(5, 6, 4, 5, 3)
-              40, NetworkSpec(5, [ Gru 4; Gru 3; Dense(3, Activation.Identity) ]) ] do
+            [
+                11, NetworkSpec.GruStack(5, 6, 4, 0, 3)
+                70, NetworkSpec.GruStack(5, 6, 4, 5, 3)
+                40, NetworkSpec(5, [ Gru 4; Gru 3; Dense(3, Activation.Identity) ])
+            ] do
             let random = Random(100 * length + count)
             let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
             use rollout = randomRollout random 80 length 5 3 memory 0
@@ -307,8 +317,10 @@ let ``a segment drawn twice counts twice`` () =
 [<Fact>]
 let ``the same bits on any number of threads and every path, and nothing allocated`` () =
     for spec, length, batch in
-        [ NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1, 700
-          NetworkSpec.GruStack(5, 6, 4, 0, 3), 20, 40 ] do
+        [
+            NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1, 700
+            NetworkSpec.GruStack(5, 6, 4, 0, 3), 20, 40
+        ] do
         let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
 
         let train threads =

@@ -78,8 +78,10 @@ let ``merging objects keeps the first where the second says nothing`` () =
 let ``each series has a colour of its own and a band has the colour of its line`` () =
     let chart =
         Chart.combine
-            [ Chart.Range([ 1; 2 ], [ 1.; 2. ], [ 2.; 3. ], [ 0.; 1. ], Name = "a")
-              Chart.Line([ 1; 2 ], [ 1.; 2. ], Name = "b") ]
+            [
+                Chart.Range([ 1; 2 ], [ 1.; 2. ], [ 2.; 3. ], [ 0.; 1. ], Name = "a")
+                Chart.Line([ 1; 2 ], [ 1.; 2. ], Name = "b")
+            ]
 
     Assert.Equal(4, (figure chart |> at "data").GetArrayLength())
     Assert.Equal("rgba(0,104,179,0.18)", (trace 1 chart |> at "fillcolor").GetString())
@@ -90,12 +92,14 @@ let ``each series has a colour of its own and a band has the colour of its line`
 [<Fact>]
 let ``a figure has no word of the theme left`` () =
     let chart =
-        [ Chart.Line([ 1 ], [ 1 ], Name = "a")
-          |> Chart.withTitle "one"
-          |> Chart.withVerticalLine (1, Text = "here")
-          Chart.Surface([ [ 1.; 2. ]; [ 3.; 4. ] ])
-          Chart.ParallelCoord([ ("a", [ 1.; 2. ]); ("b", [ 2.; 1. ]) ])
-          Chart.Violin [ 1.; 2. ] ]
+        [
+            Chart.Line([ 1 ], [ 1 ], Name = "a")
+            |> Chart.withTitle "one"
+            |> Chart.withVerticalLine (1, Text = "here")
+            Chart.Surface([ [ 1.; 2. ]; [ 3.; 4. ] ])
+            Chart.ParallelCoord([ ("a", [ 1.; 2. ]); ("b", [ 2.; 1. ]) ])
+            Chart.Violin [ 1.; 2. ]
+        ]
         |> Chart.Grid(2, 2)
 
     Assert.DoesNotContain("\"@", chart.ToFigureJson())
@@ -103,8 +107,10 @@ let ``a figure has no word of the theme left`` () =
 [<Fact>]
 let ``the cells of a grid have axes of their own and do not overlap`` () =
     let chart =
-        [ for i in 1..3 do
-              Chart.Line([ 1; 2 ], [ i; i ], Name = "same") |> Chart.withTitle $"cell {i}" ]
+        [
+            for i in 1..3 do
+                Chart.Line([ 1; 2 ], [ i; i ], Name = "same") |> Chart.withTitle $"cell {i}"
+        ]
         |> Chart.Grid(2, 2)
 
     Assert.Equal("x3", (trace 2 chart |> at "xaxis").GetString())
@@ -197,19 +203,27 @@ let private lab (colour: float list) =
 
 /// What people without red, without green and without blue cones see (Machado, Oliveira and Fernandes 2009, severity 1).
 let private eyes =
-    [ "full colour vision", [ [ 1.; 0.; 0. ]; [ 0.; 1.; 0. ]; [ 0.; 0.; 1. ] ]
-      "protanopia",
-      [ [ 0.152286; 1.052583; -0.204868 ]
-        [ 0.114503; 0.786281; 0.099216 ]
-        [ -0.003882; -0.048116; 1.051998 ] ]
-      "deuteranopia",
-      [ [ 0.367322; 0.860646; -0.227968 ]
-        [ 0.280085; 0.672501; 0.047413 ]
-        [ -0.011820; 0.042940; 0.968881 ] ]
-      "tritanopia",
-      [ [ 1.255528; -0.076749; -0.178779 ]
-        [ -0.078411; 0.930809; 0.147602 ]
-        [ 0.004733; 0.691367; 0.303900 ] ] ]
+    [
+        "full colour vision", [ [ 1.; 0.; 0. ]; [ 0.; 1.; 0. ]; [ 0.; 0.; 1. ] ]
+        "protanopia",
+        [
+            [ 0.152286; 1.052583; -0.204868 ]
+            [ 0.114503; 0.786281; 0.099216 ]
+            [ -0.003882; -0.048116; 1.051998 ]
+        ]
+        "deuteranopia",
+        [
+            [ 0.367322; 0.860646; -0.227968 ]
+            [ 0.280085; 0.672501; 0.047413 ]
+            [ -0.011820; 0.042940; 0.968881 ]
+        ]
+        "tritanopia",
+        [
+            [ 1.255528; -0.076749; -0.178779 ]
+            [ -0.078411; 0.930809; 0.147602 ]
+            [ 0.004733; 0.691367; 0.303900 ]
+        ]
+    ]
 
 let private colours (theme: (string * string) list) =
     [ for i in 0..7 -> Theme.colour theme (Theme.series i) ]
@@ -292,19 +306,23 @@ let ``a page holds plotly.js, or names its address and version, or leaves it to 
 let private table =
     Table(
         [ "run"; "return"; "finished"; "when" ],
-        [ [ "<a>"; { Mean = 431.2345; Spread = 3.4 }; true; DateTime(2026, 11, 21) ]
-          [ "b"; None; false; null ]
-          [ "long name"; 1234567; true; null ] ]
+        [
+            [ "<a>"; { Mean = 431.2345; Spread = 3.4 }; true; DateTime(2026, 11, 21) ]
+            [ "b"; None; false; null ]
+            [ "long name"; 1234567; true; null ]
+        ]
     )
 
 [<Fact>]
 let ``a table on a console is columns of text, numbers to the right`` () =
     let expected =
-        [ "run             return  finished                 when"
-          "---------  -----------  --------  -------------------"
-          "<a>        431.2 ± 3.4  yes       2026-11-21 00:00:00"
-          "b                    –  no                          –"
-          "long name    1,234,567  yes                         –" ]
+        [
+            "run             return  finished                 when"
+            "---------  -----------  --------  -------------------"
+            "<a>        431.2 ± 3.4  yes       2026-11-21 00:00:00"
+            "b                    –  no                          –"
+            "long name    1,234,567  yes                         –"
+        ]
 
     Assert.Equal<string list>(expected, (string table).Split '\n' |> List.ofArray)
 
@@ -362,20 +380,22 @@ let ``charts of every kind are drawn without an error`` () =
     let z = [ for i in x -> [ for j in x -> sin (float (i * j) / 40.) ] ]
 
     let charts =
-        [ Chart.Line(x, y)
-          Chart.Point(List.zip x y)
-          Chart.Range(x, y, List.map ((+) 1.) y, y)
-          Chart.Column([ 1; 2 ], Keys = [ "a"; "b" ])
-          Chart.Bar [ 1; 2 ]
-          Chart.Histogram y
-          Chart.BoxPlot y
-          Chart.Violin y
-          Chart.Heatmap z
-          Chart.Contour z
-          Chart.Line3D(x, y, y)
-          Chart.Surface z
-          Chart.ParallelCoord([ ("a", y); ("b", y) ], Color = y)
-          [ Chart.Line(x, y); Chart.Surface z ] |> Chart.Grid(1, 2) ]
+        [
+            Chart.Line(x, y)
+            Chart.Point(List.zip x y)
+            Chart.Range(x, y, List.map ((+) 1.) y, y)
+            Chart.Column([ 1; 2 ], Keys = [ "a"; "b" ])
+            Chart.Bar [ 1; 2 ]
+            Chart.Histogram y
+            Chart.BoxPlot y
+            Chart.Violin y
+            Chart.Heatmap z
+            Chart.Contour z
+            Chart.Line3D(x, y, y)
+            Chart.Surface z
+            Chart.ParallelCoord([ ("a", y); ("b", y) ], Color = y)
+            [ Chart.Line(x, y); Chart.Surface z ] |> Chart.Grid(1, 2)
+        ]
 
     use folder = new RunTests.Workplace()
     let path = folder.Path "charts.html"

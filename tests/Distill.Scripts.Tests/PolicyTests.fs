@@ -27,7 +27,8 @@ let ``a trained teacher carries its command, seed and measured return, and resum
             Environment = CartPole.balance { envs = 64 }
             EvaluationInterval = 2
             EvaluationEpisodes = 32
-            FinalEpisodes = 32 }
+            FinalEpisodes = 32
+        }
 
     let saved (name: string) = place.Path $"{name}.safetensors"
 
@@ -91,11 +92,13 @@ let ``a flight leaves trajectories whose errors are the ones that are printed`` 
 
     let result =
         Run.playWith
-            [ $"policy={student}"
-              "episodes=3"
-              $"output={output}"
-              "task=figure_eight"
-              "episode_limit=300" ]
+            [
+                $"policy={student}"
+                "episodes=3"
+                $"output={output}"
+                "task=figure_eight"
+                "episode_limit=300"
+            ]
             Flight.defaults
             (QuadrotorConfig())
 
@@ -111,11 +114,16 @@ let ``a flight leaves trajectories whose errors are the ones that are printed`` 
         arrays["position"].ToFloats(), arrays["reference_position"].ToFloats()
 
     let errors =
-        [| for row in 0 .. 3 * 300 - 1 ->
-               sqrt (
-                   Seq.sum
-                       [ for i in 0..2 -> (float position[3 * row + i] - float reference[3 * row + i]) ** 2.0 ]
-               ) |]
+        [|
+            for row in 0 .. 3 * 300 - 1 ->
+                sqrt (
+                    Seq.sum
+                        [
+                            for i in 0..2 ->
+                                (float position[3 * row + i] - float reference[3 * row + i]) ** 2.0
+                        ]
+                )
+        |]
 
     Expect.close 1e-9 result.Position.Mean (Array.average errors) "mean error"
     Expect.close 1e-9 result.Position.Max (Array.max errors) "largest error"

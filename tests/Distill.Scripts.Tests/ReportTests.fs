@@ -34,17 +34,19 @@ let private makeRun (logs: string) (name: string) (iterations: int) (finished: b
 
         log.Append(
             int64 i,
-            [ "Loss/behavior", (if i = 0 then nan else 1. / value)
-              "phase", (if i < 10 then 1. else 2.)
-              "data_collection/teacher_share", (if i < 10 then 1. else 0.)
-              "dataset/rows", 100. * value
-              "Perf/collection_time", 0.5
-              "Perf/learning_time", 1.5
-              "Policy/noise", 0.1
-              if (i + 1) % 5 = 0 then
-                  "evaluation/mean_return", 10. * value
-                  "evaluation/std_return", 1.
-                  "evaluation/share_terminated", 1. / value ]
+            [
+                "Loss/behavior", (if i = 0 then nan else 1. / value)
+                "phase", (if i < 10 then 1. else 2.)
+                "data_collection/teacher_share", (if i < 10 then 1. else 0.)
+                "dataset/rows", 100. * value
+                "Perf/collection_time", 0.5
+                "Perf/learning_time", 1.5
+                "Policy/noise", 0.1
+                if (i + 1) % 5 = 0 then
+                    "evaluation/mean_return", 10. * value
+                    "evaluation/std_return", 1.
+                    "evaluation/share_terminated", 1. / value
+            ]
             |> List.map KeyValuePair
         )
 
@@ -81,15 +83,17 @@ let ``the report of a finished run has its numbers, the switch of phases, parame
     let html = reportOf (makeRun (work.Path "logs") "" 20 true)
 
     for text in
-        [ "finished after 20 iterations"
-          "Teacher return</dt><dd>600<"
-          "Student return</dt><dd>570<"
-          "Student / teacher</dt><dd>0.950<"
-          "Student terminated</dt><dd>0.4 %<"
-          "phase 2: student drives"
-          "Policy/noise"
-          "abc123"
-          "40 s of training" ] do
+        [
+            "finished after 20 iterations"
+            "Teacher return</dt><dd>600<"
+            "Student return</dt><dd>570<"
+            "Student / teacher</dt><dd>0.950<"
+            "Student terminated</dt><dd>0.4 %<"
+            "phase 2: student drives"
+            "Policy/noise"
+            "abc123"
+            "40 s of training"
+        ] do
         Assert.Contains(text, html)
 
     // The last iteration of phase 1 is the tenth.

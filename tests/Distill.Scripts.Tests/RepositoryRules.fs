@@ -8,7 +8,7 @@ open System.Text.RegularExpressions
 open System.Xml.Linq
 open Xunit
 
-let private root =
+let internal root =
     let rec up (folder: DirectoryInfo | null) =
         match folder with
         | null -> failwith $"No Distill.slnx in {AppContext.BaseDirectory} or a folder above it."
@@ -27,10 +27,12 @@ let private files =
         |> set
 
     let rec under (folder: string) =
-        [ yield! Directory.GetFiles folder
-          for inner in Directory.GetDirectories folder do
-              if not (ignored.Contains(DirectoryInfo(inner).Name)) then
-                  yield! under inner ]
+        [
+            yield! Directory.GetFiles folder
+            for inner in Directory.GetDirectories folder do
+                if not (ignored.Contains(DirectoryInfo(inner).Name)) then
+                    yield! under inner
+        ]
 
     under root |> List.map (fun path -> Path.GetRelativePath(root, path).Replace('\\', '/'))
 

@@ -86,57 +86,61 @@ let private scalarsOf (path: string) =
             at <- at + 1
             value
 
-        [ while at < last do
-              let tag = varint ()
+        [
+            while at < last do
+                let tag = varint ()
 
-              match tag &&& 7UL with
-              | 0UL -> int (tag >>> 3), ReadOnlyMemory<byte>(), varint ()
-              | 2UL ->
-                  let length = int (varint ())
-                  int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
-                  at <- at + length
-              | kind ->
-                  let length = if kind = 1UL then 8 else 4
-                  int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
-                  at <- at + length ]
+                match tag &&& 7UL with
+                | 0UL -> int (tag >>> 3), ReadOnlyMemory<byte>(), varint ()
+                | 2UL ->
+                    let length = int (varint ())
+                    int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
+                    at <- at + length
+                | kind ->
+                    let length = if kind = 1UL then 8 else 4
+                    int (tag >>> 3), ReadOnlyMemory(bytes, at, length), uint64 at
+                    at <- at + length
+        ]
 
     let inside (content: ReadOnlyMemory<byte>, start: uint64) =
         fields (int start) (int start + content.Length)
 
     let mutable at = 0
 
-    [ while at < bytes.Length do
-          let length = int (BitConverter.ToUInt64(bytes, at))
-          let event = fields (at + 12) (at + 12 + length)
-          at <- at + 16 + length
+    [
+        while at < bytes.Length do
+            let length = int (BitConverter.ToUInt64(bytes, at))
+            let event = fields (at + 12) (at + 12 + length)
+            at <- at + 16 + length
 
-          let step =
-              event
-              |> List.tryPick (fun (field, _, value) -> if field = 2 then Some(int value) else None)
-              |> Option.defaultValue 0
+            let step =
+                event
+                |> List.tryPick (fun (field, _, value) -> if field = 2 then Some(int value) else None)
+                |> Option.defaultValue 0
 
-          for field, summary, start in event do
-              if field = 5 then
-                  for _, value, start in inside (summary, start) do
-                      let parts = inside (value, start)
+            for field, summary, start in event do
+                if field = 5 then
+                    for _, value, start in inside (summary, start) do
+                        let parts = inside (value, start)
 
-                      let tag =
-                          parts
-                          |> List.pick (fun (field, text, _) ->
-                              if field = 1 then
-                                  Some(Encoding.UTF8.GetString text.Span)
-                              else
-                                  None)
+                        let tag =
+                            parts
+                            |> List.pick (fun (field, text, _) ->
+                                if field = 1 then
+                                    Some(Encoding.UTF8.GetString text.Span)
+                                else
+                                    None)
 
-                      let scalar =
-                          parts
-                          |> List.pick (fun (field, number, _) ->
-                              if field = 2 then
-                                  Some(BitConverter.ToSingle number.Span)
-                              else
-                                  None)
+                        let scalar =
+                            parts
+                            |> List.pick (fun (field, number, _) ->
+                                if field = 2 then
+                                    Some(BitConverter.ToSingle number.Span)
+                                else
+                                    None)
 
-                      (step, tag), scalar ]
+                        (step, tag), scalar
+    ]
     |> Map.ofList
 
 [<Fact>]
@@ -147,13 +151,15 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
     Assert.EndsWith("_first", folder.Path)
 
     Assert.Equal<string list>(
-        [ "best_student.safetensors"
-          "final_student.pt"
-          "final_student.safetensors"
-          "state.safetensors"
-          "student_10.safetensors"
-          "student_12.safetensors"
-          "student_5.safetensors" ],
+        [
+            "best_student.safetensors"
+            "final_student.pt"
+            "final_student.safetensors"
+            "state.safetensors"
+            "student_10.safetensors"
+            "student_12.safetensors"
+            "student_5.safetensors"
+        ],
         List.ofSeq (folder.Checkpoints())
     )
 
@@ -190,18 +196,22 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
 
     Assert.Equal<float option list>(
         [ Some 1.0; Some 2.0; None; Some 1.0 ],
-        [ metric 3 "phase"
-          metric 4 "phase"
-          metric 3 "evaluation/mean_return"
-          metric 3 "data_collection/teacher_share" ]
+        [
+            metric 3 "phase"
+            metric 4 "phase"
+            metric 3 "evaluation/mean_return"
+            metric 3 "data_collection/teacher_share"
+        ]
     )
 
     for name in
-        [ "Loss/behavior"
-          "training/loss"
-          "evaluation/mean_return"
-          "evaluation/std_return"
-          "evaluation/mean_length" ] do
+        [
+            "Loss/behavior"
+            "training/loss"
+            "evaluation/mean_return"
+            "evaluation/std_return"
+            "evaluation/mean_length"
+        ] do
         Assert.True((metric 11 name).IsSome, name)
 
     // The best student is the one whose evaluation was highest; its file says so.

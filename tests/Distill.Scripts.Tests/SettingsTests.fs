@@ -46,26 +46,32 @@ let private experiments =
 
     let acting =
         Gen.oneof
-            [ one "acting" [ "student_always"; "teacher_always"; "linear_beta"; "exponential_beta" ]
-              number "phase1_iterations" 0 1000 ]
+            [
+                one "acting" [ "student_always"; "teacher_always"; "linear_beta"; "exponential_beta" ]
+                number "phase1_iterations" 0 1000
+            ]
 
     let student =
         Gen.oneof
-            [ Gen.listOfLength 2 (Gen.choose (1, 99))
-              |> Gen.map (fun sizes -> [ "student=mlp"; $"""hidden=[{String.Join(",", sizes)}]""" ])
-              number "hidden" 1 64 ]
+            [
+                Gen.listOfLength 2 (Gen.choose (1, 99))
+                |> Gen.map (fun sizes -> [ "student=mlp"; $"""hidden=[{String.Join(",", sizes)}]""" ])
+                number "hidden" 1 64
+            ]
 
     Gen.sequenceToList
-        [ acting
-          student
-          one "retention" [ "first_in_first_out"; "reservoir"; "newest_rollout" ]
-          one "sampling" [ "permutation"; "recency_weighted" ]
-          one "collection" [ "steps_per_iteration"; "episodes_per_epoch" ]
-          one "environment" [ "cart_pole"; "quadrotor" ]
-          one "loss" [ "mse"; "huber"; "cross_entropy"; "gaussian_log_likelihood" ]
-          one "learning_rate" [ "1e-4"; "0.003"; "1" ]
-          one "normalise_observations" [ "true"; "false" ]
-          number "seed" 0 Int32.MaxValue ]
+        [
+            acting
+            student
+            one "retention" [ "first_in_first_out"; "reservoir"; "newest_rollout" ]
+            one "sampling" [ "permutation"; "recency_weighted" ]
+            one "collection" [ "steps_per_iteration"; "episodes_per_epoch" ]
+            one "environment" [ "cart_pole"; "quadrotor" ]
+            one "loss" [ "mse"; "huber"; "cross_entropy"; "gaussian_log_likelihood" ]
+            one "learning_rate" [ "1e-4"; "0.003"; "1" ]
+            one "normalise_observations" [ "true"; "false" ]
+            number "seed" 0 Int32.MaxValue
+        ]
     |> Gen.map List.concat
     |> Gen.map (fun settings -> Experiment.withSettings settings pole)
     |> Arb.fromGen
@@ -132,13 +138,16 @@ let ``every setting is found by its full name, and by its last part where that i
 [<Fact>]
 let ``params in YAML read back as the same settings`` () =
     let rec flatten (prefix: string) (node: obj | null) =
-        [ for entry in (nonNull node :?> Dictionary<obj, obj | null>) do
-              match string entry.Key, entry.Value with
-              | "kind", value -> prefix.TrimEnd '.' + "=" + string value
-              | name, (:? Dictionary<obj, obj | null> as inner) -> yield! flatten (prefix + name + ".") inner
-              | name, (:? List<obj> as items) -> prefix + name + "=[" + String.Join(",", items) + "]"
-              | name, null -> prefix + name + "=null"
-              | name, value -> prefix + name + "=" + string value ]
+        [
+            for entry in (nonNull node :?> Dictionary<obj, obj | null>) do
+                match string entry.Key, entry.Value with
+                | "kind", value -> prefix.TrimEnd '.' + "=" + string value
+                | name, (:? Dictionary<obj, obj | null> as inner) ->
+                    yield! flatten (prefix + name + ".") inner
+                | name, (:? List<obj> as items) -> prefix + name + "=[" + String.Join(",", items) + "]"
+                | name, null -> prefix + name + "=null"
+                | name, value -> prefix + name + "=" + string value
+        ]
 
     Property.checkMany
         30
@@ -162,17 +171,19 @@ let ``numbers, words, lists and null are read as what the field is`` () =
     let config =
         quadrotor
         |> with'
-            [ "max_buffer_size=500_000"
-              "phase1_iterations=200"
-              "learning_rate=3e-4"
-              "environment.envs=2048"
-              "student.hidden=32"
-              "task=figure_eight"
-              "figure_eight.interval=10"
-              "drones=crazyflie,x500"
-              "reward_constant=null"
-              "initial_states.guidance=0.5"
-              "run_name=a=b" ]
+            [
+                "max_buffer_size=500_000"
+                "phase1_iterations=200"
+                "learning_rate=3e-4"
+                "environment.envs=2048"
+                "student.hidden=32"
+                "task=figure_eight"
+                "figure_eight.interval=10"
+                "drones=crazyflie,x500"
+                "reward_constant=null"
+                "initial_states.guidance=0.5"
+                "run_name=a=b"
+            ]
 
     let environment = config.Environment :?> QuadrotorConfig
     Assert.Equal(500_000L, config.Retention.Limit)

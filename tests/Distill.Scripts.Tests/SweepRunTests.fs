@@ -43,7 +43,12 @@ let private written (place: Workplace) =
     Directory.GetDirectories(root place, "*_seed-*")
     |> Array.map (fun folder ->
         let result = Path.Combine(folder, "result.csv")
-        nonNull (Path.GetFileName folder), (if File.Exists result then File.GetLastWriteTimeUtc result else DateTime.MinValue))
+
+        nonNull (Path.GetFileName folder),
+        (if File.Exists result then
+             File.GetLastWriteTimeUtc result
+         else
+             DateTime.MinValue))
     |> Map.ofArray
 
 let private folderOf (place: Workplace) (label: string) =

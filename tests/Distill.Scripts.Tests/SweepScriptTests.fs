@@ -12,7 +12,9 @@ open Xunit
 let private script (place: Workplace) =
     let teacher = place.Path "teacher.safetensors"
     saveTeacher teacher
-    let library (name: string) = Path.Combine(AppContext.BaseDirectory, name)
+
+    let library (name: string) =
+        Path.Combine(AppContext.BaseDirectory, name)
 
     File.WriteAllText(
         place.Path "pole.fsx",
@@ -69,7 +71,12 @@ let private ask (program: string) (arguments: string list) =
     use running =
         nonNull (
             Process.Start(
-                ProcessStartInfo(program, arguments, RedirectStandardOutput = true, RedirectStandardError = true)
+                ProcessStartInfo(
+                    program,
+                    arguments,
+                    RedirectStandardOutput = true,
+                    RedirectStandardError = true
+                )
             )
         )
 
@@ -114,7 +121,8 @@ let ``killed and run again, a sweep has the results of an undisturbed one`` () =
     succeed path ($"logs={killed}" :: arguments) |> ignore
     Assert.Equal(results whole, results killed)
     // A trial that was under way went on from its checkpoint.
-    let logOf (trial: string) = File.ReadAllText(Path.Combine(trial, "log.txt"))
+    let logOf (trial: string) =
+        File.ReadAllText(Path.Combine(trial, "log.txt"))
 
     let starts =
         Directory.GetDirectories(Path.Combine(killed, "pole", "sweep"), "*seed*")
@@ -153,7 +161,10 @@ let ``one trial that cannot run does not stop the others, and the exit code tell
     use place = new Workplace()
     let path = script place
     let logs = place.Path "logs"
-    let arguments = [ $"logs={logs}"; "iterations=3"; "loss=mse,cross_entropy"; "--workers"; "2" ]
+
+    let arguments =
+        [ $"logs={logs}"; "iterations=3"; "loss=mse,cross_entropy"; "--workers"; "2" ]
+
     let code, output = run path arguments
     Assert.Equal(1, code)
     Assert.Contains("1 trial did not finish: 1 failed", output)
@@ -169,7 +180,8 @@ type SlurmFactAttribute() as fact =
     let missing =
         [ "slurmctld"; "slurmd"; "munged"; "sbatch" ]
         |> List.filter (fun program ->
-            [ "/usr/sbin"; "/usr/bin" ] |> List.forall (fun folder -> not (File.Exists(Path.Combine(folder, program)))))
+            [ "/usr/sbin"; "/usr/bin" ]
+            |> List.forall (fun folder -> not (File.Exists(Path.Combine(folder, program)))))
 
     do
         if not missing.IsEmpty then
@@ -216,7 +228,10 @@ let ``on Slurm a sweep has the same results, though a task is queued again halfw
     let here, there = place.Path "here", place.Path "there"
     let arguments = [ "phase1_iterations=5,200" ]
     succeed path ($"logs={here}" :: arguments) |> ignore
-    let submit () = succeed path ([ $"logs={there}"; "--on"; "slurm" ] @ arguments)
+
+    let submit () =
+        succeed path ([ $"logs={there}"; "--on"; "slurm" ] @ arguments)
+
     Assert.Contains("Job 1: 2 trials", submit ())
     Assert.Contains("2 queued, 0 to run", submit ())
     waitUntil "a trial under way" (underWay there)

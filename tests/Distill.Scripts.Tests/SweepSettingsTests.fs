@@ -33,7 +33,7 @@ let private trials (place: Workplace) (arguments: string list) =
     trialsOf (Sweep.ofExperiment (pole place)) arguments
 
 let private refusal (place: Workplace) (arguments: string list) =
-    (Expect.throws<DistillException> (fun () -> trials place arguments |> ignore)).Message
+    (Expect.throws<DistillException>(fun () -> trials place arguments |> ignore)).Message
 
 let private hashes (trials: Trial<'T> list) =
     trials |> List.map (fun trial -> trial.Record.Hash)
@@ -55,7 +55,10 @@ let ``commas separate values, but not within brackets`` () =
 [<Fact>]
 let ``lists on the command line make the product with the seeds`` () =
     use place = new Workplace()
-    let found = trials place [ "max_buffer_size=100_000,1_000_000"; "phase1_iterations=1,3,5"; "seed=0,7" ]
+
+    let found =
+        trials place [ "max_buffer_size=100_000,1_000_000"; "phase1_iterations=1,3,5"; "seed=0,7" ]
+
     Assert.Equal(12, found.Length)
     Assert.Equal(12, found |> hashes |> List.distinct |> List.length)
 
@@ -164,19 +167,22 @@ let ``a declared sweep has its points with every seed`` () =
 let ``the command line grows a declared sweep, and keeps what it has`` () =
     use place = new Workplace()
     let before = trialsOf (declared place) [] |> hashes |> set
-    let after = trialsOf (declared place) [ "max_buffer_size=1_000,2_000,3_000" ] |> hashes
+
+    let after =
+        trialsOf (declared place) [ "max_buffer_size=1_000,2_000,3_000" ] |> hashes
+
     Assert.Equal(18, after.Length)
     Assert.True(Set.isSubset before (set after))
 
 [<Fact>]
 let ``a trial that was written down runs as it was though the script has changed`` () =
     use place = new Workplace()
-    let trial = (trials place [ "student=mlp"; "hidden=[8,8],[4]"; "seed=3" ]).[1].Record
+
+    let trial =
+        (trials place [ "student=mlp"; "hidden=[8,8],[4]"; "seed=3" ] |> List.item 1).Record
 
     let changed =
-        { pole place with
-            Config = pole(place).Config |> Settings.change "Iterations" (box 99)
-        }
+        { pole place with Config = pole(place).Config |> Settings.change "Iterations" (box 99) }
 
     let recovered = Trials.recover trial (Sweep.ofExperiment changed)
     Assert.Equal(12, recovered.Config.Iterations)
@@ -187,5 +193,7 @@ let ``a trial that was written down runs as it was though the script has changed
     Assert.Equal(trial, TrialRecord.read path 1)
 
     for line in [ 0; 2 ] do
-        let error = Expect.throws<DistillException> (fun () -> TrialRecord.read path line |> ignore)
+        let error =
+            Expect.throws<DistillException>(fun () -> TrialRecord.read path line |> ignore)
+
         Assert.Contains("does not describe a trial", error.Message)

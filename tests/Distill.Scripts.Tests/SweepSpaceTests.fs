@@ -48,7 +48,7 @@ let ``a continuous range has no grid, and says what has`` () =
         }
 
     let error =
-        Expect.throws<DistillException> (fun () -> Search.points Search.Grid rates |> ignore)
+        Expect.throws<DistillException>(fun () -> Search.points Search.Grid rates |> ignore)
 
     Assert.StartsWith("logUniform 0.0001 0.01 has no grid", error.Message)
     Assert.Contains("choice", error.Message)
@@ -75,7 +75,13 @@ let ``draws stay within their ranges, and logUniform is uniform in the logarithm
 
     // Standard error 0.009.
     Expect.close 0.04 (share (fun (rows, _, _) -> rows = 20)) (1.0 / 3.0) "a third of the rows"
-    Expect.close 0.04 (share (fun (_, rate, _) -> rate < 1e-3)) 0.5 "half of the rates below the middle decade"
+
+    Expect.close
+        0.04
+        (share (fun (_, rate, _) -> rate < 1e-3))
+        0.5
+        "half of the rates below the middle decade"
+
     Expect.close 0.04 (share (fun (_, _, share) -> share < 0.0)) 0.25 "a quarter below 0"
 
 [<Fact>]
@@ -113,7 +119,7 @@ let ``a Halton search fills every cell of a 4 by 4 board`` () =
 [<Fact>]
 let ``ranges and searches that cannot be are refused`` () =
     let refused (part: string) (make: unit -> obj) =
-        let error = Expect.throws<DistillException> (fun () -> make () |> ignore)
+        let error = Expect.throws<DistillException>(fun () -> make () |> ignore)
         Assert.Contains(part, error.Message)
 
     refused "both above 0" (fun () -> logUniform 0.0 1.0)

@@ -7,8 +7,16 @@ open Xunit
 
 let private five = [ 3.1; 4.7; 2.2; 5.9; 4.0 ]
 
-let private expectInterval (tolerance: float) (estimate: float, low: float, high: float) (interval: Interval) =
-    Expect.closeAll tolerance [ interval.Estimate; interval.Low; interval.High ] [ estimate; low; high ] "interval"
+let private expectInterval
+    (tolerance: float)
+    (estimate: float, low: float, high: float)
+    (interval: Interval)
+    =
+    Expect.closeAll
+        tolerance
+        [ interval.Estimate; interval.Low; interval.High ]
+        [ estimate; low; high ]
+        "interval"
 
 [<Fact>]
 let ``the mean has Student's interval`` () =
@@ -47,13 +55,17 @@ let ``the stratified bootstrap resamples within strata`` () =
     interval |> expectInterval 1e-9 (8.5, 7.25, 9.75)
     Assert.Equal(interval, Statistics.stratifiedBootstrap Statistics.interquartileMean strata)
     // Strata without spread inside have none, however far apart they are.
-    Statistics.stratifiedBootstrap Statistics.mean [ [ 1.0; 1.0 ]; [ 9.0; 9.0 ] ] |> expectInterval 0.0 (5.0, 5.0, 5.0)
+    Statistics.stratifiedBootstrap Statistics.mean [ [ 1.0; 1.0 ]; [ 9.0; 9.0 ] ]
+    |> expectInterval 0.0 (5.0, 5.0, 5.0)
+
     Assert.True(Double.IsNaN (Statistics.stratifiedBootstrap Statistics.mean [ [ 1.0 ]; [ 9.0 ] ]).Low)
 
 [<Fact>]
 let ``the sign test is exact`` () =
     // scipy.stats.binomtest(wins, wins + losses).pvalue
-    let p = [ 1, 7; 0, 6; 6, 0; 3, 4; 0, 0 ] |> List.map (fun (wins, losses) -> Statistics.signTest wins losses)
+    let p =
+        [ 1, 7; 0, 6; 6, 0; 3, 4; 0, 0 ] |> List.map (fun (wins, losses) -> Statistics.signTest wins losses)
+
     Expect.closeAll 1e-12 p [ 0.0703125; 0.03125; 0.03125; 1.0; 1.0 ] "p"
 
 let private seeds (values: float list) =
@@ -83,5 +95,9 @@ let ``a comparison says who beats whom, or that it cannot`` () =
     Assert.StartsWith("B beats A", string worse)
     Assert.Contains("undecided", string (compare [ 11.0 ] [ 10.0 ]))
     // Only common seeds count.
-    Assert.Equal<float list>([ 1.0 ], (Statistics.paired ("A", [ 5UL, 3.0; 6UL, 9.0 ]) ("B", [ 5UL, 2.0 ])).Value.Differences)
+    Assert.Equal<float list>(
+        [ 1.0 ],
+        (Statistics.paired ("A", [ 5UL, 3.0; 6UL, 9.0 ]) ("B", [ 5UL, 2.0 ])).Value.Differences
+    )
+
     Assert.True((Statistics.paired ("A", [ 1UL, 3.0 ]) ("B", [ 2UL, 2.0 ])).IsNone)
