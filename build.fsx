@@ -506,6 +506,13 @@ let private targets: (string * string * string * (string list -> int option)) li
         | name :: values -> Some(work name values)
         | [] -> None
 
+    let swept (arguments: string list) =
+        match arguments with
+        | [] -> None
+        | ("list" | "results" | "best" | "show" as what) :: rest ->
+            scripted (fun path values -> run path ("sweep" :: what :: values)) rest
+        | _ -> scripted (fun path values -> run path ("sweep" :: values)) arguments
+
     let formatted (arguments: string list) =
         match arguments with
         | [ "--check" ] -> simple (fun () -> format true) []
@@ -522,6 +529,11 @@ let private targets: (string * string * string * (string list -> int option)) li
         target "build" "" "build everything (Release)" (simple build)
         target "test" "" "check the formatting, build everything, run all tests" tested
         target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
+        target
+            "sweep"
+            "[list|results|best|show] SCRIPT [name=value,value ...]"
+            "run the trials of a script"
+            swept
         target
             "resume"
             "RUN_FOLDER [name=value ...]"

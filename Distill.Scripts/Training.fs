@@ -16,6 +16,9 @@ type RunOptions =
 
         /// Run folder to go on with; empty for a new run.
         Resume: string
+
+        /// Folder of a new run; empty for one below logs that is named by the time.
+        Folder: string
     }
 
 /// What runs of all kinds have in common.
@@ -86,7 +89,11 @@ module Training =
             checkUnchanged folder setup
             folder
         else
-            let folder = RunFolder.Create(options.Logs, setup.Name, setup.RunName)
+            let folder =
+                if options.Folder <> "" then
+                    RunFolder.CreateAt options.Folder
+                else
+                    RunFolder.Create(options.Logs, setup.Name, setup.RunName)
 
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
@@ -108,7 +115,7 @@ module Training =
         // distinctBy keeps the first, and the last is wanted.
         before @ arguments |> List.rev |> List.distinctBy name |> List.rev
 
-    let options = { Logs = "logs"; Resume = "" }
+    let options = { Logs = "logs"; Resume = ""; Folder = "" }
 
     /// Makes the folder of a file that will be written.
     let makeFolderOf (path: string) =
