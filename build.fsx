@@ -559,7 +559,12 @@ let private list () =
     for name, arguments, purpose, _ in targets do
         let call = "  " + name + " " + arguments
         // A long call has a line of its own.
-        Console.WriteLine(if call.Length < 38 then call.PadRight 38 + purpose else call + "\n" + String(' ', 38) + purpose)
+        Console.WriteLine(
+            if call.Length < 38 then
+                call.PadRight 38 + purpose
+            else
+                call + "\n" + String(' ', 38) + purpose
+        )
 
 let private main (arguments: string list) =
     match arguments with
