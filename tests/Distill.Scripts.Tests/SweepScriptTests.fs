@@ -132,6 +132,18 @@ let ``killed and run again, a sweep has the results of an undisturbed one`` () =
     Assert.Contains(starts, fun log -> log.Split("[  1/400]").Length = 2)
     Assert.Contains("2 finished, 0 to run", succeed path ($"logs={killed}" :: arguments))
 
+/// Ids of the processes that a process started, and that those started.
+let rec private descendants (id: string) : string list =
+    let children =
+        ask "ps" [ "--no-headers"; "-eo"; "pid,ppid" ]
+        |> _.Split('\n')
+        |> Array.map _.Split(' ', StringSplitOptions.RemoveEmptyEntries)
+        |> Array.filter (fun line -> line[1] = id)
+        |> Array.map Array.head
+        |> List.ofArray
+
+    children @ List.collect descendants children
+
 [<Fact>]
 let ``SIGTERM reaches the trials, which write their checkpoints`` () =
     use place = new Workplace()
@@ -140,9 +152,9 @@ let ``SIGTERM reaches the trials, which write their checkpoints`` () =
     let arguments = [ $"logs={logs}"; "iterations=5000"; "seed=0,1"; "--workers"; "2" ]
     use running = start path arguments
     waitUntil "a trial under way" (underWay logs)
-    // Each trial gets it twice, from here and from the sweep, as when a whole group is told.
-    let trials = (ask "pgrep" [ "-P"; string running.Id ]).Split '\n'
-    ask "kill" ("-TERM" :: string running.Id :: List.ofArray trials) |> ignore
+    // Each process gets it from here and from its parent, as when a whole group is told.
+    let processes = string running.Id :: descendants (string running.Id)
+    ask "kill" ("-TERM" :: processes) |> ignore
     let code, output = finish running
     Assert.Equal(143, code)
     Assert.Contains("Stopped with 2 trials left", output)
