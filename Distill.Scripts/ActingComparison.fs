@@ -108,7 +108,7 @@ module internal ActingComparison =
 
             try
                 Distilling.run
-                    { Logs = options.Logs; Resume = "" }
+                    { Training.options with Logs = options.Logs }
                     settings
                     { experiment with Config = config }
             with Script.Stopped(code, _) ->
