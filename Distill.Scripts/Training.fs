@@ -19,7 +19,7 @@ type RunOptions =
         /// Run folder to go on with; empty for a new run.
         Resume: string
 
-        /// Whether the run ends with report.html, of 5 MB, and for quadrotors replay.html. Turn it off for very many runs.
+        /// Whether the run ends with report.html (2 MB) and, for quadrotors, replay.html (1 MB). Turn it off for very many runs.
         Report: bool
     }
 

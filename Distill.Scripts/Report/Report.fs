@@ -146,7 +146,11 @@ module Report =
     let private evaluation (run: RunRecord) =
         [
             if not (run.Series("evaluation/mean_return").IsEmpty) then
-                $"Return of the {run.Role} alone, on environments of its own: mean and standard deviation over episodes.",
+                $"Return of the {run.Role} alone, on environments of its own: mean and standard deviation over episodes."
+                + (if (run.OfTeacher "return").IsSome then
+                       " The teacher's level is of the same episodes."
+                   else
+                       ""),
                 returnChart run
             match run.Series "evaluation/share_terminated" with
             | [] -> ()
@@ -194,7 +198,10 @@ module Report =
                 |> overIterations run "loss"
                 |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
             if collected || not (run.Series("Train/mean_reward").IsEmpty) then
-                "Return of the last 100 training episodes, whoever drove: mean and standard deviation.",
+                (if collected then
+                     "Return of the last 100 training episodes, whoever drove: mean and standard deviation."
+                 else
+                     "Return of the last 100 training episodes."),
                 (if collected then
                      withBand
                          run

@@ -1,5 +1,5 @@
 // Draws the picture of the README from a run of the quickstart, for light and for dark pages. It needs Chromium.
-// dotnet fsi build.fsx run experiments/quickstart.fsx
+// dotnet fsi build.fsx run experiments/quickstart.fsx evaluation_interval=1
 // dotnet fsi build.fsx run docs/images/two-stage.fsx logs/quickstart/RUN
 #load "../../Distill.Scripts/load.fsx"
 
