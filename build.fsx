@@ -516,6 +516,13 @@ let private targets: (string * string * string * (string list -> int option)) li
         | [ folder; "--video" ] -> Some(page "replay" folder arguments.Tail)
         | _ -> None
 
+    let swept (arguments: string list) =
+        match arguments with
+        | [] -> None
+        | ("list" | "results" | "best" | "show" as what) :: rest ->
+            scripted (fun path values -> run path ("sweep" :: what :: values)) rest
+        | _ -> scripted (fun path values -> run path ("sweep" :: values)) arguments
+
     let formatted (arguments: string list) =
         match arguments with
         | [ "--check" ] -> simple (fun () -> format true) []
@@ -532,6 +539,11 @@ let private targets: (string * string * string * (string list -> int option)) li
         target "build" "" "build everything (Release)" (simple build)
         target "test" "" "check the formatting, build everything, run all tests" tested
         target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
+        target
+            "sweep"
+            "[list|results|best|show] SCRIPT [name=value,value ...]"
+            "run the trials of a script"
+            swept
         target
             "resume"
             "RUN_FOLDER [name=value ...]"
@@ -563,7 +575,14 @@ let private list () =
     Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"
 
     for name, arguments, purpose, _ in targets do
-        Console.WriteLine("  " + (name + " " + arguments).PadRight 36 + purpose)
+        let call = "  " + name + " " + arguments
+        // A long call has a line of its own.
+        Console.WriteLine(
+            if call.Length < 38 then
+                call.PadRight 38 + purpose
+            else
+                call + "\n" + String(' ', 38) + purpose
+        )
 
 let private main (arguments: string list) =
     match arguments with

@@ -17,9 +17,23 @@ module Run =
 
         Distilling.run options settings { Teacher = teacher; Config = config }
 
-    /// Trains a student and compares it with its teacher. `resume=RUN_FOLDER` goes on with a run that was stopped.
+    /// Trains a student and compares it with its teacher, or sweeps settings of the experiment: `sweep name=value,value`.
+    /// `resume=RUN_FOLDER` goes on with a run that was stopped.
     let distil (experiment: Experiment) : unit =
-        Script.main (fun arguments -> distilWith arguments experiment |> print)
+        Script.main (fun arguments ->
+            match Sweeping.job arguments (Sweep.ofExperiment experiment) with
+            | Some job -> job ()
+            | None -> distilWith arguments experiment |> print)
+
+    let sweepWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
+        Sweeping.runWith arguments sweep
+
+    /// Runs every trial of a sweep that has not finished yet, and compares the variants.
+    let sweep (sweep: Sweep<'T>) : unit =
+        Script.main (fun arguments ->
+            match Sweeping.job arguments sweep with
+            | Some job -> job ()
+            | None -> Sweeping.main arguments sweep)
 
     let trainTeacherWith
         (arguments: string list)

@@ -79,6 +79,10 @@ module Runner =
         visit algorithm memory saver
         SafeTensors.Write(folder.Checkpoint stateName, saver.Tensors)
 
+    /// Whether the run has a state to go on from.
+    let hasState (folder: RunFolder) =
+        File.Exists(folder.Checkpoint stateName)
+
     let private restore (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) =
         let path = folder.Checkpoint stateName
 

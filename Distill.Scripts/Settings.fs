@@ -266,6 +266,14 @@ let private find (name: string) (settings: Setting list) =
         let names = String.Join(" or ", several |> List.map _.Name)
         fail $"'{name}' could be {names}; write it in full."
 
+/// Whether the setting of this name holds several values.
+let isList (name: string) (records: obj list) =
+    matching name (settingsOf records)
+    |> List.exists (fun setting ->
+        match shapeOf setting.Type with
+        | Several _ -> true
+        | _ -> false)
+
 let private wrong (setting: Setting) (text: string) (right: string) =
     fail $"{setting.Name}={text} cannot be: it must be {right}."
 
@@ -355,6 +363,9 @@ let apply (arguments: string list) (records: obj list) : obj list =
 
     result
 
+/// What stands for a value that cannot be written as text.
+let opaque = "set in the script"
+
 /// The settings as they are written to YAML: nested, with the kind of a choice first.
 let rec tree (record: obj) : Dictionary<string, obj | null> =
     let node (shape: Shape) (t: Type) (value: obj) : obj =
@@ -369,7 +380,7 @@ let rec tree (record: obj) : Dictionary<string, obj | null> =
 
             kind
         | Several _ -> value :?> IEnumerable |> Seq.cast<obj> |> Seq.map plain |> Seq.toArray :> obj
-        | Opaque -> "set in the script"
+        | Opaque -> opaque
         | Scalar -> plain value
 
     let nodes = Dictionary<string, obj | null>()

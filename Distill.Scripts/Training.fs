@@ -19,6 +19,9 @@ type RunOptions =
         /// Run folder to go on with; empty for a new run.
         Resume: string
 
+        /// Folder of a new run; empty for one below logs that is named by the time.
+        Folder: string
+
         /// Whether the run ends with report.html (2 MB) and, for quadrotors, replay.html (1 MB). Turn it off for very many runs.
         Report: bool
     }
@@ -91,7 +94,11 @@ module Training =
             checkUnchanged folder setup
             folder
         else
-            let folder = RunFolder.Create(options.Logs, setup.Name, setup.RunName)
+            let folder =
+                if options.Folder <> "" then
+                    RunFolder.CreateAt options.Folder
+                else
+                    RunFolder.Create(options.Logs, setup.Name, setup.RunName)
 
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
@@ -113,7 +120,7 @@ module Training =
         // distinctBy keeps the first, and the last is wanted.
         before @ arguments |> List.rev |> List.distinctBy name |> List.rev
 
-    let options = { Logs = "logs"; Resume = ""; Report = true }
+    let options = { Logs = "logs"; Resume = ""; Folder = ""; Report = true }
 
     /// Makes the folder of a file that will be written.
     let makeFolderOf (path: string) =
@@ -131,12 +138,7 @@ module Training =
 
     /// Writes the pages of a run: a replay of these policies, from one initial state after one reference, where it is about
     /// quadrotors, and the report, whose path is printed.
-    let present
-        (options: RunOptions)
-        (folder: RunFolder)
-        (setup: Setup)
-        (policies: (string * Policy) list)
-        =
+    let present (options: RunOptions) (folder: RunFolder) (setup: Setup) (policies: (string * Policy) list) =
         let flights (config: QuadrotorConfig) =
             // Of a mixture, the episode that moves.
             let config =

@@ -28,6 +28,7 @@ public sealed class Ppo : IDisposable
     private readonly EpisodeStatistics episodes;
     private readonly RandomStream noise;
     private readonly RandomStream shuffling;
+    private readonly RandomStream restarts;
     private readonly float[] oldLogStd;
     private readonly PpoLossSums[] chunkLosses = new PpoLossSums[MaxChunks];
     private readonly PpoScratch[] scratch;
@@ -79,6 +80,7 @@ public sealed class Ppo : IDisposable
         episodes = new EpisodeStatistics(this.environment.Count);
         noise = new RandomStream(config.Seed, "ppo.action");
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
+        restarts = new RandomStream(config.Seed, "ppo.restart");
         scratch = [.. Enumerable.Range(0, pool.Threads).Select(_ => new PpoScratch(Actor, critic, layout))];
         collect = new Work(Collect);
         advantages = new Work(EstimateAdvantages);
@@ -100,6 +102,7 @@ public sealed class Ppo : IDisposable
     public PpoReport Iterate()
     {
         var started = Stopwatch.GetTimestamp();
+        Restart();
         pool.Run(collect, rollout.Panels);
         steps += Config.StepsPerEnv;
         CountEpisodes();
@@ -165,6 +168,26 @@ public sealed class Ppo : IDisposable
         var policy = new Policy(spec, group, Config.NormaliseObservations);
         policy.Network.Initialise(new RandomStream(Config.Seed, role));
         return policy;
+    }
+
+    /// <summary>
+    /// Starts new episodes in some panels. The rollout before has valued their last states already, so nothing is lost but
+    /// the statistics of the unfinished episodes.
+    /// </summary>
+    private void Restart()
+    {
+        for (var panel = 0; panel < rollout.Panels; panel++)
+        {
+            if (restarts.Uniform((uint)panel, (uint)iteration) >= Config.RestartProbability)
+                continue;
+            environment.Reset(panel);
+            for (
+                var env = panel * Panel.Width;
+                env < Math.Min((panel + 1) * Panel.Width, environment.Count);
+                env++
+            )
+                episodes.Abandon(env);
+        }
     }
 
     /// <summary>Runs one panel of environments with the stochastic actor for the whole rollout, while its state is in cache.</summary>

@@ -26,12 +26,14 @@ public sealed record PpoConfig
 {
     /// <summary>
     /// Trains a quadrotor's teacher from scratch, with 4,096 environments: small mini-batches, little noise (the reward
-    /// charges every change of action), and a critic that keeps learning when the schedule slows the actor down.
+    /// charges every change of action), restarts against the forgetting of initial states, and a critic that keeps learning when
+    /// the schedule slows the actor down.
     /// </summary>
     public static PpoConfig Quadrotor { get; } =
         new()
         {
             Iterations = 250,
+            RestartProbability = 0.1,
             NumMiniBatches = 32,
             EntropyCoef = 0.004,
             DesiredKl = 0.015,
@@ -51,6 +53,13 @@ public sealed record PpoConfig
     /// with more environments, for more updates per sample.
     /// </summary>
     public int StepsPerEnv { get; init; } = 24;
+
+    /// <summary>
+    /// Probability that a panel of 32 environments starts new episodes at the beginning of an iteration. Environments of a
+    /// good policy end their episodes together, by the step limit, so that most rollouts hold no initial states at all and the
+    /// policy forgets them; restarts keep the episodes out of step. Raise it when episodes end early although the return is high.
+    /// </summary>
+    public double RestartProbability { get; init; }
 
     /// <summary>Passes over each rollout. Raise it to learn more from few samples; lower it when the KL divergence runs away.</summary>
     public int NumLearningEpochs { get; init; } = 5;
@@ -141,6 +150,12 @@ public sealed record PpoConfig
     {
         Require(Iterations >= 1, "iterations", Iterations, "at least 1");
         Require(StepsPerEnv >= 1, "steps_per_env", StepsPerEnv, "at least 1");
+        Require(
+            RestartProbability is >= 0 and <= 1,
+            "restart_probability",
+            RestartProbability,
+            "within 0 and 1"
+        );
         Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
         Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
         Require(ClipParam > 0, "clip_param", ClipParam, "above 0");

@@ -52,6 +52,22 @@ public sealed record RunFolder(string Path)
         return new RunFolder(path);
     }
 
+    /// <summary>Makes this very folder that of a run; it may exist.</summary>
+    /// <exception cref="DistillException">The folder cannot be written.</exception>
+    public static RunFolder CreateAt(string path)
+    {
+        var full = System.IO.Path.GetFullPath(path);
+        OutputFile.Guard(
+            full,
+            () =>
+            {
+                Directory.CreateDirectory(System.IO.Path.Combine(full, ParametersName));
+                Directory.CreateDirectory(System.IO.Path.Combine(full, CheckpointsName));
+            }
+        );
+        return new RunFolder(full);
+    }
+
     /// <exception cref="DistillException">There is no such run.</exception>
     public static RunFolder Open(string path) =>
         Directory.Exists(System.IO.Path.Combine(path, ParametersName))

@@ -20,6 +20,7 @@ let private seeded seed =
         Seed = seed,
         StepsPerEnv = 5,
         NumMiniBatches = 3,
+        RestartProbability = 0.2,
         NormaliseObservations = true,
         ActorGroup = "tracking",
         ActorHidden = [| 16; 16 |],
@@ -142,6 +143,38 @@ let ``An iteration allocates nothing but its report`` () =
         Expect.isTrue (each < 2048L) $"{environment.Envs} environments: {each} bytes per iteration"
 
 [<Fact>]
+let ``The actor is a teacher, from memory and from a file`` () =
+    use pool = new WorkerPool(1)
+    use ppo = new Ppo(small, drones, pool)
+    ppo.Iterate() |> ignore
+
+    let path =
+        IO.Path.Combine(IO.Path.GetTempPath(), $"ppo-{Guid.NewGuid()}.safetensors")
+
+    try
+        Policies.PolicyFile.Save(path, ppo.Actor)
+        use loaded = Policies.PolicyFile.Load path
+
+        let students =
+            [
+                for teacher in [ ppo.Actor; loaded ] ->
+                    let config =
+                        DistillationConfig(
+                            Environment = drones,
+                            Student = MlpStudent(Hidden = [| 8 |]),
+                            Collection = StepsPerIteration 10
+                        )
+
+                    use distillation = new Distillation(config, teacher, pool)
+                    distillation.Iterate() |> ignore
+                    distillation.Student.Network.Parameters.Span.ToArray()
+            ]
+
+        Paths.sameBits students[1] students[0] "student of the loaded teacher"
+    finally
+        IO.File.Delete path
+
+[<Fact>]
 let ``Reports under rsl_rl's names`` () =
     use pool = new WorkerPool(1)
     use ppo = new Ppo(small, drones, pool)
@@ -186,6 +219,19 @@ let ``The schedules move the learning rate as they say`` () =
     // Every step moves the policy by far less, or far more, than what is desired.
     Expect.equal (List.last (rates RateSchedule.Adaptive 1e9)) 4e-3 "adaptive, always raised"
     Expect.equal (List.last (rates RateSchedule.Adaptive 1e-12)) 1e-5 "adaptive, always lowered"
+
+[<Fact>]
+let ``Restarts begin new episodes and forget the unfinished ones`` () =
+    // No pole falls within three steps, but all do within 90.
+    let finished probability =
+        use pool = new WorkerPool(1)
+        let config = PpoConfig(StepsPerEnv = 3, RestartProbability = probability)
+        use ppo = new Ppo(config, CartPoleConfig(Envs = 40), pool)
+        let reports = [ for _ in 1..30 -> ppo.Iterate() ]
+        (List.last reports).MeanEpisodeLength
+
+    Expect.isTrue (finished 0.0).HasValue "no episode has ended without restarts"
+    Expect.isTrue (not (finished 1.0).HasValue) "an episode has ended in spite of restarts"
 
 [<Fact>]
 let ``The critic keeps the learning rate of its own`` () =

@@ -1,0 +1,102 @@
+namespace Distill
+
+open System
+open System.Collections.Concurrent
+open System.Diagnostics
+open System.Runtime.InteropServices
+open System.Threading
+
+/// How the trials of a launch ended.
+type internal TrialEnd = { Folder: TrialFolder; State: TrialState; Elapsed: TimeSpan }
+
+/// Trials as child processes of this one, some at a time. A process for each keeps a crash or a lack of memory of one from
+/// the others.
+module internal Local =
+    [<DllImport("libc")>]
+    extern int private kill(int pid, int signal)
+
+    /// `dotnet` and F# Interactive as they run this process.
+    let interpreter () =
+        string Environment.ProcessPath, Environment.GetCommandLineArgs()[0]
+
+    /// The arguments of `dotnet` for the trial on a line of a file; the line's number follows them.
+    let arguments (script: string) (root: string) (file: string) =
+        [ "exec"; snd (interpreter ()); "--optimize+"; "--quiet"; script; "trial"; root; file ]
+
+    let private sigterm = 15
+    let private sigkill = 9
+
+    /// Runs one trial to its end; None if a signal stopped or killed it. On Ctrl-C the terminal tells the child as well; any
+    /// other signal is passed on.
+    let private runOne
+        (interruption: Script.Interruption)
+        (script: string)
+        (folder: TrialFolder)
+        : TrialState option =
+        let start =
+            ProcessStartInfo(
+                fst (interpreter ()),
+                arguments script folder.Root folder.Record @ [ "0" ],
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true
+            )
+
+        use child = nonNull (Process.Start start)
+        let output = child.StandardOutput.ReadToEndAsync()
+        let error = child.StandardError.ReadToEndAsync()
+        let mutable passedOn = false
+
+        while not (child.WaitForExit 50) do
+            if interruption.ExitCode = 128 + sigterm && not passedOn then
+                passedOn <- true
+                kill (child.Id, sigterm) |> ignore
+
+        match folder.State, child.ExitCode with
+        | Finished result, _ -> Some(Finished result)
+        | Failed message, _ -> Some(Failed message)
+        | _ when
+            interruption.ExitCode <> 0 || child.ExitCode = 128 + sigterm || child.ExitCode = 128 + sigkill
+            ->
+            None
+        | _ ->
+            // It ended before it could say why: a script that no longer compiles, a crash.
+            let said = (error.Result.Trim() + "\n" + output.Result.Trim()).Trim()
+            let last = said.Substring(max 0 (said.Length - 2000))
+
+            let message =
+                $"The trial's process ended with exit code {child.ExitCode}. {last}".Trim()
+
+            folder.Fail message
+            Some(Failed message)
+
+    /// Runs the trials, `workers` at a time. Reports each that ended by itself.
+    let run
+        (interruption: Script.Interruption)
+        (workers: int)
+        (script: string)
+        (report: TrialEnd -> unit)
+        (folders: TrialFolder list)
+        : unit =
+        let waiting = ConcurrentQueue folders
+
+        let rec work () =
+            match waiting.TryDequeue() with
+            | true, folder when interruption.ExitCode = 0 ->
+                let watch = Stopwatch.StartNew()
+
+                runOne interruption script folder
+                |> Option.iter (fun state ->
+                    lock waiting (fun () ->
+                        report { Folder = folder; State = state; Elapsed = watch.Elapsed }))
+
+                work ()
+            | _ -> ()
+
+        let threads = List.init (min workers folders.Length) (fun _ -> Thread(work))
+
+        for thread in threads do
+            thread.Start()
+
+        for thread in threads do
+            thread.Join()

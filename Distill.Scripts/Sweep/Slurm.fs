@@ -1,0 +1,160 @@
+namespace Distill
+
+open System
+open System.ComponentModel
+open System.Diagnostics
+open System.IO
+open Distill.Storage
+
+/// Trials as a job array. sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and their like from the environment,
+/// so that a cluster's own needs no settings here.
+module internal Slurm =
+    let private listName = "trials.jsonl"
+    let private jobName = "job"
+
+    /// Slurm's usual limit for the size of an array is 1001. More trials than that share tasks.
+    let private maxTasks = 1000
+
+    let private ask (program: string) (arguments: string list) : Result<string, string> =
+        try
+            use running =
+                nonNull (
+                    Process.Start(
+                        ProcessStartInfo(
+                            program,
+                            arguments,
+                            RedirectStandardOutput = true,
+                            RedirectStandardError = true
+                        )
+                    )
+                )
+
+            let error = running.StandardError.ReadToEndAsync()
+            let output = running.StandardOutput.ReadToEnd().Trim()
+            running.WaitForExit()
+
+            if running.ExitCode = 0 then
+                Ok output
+            else
+                Error(error.Result.Trim())
+        with :? Win32Exception ->
+            Error $"{program} is not installed here."
+
+    let private quote (text: string) = "'" + text.Replace("'", "'\\''") + "'"
+
+    /// The script of one array task. Before its time limit ends, Slurm sends USR1: the trial writes its checkpoint and the
+    /// task asks to be queued again. TERM (scancel, preemption, requeue) makes the trial write its checkpoint, too, but
+    /// whether the task is queued again is Slurm's to say.
+    let batchScript
+        (name: string)
+        (folder: string)
+        (workingFolder: string)
+        (tasks: int)
+        (trials: int)
+        (threads: int)
+        (command: string list)
+        =
+        let line = command |> List.map quote |> String.concat " "
+
+        [
+            "#!/bin/bash"
+            $"#SBATCH --job-name={name}"
+            $"#SBATCH --output={folder}/%%a.log"
+            "#SBATCH --open-mode=append"
+            $"#SBATCH --cpus-per-task={threads}"
+            "#SBATCH --requeue"
+            "#SBATCH --signal=B:USR1@60"
+            $"cd {quote workingFolder} || exit 1"
+            "export DOTNET_PROCESSOR_COUNT=${SLURM_CPUS_PER_TASK:-1}"
+            "again=0 stop=0 failed=0"
+            "trap 'again=1; stop=1; kill -TERM \"$child\" 2>/dev/null' USR1"
+            "trap 'stop=1; kill -TERM \"$child\" 2>/dev/null' TERM"
+            $"for ((i = SLURM_ARRAY_TASK_ID; i < {trials}; i += {tasks})); do"
+            $"    {line} \"$i\" &"
+            "    child=$!"
+            "    # A signal ends wait before the child has ended."
+            "    wait \"$child\"; code=$?"
+            "    while kill -0 \"$child\" 2>/dev/null; do wait \"$child\"; code=$?; done"
+            "    [ $stop = 1 ] && break"
+            "    [ $code = 0 ] || failed=1"
+            "done"
+            "if [ $again = 1 ]; then scontrol requeue \"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}\"; fi"
+            "[ $stop = 1 ] && exit 143"
+            "exit $failed"
+            ""
+        ]
+        |> String.concat "\n"
+
+    let private submissions (root: string) =
+        let folder = Path.Combine(root, "slurm")
+
+        if Directory.Exists folder then
+            Directory.GetDirectories folder
+            |> Array.filter (fun submission -> File.Exists(Path.Combine(submission, jobName)))
+            |> Array.toList
+        else
+            []
+
+    let private isQueued (job: string) =
+        match ask "squeue" [ "--noheader"; "--jobs"; job; "--format=%i" ] with
+        | Ok "" -> false
+        | Ok _ -> true
+        // Slurm forgets jobs some minutes after their end.
+        | Error reason when reason.Contains "Invalid job id" -> false
+        | Error reason -> raise (DistillException $"Slurm does not answer: {reason}")
+
+    /// Hashes of the trials in jobs that have not ended.
+    let queued (root: string) : Set<string> =
+        submissions root
+        |> List.filter (fun submission ->
+            isQueued (File.ReadAllText(Path.Combine(submission, jobName)).Trim()))
+        |> List.collect (fun submission ->
+            let path = Path.Combine(submission, listName)
+            List.init (File.ReadLines path |> Seq.length) (fun line -> (TrialRecord.read path line).Hash))
+        |> set
+
+    let private writeText (path: string) (text: string) =
+        AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Text.Encoding.UTF8.GetBytes text)))
+
+    /// Submits the trials as one array, of which at most `workers` tasks run at a time (0: no limit). Returns the job's number
+    /// and the folder with its list of trials, its script and its logs.
+    let submit
+        (name: string)
+        (root: string)
+        (workers: int)
+        (threads: int)
+        (script: string)
+        (folders: TrialFolder list)
+        : string * string =
+        let time = DateTime.Now.ToString "yyyy-MM-dd_HH-mm-ss"
+        let submission = Path.Combine(root, "slurm", time)
+        Directory.CreateDirectory submission |> ignore
+        let list = Path.Combine(submission, listName)
+
+        folders
+        |> List.map (fun folder -> TrialRecord.toJson folder.Trial + "\n")
+        |> String.concat ""
+        |> writeText list
+
+        let tasks = min folders.Length maxTasks
+
+        let command =
+            fst (Local.interpreter ()) :: Local.arguments (Path.GetFullPath script) root list
+
+        let job = Path.Combine(submission, "job.sh")
+
+        writeText
+            job
+            (batchScript name submission Environment.CurrentDirectory tasks folders.Length threads command)
+
+        let limit = if workers > 0 then $"%%{workers}" else ""
+
+        match ask "sbatch" [ "--parsable"; $"--array=0-{tasks - 1}{limit}"; job ] with
+        | Ok answer ->
+            // NUMBER or NUMBER;CLUSTER.
+            let number = answer.Split(';')[0]
+            writeText (Path.Combine(submission, jobName)) (number + "\n")
+            number, submission
+        | Error reason ->
+            Directory.Delete(submission, true)
+            raise (DistillException $"Slurm did not take the job: {reason}")

@@ -1,0 +1,62 @@
+namespace Distill
+
+/// A sweep, fully described: an experiment for every point of a space, each with every seed.
+type Sweep<'T> =
+    internal
+        {
+            /// Name of the experiment, whose folder holds the trials; None for the name that the experiments have.
+            Name: string option
+            Parameters: Space<'T>
+            Experiment: 'T -> Experiment
+
+            /// Empty for the seed that each experiment has.
+            Seeds: uint64 list
+            Search: Search
+        }
+
+/// `sweep { ... }` builds a sweep and does nothing else. `parameters` comes before `experiment`, which uses them.
+type SweepBuilder() =
+    member _.Yield(()) : Sweep<unit> =
+        {
+            Name = None
+            Parameters = space { return () }
+            Experiment = fun () -> Experiment.empty
+            Seeds = []
+            Search = Search.Grid
+        }
+
+    /// Name of the sweep: its trials are in logs/NAME/sweep.
+    [<CustomOperation "name">]
+    member _.Name(sweep: Sweep<'T>, name: string) = { sweep with Name = Some name }
+
+    /// What is varied.
+    [<CustomOperation "parameters">]
+    member _.Parameters(sweep: Sweep<unit>, parameters: Space<'T>) : Sweep<'T> =
+        {
+            Name = sweep.Name
+            Parameters = parameters
+            Experiment = fun _ -> Experiment.empty
+            Seeds = sweep.Seeds
+            Search = sweep.Search
+        }
+
+    /// The experiment at a point.
+    [<CustomOperation "experiment">]
+    member _.Experiment(sweep: Sweep<'T>, experiment: 'T -> Experiment) =
+        { sweep with Experiment = experiment }
+
+    /// Seeds of every point.
+    [<CustomOperation "seeds">]
+    member _.Seeds(sweep: Sweep<'T>, seeds: int list) =
+        { sweep with Seeds = List.map uint64 seeds }
+
+    [<CustomOperation "search">]
+    member _.Search(sweep: Sweep<'T>, search: Search) = { sweep with Search = search }
+
+[<AutoOpen>]
+module SweepBuilders =
+    let sweep = SweepBuilder()
+
+module internal Sweep =
+    /// The sweep of one experiment, which the command line can widen.
+    let ofExperiment (one: Experiment) : Sweep<unit> = sweep { experiment (fun () -> one) }

@@ -1,0 +1,88 @@
+namespace Distill
+
+open System
+
+/// The command line of a sweep.
+type internal SweepOptions =
+    {
+        /// name=value,value,…
+        Settings: string list
+
+        /// In place of the sweep's own.
+        Search: Search option
+
+        /// The folder of all experiments.
+        Logs: string
+
+        /// Whether Slurm runs the trials; else this machine does.
+        OnSlurm: bool
+
+        /// Trials side by side; 0 for one per core, on Slurm for no limit.
+        Workers: int
+        DryRun: bool
+        RetryFailed: bool
+    }
+
+module internal SweepOptions =
+    let private fail (sentence: string) = raise (DistillException sentence)
+
+    let private search (text: string) : Search =
+        match text.Split ':' with
+        | [| "grid" |] -> Search.Grid
+        | [| "random"; count |] when fst (Int32.TryParse count) -> Search.Random(int count)
+        | [| "halton"; count |] when fst (Int32.TryParse count) -> Search.Halton(int count)
+        | _ -> fail $"--search {text} cannot be: write grid, random:20 or halton:20."
+
+    let private searchText (search: Search) =
+        match search with
+        | Search.Grid -> "grid"
+        | Search.Random count -> $"random:{count}"
+        | Search.Halton count -> $"halton:{count}"
+
+    let private flags =
+        [ "--on"; "--workers"; "--search"; "--dry-run"; "--retry-failed" ]
+
+    let private none =
+        {
+            Settings = []
+            Search = None
+            Logs = "logs"
+            OnSlurm = false
+            Workers = 0
+            DryRun = false
+            RetryFailed = false
+        }
+
+    let parse (arguments: string list) : SweepOptions =
+        let rec go (options: SweepOptions) (arguments: string list) =
+            match arguments with
+            | [] -> { options with Settings = List.rev options.Settings }
+            | "--dry-run" :: rest -> go { options with DryRun = true } rest
+            | "--retry-failed" :: rest -> go { options with RetryFailed = true } rest
+            | "--on" :: "local" :: rest -> go { options with OnSlurm = false } rest
+            | "--on" :: "slurm" :: rest -> go { options with OnSlurm = true } rest
+            | "--on" :: _ -> fail "--on takes local or slurm."
+            | "--search" :: text :: rest -> go { options with Search = Some(search text) } rest
+            | "--workers" :: text :: rest ->
+                match Int32.TryParse text with
+                | true, workers when workers >= 1 -> go { options with Workers = workers } rest
+                | _ -> fail $"--workers {text} cannot be: it must be a whole number from 1."
+            | [ "--search" | "--workers" as flag ] -> fail $"{flag} takes a value."
+            | flag :: _ when flag.StartsWith "--" ->
+                fail $"There is no option {flag}; {Names.hint flag flags}"
+            | setting :: rest when setting.StartsWith "logs=" ->
+                go { options with Logs = setting.Substring "logs=".Length } rest
+            | setting :: _ when setting.StartsWith "resume=" ->
+                fail "A sweep needs no resume=…: started again, it goes on where it stopped."
+            | setting :: rest -> go { options with Settings = setting :: options.Settings } rest
+
+        go none arguments
+
+    /// The arguments that say which trials there are.
+    let declaration (options: SweepOptions) : string list =
+        let search =
+            match options.Search with
+            | Some search -> [ "--search"; searchText search ]
+            | None -> []
+
+        options.Settings @ search

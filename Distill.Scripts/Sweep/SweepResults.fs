@@ -1,0 +1,216 @@
+namespace Distill
+
+open System
+open System.Globalization
+
+/// The finished trials of a sweep as tables. What is compared is the return of the best student of each run.
+type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
+    let fullNames =
+        trials
+        |> List.map (fun (trial, _) -> Map.toList trial.Settings)
+        |> Trials.varying
+        |> List.except [ "seed" ]
+
+    let names = Trials.shortNames fullNames
+
+    let cell (value: string) : obj =
+        match Double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture) with
+        | true, number -> number
+        | _ -> value
+
+    /// Numbers by size, texts by letters.
+    let order (value: string option) =
+        match value |> Option.map cell with
+        | Some(:? float as number) -> 0, number, ""
+        | Some text -> 1, 0.0, string text
+        | None -> 2, 0.0, ""
+
+    let valuesOf (trial: TrialRecord) =
+        fullNames |> List.map trial.Settings.TryFind
+
+    let trials =
+        trials
+        |> List.sortWith (fun (a, _) (b, _) ->
+            compare
+                (valuesOf a |> List.map order, a.Seed, a.Hash)
+                (valuesOf b |> List.map order, b.Seed, b.Hash))
+
+    /// Values of the settings that vary, and the trials that have them.
+    let variants = trials |> List.groupBy (fst >> valuesOf)
+
+    let score (result: TrialResult) = result.StudentReturn
+    let scores trials = trials |> List.map (snd >> score)
+
+    let bySeed trials =
+        trials |> List.map (fun (trial: TrialRecord, result) -> trial.Seed, score result)
+
+    let nameOf (values: string option list) =
+        if names.IsEmpty then
+            "the only variant"
+        else
+            List.zip names values
+            |> List.choose (fun (name, value) -> value |> Option.map (fun value -> $"{name}={value}"))
+            |> String.concat " "
+
+    let ranked = variants |> List.sortByDescending (snd >> scores >> List.average)
+
+    let interval (interval: Interval) : obj =
+        if Double.IsNaN interval.Low then
+            interval.Estimate
+        else
+            $"{interval.Estimate:F1} [{interval.Low:F1}, {interval.High:F1}]"
+
+    let half (interval: Interval) : obj =
+        if Double.IsNaN interval.Low then
+            interval.Estimate
+        else
+            { PlusMinus.Mean = interval.Estimate; Spread = interval.High - interval.Estimate }
+
+    let iqm = Statistics.stratifiedBootstrap Statistics.interquartileMean
+
+    let cells (values: string option list) =
+        values |> List.map (Option.map cell >> Option.toObj)
+
+    let table =
+        lazy
+            Table(
+                names
+                @ [
+                    "seeds"
+                    "student return ± 95 %"
+                    "interquartile mean [95 %]"
+                    "student / teacher"
+                    "terminated %"
+                ],
+                [
+                    for values, trials in variants do
+                        yield
+                            cells values
+                            @ [
+                                trials.Length
+                                half (Statistics.mean95 (scores trials))
+                                interval (iqm [ scores trials ])
+                                trials |> List.averageBy (fun (_, result) -> result.Ratio)
+                                trials |> List.averageBy (fun (_, result) -> 100.0 * result.ShareTerminated)
+                            ]
+                ]
+            )
+
+    let effects =
+        lazy
+            Table(
+                [ "setting"; "value"; "trials"; "interquartile mean [95 %]" ],
+                [
+                    for i, name in List.indexed names do
+                        for value, variants in variants |> List.groupBy (fst >> List.item i) do
+                            let strata = variants |> List.map (snd >> scores)
+
+                            [
+                                box name
+                                Option.toObj value
+                                strata |> List.sumBy List.length
+                                interval (iqm strata)
+                            ]
+                ]
+            )
+
+    /// How many trials have finished.
+    member _.Count = trials.Length
+
+    /// A row for every variant: mean over seeds with Student's 95 % interval, interquartile mean with a bootstrap one.
+    member _.Table = table.Value
+
+    /// A row for every value of every setting that varies: the interquartile mean of all trials with it, with an interval
+    /// from resampling seeds within each combination of the other settings.
+    member _.Effects = effects.Value
+
+    /// The variant with the highest mean return, in words; None where no trial has finished.
+    member _.Best =
+        ranked
+        |> List.tryHead
+        |> Option.map (fun (values, trials) -> nameOf values, Statistics.mean95 (scores trials))
+
+    /// The best variant against each of the others on the same seeds, next best first.
+    member _.Comparisons: PairedComparison list =
+        match ranked with
+        | [] -> []
+        | (best, trialsOfBest) :: others ->
+            others
+            |> List.choose (fun (values, trials) ->
+                Statistics.paired (nameOf best, bySeed trialsOfBest) (nameOf values, bySeed trials))
+
+    /// Each trial on a line: what varies, seed and results, with all digits and nothing that depends on time or machine.
+    member _.WriteCsv(path: string) =
+        Csv.write
+            path
+            (names
+             @ [
+                 "seed"
+                 "teacher_return"
+                 "student_return"
+                 "final_student_return"
+                 "student_length"
+                 "share_terminated"
+                 "trial"
+             ])
+            [
+                for trial, result in trials do
+                    (valuesOf trial |> List.map (Option.defaultValue ""))
+                    @ [
+                        string trial.Seed
+                        Csv.number result.TeacherReturn
+                        Csv.number result.StudentReturn
+                        Csv.number result.FinalStudentReturn
+                        Csv.number result.StudentLength
+                        Csv.number result.ShareTerminated
+                        trial.Hash.Substring(0, 8)
+                    ]
+            ]
+
+    /// Each variant on a line, with all digits.
+    member _.WriteSummary(path: string) =
+        Csv.write
+            path
+            (names
+             @ [
+                 "seeds"
+                 "mean"
+                 "mean_low"
+                 "mean_high"
+                 "interquartile_mean"
+                 "interquartile_mean_low"
+                 "interquartile_mean_high"
+             ])
+            [
+                for values, trials in variants do
+                    let mean = Statistics.mean95 (scores trials)
+                    let middle = iqm [ scores trials ]
+
+                    (values |> List.map (Option.defaultValue ""))
+                    @ [ string trials.Length ]
+                    @ [
+                        for value in
+                            [ mean.Estimate; mean.Low; mean.High; middle.Estimate; middle.Low; middle.High ] do
+                            Csv.number value
+                    ]
+            ]
+
+    override results.ToString() =
+        if trials.IsEmpty then
+            "No trial has finished."
+        else
+            [
+                string results.Table
+                if names.Length > 1 then
+                    ""
+                    string results.Effects
+                match results.Comparisons with
+                | [] -> ()
+                | next :: _ ->
+                    ""
+                    string next
+            ]
+            |> String.concat "\n"
+
+    member results.ToHtml() =
+        results.Table.ToHtml() + (if names.Length > 1 then results.Effects.ToHtml() else "")

@@ -1,0 +1,308 @@
+namespace Distill
+
+open System
+open System.Diagnostics
+open System.IO
+open Distill.Storage
+
+/// Sweeps as main jobs of scripts.
+module internal Sweeping =
+    let private say (text: string) = Console.Out.WriteLine text
+    let private fail (sentence: string) = raise (DistillException sentence)
+
+    /// The trials on the disk.
+    let private onDisk (root: string) : TrialFolder list =
+        if Directory.Exists root then
+            Directory.GetDirectories root
+            |> Array.map (fun folder -> Path.Combine(folder, TrialRecord.fileName))
+            |> Array.filter File.Exists
+            |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
+            |> Array.map (fun path -> TrialFolder(root, TrialRecord.read path 0))
+            |> Array.toList
+        else
+            []
+
+    /// The trials that have the values which the settings ask for.
+    let private filtered (settings: string list) (folders: TrialFolder list) : TrialFolder list =
+        let plain (value: string) =
+            let digits = value.Replace("_", "")
+
+            match
+                Double.TryParse(
+                    digits,
+                    Globalization.NumberStyles.Float,
+                    Globalization.CultureInfo.InvariantCulture
+                )
+            with
+            | true, number -> string number
+            | _ -> value
+
+        let matches (trial: TrialRecord) (setting: string) =
+            let name, text =
+                match setting.IndexOf '=' with
+                | -1 -> fail $"'{setting}' is not a setting: write name=value."
+                | at -> setting.Substring(0, at), setting.Substring(at + 1)
+
+            let wanted = SweepSettings.splitValues text |> List.map plain
+
+            trial.Settings
+            |> Seq.exists (fun own ->
+                (own.Key = name || own.Key.EndsWith("." + name)) && List.contains (plain own.Value) wanted)
+
+        folders |> List.filter (fun folder -> settings |> List.forall (matches folder.Trial))
+
+    let private results (folders: TrialFolder list) =
+        SweepResults
+            [
+                for folder in folders do
+                    match folder.Result with
+                    | Some result -> folder.Trial, result
+                    | None -> ()
+            ]
+
+    let private firstLine (text: string) = text.Split('\n')[0]
+
+    let private describe (state: TrialState) =
+        match state with
+        | Finished result ->
+            $"student {result.StudentReturn:F1}, teacher {result.TeacherReturn:F1}, {100.0 * result.ShareTerminated:F1} %% terminated"
+        | Failed message -> "failed: " + firstLine message
+        | state -> string state
+
+    /// What each trial is and how far.
+    let private table (rows: (TrialFolder * string) list) =
+        let names =
+            rows
+            |> List.map (fun (folder, _) -> Map.toList folder.Trial.Settings)
+            |> Trials.varying
+            |> List.except [ "seed" ]
+
+        Table(
+            "trial" :: Trials.shortNames names @ [ "seed"; "state" ],
+            [
+                for folder, state in rows do
+                    [
+                        box (folder.Trial.Hash.Substring(0, 8))
+                        for name in names do
+                            Option.toObj (folder.Trial.Settings.TryFind name)
+                        folder.Trial.Seed
+                        state
+                    ]
+            ]
+        )
+
+    /// Writes the tables of all finished trials on the disk.
+    let private gather (root: string) : SweepResults =
+        let results = results (onDisk root)
+
+        if results.Count > 0 then
+            results.WriteCsv(Path.Combine(root, "results.csv"))
+            results.WriteSummary(Path.Combine(root, "summary.csv"))
+
+        results
+
+    /// The trials in this process, one after another with all cores: where there is no script to run in others.
+    let private runHere (report: TrialEnd -> unit) (trials: (TrialFolder * Experiment) list) =
+        for folder, experiment in trials do
+            let watch = Stopwatch.StartNew()
+            TrialJob.run 0 folder (fun () -> experiment)
+
+            report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
+
+    let private count (number: int) (what: string) =
+        if number = 1 then $"1 {what}" else $"{number} {what}s"
+
+    /// Runs the trials that have not finished. Returns what all of the sweep's trials on the disk say.
+    let runWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
+        let options = SweepOptions.parse arguments
+        let trials = Trials.declared options sweep
+        let root = Trials.root options.Logs trials
+
+        let folders =
+            trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Experiment)
+
+        let queued = if options.OnSlurm then Slurm.queued root else Set.empty
+
+        let due (folder: TrialFolder, _) =
+            match folder.State with
+            | Finished _ -> false
+            | Failed _ -> options.RetryFailed
+            | Running -> not options.OnSlurm
+            | Interrupted
+            | Waiting -> not (queued.Contains folder.Trial.Hash)
+
+        let states = folders |> List.map (fun (folder, _) -> folder.State)
+        let toRun = List.filter due folders
+        let finished = states |> List.filter _.IsFinished |> List.length
+        let failed = states |> List.filter _.IsFailed |> List.length
+
+        let failures =
+            if failed = 0 then
+                ""
+            elif options.RetryFailed then
+                $", {failed} failed (tried again)"
+            else
+                $", {failed} failed (--retry-failed tries them again)"
+
+        let inQueue = if queued.IsEmpty then "" else $", {queued.Count} queued"
+
+        let trialCount = count trials.Length "trial"
+
+        say
+            $"{trials.Head.Experiment.Config.Name}: {trialCount}, {finished} finished{failures}{inQueue}, {toRun.Length} to run, in {Command.shortest root}"
+
+        let threads = max 1 trials.Head.Experiment.Config.Threads
+
+        if options.DryRun then
+            folders
+            |> List.map (fun (folder, _) ->
+                folder,
+                (if List.exists (fst >> (=) folder) toRun then
+                     "to run"
+                 else
+                     string folder.State))
+            |> table
+            |> string
+            |> say
+        elif not toRun.IsEmpty then
+            for folder, _ in toRun do
+                folder.Prepare()
+
+            let mutable ended = 0
+
+            let report (trial: TrialEnd) =
+                ended <- ended + 1
+                let place = (string ended).PadLeft((string toRun.Length).Length)
+
+                say
+                    $"[{place}/{toRun.Length}] {trial.Folder.Trial.Label}: {describe trial.State} ({trial.Elapsed.TotalSeconds:F0} s)"
+
+            match Script.current with
+            | None when options.OnSlurm ->
+                fail "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
+            | None -> runHere report toRun
+            | Some(script, _) when options.OnSlurm ->
+                let name = trials.Head.Experiment.Config.Name
+
+                let job, folder =
+                    Slurm.submit name root options.Workers threads script (List.map fst toRun)
+
+                let what = count toRun.Length "trial"
+                say $"Job {job}: {what}; list, script and logs in {Command.shortest folder}"
+            | Some(script, _) ->
+                use interruption = new Script.Interruption()
+
+                let workers =
+                    if options.Workers > 0 then
+                        options.Workers
+                    else
+                        max 1 (Environment.ProcessorCount / threads)
+
+                Local.run interruption workers script report (List.map fst toRun)
+
+                if interruption.ExitCode <> 0 then
+                    let left = toRun |> List.filter (fun (folder, _) -> not folder.State.IsFinished)
+                    let what = count left.Length "trial"
+
+                    raise (
+                        Script.Stopped(
+                            interruption.ExitCode,
+                            $"Stopped with {what} left; the same command goes on where they stopped."
+                        )
+                    )
+
+        if options.DryRun then
+            results (onDisk root)
+        else
+            gather root
+
+    /// Runs the trials; the exit code tells whether all that were asked for have finished.
+    let private runMain (arguments: string list) (sweep: Sweep<'T>) : unit =
+        let results = runWith arguments sweep
+        let options = SweepOptions.parse arguments
+
+        if not options.DryRun && not options.OnSlurm then
+            let trials = Trials.declared options sweep
+            let root = Trials.root options.Logs trials
+
+            if results.Count > 0 then
+                say ""
+                say (string results)
+                say $"Tables: {Command.shortest root}/results.csv, summary.csv"
+
+            let unfinished =
+                trials
+                |> List.map (fun trial -> TrialFolder(root, trial.Record))
+                |> List.filter (fun folder -> not folder.State.IsFinished)
+
+            if not unfinished.IsEmpty then
+                let what = count unfinished.Length "trial"
+                let states = unfinished |> List.countBy (fun folder -> string folder.State)
+
+                let states =
+                    String.Join(", ", states |> List.map (fun (state, n) -> $"{n} {state}"))
+
+                raise (Script.Stopped(1, $"{what} did not finish: {states}."))
+
+    let private show (root: string) (hash: string) =
+        match onDisk root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
+        | [] -> fail $"No trial in {Command.shortest root} has a hash that begins with {hash}."
+        | [ folder ] ->
+            say $"folder    {Command.shortest folder.Path}"
+            say $"state     {describe folder.State}"
+            say ("changes   " + String.Join(' ', folder.Trial.Changes))
+            say $"hash      {folder.Trial.Hash}"
+            folder.Error |> Option.iter (fun message -> say $"error     {message}")
+        | several -> fail $"{several.Length} trials have a hash that begins with {hash}; give more of it."
+
+    /// The job `sweep ...` of a script.
+    let main (arguments: string list) (sweep: Sweep<'T>) : unit =
+        let rootOf (options: SweepOptions) =
+            Trials.root options.Logs (Trials.declared { options with Settings = [] } sweep)
+
+        match arguments with
+        | "list" :: rest ->
+            let options = SweepOptions.parse rest
+
+            match onDisk (rootOf options) |> filtered options.Settings with
+            | [] -> say "There are no trials."
+            | folders ->
+                folders |> List.map (fun folder -> folder, describe folder.State) |> table |> string |> say
+        | "results" :: rest ->
+            let options = SweepOptions.parse rest
+            let root = rootOf options
+
+            if options.Settings.IsEmpty then
+                say (string (gather root))
+                say $"Tables: {Command.shortest root}/results.csv, summary.csv"
+            else
+                onDisk root |> filtered options.Settings |> results |> string |> say
+        | "best" :: rest ->
+            let options = SweepOptions.parse rest
+            let results = onDisk (rootOf options) |> filtered options.Settings |> results
+
+            match results.Best with
+            | None -> say "No trial has finished."
+            | Some(name, mean) ->
+                say $"Best: {name}: student return {mean} (mean with 95 %% interval)"
+
+                for comparison in results.Comparisons do
+                    say (string comparison)
+        | "show" :: hash :: rest when not (hash.StartsWith '-') ->
+            show (rootOf (SweepOptions.parse rest)) hash
+        | "show" :: _ ->
+            fail "show takes the first letters of a trial's hash; `sweep list SCRIPT` prints them."
+        | arguments -> runMain arguments sweep
+
+    /// The job that the arguments ask for, if they ask for one that a script has because it declares a sweep, or something
+    /// that can be one.
+    let job (arguments: string list) (sweep: Sweep<'T>) : (unit -> unit) option =
+        match arguments with
+        | "sweep" :: rest -> Some(fun () -> main rest sweep)
+        | [ "trial"; root; file; line ] ->
+            Some(fun () ->
+                let code = TrialJob.main sweep root file (int line)
+
+                if code <> 0 then
+                    raise (Script.Stopped(code, "The trial failed.")))
+        | _ -> None

@@ -1,0 +1,285 @@
+namespace Distill
+
+open System
+open System.IO
+open System.Security.Cryptography
+open System.Text
+open System.Text.Json
+open System.Text.Json.Serialization
+open Distill.Storage
+
+/// One experiment of a sweep with one seed, as it is written down: enough to run it though the script has changed.
+type TrialRecord =
+    {
+        /// SHA-256 of everything that can change the result.
+        Hash: string
+
+        /// What the trial has of its own among those it was declared with.
+        Label: string
+
+        /// Every setting by name.
+        Settings: Map<string, string>
+
+        /// The settings that make this trial of what the script says.
+        Changes: string list
+
+        /// Arguments of the sweep that declared it.
+        Arguments: string list
+    }
+
+    /// Name of the trial's folder.
+    [<JsonIgnore>]
+    member trial.FolderName = $"{trial.Label}-{trial.Hash.Substring(0, 8)}"
+
+    [<JsonIgnore>]
+    member trial.Seed = UInt64.Parse trial.Settings["seed"]
+
+/// A trial as it can be run.
+type Trial<'T> = internal { Parameters: 'T; Experiment: Experiment; Record: TrialRecord }
+
+/// What a finished trial measured: closed-loop returns on episodes that training never saw.
+type TrialResult =
+    {
+        TeacherReturn: float
+
+        /// Of the best student of the run.
+        StudentReturn: float
+
+        /// Of the student after the last iteration.
+        FinalStudentReturn: float
+
+        /// Of the best student.
+        StudentLength: float
+
+        /// Of the best student: share of episodes that ended by failure.
+        ShareTerminated: float
+    }
+
+    /// Return of the student over that of the teacher.
+    member result.Ratio = result.StudentReturn / result.TeacherReturn
+
+/// How far a trial is.
+type TrialState =
+    | Finished of TrialResult
+    /// With its message.
+    | Failed of string
+    | Running
+    /// Stopped; it goes on from its checkpoint.
+    | Interrupted
+    | Waiting
+
+    override state.ToString() =
+        match state with
+        | Finished _ -> "finished"
+        | Failed _ -> "failed"
+        | Running -> "running"
+        | Interrupted -> "interrupted"
+        | Waiting -> "waiting"
+
+module internal TrialRecord =
+    let fileName = "trial.json"
+
+    /// Settings that do not change results.
+    let private free = set [ "threads"; "run_name" ]
+
+    let private sha256 (bytes: byte array) =
+        Convert.ToHexStringLower(SHA256.HashData bytes)
+
+    /// The content of a file, or of the files of a folder.
+    let private contentHash (path: string) =
+        if Directory.Exists path then
+            Directory.GetFiles path
+            |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
+            |> Array.map (fun file -> nonNull (Path.GetFileName file) + " " + sha256 (File.ReadAllBytes file))
+            |> String.concat "\n"
+            |> Encoding.UTF8.GetBytes
+            |> sha256
+        else
+            sha256 (File.ReadAllBytes path)
+
+    /// A setting as it counts for the result: where it names a file or a folder of them, their content.
+    let private meaning (contentHash: string -> string) (value: string) =
+        value.TrimStart('[').TrimEnd(']').Split ','
+        |> Array.map (fun item ->
+            if item.IndexOfAny [| '.'; '/'; '\\' |] >= 0 && Path.Exists item then
+                contentHash item
+            else
+                item)
+        |> String.concat ","
+
+    /// A function that remembers the hashes of files it has read.
+    let hasher () : (string * string) list -> string =
+        let known = Collections.Generic.Dictionary<string, string>()
+
+        let contentHash (path: string) =
+            match known.TryGetValue path with
+            | true, hash -> hash
+            | _ ->
+                known[path] <- contentHash path
+                known[path]
+
+        fun settings ->
+            settings
+            |> List.filter (fun (name, _) -> not (free.Contains name))
+            |> List.sortWith (fun (a, _) (b, _) -> String.CompareOrdinal(a, b))
+            |> List.map (fun (name, value) -> $"{name}={meaning contentHash value}\n")
+            |> String.concat ""
+            |> Encoding.UTF8.GetBytes
+            |> sha256
+
+    let private options =
+        JsonSerializerOptions(
+            PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+            Encoder = Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping
+        )
+
+    /// On one line.
+    let toJson (trial: TrialRecord) =
+        JsonSerializer.Serialize(trial, options)
+
+    /// The trial on a line of a file.
+    let read (path: string) (line: int) : TrialRecord =
+        let broken (reason: string) =
+            raise (DistillException $"{path} does not describe a trial: {reason}")
+
+        match
+            (try
+                File.ReadLines path |> Seq.tryItem line
+             with :? IOException as error ->
+                 broken error.Message)
+        with
+        | None -> broken $"it has no line {line + 1}."
+        | Some text ->
+            try
+                match JsonSerializer.Deserialize<TrialRecord>(text, options) with
+                | null -> broken "it is empty."
+                | trial when isNull (box trial.Hash) || trial.Hash.Length <> 64 || isNull (box trial.Settings) ->
+                    broken "it has no hash and settings."
+                | trial -> trial
+            with :? JsonException as error ->
+                broken error.Message
+
+/// A trial's place on the disk: a run folder, with trial.json and log.txt, and error.txt if it failed.
+type internal TrialFolder(root: string, trial: TrialRecord) =
+    let hash8 = trial.Hash.Substring(0, 8)
+
+    /// A trial keeps its folder when a larger sweep would label it otherwise.
+    let path =
+        let existing =
+            if Directory.Exists root then
+                Directory.GetDirectories(root, "*-" + hash8) |> Array.tryHead
+            else
+                None
+
+        existing |> Option.defaultValue (Path.Combine(root, trial.FolderName))
+
+    let inside (name: string) = Path.Combine(path, name)
+    let result = inside "result.csv"
+    let error = inside "error.txt"
+    let lockPath = Path.Combine(root, ".running", trial.Hash)
+
+    member _.Path = path
+    member _.Root = root
+    member _.Trial = trial
+    member _.RunFolder = RunFolder path
+    member _.Record = inside TrialRecord.fileName
+    member _.Log = inside "log.txt"
+
+    member _.Error =
+        if File.Exists error then
+            Some(File.ReadAllText(error).Trim())
+        else
+            None
+
+    member _.Fail(message: string) =
+        AtomicFile.Write(
+            error,
+            fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(message + "\n")))
+        )
+
+    member _.ForgetError() = File.Delete error
+
+    /// Makes the folder with its trial.json.
+    member folder.Prepare() =
+        if not (File.Exists folder.Record) then
+            Directory.CreateDirectory path |> ignore
+
+            AtomicFile.Write(
+                folder.Record,
+                fun stream ->
+                    stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(TrialRecord.toJson trial + "\n")))
+            )
+
+    /// Deletes what an earlier start left that cannot go on.
+    member folder.Clear() =
+        for entry in Directory.GetFileSystemEntries path do
+            if entry <> folder.Record && entry <> folder.Log then
+                if Directory.Exists entry then
+                    Directory.Delete(entry, true)
+                else
+                    File.Delete entry
+
+    /// The right to run the trial, which one process can have; None while another has it. A process that dies loses it.
+    member _.TryLock() : IDisposable option =
+        Directory.CreateDirectory(Path.Combine(root, ".running")) |> ignore
+
+        try
+            Some(new FileStream(lockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None))
+        with :? IOException ->
+            None
+
+    member folder.IsRunning =
+        File.Exists lockPath
+        && (match folder.TryLock() with
+            | Some held ->
+                held.Dispose()
+                false
+            | None -> true)
+
+    member _.Result: TrialResult option =
+        let (|Number|_|) (text: string) =
+            match
+                Double.TryParse(
+                    text,
+                    Globalization.NumberStyles.Float,
+                    Globalization.CultureInfo.InvariantCulture
+                )
+            with
+            | true, value -> Some value
+            | _ -> None
+
+        if File.Exists result then
+            let rows =
+                Csv.read result [ "policy"; "mean_return"; "mean_length"; "share_terminated" ]
+
+            let measure (policy: string) (column: int) =
+                match
+                    rows |> List.tryFind (fun row -> row.Head = policy) |> Option.map (List.item column)
+                with
+                | Some(Number value) -> value
+                | _ ->
+                    raise (
+                        DistillException
+                            $"{result} has no numbers for '{policy}'; delete it and run the sweep again."
+                    )
+
+            Some
+                {
+                    TeacherReturn = measure "teacher" 1
+                    StudentReturn = measure "best student" 1
+                    FinalStudentReturn = measure "final student" 1
+                    StudentLength = measure "best student" 2
+                    ShareTerminated = measure "best student" 3
+                }
+        else
+            None
+
+    member folder.State: TrialState =
+        match folder.Result with
+        | Some result -> Finished result
+        | None when folder.IsRunning -> Running
+        | None ->
+            match folder.Error with
+            | Some message -> Failed message
+            | None when Runner.hasState folder.RunFolder -> Interrupted
+            | None -> Waiting

@@ -1,0 +1,76 @@
+namespace Distill
+
+open System
+open System.IO
+open System.Threading
+
+/// One trial in this process.
+module internal TrialJob =
+    /// Waits while another process runs the trial: one that outlived the sweep that started it, or another sweep.
+    let private lock (folder: TrialFolder) : IDisposable =
+        let rec enter (told: bool) =
+            match folder.TryLock() with
+            | Some held -> held
+            | None ->
+                if not told then
+                    Console.Out.WriteLine
+                        $"Another process runs trial {folder.Trial.FolderName}; waiting for it."
+
+                Thread.Sleep 200
+                enter true
+
+        enter false
+
+    /// One thread, unless the experiment asks for a number: many trials of one thread use a machine better than few of many.
+    let private withThreads (threads: int) (experiment: Experiment) =
+        let wanted = experiment.Config.Threads
+
+        { experiment with
+            Config =
+                Settings.change
+                    (nameof experiment.Config.Threads)
+                    (box (if wanted > 0 then wanted else threads))
+                    experiment.Config
+        }
+
+    /// Runs the trial from its checkpoint, or from its start, and leaves its result or the message of its failure in its
+    /// folder. Throws Script.Stopped when a signal ended it; the checkpoint is written then.
+    let run (threads: int) (folder: TrialFolder) (experiment: unit -> Experiment) : unit =
+        use _ = lock folder
+
+        if folder.Result.IsNone then
+            folder.ForgetError()
+
+            try
+                // One of many: `build.fsx report` writes the report of those that somebody wants to look at.
+                let options = { Training.options with Report = false }
+
+                let options =
+                    if Runner.hasState folder.RunFolder then
+                        { options with Resume = folder.Path }
+                    else
+                        folder.Clear()
+
+                        { options with Folder = folder.Path }
+
+                Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads) |> ignore
+            with
+            | Script.Stopped _ -> reraise ()
+            | error ->
+                Console.Error.WriteLine error
+
+                match error.GetBaseException() with
+                | :? DistillException as error -> error.Message
+                | error -> $"{error.GetType().Name}: {error.Message}"
+                |> folder.Fail
+
+    /// The job of a child process: the trial on a line of a file, with what it prints in log.txt. Returns the exit code.
+    let main (sweep: Sweep<'T>) (root: string) (file: string) (line: int) : int =
+        let trial = TrialRecord.read file line
+        let folder = TrialFolder(root, trial)
+        folder.Prepare()
+        let log = new StreamWriter(folder.Log, append = true, AutoFlush = true)
+        Console.SetOut log
+        Console.SetError log
+        run 1 folder (fun () -> Trials.recover trial sweep)
+        if folder.Result.IsSome then 0 else 1

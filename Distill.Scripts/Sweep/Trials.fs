@@ -1,0 +1,181 @@
+namespace Distill
+
+open System
+open System.IO
+
+/// From a sweep to its trials.
+module internal Trials =
+    /// Names whose values differ between the settings, in the order of the first.
+    let varying (settings: (string * string) list list) : string list =
+        let names = settings |> List.collect (List.map fst) |> List.distinct
+        let maps = settings |> List.map Map.ofList
+
+        names
+        |> List.filter (fun name ->
+            maps |> List.map (fun map -> map.TryFind name) |> List.distinct |> List.length > 1)
+
+    /// The last part of a dotted name.
+    let leaf (name: string) =
+        name.Substring(name.LastIndexOf '.' + 1)
+
+    /// The shortest names that tell the settings apart.
+    let shortNames (names: string list) : string list =
+        let leaves = List.countBy leaf names |> Map.ofList
+        names |> List.map (fun name -> if leaves[leaf name] = 1 then leaf name else name)
+
+    let private label (names: string list) (settings: Map<string, string>) =
+        let clean (value: string) =
+            let value =
+                if Path.Exists value then
+                    nonNull (Path.GetFileNameWithoutExtension value)
+                else
+                    value
+
+            value.Trim('[', ']')
+            |> String.map (fun c ->
+                if Char.IsAsciiLetterOrDigit c || c = '.' || c = '-' then
+                    c
+                else
+                    '_')
+
+        let text =
+            List.zip (shortNames names) names
+            |> List.choose (fun (short, name) ->
+                settings.TryFind name |> Option.map (fun value -> $"{short}-{clean value}"))
+            |> String.concat "_"
+
+        text.Substring(0, min 100 text.Length)
+
+    let private withConfig (property: string) (value: obj) (experiment: Experiment) =
+        { experiment with Config = Settings.change property value experiment.Config }
+
+    let private isSeed (argument: string) =
+        (argument.Split('=')[0]).Trim() = "seed"
+
+    let private checkTeacher (experiment: Experiment) =
+        let path = experiment.Teacher.Teacher
+
+        if path <> "" && not (File.Exists path) then
+            raise (DistillException $"There is no teacher {path}.")
+
+    /// All trials of the sweep with these settings `name=value,value`, each once, in a fixed order.
+    let declared (options: SweepOptions) (sweep: Sweep<'T>) : Trial<'T> list =
+        let seedArguments, others = List.partition isSeed options.Settings
+        let search = defaultArg options.Search sweep.Search
+        let hashOf = TrialRecord.hasher ()
+
+        let seeds =
+            match seedArguments, sweep.Seeds with
+            | [], seeds -> seeds |> List.map (fun seed -> [ $"seed={seed}" ])
+            | several, _ ->
+                SweepSettings.splitValues ((List.last several).Split('=', 2)[1])
+                |> List.map (fun seed -> [ $"seed={seed}" ])
+
+        let points =
+            space {
+                let! parameters = sweep.Parameters
+                and! assignments = SweepSettings.toSpace others
+                return parameters, assignments
+            }
+            |> Search.points search
+
+        let atPoint (parameters: 'T) (assignments: SweepSettings.Assignment list) =
+            let experiment = sweep.Experiment parameters
+
+            match sweep.Name with
+            | Some name -> withConfig (nameof experiment.Config.Name) name experiment
+            | None -> experiment
+            |> SweepSettings.apply assignments
+
+        let trials =
+            [
+                for parameters, assignments in points do
+                    let experiment = atPoint parameters assignments
+                    checkTeacher experiment
+
+                    for seed in (if seeds.IsEmpty then [ [] ] else seeds) do
+                        let seeded = Experiment.withSettings seed experiment
+                        seeded.Config.Validate()
+                        let settings = Experiment.settings seeded
+                        parameters, seeded, settings, hashOf settings
+            ]
+            |> List.distinctBy (fun (_, _, _, hash) -> hash)
+
+        match trials |> List.map (fun (_, experiment, _, _) -> experiment.Config.Name) |> List.distinct with
+        | [ _ ] -> ()
+        | names ->
+            let names = String.Join(", ", names)
+
+            raise (
+                DistillException
+                    $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
+            )
+
+        let names =
+            (trials |> List.map (fun (_, _, settings, _) -> settings) |> varying |> List.except [ "seed" ])
+            @ [ "seed" ]
+
+        // What the script says without the command line.
+        let said =
+            Search.points search sweep.Parameters
+            |> List.head
+            |> sweep.Experiment
+            |> Experiment.settings
+            |> Map.ofList
+
+        trials
+        |> List.map (fun (parameters, experiment, settings, hash) ->
+            let ownSettings = Map.ofList settings
+
+            {
+                Parameters = parameters
+                Experiment = experiment
+                Record =
+                    {
+                        Hash = hash
+                        Label = label names ownSettings
+                        Settings = ownSettings
+                        Changes =
+                            [
+                                for name, value in settings do
+                                    if
+                                        value <> Settings.opaque
+                                        && (List.contains name names || said.TryFind name <> Some value)
+                                    then
+                                        $"{name}={value}"
+                            ]
+                        Arguments = SweepOptions.declaration options
+                    }
+            })
+
+    /// Where the trials of a sweep are kept.
+    let root (logs: string) (trials: Trial<'T> list) =
+        Path.GetFullPath(Path.Combine(logs, trials.Head.Experiment.Config.Name, "sweep"))
+
+    /// The experiment of a trial that was written down. The script declares it still, or it has changed: then its settings
+    /// are put in place of what the script says now.
+    let recover (trial: TrialRecord) (sweep: Sweep<'T>) : Experiment =
+        let trials = declared (SweepOptions.parse trial.Arguments) sweep
+
+        match trials |> List.tryFind (fun declared -> declared.Record.Hash = trial.Hash) with
+        | Some declared -> declared.Experiment
+        | None ->
+            let now = trials.Head.Experiment
+            let said = Map.ofList (Experiment.settings now)
+
+            let experiment =
+                now
+                |> Experiment.withSettings
+                    [
+                        for KeyValue(name, value) in trial.Settings do
+                            if said.TryFind name <> Some value then
+                                $"{name}={value}"
+                    ]
+
+            if TrialRecord.hasher () (Experiment.settings experiment) <> trial.Hash then
+                raise (
+                    DistillException
+                        $"The script, or a file that it names, has changed so much that trial {trial.FolderName} cannot be run any more; run the sweep again."
+                )
+
+            experiment

@@ -1,0 +1,191 @@
+/// Sweeps that run in this process: what is kept, what is run again, and what the tables say.
+module Distill.Tests.SweepRunTests
+
+open System
+open System.IO
+open Distill
+open Distill.Tests.RunTests
+open Xunit
+
+/// A distillation of a few short iterations, and where its sweep is kept.
+let private pole (place: Workplace) =
+    let path = place.Path "teacher.safetensors"
+
+    if not (File.Exists path) then
+        saveTeacher path
+
+    distillation {
+        name "pole"
+        environment (CartPole.balance { envs = 32 })
+        teacher (Teacher.load path)
+        student (Student.gru { hidden = 4 })
+        acting (Acting.teacherUntil 2)
+        retain (Retain.latest 2_000)
+        loss (Loss.crossEntropy 0.0)
+        collect (Collect.stepsPerEnv 10)
+        iterations 3
+        evaluationInterval 3
+        evaluationEpisodes 32
+        finalEpisodes 32
+    }
+
+let private root (place: Workplace) = place.Path "logs/pole/sweep"
+
+let private run (place: Workplace) (settings: string list) =
+    let logs = place.Path "logs"
+    Run.sweepWith ($"logs={logs}" :: settings) (Sweep.ofExperiment (pole place))
+
+let private table (place: Workplace) =
+    File.ReadAllText(Path.Combine(root place, "results.csv"))
+
+/// The trials' folders, and when each result was written.
+let private written (place: Workplace) =
+    Directory.GetDirectories(root place, "*_seed-*")
+    |> Array.map (fun folder ->
+        let result = Path.Combine(folder, "result.csv")
+
+        Path.GetFileName folder,
+        (if File.Exists result then
+             File.GetLastWriteTimeUtc result
+         else
+             DateTime.MinValue))
+    |> Map.ofArray
+
+let private folderOf (place: Workplace) (label: string) =
+    Directory.GetDirectories(root place, label + "-*") |> Array.exactlyOne
+
+[<Fact>]
+let ``a sweep keeps what has finished when it is run again and when it grows`` () =
+    use place = new Workplace()
+    let first = run place [ "phase1_iterations=0,2"; "seed=0,1" ]
+    Assert.Equal(4, first.Count)
+    let before, tableBefore = written place, table place
+    let again = run place [ "phase1_iterations=0,2"; "seed=0,1" ]
+    Assert.Equal(4, again.Count)
+    Assert.Equal<Map<string, DateTime>>(before, written place)
+    Assert.Equal(tableBefore, table place)
+    let grown = run place [ "phase1_iterations=0,1,2"; "seed=0,1" ]
+    Assert.Equal(6, grown.Count)
+    let after = written place
+    Assert.Equal(6, after.Count)
+
+    for KeyValue(folder, time) in before do
+        Assert.Equal(time, after[folder])
+
+    // The old lines are in the new table as they were.
+    for line in tableBefore.Split '\n' do
+        Assert.Contains(line, table place)
+
+    // Another setting varies now: the trials keep their folders.
+    let wider = run place [ "phase1_iterations=0,1,2"; "seed=0,1"; "hidden=4,5" ]
+    Assert.Equal(12, wider.Count)
+
+    for KeyValue(folder, time) in before do
+        Assert.Equal(time, (written place)[folder])
+
+[<Fact>]
+let ``a trial's folder is that of a run, and its result is the same`` () =
+    use place = new Workplace()
+    run place [ "phase1_iterations=0,2" ] |> ignore
+    let logs = place.Path "single"
+    let single = Run.distilWith [ $"logs={logs}"; "phase1_iterations=0" ] (pole place)
+    let folder = folderOf place "phase1_iterations-0_seed-0"
+
+    let names (folder: string) =
+        Directory.GetFiles(folder, "*", SearchOption.AllDirectories)
+        |> Array.map (fun path -> Path.GetRelativePath(folder, path))
+        |> Array.filter (fun name -> not (name.Contains "tfevents") && name <> TrialRecord.fileName)
+        |> set
+
+    Assert.Equal<Set<string>>(names single.Folder, names folder)
+
+    Assert.Equal(
+        File.ReadAllText(Path.Combine(single.Folder, "result.csv")),
+        File.ReadAllText(Path.Combine(folder, "result.csv"))
+    )
+
+[<Fact>]
+let ``a failed trial keeps its message and is tried again on request`` () =
+    use place = new Workplace()
+    // An MLP learns from rows; a loss for numbers does not fit the choice of the pole's side.
+    let settings = [ "loss=cross_entropy,mse"; "seed=0" ]
+    let results = run place settings
+    Assert.Equal(1, results.Count)
+    let folder = folderOf place "loss-mean_squared*"
+    let message = File.ReadAllText(Path.Combine(folder, "error.txt"))
+    Assert.Contains("cross_entropy", message)
+    File.WriteAllText(Path.Combine(folder, "error.txt"), "left alone")
+    run place settings |> ignore
+    Assert.Equal("left alone", File.ReadAllText(Path.Combine(folder, "error.txt")))
+    run place (settings @ [ "--retry-failed" ]) |> ignore
+    Assert.Equal(message, File.ReadAllText(Path.Combine(folder, "error.txt")))
+
+[<Fact>]
+let ``a dry run runs and writes nothing`` () =
+    use place = new Workplace()
+    Assert.Equal(0, (run place [ "seed=0,1"; "--dry-run" ]).Count)
+    Assert.False(Directory.Exists(place.Path "logs"))
+
+[<Fact>]
+let ``what a killed trial left is cleared where it cannot go on`` () =
+    use place = new Workplace()
+    run place [ "seed=0,1" ] |> ignore
+    let whole = table place
+    let folder = folderOf place "seed-1"
+    // Killed before its first checkpoint, while it wrote its metrics.
+    File.Delete(Path.Combine(folder, "result.csv"))
+    File.Delete(Path.Combine(folder, "checkpoints", "state.safetensors"))
+    File.AppendAllText(Path.Combine(folder, "metrics.csv"), "0,1.5")
+    Assert.Equal(2, (run place [ "seed=0,1" ]).Count)
+    Assert.Equal(whole, table place)
+    // Killed after its last iteration, before its final evaluation.
+    File.Delete(Path.Combine(folder, "result.csv"))
+    Assert.Equal(2, (run place [ "seed=0,1" ]).Count)
+    Assert.Equal(whole, table place)
+
+let private trial (phase1: int) (seed: int) (value: float) : TrialRecord * TrialResult =
+    {
+        Hash = String('a', 62) + $"{phase1}{seed}"
+        Label = ""
+        Settings = Map [ "acting.phase1_iterations", string phase1; "seed", string seed; "iterations", "9" ]
+        Changes = []
+        Arguments = []
+    },
+    {
+        TeacherReturn = 100.0
+        StudentReturn = value
+        FinalStudentReturn = value - 1.0
+        StudentLength = 9.0
+        ShareTerminated = 0.25
+    }
+
+[<Fact>]
+let ``the tables have a row for every variant, and say which is best`` () =
+    let results =
+        SweepResults
+            [
+                for seed in [ 2; 0; 1 ] do
+                    trial 10 seed (50.0 + float seed)
+                    trial 5 seed (60.1 + 1.1 * float seed)
+            ]
+
+    Assert.Equal(2, results.Table.RowCount)
+    let best, mean = results.Best.Value
+    Assert.Equal("phase1_iterations=5", best)
+    Expect.close 1e-9 mean.Estimate 61.2 "mean of the best"
+    let comparison = List.exactlyOne results.Comparisons
+    Assert.Equal(1, comparison.Sign)
+    Assert.Contains("phase1_iterations=5 beats phase1_iterations=10", string results)
+    use place = new Workplace()
+    let path = place.Path "results.csv"
+    results.WriteCsv path
+
+    Assert.Equal<string list>(
+        [
+            "phase1_iterations,seed,teacher_return,student_return,final_student_return,student_length,share_terminated,trial"
+            "5,0,100,60.1,59.1,9,0.25,aaaaaaaa"
+        ],
+        File.ReadAllLines path |> Array.toList |> List.take 2
+    )
+
+    Assert.Equal("No trial has finished.", string (SweepResults []))
