@@ -1,6 +1,7 @@
 namespace Distill
 
 open System
+open System.IO
 open Distill.Algorithms
 open Distill.Environments.Quadrotor
 
@@ -8,6 +9,16 @@ open Distill.Environments.Quadrotor
 /// it found. Those that end in `With` take the settings given instead and return the result: for notebooks and tests.
 module Run =
     let private print (result: 'Result) = Console.Out.WriteLine(string result)
+
+    /// Does the work without what it prints: for notebooks that make many runs.
+    let quietly (work: unit -> 'Result) : 'Result =
+        let console = Console.Out
+        Console.SetOut TextWriter.Null
+
+        try
+            work ()
+        finally
+            Console.SetOut console
 
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments
