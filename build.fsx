@@ -557,7 +557,14 @@ let private list () =
     Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"
 
     for name, arguments, purpose, _ in targets do
-        Console.WriteLine("  " + (name + " " + arguments).PadRight 36 + purpose)
+        let call = "  " + name + " " + arguments
+        // A long call has a line of its own.
+        Console.WriteLine(
+            if call.Length < 38 then
+                call.PadRight 38 + purpose
+            else
+                call + "\n" + String(' ', 38) + purpose
+        )
 
 let private main (arguments: string list) =
     match arguments with

@@ -157,8 +157,7 @@ and private DefinedEnvironment(definition: EnvironmentDefinition, count: int, se
 
     let stream = RandomStream(seed, definition.Name)
 
-    let scratch =
-        Array.init panels (fun _ -> PanelScratch(definition, stream, spec))
+    let scratch = Array.init panels (fun _ -> PanelScratch(definition, stream, spec))
 
     let rowsOf (panel: int) =
         values.Slice(panel * panelLength, panelLength)

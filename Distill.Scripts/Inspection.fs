@@ -51,9 +51,9 @@ module Inspection =
         let group = environment.Spec.Group policy.ObservationGroup
         let scratch = new PolicyScratch(policy)
 
-        member val Observation: float32[] = Array.zeroCreate(policy.Network.Spec.Inputs * Panel.Width)
-        member val Memory: float32[] = Array.zeroCreate(policy.MemorySize * Panel.Width)
-        member val Action: float32[] = Array.zeroCreate(environment.Spec.Actions.Floats * Panel.Width)
+        member val Observation: float32[] = Array.zeroCreate (policy.Network.Spec.Inputs * Panel.Width)
+        member val Memory: float32[] = Array.zeroCreate (policy.MemorySize * Panel.Width)
+        member val Action: float32[] = Array.zeroCreate (environment.Spec.Actions.Floats * Panel.Width)
 
         member own.Act() =
             environment.Observe(0, group, own.Observation)

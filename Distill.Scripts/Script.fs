@@ -2,6 +2,7 @@
 module Distill.Script
 
 open System
+open System.Diagnostics
 open System.Runtime.InteropServices
 
 /// The script that F# Interactive runs, and the arguments after it; None in a notebook or a test.
@@ -59,9 +60,11 @@ let main (job: string list -> 'Result) : 'Result =
 
             exit (fail error)
 
-/// Listens to Ctrl-C and SIGTERM. The first asks the job to stop when it can; the second ends the process at once.
+/// Listens to Ctrl-C and SIGTERM. The first asks the job to stop when it can; a later one ends the process at once. What
+/// arrives within a second counts as one: a signal to a process group reaches a child directly and through its parent.
 type Interruption() =
     let mutable code = 0
+    let mutable first = 0L
 
     let listen (signal: PosixSignal) (number: int) =
         PosixSignalRegistration.Create(
@@ -69,10 +72,11 @@ type Interruption() =
             fun context ->
                 context.Cancel <- true
 
-                if code <> 0 then
+                if code = 0 then
+                    first <- Stopwatch.GetTimestamp()
+                    code <- 128 + number
+                elif Stopwatch.GetElapsedTime first > TimeSpan.FromSeconds 1.0 then
                     exit (128 + number)
-
-                code <- 128 + number
         )
 
     let registrations = [ listen PosixSignal.SIGINT 2; listen PosixSignal.SIGTERM 15 ]

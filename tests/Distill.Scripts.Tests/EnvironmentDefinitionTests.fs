@@ -51,7 +51,7 @@ let private resetAll (environment: IBatchedEnvironment) =
 
 /// What one step brings in a panel: the teacher's observation before, reward, terminated, truncated.
 let private step (environment: IBatchedEnvironment) (panel: int) (action: float32) =
-    let observation: float32[] = Array.zeroCreate(2 * Panel.Width)
+    let observation: float32[] = Array.zeroCreate (2 * Panel.Width)
     let lanes () : float32[] = Array.zeroCreate Panel.Width
     let reward, terminated, truncated = lanes (), lanes (), lanes ()
     environment.Observe(panel, 0, observation)
@@ -70,7 +70,7 @@ let ``views write the groups of the specification`` () =
         [ for group in environment.Spec.Groups -> group.Name, group.Size ]
     )
 
-    let whole: float32[] = Array.zeroCreate(2 * Panel.Width)
+    let whole: float32[] = Array.zeroCreate (2 * Panel.Width)
     let edge: float32[] = Array.zeroCreate Panel.Width
     environment.Observe(1, 0, whole)
     environment.Observe(1, 1, edge)
@@ -114,7 +114,7 @@ let ``an episode ends where the step says so or at the limit, and the next one s
 
     for _ in 1..200 do
         let before, reward, terminated, truncated = step environment 0 0.0f
-        let after: float32[] = Array.zeroCreate(2 * Panel.Width)
+        let after: float32[] = Array.zeroCreate (2 * Panel.Width)
         environment.Observe(0, 0, after)
 
         for lane in 0 .. Panel.Width - 1 do
@@ -146,7 +146,9 @@ let ``a restored state goes on as if nothing had happened`` () =
         step first 1 0.05f |> ignore
 
     for struct (name, values) in first.State do
-        let struct (_, target) = second.State |> Seq.find (fun struct (other, _) -> other = name)
+        let struct (_, target) =
+            second.State |> Seq.find (fun struct (other, _) -> other = name)
+
         values.Span.CopyTo target.Span
 
     for _ in 1..20 do
@@ -245,7 +247,7 @@ let ``a run on a defined environment stops and goes on like any other`` () =
             iterations 4
             finalEpisodes 32
         }
-        |> Run.distilWith(settings @ [ "logs=" + place.Path "logs" ])
+        |> Run.distilWith (settings @ [ "logs=" + place.Path "logs" ])
 
     let whole = run []
     let half = run [ "iterations=2" ]
@@ -274,7 +276,10 @@ let ``a teacher that looks on at itself agrees`` () =
 [<Fact>]
 let ``an untrained student is caught out, and its memory moves`` () =
     use place = new RunTests.Workplace()
-    let teacher, student = place.Path "teacher.safetensors", place.Path "student.safetensors"
+
+    let teacher, student =
+        place.Path "teacher.safetensors", place.Path "student.safetensors"
+
     RunTests.saveTeacher teacher
 
     do

@@ -75,7 +75,7 @@ let ``the lock is complete and names its feed by the variable`` () =
 let ``no file holds the address of a package feed`` () =
     // Put together from parts, so that this file does not hold them.
     let hosts =
-        [ "nuget" + ".org/v3"; "api.nuget" + ".org"; "registry.npm" + "js"; "registry.yarn" + "pkg" ]
+        [ "nuget" + ".org/v3"; "api.nu" + "get.org"; "registry.np" + "mjs"; "registry.yarn" + "pkg" ]
 
     files
     |> List.filter (fun path ->

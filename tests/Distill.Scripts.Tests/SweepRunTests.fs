@@ -44,7 +44,7 @@ let private written (place: Workplace) =
     |> Array.map (fun folder ->
         let result = Path.Combine(folder, "result.csv")
 
-        Path.GetFileName folder,
+        nonNull (Path.GetFileName folder),
         (if File.Exists result then
              File.GetLastWriteTimeUtc result
          else

@@ -8,7 +8,7 @@ open System.Threading
 open Distill.Tests.RunTests
 open Xunit
 
-/// A script in the workplace that distils for 40 short iterations.
+/// A script in the workplace that distils for some seconds, so that a test can meet it halfway.
 let private script (place: Workplace) =
     let teacher = place.Path "teacher.safetensors"
     saveTeacher teacher
@@ -32,7 +32,7 @@ distillation {{
     retain (Retain.latest 10_000)
     loss (Loss.crossEntropy 0.0)
     collect (Collect.stepsPerEnv 50)
-    iterations 40
+    iterations 400
     evaluationInterval 20
     saveInterval 4
     finalEpisodes 64
@@ -67,6 +67,23 @@ let private succeed (path: string) (arguments: string list) =
     Assert.True((code = 0), output)
     output
 
+let private ask (program: string) (arguments: string list) =
+    use running =
+        nonNull (
+            Process.Start(
+                ProcessStartInfo(
+                    program,
+                    arguments,
+                    RedirectStandardOutput = true,
+                    RedirectStandardError = true
+                )
+            )
+        )
+
+    let code, output = finish running
+    Assert.True((code = 0), output)
+    output.Trim()
+
 let private results (logs: string) =
     File.ReadAllText(Path.Combine(logs, "pole", "sweep", "results.csv"))
 
@@ -94,7 +111,7 @@ let ``killed and run again, a sweep has the results of an undisturbed one`` () =
     use place = new Workplace()
     let path = script place
     let whole, killed = place.Path "whole", place.Path "killed"
-    let arguments = [ "phase1_iterations=5,20"; "--workers"; "2" ]
+    let arguments = [ "phase1_iterations=5,200"; "--workers"; "2" ]
     succeed path ($"logs={whole}" :: arguments) |> ignore
     use running = start path ($"logs={killed}" :: arguments)
     waitUntil "a trial under way" (underWay killed)
@@ -112,7 +129,7 @@ let ``killed and run again, a sweep has the results of an undisturbed one`` () =
         |> Array.map logOf
         |> Array.filter (fun log -> log.Split("Teacher alone:").Length > 2)
 
-    Assert.Contains(starts, fun log -> log.Split("[ 1/40]").Length = 2)
+    Assert.Contains(starts, fun log -> log.Split("[  1/400]").Length = 2)
     Assert.Contains("2 finished, 0 to run", succeed path ($"logs={killed}" :: arguments))
 
 [<Fact>]
@@ -123,11 +140,18 @@ let ``SIGTERM reaches the trials, which write their checkpoints`` () =
     let arguments = [ $"logs={logs}"; "iterations=5000"; "seed=0,1"; "--workers"; "2" ]
     use running = start path arguments
     waitUntil "a trial under way" (underWay logs)
-    use kill = Process.Start("kill", [ "-TERM"; string running.Id ])
-    kill.WaitForExit()
+    // Each trial gets it twice, from here and from the sweep, as when a whole group is told.
+    let trials = (ask "pgrep" [ "-P"; string running.Id ]).Split '\n'
+    ask "kill" ("-TERM" :: string running.Id :: List.ofArray trials) |> ignore
     let code, output = finish running
     Assert.Equal(143, code)
     Assert.Contains("Stopped with 2 trials left", output)
+
+    // The one that was under way, at least; the other may not have begun.
+    let trialLogs =
+        Directory.GetFiles(logs, "log.txt", SearchOption.AllDirectories) |> Array.map File.ReadAllText
+
+    Assert.Contains(trialLogs, fun log -> log.Contains "Stopped after iteration")
     let list = succeed path [ "list"; $"logs={logs}" ]
     Assert.Contains("interrupted", list)
     Assert.DoesNotContain("running", list)
@@ -196,21 +220,13 @@ type private OneNode(place: Workplace) =
             call "slurm-down.sh" |> ignore
             Environment.SetEnvironmentVariable("SLURM_CONF", null)
 
-let private ask (program: string) (arguments: string list) =
-    use running =
-        nonNull (Process.Start(ProcessStartInfo(program, arguments, RedirectStandardOutput = true)))
-
-    let output = running.StandardOutput.ReadToEnd()
-    running.WaitForExit()
-    output.Trim()
-
 [<SlurmFact>]
 let ``on Slurm a sweep has the same results, though a task is queued again halfway`` () =
     use place = new Workplace()
     use _ = new OneNode(place)
     let path = script place
     let here, there = place.Path "here", place.Path "there"
-    let arguments = [ "phase1_iterations=5,20" ]
+    let arguments = [ "phase1_iterations=5,200" ]
     succeed path ($"logs={here}" :: arguments) |> ignore
 
     let submit () =
