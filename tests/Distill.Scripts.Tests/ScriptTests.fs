@@ -146,6 +146,11 @@ let ``SIGTERM saves, says how to go on, and ends with 143`` () =
     Assert.True(stopped.Success, output)
     let done' = int stopped.Groups[1].Value
 
+    let report =
+        File.ReadAllText(Regex.Match(output, "Report: (.+)").Groups[1].Value.Trim())
+
+    Assert.Contains($"stopped or running: {done'} of ", report.Replace(",", ""))
+
     let code, resumed, _ =
         run path [ $"resume={stopped.Groups[2].Value.Trim()}"; $"iterations={done' + 1}" ]
 
