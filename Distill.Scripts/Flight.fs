@@ -139,9 +139,8 @@ module Flight =
             result.WriteCsv(file "tracking.csv")
             figure flights.Head |> Chart.saveHtml (file "flight.html")
 
-            Replay(Path.GetFileName flight.Policy |> string, [ "flown", flights.Head ]).SaveHtml(
-                file "replay.html"
-            )
+            Replay(Path.GetFileName flight.Policy |> string, [ "flown", flights.Head ])
+                .SaveHtml(file "replay.html")
 
             Console.Out.WriteLine
                 $"Trajectories, tracking errors, figures and a replay: {Command.shortest flight.Output}"

@@ -84,9 +84,7 @@ module FlightRecording =
         let padded (width: int) (rows: FlightRecording -> float[][]) =
             flights
             |> Seq.collect (fun flight ->
-                Array.append
-                    (Array.concat (rows flight))
-                    (Array.create ((steps - flight.Steps) * width) nan))
+                Array.append (Array.concat (rows flight)) (Array.create ((steps - flight.Steps) * width) nan))
             |> Seq.map float32
             |> Seq.toArray
 
@@ -223,8 +221,12 @@ module FlightRecording =
                 environment.ReadState(panel, field, Span values)
                 fun at -> lane values at |> Array.map float
 
-            let position, orientation = read QuadrotorField.Position, read QuadrotorField.Orientation
-            let velocity, turning = read QuadrotorField.Velocity, read QuadrotorField.AngularVelocity
+            let position, orientation =
+                read QuadrotorField.Position, read QuadrotorField.Orientation
+
+            let velocity, turning =
+                read QuadrotorField.Velocity, read QuadrotorField.AngularVelocity
+
             let reference = read QuadrotorField.ReferencePosition
             let referenceVelocity = read QuadrotorField.ReferenceVelocity
             let rotors = zeros (QuadrotorField.Rotors.Size())
@@ -243,8 +245,7 @@ module FlightRecording =
                     Orientation = orientation at
                     Velocity = velocity at
                     AngularVelocity = turning at
-                    Rotors =
-                        lane rotors at |> Array.map (fun state -> float ((state - low) / (high - low)))
+                    Rotors = lane rotors at |> Array.map (fun state -> float ((state - low) / (high - low)))
                     Action = lane action at |> Array.map float
                     Reward = float reward[at]
                     ReferencePosition = reference at
@@ -274,7 +275,8 @@ module FlightRecording =
 
         [
             for at in 0 .. lanes - 1 do
-                let column choose = flown[at] |> Seq.map choose |> Array.ofSeq
+                let column choose =
+                    flown[at] |> Seq.map choose |> Array.ofSeq
 
                 {
                     Drone = (drone at).Name

@@ -312,7 +312,10 @@ module Report =
             |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
 
         let along (axis: int) (flight: FlightRecording) =
-            Array.map2 (fun (p: float[]) (r: float[]) -> p[axis] - r[axis]) flight.Position flight.ReferencePosition
+            Array.map2
+                (fun (p: float[]) (r: float[]) -> p[axis] - r[axis])
+                flight.Position
+                flight.ReferencePosition
 
         if flights.IsEmpty then
             []

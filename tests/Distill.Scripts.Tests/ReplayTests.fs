@@ -75,7 +75,9 @@ let ``flights come back from their file as they were`` () =
 [<Fact>]
 let ``several quadrotors fly an episode each, the first as it does alone`` () =
     use policy = constant -1f
-    let config = QuadrotorConfig(Drones = [| "crazyflie"; "x500_real" |], EpisodeLimit = 60)
+
+    let config =
+        QuadrotorConfig(Drones = [| "crazyflie"; "x500_real" |], EpisodeLimit = 60)
     // More than a panel.
     let flights = FlightRecording.recordEpisodes config policy 3UL 35 60
     Assert.Equal(35, flights.Length)
@@ -107,6 +109,7 @@ let ``a file that holds no flight is refused`` () =
         Storage.Tensor.OfDoubles(name, ReadOnlySpan zeros, Array.ofList shape)
 
     Assert.Contains("it has no array 'position'", message [ array "other" [ 2; 3 ] ])
+
     Assert.Contains(
         "'position' has the shape [1, 2, 4] instead of [flights, steps, 3]",
         message [ array "position" [ 1; 2; 4 ] ]
