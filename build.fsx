@@ -367,6 +367,10 @@ let resume (folder: string) (arguments: string list) =
     | "" -> raise (Stop(2, $"{folder} was not made by a script, so only what made it can go on with it."))
     | path -> run path ($"resume={Path.GetFullPath folder}" :: arguments)
 
+/// Runs Distill.Scripts/NAME.fsx, which writes a page about the runs in a folder.
+let page (name: string) (folder: string) (arguments: string list) =
+    script (inRoot $"Distill.Scripts/{name}.fsx") (Path.GetFullPath folder :: arguments)
+
 let bench (name: string) (arguments: string list) =
     let path = $"benchmarks/{name}.fsx"
 
@@ -506,6 +510,12 @@ let private targets: (string * string * string * (string list -> int option)) li
         | name :: values -> Some(work name values)
         | [] -> None
 
+    let replayed (arguments: string list) =
+        match arguments with
+        | [ folder ]
+        | [ folder; "--video" ] -> Some(page "replay" folder arguments.Tail)
+        | _ -> None
+
     let swept (arguments: string list) =
         match arguments with
         | [] -> None
@@ -539,6 +549,14 @@ let private targets: (string * string * string * (string list -> int option)) li
             "RUN_FOLDER [name=value ...]"
             "go on with a run from its last checkpoint"
             (scripted resume)
+        target "report" "RUN_FOLDER" "write the report of a run anew" (function
+            | [ folder ] -> Some(page "report" folder [])
+            | _ -> None)
+        target "replay" "RUN_FOLDER [--video]" "write the replay of a run anew, or film it" replayed
+        target "board" "[LOGS]" "write the page that lists all runs, logs/board.html" (function
+            | [] -> Some(page "board" (inRoot "logs") [])
+            | [ folder ] -> Some(page "board" folder [])
+            | _ -> None)
         target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
         target
             "notebooks"

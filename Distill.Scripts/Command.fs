@@ -33,7 +33,7 @@ type Command =
             command.Settings
             |> List.filter (fun setting ->
                 not (
-                    [ "threads="; "logs="; "run_name=" ]
+                    [ "threads="; "logs="; "run_name="; "report=" ]
                     |> List.exists (fun (name: string) -> setting.StartsWith name)
                 ))
 

@@ -1,7 +1,6 @@
 namespace Distill
 
 open System
-open System.IO
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -110,7 +109,8 @@ module internal Distilling =
         teacher.Check(environment, "teacher")
         teacher
 
-    /// Flies the teacher alone, before any training, and compares with what its file says it can do.
+    /// Flies the teacher alone, before any training, on the episodes of the evaluations during training, and compares with
+    /// what its file says it can do.
     let private solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
         use evaluator =
             new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
@@ -126,6 +126,8 @@ module internal Distilling =
                     $"Warning: its file records a return of {recorded:F1}; is this the environment it was made for?"
             | _ -> ()
         | _ -> ()
+
+        result
 
     let private who (phase: string) =
         match phase with
@@ -151,6 +153,8 @@ module internal Distilling =
 
         [
             "Loss/behavior", report.Loss
+            yield! optional "Loss/newest" report.NewestLoss
+            yield! optional "Loss/historical" report.HistoricalLoss
             "Loss/learning_rate", config.Optimizer.LearningRate
             "training/loss", report.Loss
             "training/gradient_norm", report.GradientNorm
@@ -189,16 +193,26 @@ module internal Distilling =
             Metrics = metrics config report
         }
 
-    let private algorithm (config: DistillationConfig) (distillation: Distillation) : Algorithm =
+    let private algorithm
+        (config: DistillationConfig)
+        (distillation: Distillation)
+        (teacher: EvaluationResult)
+        : Algorithm =
         {
             Role = "student"
             Policy = distillation.Student
             Completed = fun () -> distillation.Iteration
             Iterate = fun () -> progress config (distillation.Iterate())
             Visit = distillation.Visit
+            Reference =
+                [
+                    "evaluation/teacher_return", teacher.MeanReturn
+                    "evaluation/teacher_share_terminated", teacher.ShareTerminated
+                ]
         }
 
     let private judge
+        (options: RunOptions)
         (folder: RunFolder)
         (setup: Training.Setup)
         (pool: WorkerPool)
@@ -217,7 +231,8 @@ module internal Distilling =
                 evaluator.Run final
             )
 
-        result.Comparison.WriteCsv(Path.Combine(folder.Path, "result.csv"))
+        result.Comparison.WriteCsv(Training.results folder)
+        Training.present options folder setup [ "teacher", teacher; "student", best ]
         result
 
     let run (options: RunOptions) (settings: string list) (experiment: Experiment) : DistillationResult =
@@ -245,10 +260,10 @@ module internal Distilling =
                 $"at most {distillation.DatasetLimit} rows"
 
         Console.Out.WriteLine $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
-        solo teacher setup pool
+        let alone = solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
 
         let folder =
-            Training.run options settings setup pool (algorithm config distillation)
+            Training.run options settings setup pool (algorithm config distillation alone)
 
-        judge folder setup pool teacher student
+        judge options folder setup pool teacher student

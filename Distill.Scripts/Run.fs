@@ -92,3 +92,36 @@ module Run =
     /// made from the length of phase 1 that the experiment, or the command line, asks for.
     let compare (variants: int -> (string * Acting) list) (experiment: Experiment) : unit =
         Script.main (fun arguments -> compareWith arguments variants experiment |> print)
+
+    /// Says which argument a script lacks.
+    let private required (what: string) =
+        raise (DistillException $"This script takes {what}.")
+
+    /// Writes the report of a run anew.
+    let report () : unit =
+        Script.main (function
+            | [ folder ] -> print $"Report: {Command.shortest (Report.write folder)}"
+            | _ -> required "a run folder")
+
+    /// Writes the replay of a run's recorded flights anew, with `--video` as replay.mp4, too.
+    let replay () : unit =
+        let write (folder: string) (video: bool) =
+            let file (name: string) = IO.Path.Combine(folder, name)
+            let replay = Replay.ofRun folder
+            replay.SaveHtml(file "replay.html")
+            print $"""Replay: {Command.shortest (file "replay.html")}"""
+
+            if video then
+                replay.SaveVideo(file "replay.mp4")
+                print $"""Video: {Command.shortest (file "replay.mp4")}"""
+
+        Script.main (function
+            | [ folder ] -> write folder false
+            | [ folder; "--video" ] -> write folder true
+            | _ -> required "a run folder, and --video for a video")
+
+    /// Writes the page that lists all runs below a folder.
+    let board () : unit =
+        Script.main (function
+            | [ logs ] -> print $"Board: {Command.shortest (Board.write logs)}"
+            | _ -> required "the folder of all experiments")

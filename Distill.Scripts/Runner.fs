@@ -19,6 +19,9 @@ type Algorithm =
         Completed: unit -> int
         Iterate: unit -> Progress
         Visit: State -> unit
+
+        /// Metrics that are logged with every evaluation, to compare it with: those of the teacher on the same episodes.
+        Reference: (string * float) list
     }
 
 /// How long a run is, and how often it stops to look and to save.
@@ -184,7 +187,7 @@ module Runner =
 
             let note = if best then ", the best so far" else ""
             display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
-            evaluationMetrics result
+            evaluationMetrics result @ algorithm.Reference
 
         while algorithm.Completed() < plan.Iterations && interruption.ExitCode = 0 do
             let progress = algorithm.Iterate()

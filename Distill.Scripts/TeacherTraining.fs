@@ -44,6 +44,7 @@ type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult
     /// Iterations after which the teacher was kept: the one with the highest mean return of all evaluations.
     member _.Iteration = iteration
     member _.Evaluation = evaluation
+    member _.Comparison = comparison
     member _.ToHtml() = comparison.ToHtml()
 
     override _.ToString() =
@@ -117,10 +118,17 @@ module TeacherTraining =
             Completed = fun () -> ppo.Iteration
             Iterate = fun () -> progress (ppo.Iterate())
             Visit = ppo.Visit
+            Reference = []
         }
 
     /// Evaluates the best teacher and writes down, in its file, how good it is.
-    let private judge (folder: RunFolder) (setup: Training.Setup) (pool: WorkerPool) (saveTo: string) =
+    let private judge
+        (options: RunOptions)
+        (folder: RunFolder)
+        (setup: Training.Setup)
+        (pool: WorkerPool)
+        (saveTo: string)
+        =
         use teacher = PolicyFile.Load(folder.Checkpoint "best_teacher.safetensors")
         use evaluator = Training.finalEvaluator setup pool
         let evaluation = evaluator.Run teacher
@@ -136,7 +144,12 @@ module TeacherTraining =
             Training.makeFolderOf path
             PolicyFile.Save(path, teacher)
 
-        TrainingResult(Training.path folder, int teacher.Metadata["iteration"], evaluation)
+        let result =
+            TrainingResult(Training.path folder, int teacher.Metadata["iteration"], evaluation)
+
+        result.Comparison.WriteCsv(Training.results folder)
+        Training.present options folder setup [ "teacher", teacher ]
+        result
 
     let internal run
         (options: RunOptions)
@@ -155,4 +168,4 @@ module TeacherTraining =
 
         Console.Out.WriteLine $"Teacher: {actor.Architecture}, reads '{actor.ObservationGroup}'"
         let folder = Training.run options settings setup pool (algorithm ppo)
-        judge folder setup pool training.SaveTo
+        judge options folder setup pool training.SaveTo

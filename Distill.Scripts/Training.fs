@@ -5,7 +5,9 @@ open System.Collections.Generic
 open System.IO
 open Distill.Compute
 open Distill.Environments
+open Distill.Environments.Quadrotor
 open Distill.Evaluation
+open Distill.Policies
 open Distill.Storage
 
 /// Where a run is kept, or which run goes on.
@@ -19,6 +21,9 @@ type RunOptions =
 
         /// Folder of a new run; empty for one below logs that is named by the time.
         Folder: string
+
+        /// Whether the run ends with report.html (2 MB) and, for quadrotors, replay.html (1 MB). Turn it off for very many runs.
+        Report: bool
     }
 
 /// What runs of all kinds have in common.
@@ -115,7 +120,7 @@ module Training =
         // distinctBy keeps the first, and the last is wanted.
         before @ arguments |> List.rev |> List.distinctBy name |> List.rev
 
-    let options = { Logs = "logs"; Resume = ""; Folder = "" }
+    let options = { Logs = "logs"; Resume = ""; Folder = ""; Report = true }
 
     /// Makes the folder of a file that will be written.
     let makeFolderOf (path: string) =
@@ -124,6 +129,38 @@ module Training =
         |> Option.iter (Directory.CreateDirectory >> ignore)
 
     let path (folder: RunFolder) = Command.shortest folder.Path
+
+    /// The file of the closed-loop results at the end of a run.
+    let results (folder: RunFolder) = Path.Combine(folder.Path, "result.csv")
+
+    /// Longest recorded flight, in steps: 10 s with the usual parameters.
+    let private flightSteps = 1000
+
+    /// Writes the pages of a run: a replay of these policies, from one initial state after one reference, where it is about
+    /// quadrotors, and the report, whose path is printed.
+    let present (options: RunOptions) (folder: RunFolder) (setup: Setup) (policies: (string * Policy) list) =
+        let flights (config: QuadrotorConfig) =
+            // Of a mixture, the episode that moves.
+            let config =
+                if config.Task = QuadrotorTask.Mixture then
+                    Settings.change (nameof config.Task) QuadrotorTask.Langevin config
+                else
+                    config
+
+            let seed = RandomStream(setup.Seed, "flight").Seed()
+
+            [
+                for name, policy in policies do
+                    name, FlightRecording.record config policy seed flightSteps
+            ]
+
+        if options.Report then
+            match setup.Environment with
+            | :? QuadrotorConfig as config when not policies.IsEmpty ->
+                Replay.write folder.Path (flights config) |> ignore
+            | _ -> ()
+
+            Console.Out.WriteLine $"Report: {Command.shortest (Report.write folder.Path)}"
 
     /// Runs the algorithm in its folder; returns the folder. Throws Script.Stopped when a signal ended it.
     let run
@@ -155,6 +192,8 @@ module Training =
         match ending with
         | Finished -> folder
         | Interrupted code ->
+            present options folder setup []
+
             let sentence =
                 $"Stopped after iteration {algorithm.Completed()} of {setup.Plan.Iterations}; "
                 + $"go on with: dotnet fsi build.fsx resume {path folder}"

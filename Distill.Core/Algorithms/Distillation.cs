@@ -14,6 +14,10 @@ namespace Distill.Algorithms;
 /// <param name="PhaseNumber">1 or 2.</param>
 /// <param name="IterationInPhase">From 0.</param>
 /// <param name="Loss">Mean over the valid rows trained on; NaN if there were none.</param>
+/// <param name="NewestLoss">
+/// Mean over the valid rows of the newest rollout, each at the last time it was trained on; null if none of them was.
+/// </param>
+/// <param name="HistoricalLoss">The same over the rest of the dataset.</param>
 /// <param name="GradientNorm">Of the last optimizer step, before clipping.</param>
 /// <param name="OptimizerSteps">Of this iteration.</param>
 /// <param name="ClippedSteps">How many of them were clipped.</param>
@@ -27,6 +31,8 @@ public sealed record IterationReport(
     int IterationInPhase,
     double TeacherShare,
     double Loss,
+    double? NewestLoss,
+    double? HistoricalLoss,
     double GradientNorm,
     long OptimizerSteps,
     long ClippedSteps,
@@ -146,10 +152,11 @@ public sealed class Distillation : IDisposable
         dataset.Add(rollout);
 
         var (stepsBefore, clippedBefore) = (trainer.Optimizer.Steps, trainer.Optimizer.ClippedSteps);
+        var segments = rollout.Rows / dataset.SegmentLength;
         var (sum, rows) = (0.0, 0L);
         for (var pass = 0; pass < Config.NumLearningEpochs; pass++)
         {
-            var order = sampler.Order(dataset, rollout.Rows / dataset.SegmentLength, epoch++);
+            var order = sampler.Order(dataset, segments, epoch++);
             var batch = DistillationShape.MiniBatch(Config, dataset.SegmentLength, order.Length);
             for (var start = 0; start < order.Length; start += batch)
             {
@@ -167,6 +174,8 @@ public sealed class Distillation : IDisposable
             within,
             teacherShare,
             Loss: rows == 0 ? double.NaN : sum / rows,
+            NewestLoss: dataset.MeanLoss(dataset.Added - segments, dataset.Added),
+            HistoricalLoss: dataset.MeanLoss(0, dataset.Added - segments),
             trainer.Optimizer.GradientNorm,
             OptimizerSteps: trainer.Optimizer.Steps - stepsBefore,
             ClippedSteps: trainer.Optimizer.ClippedSteps - clippedBefore,

@@ -129,6 +129,24 @@ public sealed class AggregatedDataset : IDisposable
     public void RecordLoss(int segment, float loss) =>
         chunks[segment / chunkSegments].Losses[segment % chunkSegments] = loss;
 
+    /// <summary>
+    /// Mean loss over the valid rows of the segments with births from <paramref name="first"/> to <paramref name="last"/>
+    /// (exclusive), as <see cref="RecordLoss"/> last noted them; null if no such row was trained on.
+    /// </summary>
+    public double? MeanLoss(long first, long last)
+    {
+        var (sum, rows) = (0.0, 0L);
+        for (var segment = 0; segment < count; segment++)
+        {
+            if (Birth(segment) < first || Birth(segment) >= last || float.IsNaN(Loss(segment)))
+                continue;
+            var valid = CountValid([segment], 0, SegmentLength);
+            sum += (double)Loss(segment) * valid;
+            rows += valid;
+        }
+        return rows == 0 ? null : sum / rows;
+    }
+
     /// <summary>Takes over the rows of a rollout.</summary>
     /// <exception cref="OutOfMemoryException">The machine has no room to grow.</exception>
     public void Add(Rollout rollout)

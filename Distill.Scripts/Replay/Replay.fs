@@ -53,8 +53,13 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
                                     "position", rounded flight.Position
                                     "orientation", rounded flight.Orientation
                                     "rotors", rounded flight.Rotors
-                                    "command", rounded flight.Command
-                                    "reference", rounded flight.Reference
+                                    // Motors clamp what they are commanded.
+                                    "command",
+                                    rounded (
+                                        flight.Action
+                                        |> Array.map (Array.map (fun value -> Math.Clamp(value, -1., 1.)))
+                                    )
+                                    "reference", rounded flight.ReferencePosition
                                     "error",
                                     Json.Numbers(
                                         flight.PositionError |> Array.map (fun value -> Math.Round(value, 4))
@@ -148,20 +153,13 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
 module Replay =
     /// The replay of the flights that a run folder holds, `flights/*.npz`.
     let ofRun (folder: string) : Replay =
-        let flights = Path.Combine(folder, "flights")
-
-        match
-            (if Directory.Exists flights then
-                 Directory.GetFiles(flights, "*.npz")
-             else
-                 [||])
-        with
-        | [||] ->
+        match FlightRecording.ofRun folder with
+        | [] ->
             raise (
                 DistillException
-                    $"'{folder}' has no recorded flights; its folder 'flights' should hold .npz files."
+                    $"'{folder}' has no recorded flights; a run of quadrotors records them when it ends."
             )
-        | files ->
+        | flights ->
             let path = DirectoryInfo folder
 
             let experiment =
@@ -169,20 +167,14 @@ module Replay =
                 | null -> ""
                 | parent -> parent.Name + " "
 
-            Replay(
-                experiment + path.Name,
-                files
-                |> Array.sortDescending
-                |> Array.map (fun path ->
-                    Path.GetFileNameWithoutExtension path |> string, FlightRecording.load path)
-            )
+            Replay(experiment + path.Name, flights)
 
     /// Keeps flights in a run folder, `flights/NAME.npz`, and writes `replay.html` of all that it has; returns its path.
     let write (folder: string) (flights: (string * FlightRecording) list) : string =
         let kept = Directory.CreateDirectory(Path.Combine(folder, "flights")).FullName
 
         for name, flight in flights do
-            FlightRecording.save (Path.Combine(kept, name + ".npz")) flight
+            FlightRecording.save (Path.Combine(kept, name + ".npz")) [ flight ]
 
         let path = Path.Combine(folder, "replay.html")
         (ofRun folder).SaveHtml path

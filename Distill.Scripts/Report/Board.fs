@@ -6,12 +6,11 @@ open System.IO
 /// A page that lists all runs, filters them, and overlays the evaluations of those that are ticked.
 module Board =
     let private row (logs: string) (run: RunRecord) : (obj | null) list =
-        let best =
-            match run.Result "best student" with
-            | Some result -> Some result
-            | None -> run.Results |> List.tryHead
+        let student = run.Result "best student"
+        let teacher = run.Result "teacher"
 
-        let reference = run.Result "teacher"
+        let teacherReturn =
+            teacher |> Option.map _.MeanReturn |> Option.orElse (run.OfTeacher "return")
 
         let address =
             let page = Path.Combine(run.Folder, "report.html")
@@ -26,12 +25,13 @@ module Board =
             { Text = run.Run; Address = address }
             (if run.Finished then "finished" else "not finished")
             run.Iterations
-            reference |> Option.map _.MeanReturn
-            best |> Option.map _.MeanReturn
-            (match best, reference with
-             | Some best, Some reference -> Some(best.MeanReturn / reference.MeanReturn)
-             | _ -> None)
-            best |> Option.map (fun result -> 100. * result.ShareTerminated)
+            teacherReturn
+            student |> Option.map _.MeanReturn
+            Option.map2
+                (fun (student: PolicyResult) teacher -> student.MeanReturn / teacher)
+                student
+                teacherReturn
+            student |> Option.orElse teacher |> Option.map (fun result -> 100. * result.ShareTerminated)
             run.BestEvaluation |> Option.map snd
             run.Series "Loss/behavior" |> List.tryLast |> Option.map snd
         ]
@@ -69,7 +69,7 @@ module Board =
         let overlay =
             Chart.Line([| 0. |], [| 0. |])
             |> Chart.withXAxisStyle (TitleText = "iteration")
-            |> Chart.withYAxisStyle (TitleText = "return of the student alone")
+            |> Chart.withYAxisStyle (TitleText = "return of the policy alone")
             |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
 
         let data =

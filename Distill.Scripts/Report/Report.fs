@@ -15,6 +15,8 @@ module Report =
                 "evaluation/std_return"
                 "evaluation/mean_length"
                 "evaluation/share_terminated"
+                "evaluation/teacher_return"
+                "evaluation/teacher_share_terminated"
                 "data_collection/mean_return"
                 "data_collection/std_return"
                 "data_collection/share_terminated"
@@ -124,33 +126,41 @@ module Report =
         else
             Chart.Line(x, y, Name = name, LineColor = colour)
 
-    let private evaluation (run: RunRecord) =
-        let reference = run.Result "teacher"
+    /// The teacher's level of a measure, where the run compares with a teacher.
+    let private ofTeacher (run: RunRecord) (metric: string) (measure: PolicyResult -> float) =
+        if run.Role = "teacher" then
+            []
+        else
+            run.OfTeacher metric
+            |> Option.orElse (run.Result "teacher" |> Option.map measure)
+            |> Option.map (fun value -> level run value "teacher")
+            |> Option.toList
 
+    /// The closed-loop return of what is trained over the iterations, with the teacher's return and the switch of phases.
+    let returnChart (run: RunRecord) : GenericChart =
+        withBand run "evaluation/mean_return" "evaluation/std_return" run.Role student
+        :: ofTeacher run "return" _.MeanReturn
+        |> Chart.combine
+        |> overIterations run "return"
+
+    let private evaluation (run: RunRecord) =
         [
             if not (run.Series("evaluation/mean_return").IsEmpty) then
-                "Return of the student alone, on environments of its own: mean and standard deviation over episodes.",
-                Chart.combine
-                    [
-                        withBand run "evaluation/mean_return" "evaluation/std_return" "student" student
-                        match reference with
-                        | Some result -> level run result.MeanReturn "teacher"
-                        | None -> ()
-                    ]
-                |> overIterations run "return"
+                $"Return of the {run.Role} alone, on environments of its own: mean and standard deviation over episodes."
+                + (if (run.OfTeacher "return").IsSome then
+                       " The teacher's level is of the same episodes."
+                   else
+                       ""),
+                returnChart run
             match run.Series "evaluation/share_terminated" with
             | [] -> ()
             | points ->
                 let x, y = List.unzip points
 
                 "Share of these episodes that ended in a terminal state.",
-                Chart.combine
-                    [
-                        Chart.Line(x, y, Name = "student", LineColor = student)
-                        match reference with
-                        | Some result -> level run result.ShareTerminated "teacher"
-                        | None -> ()
-                    ]
+                Chart.Line(x, y, Name = run.Role, LineColor = student)
+                :: ofTeacher run "share_terminated" _.ShareTerminated
+                |> Chart.combine
                 |> overIterations run "terminated"
                 |> Chart.withYAxisStyle (TickFormat = ".0%", MinMax = (-0.03, 1.03))
         ]
@@ -175,7 +185,10 @@ module Report =
                 let positive =
                     all |> List.collect snd |> List.forall (fun (_, value) -> not (value <= 0.))
 
-                "Loss, mean over an iteration.",
+                (if names |> List.contains "Loss/newest" then
+                     "Loss, mean over an iteration; on the newest rollout and on the rest of the dataset, at the last pass."
+                 else
+                     "Loss, mean over an iteration."),
                 Chart.combine
                     [
                         for name, points in all do
@@ -185,7 +198,10 @@ module Report =
                 |> overIterations run "loss"
                 |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
             if collected || not (run.Series("Train/mean_reward").IsEmpty) then
-                "Return of the last 100 training episodes, whoever drove: mean and standard deviation.",
+                (if collected then
+                     "Return of the last 100 training episodes, whoever drove: mean and standard deviation."
+                 else
+                     "Return of the last 100 training episodes."),
                 (if collected then
                      withBand
                          run
@@ -296,7 +312,10 @@ module Report =
             |> Chart.withLayout [ "hovermode", Json.Text "x unified" ]
 
         let along (axis: int) (flight: FlightRecording) =
-            Array.map2 (fun (p: float[]) (r: float[]) -> p[axis] - r[axis]) flight.Position flight.Reference
+            Array.map2
+                (fun (p: float[]) (r: float[]) -> p[axis] - r[axis])
+                flight.Position
+                flight.ReferencePosition
 
         if flights.IsEmpty then
             []
@@ -356,6 +375,10 @@ module Report =
 
                     "Terminated", percent result.ShareTerminated, $"of {string result.Episodes} episodes"
                 | [], Some(iteration, value) ->
+                    match run.OfTeacher "return" with
+                    | Some teacher -> "Teacher return", significant teacher, "on the same episodes"
+                    | None -> ()
+
                     "Best return so far", significant value, $"evaluation after iteration {iteration}"
                 | _ -> ()
                 match run.Series "evaluation/share_terminated" |> List.tryLast with
@@ -434,21 +457,9 @@ module Report =
             ]
         )
 
-    let private flightsOf (folder: string) =
-        let folder = Path.Combine(folder, "flights")
-
-        if Directory.Exists folder then
-            Directory.GetFiles(folder, "*.npz")
-            |> Array.sortDescending
-            |> Array.map (fun path ->
-                Path.GetFileNameWithoutExtension path |> string, FlightRecording.load path)
-            |> List.ofArray
-        else
-            []
-
     /// The page of a run.
     let ofRun (run: RunRecord) : string =
-        let flights = flightsOf run.Folder
+        let flights = FlightRecording.ofRun run.Folder
 
         let replay =
             if File.Exists(Path.Combine(run.Folder, "replay.html")) then

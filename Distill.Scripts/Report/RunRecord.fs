@@ -72,6 +72,17 @@ type RunRecord =
                         int row.Iteration + 1, metric.Value
         ]
 
+    /// What the run trains: "student", or "teacher" where nobody else acts.
+    member run.Role =
+        if run.Series("data_collection/teacher_share").IsEmpty then
+            "teacher"
+        else
+            "student"
+
+    /// What the run logged of the teacher, on the episodes of the evaluations during training.
+    member run.OfTeacher(metric: string) =
+        run.Series $"evaluation/teacher_{metric}" |> List.tryLast |> Option.map snd
+
     member run.Result(policy: string) =
         run.Results |> List.tryFind (fun result -> result.Policy = policy)
 

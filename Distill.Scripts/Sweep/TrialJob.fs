@@ -42,13 +42,16 @@ module internal TrialJob =
             folder.ForgetError()
 
             try
+                // One of many: `build.fsx report` writes the report of those that somebody wants to look at.
+                let options = { Training.options with Report = false }
+
                 let options =
                     if Runner.hasState folder.RunFolder then
-                        { Training.options with Resume = folder.Path }
+                        { options with Resume = folder.Path }
                     else
                         folder.Clear()
 
-                        { Training.options with Folder = folder.Path }
+                        { options with Folder = folder.Path }
 
                 Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads) |> ignore
             with

@@ -153,6 +153,27 @@ let ``a new rollout in the place of an old one is untrained`` () =
     Expect.isTrue (Single.IsNaN(dataset.Loss 4)) "untrained"
 
 [<Fact>]
+let ``the mean loss of an age counts the valid rows that were trained on`` () =
+    use dataset = new AggregatedDataset(1, 1, 4, 0, 40L, FirstInFirstOut 40L, stream)
+    use rollout = randomRollout (Random 4) 5 4 1 1 0 0
+    rollout.Valid.AsSpan().Fill 1uy
+    // Of the second of five segments one row is valid, of the third none.
+    rollout.Valid.AsSpan(5, 7).Clear()
+    dataset.Add rollout
+    dataset.Add rollout
+    Expect.equal (dataset.MeanLoss(0L, 10L)) (Nullable()) "before training"
+
+    for i in [ 0; 1; 2; 3; 5; 6 ] do
+        dataset.RecordLoss(i, float32 (i + 1))
+
+    let mean (first: int64) (last: int64) = dataset.MeanLoss(first, last).Value
+    Expect.close 1e-12 (mean 0L 5L) ((4.0 * 1.0 + 2.0 + 4.0 * 4.0) / 9.0) "first rollout"
+    Expect.close 1e-12 (mean 5L 10L) ((4.0 * 6.0 + 7.0) / 5.0) "second rollout"
+    Expect.equal (dataset.MeanLoss(2L, 3L)) (Nullable()) "no valid row"
+    dataset.Add rollout
+    Expect.equal (dataset.MeanLoss(0L, 5L)) (Nullable()) "gone"
+
+[<Fact>]
 let ``drawing allocates nothing`` () =
     use dataset = datasetOf 500 2
     let plans: Sampling list = [ Permutation(); RecencyWeighted(); LossPrioritised() ]

@@ -153,6 +153,27 @@ let ``reports count rows, growth, steps and optimizer steps`` () =
     Expect.equal distillation.Iteration 14 "iterations"
 
 [<Fact>]
+let ``the losses on the newest rollout and on the rest make up the loss of a single pass`` () =
+    use pool = new WorkerPool(2)
+    use teacher = cartPoleTeacher ()
+
+    for choices in [ small; recurrent ] do
+        use distillation = start { choices with Epochs = 1 } teacher pool
+        let first = distillation.Iterate()
+        Expect.close 1e-6 first.NewestLoss.Value first.Loss "all is new"
+        Expect.equal first.HistoricalLoss (Nullable()) "nothing is old"
+
+        for report in iterate 4 distillation do
+            let old = float (report.DatasetRows - report.RowsAdded)
+
+            let mean =
+                (report.NewestLoss.Value * float report.RowsAdded + report.HistoricalLoss.Value * old)
+                / float report.DatasetRows
+
+            Expect.close 1e-6 mean report.Loss "weighted mean"
+            Expect.isTrue (report.NewestLoss.Value <> report.HistoricalLoss.Value) "they differ"
+
+[<Fact>]
 let ``recurrent students take one step for each window, the tail included`` () =
     use pool = new WorkerPool(2)
     use teacher = cartPoleTeacher ()
@@ -407,6 +428,8 @@ let private facts (r: IterationReport) =
      r.IterationInPhase,
      r.TeacherShare,
      r.Loss,
+     r.NewestLoss,
+     r.HistoricalLoss,
      r.GradientNorm,
      r.OptimizerSteps,
      r.ClippedSteps),

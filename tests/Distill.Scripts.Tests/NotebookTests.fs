@@ -249,7 +249,9 @@ let private documents =
 let ``the F# of the documentation runs`` () =
     if not documents.IsEmpty then
         let outcome = run ("check" :: "experiments" :: documents)
-        Assert.Equal(("", 0), (outcome.Error, outcome.Code))
+
+        if outcome.Code <> 0 || outcome.Error <> "" then
+            failwith $"exit code {outcome.Code}: {outcome.Error}"
 
 [<Fact>]
 let ``the commands of the documentation exist`` () =

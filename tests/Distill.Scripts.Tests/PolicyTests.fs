@@ -55,6 +55,10 @@ let ``a trained teacher carries its command, seed and measured return, and resum
 
     Assert.Equal<float32 array>(last whole, last resumed)
 
+    let report = File.ReadAllText(Path.Combine(whole.Folder, "report.html"))
+    Assert.Contains("Return of the teacher alone", report)
+    Assert.Contains("<small>teacher, ", report)
+    Assert.DoesNotContain("student", report.Substring(report.IndexOf "<main>"))
     let rows = MetricsLog.Read whole.Folder
 
     for name in [ "Loss/value"; "Loss/surrogate"; "Perf/total_fps"; "evaluation/mean_return" ] do
@@ -131,6 +135,7 @@ let ``a flight leaves trajectories whose errors are the ones that are printed`` 
     // It follows the path, which reaches 1 m away.
     Assert.InRange(result.Position.Max, 0.0, 0.6)
     Assert.True(File.Exists(Path.Combine(output, "flight.html")))
+    Assert.True(File.Exists(Path.Combine(output, "replay.html")))
     Assert.Equal(3, File.ReadAllLines(Path.Combine(output, "tracking.csv")).Length)
 
 [<Fact>]

@@ -11,11 +11,16 @@ open Distill.Tests.ChartTests
 open Distill.Tests.RunTests
 open Xunit
 
-let private record (throttle: float32) (seed: uint64) (steps: int) =
-    use policy = new Policy(NetworkSpec.Mlp(22, [ 4 ], 4), "student")
-    // The last four parameters are the biases of the output: a policy that commands a constant.
+/// A policy that commands a constant.
+let private constant (throttle: float32) =
+    let policy = new Policy(NetworkSpec.Mlp(22, [ 4 ], 4), "student")
+    // The last four parameters are the biases of the output.
     policy.Network.Parameters.Span.Clear()
     policy.Network.Parameters.Span.Slice(policy.Network.ParameterCount - 4).Fill throttle
+    policy
+
+let private record (throttle: float32) (seed: uint64) (steps: int) =
+    use policy = constant throttle
 
     FlightRecording.record
         (QuadrotorConfig(Task = QuadrotorTask.Langevin, EpisodeLimit = 60))
@@ -27,7 +32,7 @@ let private record (throttle: float32) (seed: uint64) (steps: int) =
 let ``policies fly the same episode of a seed`` () =
     let strong, weak = record 0.5f 3UL 20, record 0.2f 3UL 20
     Assert.Equal<float[]>(strong.Position[0], weak.Position[0])
-    Assert.Equal<float[]>(strong.Reference[15], weak.Reference[15])
+    Assert.Equal<float[]>(strong.ReferencePosition[15], weak.ReferencePosition[15])
     Assert.True(strong.Position[15][2] > weak.Position[15][2])
     Assert.NotEqual<float[]>(strong.Position[0], (record 0.5f 4UL 20).Position[0])
 
@@ -41,8 +46,9 @@ let ``a recording is the flight that was flown`` () =
     for step in 0 .. flight.Steps - 1 do
         let length = flight.Orientation[step] |> Array.sumBy (fun q -> q * q)
         Expect.close 1e-5 length 1. $"length of the quaternion in step {step}"
+        Assert.Equal(4, flight.Action[step].Length)
         Assert.All(flight.Rotors[step], fun state -> Assert.InRange(state, -1e-6, 1. + 1e-6))
-        Expect.closeAll 1e-6 (flight.Command[step]) (Array.create 4 0.3) $"command in step {step}"
+        Expect.closeAll 1e-6 (flight.Action[step]) (Array.create 4 0.3) $"action in step {step}"
 
     // The position moves with the velocity.
     for step in 1 .. flight.Steps - 2 do
@@ -61,9 +67,33 @@ let ``a flight ends with its episode`` () =
 [<Fact>]
 let ``flights come back from their file as they were`` () =
     use work = new Workplace()
-    let flight = record 0.3f 3UL 12
-    FlightRecording.save (work.Path "a.npz") flight
-    Assert.Equal(flight, FlightRecording.load (work.Path "a.npz"))
+    let long, short = record 0.3f 3UL 12, record -1f 5UL 7
+    let other = { short with Drone = "x500_réal"; Terminated = true }
+    FlightRecording.save (work.Path "a.npz") [ long; other ]
+    Assert.Equal<FlightRecording list>([ long; other ], FlightRecording.load (work.Path "a.npz"))
+
+[<Fact>]
+let ``several quadrotors fly an episode each, the first as it does alone`` () =
+    use policy = constant -1f
+
+    let config =
+        QuadrotorConfig(Drones = [| "crazyflie"; "x500_real" |], EpisodeLimit = 60)
+    // More than a panel.
+    let flights = FlightRecording.recordEpisodes config policy 3UL 35 60
+    Assert.Equal(35, flights.Length)
+
+    Assert.Equal<string list>(
+        [ "crazyflie"; "x500_real"; "crazyflie" ],
+        flights |> List.skip 32 |> List.map _.Drone
+    )
+
+    Assert.Equal(FlightRecording.record config policy 3UL 60, flights.Head)
+    Assert.Equal(35, flights |> List.distinctBy (fun flight -> flight.Rotors[0][0]) |> List.length)
+
+    for flight in flights do
+        Assert.True(flight.Terminated && flight.Steps < 60)
+        Assert.Equal(flight.Steps, flight.Reward.Length)
+        Assert.True(Array.forall Double.IsFinite flight.PositionError)
 
 [<Fact>]
 let ``a file that holds no flight is refused`` () =
@@ -74,19 +104,39 @@ let ``a file that holds no flight is refused`` () =
         Storage.Npz.Write(path, arrays)
         (Expect.throws<DistillException>(fun () -> FlightRecording.load path |> ignore)).Message
 
-    let array (name: string) (rows: int) (width: int) =
-        Storage.Tensor.OfDoubles(name, ReadOnlySpan(Array.zeroCreate<float>(rows * width)), rows, width)
+    let array (name: string) (shape: int list) =
+        let zeros = Array.zeroCreate<float>(List.reduce (*) shape)
+        Storage.Tensor.OfDoubles(name, ReadOnlySpan zeros, Array.ofList shape)
 
-    Assert.Contains("it has no array 'position'", message [ array "other" 2 3 ])
-    Assert.Contains("'position' has the shape [2, 4] instead of [steps, 3]", message [ array "position" 2 4 ])
-
-    let drone = Storage.Tensor.OfBytes("drone", ReadOnlySpan [| 97uy |], 1)
-    let time = Storage.Tensor.OfDoubles("step_time", ReadOnlySpan [| 0.01 |], 1)
+    Assert.Contains("it has no array 'position'", message [ array "other" [ 2; 3 ] ])
 
     Assert.Contains(
-        "'orientation' has 3 steps and 'position' has 2",
-        message [ drone; time; array "position" 2 3; array "rotor_positions" 4 3; array "orientation" 3 4 ]
+        "'position' has the shape [1, 2, 4] instead of [flights, steps, 3]",
+        message [ array "position" [ 1; 2; 4 ] ]
     )
+
+    Assert.Contains("instead of [flights, steps, 3]", message [ array "position" [ 0; 2; 3 ] ])
+
+    let whole =
+        FlightRecording.save path [ record 0.3f 3UL 2 ]
+        List.ofSeq (Storage.Npz.Read path)
+
+    // Every array is checked: with another shape none is accepted.
+    for broken in whole do
+        let others = whole |> List.filter (fun other -> other.Name <> broken.Name)
+        Assert.Contains($"no array '{broken.Name}'", message others)
+
+        Assert.Contains(
+            $"array '{broken.Name}' has the shape [2, 5]",
+            message (array broken.Name [ 2; 5 ] :: others)
+        )
+
+    let ofLength (length: float) =
+        Storage.Tensor.OfDoubles("length", ReadOnlySpan [| length |], 1)
+        :: (whole |> List.filter (fun other -> other.Name <> "length"))
+
+    for length in [ -1.0; 3.0; nan; infinity ] do
+        Assert.Contains("not between 0 and 2", message (ofLength length))
 
 [<Fact>]
 let ``a replay needs a flight`` () =

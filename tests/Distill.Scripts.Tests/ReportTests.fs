@@ -46,6 +46,8 @@ let private makeRun (logs: string) (name: string) (iterations: int) (finished: b
                     "evaluation/mean_return", 10. * value
                     "evaluation/std_return", 1.
                     "evaluation/share_terminated", 1. / value
+                    "evaluation/teacher_return", 610.
+                    "evaluation/teacher_share_terminated", 0.
             ]
             |> List.map KeyValuePair
         )
@@ -107,6 +109,9 @@ let ``an interrupted run is reported as far as it went`` () =
     let html = reportOf (makeRun (work.Path "logs") "" 7 false)
     Assert.Contains("stopped or running: 7 of 20 iterations", html)
     Assert.Contains("Best return so far</dt><dd>50<", html)
+    Assert.Contains("Teacher return</dt><dd>610<", html)
+    // The teacher's line.
+    Assert.Contains("\"y\":[610,610]", html)
     Assert.DoesNotContain("<h2>Tracking</h2>", html)
 
 [<Fact>]

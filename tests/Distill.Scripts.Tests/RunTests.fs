@@ -195,18 +195,22 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
         rows[iteration].Metrics |> Seq.tryFind (fun m -> m.Key = name) |> Option.map _.Value
 
     Assert.Equal<float option list>(
-        [ Some 1.0; Some 2.0; None; Some 1.0 ],
+        [ Some 1.0; Some 2.0; None; Some 1.0; None; Some 500.0 ],
         [
             metric 3 "phase"
             metric 4 "phase"
             metric 3 "evaluation/mean_return"
             metric 3 "data_collection/teacher_share"
+            metric 3 "evaluation/teacher_return"
+            metric 11 "evaluation/teacher_return"
         ]
     )
 
     for name in
         [
             "Loss/behavior"
+            "Loss/newest"
+            "Loss/historical"
             "training/loss"
             "evaluation/mean_return"
             "evaluation/std_return"
@@ -228,6 +232,56 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
     Assert.Equal(string result.BestIteration, best.Metadata["iteration"])
     Assert.Equal(500.0, result.Teacher.MeanReturn)
     Assert.Equal(64, result.Student.Episodes)
+    let report = File.ReadAllText(Path.Combine(folder.Path, "report.html"))
+    Assert.Contains("finished after 12 iterations", report)
+    Assert.Contains("phase 2: student drives", report)
+    // Only quadrotors fly.
+    Assert.False(File.Exists(Path.Combine(folder.Path, "replay.html")))
+
+[<Fact>]
+let ``a run of quadrotors ends with a flight of teacher and student after one reference`` () =
+    use place = new Workplace()
+    let fixtures = Path.Combine(AppContext.BaseDirectory, "fixtures", "raptor")
+
+    let quadrotors =
+        distillation {
+            name "quadrotors"
+            environment (Quadrotor.mixture { envs = 32 })
+            teacher (Teacher.load (Path.Combine(fixtures, "raptor-student.safetensors")))
+            student (Student.mlp { hidden = [ 8 ] } |> Student.reading "tracking")
+            acting (Acting.teacherUntil 1)
+            collect (Collect.stepsPerEnv 10)
+            iterations 2
+            evaluationEpisodes 32
+            finalEpisodes 32
+        }
+
+    let run settings =
+        (Run.distilWith ($"""logs={place.Path "logs"}""" :: settings) quadrotors).Folder
+
+    let folder = run []
+    let flights = Map.ofList (FlightRecording.ofRun folder)
+    Assert.Equal<string list>([ "student"; "teacher" ], List.ofSeq flights.Keys)
+    let student, teacher = flights["student"], flights["teacher"]
+    Assert.Equal<float[]>(teacher.Position[0], student.Position[0])
+    let steps = min teacher.Steps student.Steps
+
+    Assert.Equal<float[][]>(
+        Array.take steps teacher.ReferencePosition,
+        Array.take steps student.ReferencePosition
+    )
+
+    // Of the mixture, the kind of episode whose reference moves.
+    Assert.NotEqual<float[]>(teacher.ReferencePosition[0], Array.last teacher.ReferencePosition)
+    let report = File.ReadAllText(Path.Combine(folder, "report.html"))
+    Assert.Contains("<h2>Tracking</h2>", report)
+    Assert.Contains("href=\"replay.html\"", report)
+    Assert.True(File.Exists(Path.Combine(folder, "replay.html")))
+
+    let bare = run [ "report=false" ]
+    let pages = Directory.GetFiles(bare, "*.html", SearchOption.AllDirectories)
+    Assert.Empty pages
+    Assert.False(Directory.Exists(Path.Combine(bare, "flights")))
 
 [<Fact>]
 let ``a run that stopped goes on as if it had not`` () =
