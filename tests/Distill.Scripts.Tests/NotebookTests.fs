@@ -285,6 +285,32 @@ let ``the commands of the documentation exist`` () =
 
     Assert.Equal<string list>([], wrong)
 
+[<Fact>]
+let ``the notebooks are committed as their README says`` () =
+    let found = Directory.GetFiles(Path.Combine(root, "notebooks"), "*.ipynb")
+    Assert.NotEmpty found
+
+    for path in found do
+        let notebook = JsonNode.Parse(File.ReadAllText path) |> nonNull
+        let number (name: string) = (nonNull notebook[name]).GetValue<int>()
+        Assert.Equal((path, 4, 5), (path, number "nbformat", number "nbformat_minor"))
+
+        let cells =
+            [ for cell in (nonNull notebook["cells"]).AsArray() -> (nonNull cell).AsObject() ]
+
+        let ids = [ for cell in cells -> (nonNull cell["id"]).GetValue<string>() ]
+        Assert.Equal<string list>(List.distinct ids, ids)
+
+        let code = cells |> List.filter (fun cell -> string cell["cell_type"] = "code")
+
+        for cell in code do
+            Assert.Empty((nonNull cell["outputs"]).AsArray())
+            Assert.Null cell["execution_count"]
+
+        let text (cell: JsonObject) = (nonNull cell["source"]).ToJsonString()
+        Assert.Contains("#load \\u0022../Distill.Scripts/load.fsx\\u0022", text code[0])
+        Assert.Contains("\"parameters\"", (nonNull code[1]["metadata"]).ToJsonString())
+
 // The kernel, driven by Jupyter's own client. Debian's packages: libzmq5 jupyter-client jupyter-nbconvert.
 
 /// A Python that has Jupyter's client, and `jupyter nbconvert`; or why there is none.
