@@ -292,7 +292,10 @@ let ``the notebooks are committed as their README says`` () =
 
     for path in found do
         let notebook = JsonNode.Parse(File.ReadAllText path) |> nonNull
-        let number (name: string) = (nonNull notebook[name]).GetValue<int>()
+
+        let number (name: string) =
+            (nonNull notebook[name]).GetValue<int>()
+
         Assert.Equal((path, 4, 5), (path, number "nbformat", number "nbformat_minor"))
 
         let cells =
