@@ -102,6 +102,9 @@ module Sample =
     /// Everything once per epoch, in random order.
     let permutation: Sampling = Permutation()
 
+    /// Everything once per epoch, in the order it is stored.
+    let inOrder: Sampling = InOrder()
+
     /// Newer data more often: p ~ exp(-decay × age in iterations).
     let recent (decay: float) : Sampling = RecencyWeighted decay
 

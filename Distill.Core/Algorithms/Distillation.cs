@@ -88,7 +88,8 @@ public sealed class Distillation : IDisposable
             Student.Network.Spec.Inputs,
             teacher.Network.Spec.Inputs,
             environment.Spec.Actions.Floats,
-            memory
+            memory,
+            shape.SegmentLength
         );
         collector = new RolloutCollector(
             environment,

@@ -112,6 +112,13 @@ public sealed record DistillationConfig
     public int MiniBatchSize { get; init; }
 
     /// <summary>
+    /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts, else a divisor of a rollout's
+    /// steps. A sequence that begins inside an episode starts from the memory that the student had there. Shorter sequences
+    /// mix more of the dataset into a mini-batch; longer ones show more of what must be remembered.
+    /// </summary>
+    public int SequenceLength { get; init; }
+
+    /// <summary>
     /// Steps of back-propagation through time; longer sequences are cut into windows whose memory is carried but not
     /// differentiated. Raise it when what matters happened long before.
     /// </summary>
@@ -143,6 +150,7 @@ public sealed record DistillationConfig
         Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
         Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
         Require(MiniBatchSize >= 0, "mini_batch_size", MiniBatchSize, "0 for automatic, or more");
+        Require(SequenceLength >= 0, "sequence_length", SequenceLength, "0 for whole rollouts, or more");
         Require(GradientLength >= 1, "gradient_length", GradientLength, "at least 1");
         Require(SaveInterval >= 1, "save_interval", SaveInterval, "at least 1");
         Require(EvaluationInterval >= 1, "evaluation_interval", EvaluationInterval, "at least 1");

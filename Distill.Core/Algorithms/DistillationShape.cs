@@ -6,7 +6,7 @@ namespace Distill.Algorithms;
 /// <param name="Envs">Environments side by side.</param>
 /// <param name="Steps">Steps of each per collection.</param>
 /// <param name="WholeEpisodes">Whether a collection is one whole episode per environment.</param>
-/// <param name="SegmentLength">Rows per dataset segment: 1, or a whole rollout for recurrent students.</param>
+/// <param name="SegmentLength">Rows per dataset segment: 1, or a sequence for recurrent students.</param>
 /// <param name="LargestBatch">Most segments that a mini-batch can have.</param>
 public sealed record DistillationShape(
     int Envs,
@@ -29,7 +29,12 @@ public sealed record DistillationShape(
             _ => throw new NotSupportedException($"No sizes for {config.Collection}."),
         };
         var recurrent = config.Student.Network(1, 1, Networks.Head.Plain).Recurrent;
-        var segment = recurrent ? steps : 1;
+        var sequence = config.SequenceLength == 0 ? steps : config.SequenceLength;
+        if (recurrent && steps % sequence != 0)
+            throw new DistillException(
+                $"sequence_length={sequence} does not divide the {steps} steps of a rollout; whole sequences are needed."
+            );
+        var segment = recurrent ? sequence : 1;
         var rollout = (long)envs * steps;
         var most = (config.Retention is NewestRollout ? rollout : config.Retention.Limit) / segment;
         var batch = MiniBatch(config, segment, (int)Math.Clamp(most, 1, int.MaxValue));

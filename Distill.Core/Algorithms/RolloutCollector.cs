@@ -90,14 +90,8 @@ public sealed class RolloutCollector : IWork, IDisposable
                 own.Keep[lane] = 1 - start[lane];
             Elementwise.ScaleLanes(memoryOfTeacher, own.Keep);
             Elementwise.ScaleLanes(memoryOfStudent, own.Keep);
-            if (step == 0 && student.MemorySize > 0)
-                Matrix.Scatter(
-                    memoryOfStudent,
-                    rollout.Memory.Span[(first * student.MemorySize)..],
-                    student.MemorySize,
-                    student.MemorySize,
-                    lanes
-                );
+            if (step % rollout.Sequence == 0 && student.MemorySize > 0)
+                RecordMemory(memoryOfStudent, first, step / rollout.Sequence, lanes);
 
             environment.Observe(panel, teacherGroup, own.TeacherObservation.Span);
             environment.Observe(panel, studentGroup, own.StudentObservation.Span);
@@ -183,6 +177,13 @@ public sealed class RolloutCollector : IWork, IDisposable
             rollout.Steps * size,
             lanes
         );
+
+    private void RecordMemory(ReadOnlySpan<float> memory, int first, int sequence, int lanes)
+    {
+        var perEnv = rollout.Steps / rollout.Sequence;
+        var start = (first * perEnv + sequence) * student.MemorySize;
+        Matrix.Scatter(memory, rollout.Memory.Span[start..], student.MemorySize, perEnv * student.MemorySize, lanes);
+    }
 
     private static Span<float> Part(FloatBuffer buffer, int panel, int size) =>
         buffer.Slice(panel * size * Panel.Width, size * Panel.Width);

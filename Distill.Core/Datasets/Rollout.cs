@@ -8,6 +8,7 @@ namespace Distill.Datasets;
 /// </summary>
 public sealed class Rollout : IDisposable
 {
+    /// <param name="sequence">Steps after which the student's memory is recorded again; 0 for once, at the start.</param>
     /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
     public Rollout(
         int envs,
@@ -15,11 +16,13 @@ public sealed class Rollout : IDisposable
         int studentObservation,
         int teacherObservation,
         int action,
-        int memory
+        int memory,
+        int sequence = 0
     )
     {
+        Sequence = sequence == 0 ? steps : sequence;
         var widest = Math.Max(Math.Max(studentObservation, teacherObservation), Math.Max(action, 1));
-        if ((Int128)envs * steps * widest > int.MaxValue || (long)envs * memory > int.MaxValue)
+        if ((Int128)envs * steps * widest > int.MaxValue || (Int128)envs * (steps / Sequence) * memory > int.MaxValue)
             throw new DistillException(
                 $"A rollout of {envs} environments and {steps} steps is too large with {widest} numbers per step; shorten "
                     + $"it to at most {int.MaxValue / widest} rows."
@@ -33,7 +36,7 @@ public sealed class Rollout : IDisposable
         TeacherActions = new FloatBuffer(rows * action);
         StudentActions = new FloatBuffer(rows * action);
         Rewards = new FloatBuffer(rows);
-        Memory = new FloatBuffer(envs * memory);
+        Memory = new FloatBuffer(envs * (steps / Sequence) * memory);
         Ends = new byte[rows];
         Valid = new byte[rows];
         EpisodeStart = new byte[rows];
@@ -41,6 +44,9 @@ public sealed class Rollout : IDisposable
 
     public int Envs { get; }
     public int Steps { get; }
+
+    /// <summary>Steps between two records of the student's memory; divides <see cref="Steps"/>.</summary>
+    public int Sequence { get; }
     public int Rows => Envs * Steps;
     public int StudentObservationSize { get; }
     public int TeacherObservationSize { get; }
@@ -62,7 +68,7 @@ public sealed class Rollout : IDisposable
     /// <summary><c>[envs, steps]</c></summary>
     public FloatBuffer Rewards { get; }
 
-    /// <summary><c>[envs, memory]</c>: the student's memory before the first row.</summary>
+    /// <summary><c>[envs, steps / sequence, memory]</c>: the student's memory before the first row of each sequence.</summary>
     public FloatBuffer Memory { get; }
 
     /// <summary><c>[envs, steps]</c>: 0, or how the episode ended with this row (<see cref="EpisodeEnd"/>).</summary>

@@ -8,6 +8,9 @@ public abstract record Sampling;
 /// <summary>Every segment once, in a fresh random order each epoch.</summary>
 public sealed record Permutation : Sampling;
 
+/// <summary>Every segment once, in the order it is stored (<c>shuffle = false</c>); for looking into a run, not for the best student.</summary>
+public sealed record InOrder : Sampling;
+
 /// <summary>As many draws as there are segments, with replacement, newer ones more often: p ~ exp(-Decay x age).</summary>
 /// <param name="Decay">Per iteration of age. 0 is uniform; raise it when the student lags behind its own newest mistakes.</param>
 public sealed record RecencyWeighted(double Decay = 0.01) : Sampling;
@@ -46,6 +49,10 @@ public sealed class Sampler(Sampling plan, RandomStream stream)
             case LossPrioritised priority:
                 WeighByLoss(priority, dataset, Weights(dataset.Count));
                 Draw(segments, epoch);
+                break;
+            case InOrder:
+                for (var i = 0; i < segments.Length; i++)
+                    segments[i] = i;
                 break;
             default:
                 stream.Permutation(segments, (uint)epoch, (uint)(epoch >> 32));

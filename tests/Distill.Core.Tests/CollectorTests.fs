@@ -320,3 +320,28 @@ let ``the number of threads does not matter`` () =
     let one, _ = collect quadrotor false 1 [ 0.3; 0.3 ]
     let three, _ = collect quadrotor false 3 [ 0.3; 0.3 ]
     Expect.isTrue (one = three) "threads"
+
+[<Fact>]
+let ``the memory recorded before each sequence makes the student act as it did`` () =
+    use pool = new WorkerPool(2)
+    use environment = quadrotor.Make()
+    use teacher = quadrotor.Teacher()
+    use student = quadrotor.Student()
+    let inputs, size = student.Network.Spec.Inputs, student.MemorySize
+
+    // Episodes of 25 steps, so that most sequences begin inside one.
+    use rollout =
+        new Rollout(40, 18, inputs, teacher.Network.Spec.Inputs, 4, size, 6)
+
+    use collector =
+        new RolloutCollector(environment, teacher, student, rollout, acting, false, 2)
+
+    for _ in 1..2 do
+        collector.Collect(pool, 0.5)
+        let memory = rollout.Memory.Span.ToArray() |> Array.chunkBySize size
+        Expect.equal memory.Length (40 * 3) "records of memory"
+
+        let expected =
+            replay student 6 (rollout.StudentObservations.Span.ToArray()) rollout.EpisodeStart memory
+
+        Paths.sameBits (rollout.StudentActions.Span.ToArray()) expected "student actions, sequence by sequence"

@@ -28,6 +28,7 @@ type private Choices =
         Collection: Collection
         Epochs: int
         MiniBatch: int
+        Sequence: int
     }
 
 let private small =
@@ -41,6 +42,7 @@ let private small =
         Collection = StepsPerIteration 25
         Epochs = 2
         MiniBatch = 0
+        Sequence = 0
     }
 
 let private recurrent =
@@ -58,6 +60,7 @@ let private config (choices: Choices) =
         Collection = choices.Collection,
         NumLearningEpochs = choices.Epochs,
         MiniBatchSize = choices.MiniBatch,
+        SequenceLength = choices.Sequence,
         GradientLength = 10
     )
 
@@ -306,6 +309,7 @@ let private variants =
     [
         "rows", small
         "sequences", recurrent
+        "short sequences, in order", { recurrent with Sequence = 5; Sampling = InOrder() }
         "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
         "rows, loss-prioritised", { small with Sampling = priority }
         "sequences, loss-prioritised", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
@@ -600,3 +604,17 @@ let ``a distillation whose parts do not fit is refused`` () =
         "max_buffer_size=20 is smaller than one sequence of 25"
 
     refused { small with Student = MlpStudent(Hidden = [ 8; 0 ]) } cartPole "layer without inputs or outputs"
+
+[<Fact>]
+let ``sequences divide a rollout`` () =
+    use pool = new WorkerPool(1)
+    use teacher = cartPoleTeacher ()
+
+    let refused =
+        Expect.throws<DistillException>(fun () ->
+            new Distillation(config { recurrent with Sequence = 7 }, teacher, pool) |> ignore)
+
+    Expect.equal
+        refused.Message
+        "sequence_length=7 does not divide the 25 steps of a rollout; whole sequences are needed."
+        "message"
