@@ -311,8 +311,8 @@ let ``the notebooks are committed as their README says`` () =
             Assert.Null cell["execution_count"]
 
         let text (cell: JsonObject) = (nonNull cell["source"]).ToJsonString()
-        Assert.Contains("#load \\u0022../Distill.Scripts/load.fsx\\u0022", text code[0])
-        Assert.Contains("\"parameters\"", (nonNull code[1]["metadata"]).ToJsonString())
+        Assert.Contains("#load \\u0022../Distill.Scripts/load.fsx\\u0022", text code.Head)
+        Assert.Contains("\"parameters\"", (nonNull (code[1]["metadata"])).ToJsonString())
 
 // The kernel, driven by Jupyter's own client. Debian's packages: libzmq5 jupyter-client jupyter-nbconvert.
 
