@@ -182,7 +182,13 @@ public sealed class RolloutCollector : IWork, IDisposable
     {
         var perEnv = rollout.Steps / rollout.Sequence;
         var start = (first * perEnv + sequence) * student.MemorySize;
-        Matrix.Scatter(memory, rollout.Memory.Span[start..], student.MemorySize, perEnv * student.MemorySize, lanes);
+        Matrix.Scatter(
+            memory,
+            rollout.Memory.Span[start..],
+            student.MemorySize,
+            perEnv * student.MemorySize,
+            lanes
+        );
     }
 
     private static Span<float> Part(FloatBuffer buffer, int panel, int size) =>

@@ -22,7 +22,10 @@ public sealed class Rollout : IDisposable
     {
         Sequence = sequence == 0 ? steps : sequence;
         var widest = Math.Max(Math.Max(studentObservation, teacherObservation), Math.Max(action, 1));
-        if ((Int128)envs * steps * widest > int.MaxValue || (Int128)envs * (steps / Sequence) * memory > int.MaxValue)
+        if (
+            (Int128)envs * steps * widest > int.MaxValue
+            || (Int128)envs * (steps / Sequence) * memory > int.MaxValue
+        )
             throw new DistillException(
                 $"A rollout of {envs} environments and {steps} steps is too large with {widest} numbers per step; shorten "
                     + $"it to at most {int.MaxValue / widest} rows."

@@ -330,8 +330,7 @@ let ``the memory recorded before each sequence makes the student act as it did``
     let inputs, size = student.Network.Spec.Inputs, student.MemorySize
 
     // Episodes of 25 steps, so that most sequences begin inside one.
-    use rollout =
-        new Rollout(40, 18, inputs, teacher.Network.Spec.Inputs, 4, size, 6)
+    use rollout = new Rollout(40, 18, inputs, teacher.Network.Spec.Inputs, 4, size, 6)
 
     use collector =
         new RolloutCollector(environment, teacher, student, rollout, acting, false, 2)
@@ -344,4 +343,7 @@ let ``the memory recorded before each sequence makes the student act as it did``
         let expected =
             replay student 6 (rollout.StudentObservations.Span.ToArray()) rollout.EpisodeStart memory
 
-        Paths.sameBits (rollout.StudentActions.Span.ToArray()) expected "student actions, sequence by sequence"
+        Paths.sameBits
+            (rollout.StudentActions.Span.ToArray())
+            expected
+            "student actions, sequence by sequence"
