@@ -145,12 +145,12 @@ let ``a comparison that was killed keeps its finished runs and goes on when it i
     )
 
     let arguments (logs: string) =
-        [ $"logs={place.Path logs}"; "seeds=1"; "iterations=400" ]
+        [ $"logs={place.Path logs}"; "seeds=1"; "iterations=120" ]
 
     let undisturbed = start path (arguments "whole")
     let killed = start path (arguments "killed")
     waitFor "--- two stages" killed
-    waitFor "[ 17/400]" killed
+    waitFor "[ 17/120]" killed
     killed.Kill(entireProcessTree = true)
     killed.WaitForExit()
     let code, _, _ = finish undisturbed
@@ -159,7 +159,7 @@ let ``a comparison that was killed keeps its finished runs and goes on when it i
     Assert.True((code = 0), error)
     Assert.Equal(2, output.Split("Finished before").Length)
     // It went on after its first checkpoint.
-    Assert.DoesNotContain("[  1/400]", output)
+    Assert.DoesNotContain("[  1/120]", output)
 
     let table (logs: string) =
         File.ReadAllText(place.Path $"{logs}/pole/comparison.csv").Replace(place.Path logs, "")

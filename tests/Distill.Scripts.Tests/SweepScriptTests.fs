@@ -32,7 +32,7 @@ distillation {{
     retain (Retain.latest 10_000)
     loss (Loss.crossEntropy 0.0)
     collect (Collect.stepsPerEnv 50)
-    iterations 400
+    iterations 250
     evaluationInterval 20
     saveInterval 4
     finalEpisodes 64
@@ -134,7 +134,7 @@ let ``killed and run again, a sweep has the results of an undisturbed one`` () =
         |> Array.map logOf
         |> Array.filter (fun log -> log.Split("Teacher alone:").Length > 2)
 
-    Assert.Contains(starts, fun log -> log.Split("[  1/400]").Length = 2)
+    Assert.Contains(starts, fun log -> log.Split("[  1/250]").Length = 2)
     Assert.Contains("2 finished, 0 to run", succeed path ($"logs={killed}" :: arguments))
 
 /// Ids of the processes that a process started, and that those started.
@@ -179,7 +179,7 @@ let ``a trial that is killed is interrupted, and goes on when the sweep is run a
     Assert.Equal<string list>([ "finished"; "finished" ], states ())
     let log = File.ReadAllText(Path.Combine(victim, "log.txt"))
     // It began once, and went on.
-    Assert.Equal(2, log.Split("[  1/400]").Length)
+    Assert.Equal(2, log.Split("[  1/250]").Length)
     Assert.Equal(3, log.Split("Teacher alone:").Length)
 
 [<Fact>]

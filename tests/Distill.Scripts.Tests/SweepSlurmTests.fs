@@ -229,4 +229,4 @@ let ``on Slurm a sweep has the same results, though tasks are queued again, canc
     for line in 0..1 do
         let log = File.ReadAllText(Path.Combine(folderOf line, "log.txt"))
         Assert.Equal(2, log.Split("Stopped after iteration").Length)
-        Assert.Equal(2, log.Split("[  1/400]").Length)
+        Assert.Equal(2, log.Split("[  1/250]").Length)
