@@ -16,7 +16,9 @@ type Defaults() =
 [<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
 type ChartLibrary private () =
     member _.ToHtml() = Page.chartScript PlotlyJs.Embedded
-    override _.ToString() = "plotly.js, for the charts of this notebook"
+
+    override _.ToString() =
+        "plotly.js, for the charts of this notebook"
 
     /// Shows it, and leaves it out of charts from then on, where the notebook's host is Distill's and the build has it.
     /// load.fsx does so, so that notebooks hold plotly.js in the output of their first cell and need no network.

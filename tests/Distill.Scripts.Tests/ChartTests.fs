@@ -430,18 +430,22 @@ let private notebookPage (path: string) (style: string) (outputs: string list) =
     Page.save path $"<!doctype html><title>a</title><body style='{style}'><script>{show};{script}</script>"
 
 [<BrowserFact>]
-let ``charts of a notebook use the library that one output holds, wherever it stands, and the notebook's theme`` () =
+let ``charts of a notebook use the library that one output holds, wherever it stands, and the notebook's theme``
+    ()
+    =
     use folder = new RunTests.Workplace()
     let library = Page.chartScript PlotlyJs.Embedded
 
-    let chart =
-        Chart.Line([ 1; 2 ], [ 1; 2 ], ShowLegend = true).ToHtml PlotlyJs.None
+    let chart = Chart.Line([ 1; 2 ], [ 1; 2 ], ShowLegend = true).ToHtml PlotlyJs.None
 
     let another = (Chart.Line [ 1, 2; 2, 3 ]).ToHtml PlotlyJs.None
 
     let drawn (ink: string) (browser: Browser) =
         browser.Evaluate "distill.drawn()" |> ignore
-        let count = browser.Evaluate "document.querySelectorAll('.distill-chart .xaxislayer-above').length"
+
+        let count =
+            browser.Evaluate "document.querySelectorAll('.distill-chart .xaxislayer-above').length"
+
         Assert.Equal(2, count.GetInt32())
         let text = browser.Evaluate "document.querySelector('.distill-chart').textContent"
         Assert.DoesNotContain("Run the notebook", text.GetString())
@@ -450,7 +454,10 @@ let ``charts of a notebook use the library that one output holds, wherever it st
 
     let colour (theme: (string * string) list) =
         let hex = (dict theme)["ink"]
-        let channel (at: int) = Convert.ToInt32(hex.Substring(at, 2), 16)
+
+        let channel (at: int) =
+            Convert.ToInt32(hex.Substring(at, 2), 16)
+
         $"rgb({channel 1}, {channel 3}, {channel 5})"
 
     let light, dark = folder.Path "light.html", folder.Path "dark.html"

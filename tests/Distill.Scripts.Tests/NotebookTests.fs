@@ -245,7 +245,8 @@ let ``code in documents runs, and errors have the document's lines`` () =
 
 let private readme = Path.Combine(root, "README.md")
 
-let private guides = Directory.GetFiles(Path.Combine(root, "docs"), "*.md") |> List.ofArray
+let private guides =
+    Directory.GetFiles(Path.Combine(root, "docs"), "*.md") |> List.ofArray
 
 let private documents = readme :: guides
 
@@ -396,7 +397,12 @@ let ``the kernel serves Jupyter's client`` () =
         Assert.Contains("\"text/plain\":\"3\"", text "malformed")
         Assert.Contains("\"ename\":\"error FS0039\"", text "injected")
         Assert.Contains("\"ename\":\"error FS0039\"", text "forgotten")
-        Assert.Contains("""["execute_result",{"execution_count":2,"data":{"text/plain":"2"}""", text "restarted")
+
+        Assert.Contains(
+            """["execute_result",{"execution_count":2,"data":{"text/plain":"2"}""",
+            text "restarted"
+        )
+
         Assert.Equal("true", text "ended"))
 
 [<JupyterFact>]
