@@ -21,6 +21,7 @@ pre { margin: 0.5rem 0; overflow-x: auto; }
 .code { background: var(--code); border-left: 3px solid var(--line); padding: 0.6rem 0.9rem; border-radius: 3px; }
 .output { margin: 0.5rem 0 1rem; overflow-x: auto; }
 .output pre { color: var(--quiet); }
+.output pre.stream { max-height: 20rem; overflow-y: auto; }
 .output pre.error { color: var(--error); white-space: pre-wrap; }
 :not(pre) > code { background: var(--code); padding: 0.1em 0.3em; border-radius: 3px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -57,7 +58,7 @@ let private output (node: JsonNode | null) =
         match Json.text "output_type" node with
         | "stream" ->
             let text = encode (Json.joined node["text"])
-            $"<pre>{text}</pre>"
+            $"<pre class=\"stream\">{text}</pre>"
         | "error" ->
             let trace = Json.texts "traceback" node |> String.concat "\n" |> encode
             $"<pre class=\"error\">{trace}</pre>"

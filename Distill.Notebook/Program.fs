@@ -5,7 +5,8 @@ open System
 let private usage =
     "Distill.Notebook is called so:
   run NOTEBOOK OUTPUT_FOLDER [name=value ...]   execute a notebook
-  check SCRIPT_FOLDER DOCUMENT ...              run the F# in Markdown documents
+  check SCRIPT_FOLDER DOCUMENT ... [name=value ...]
+                                                run the F# in Markdown documents; scripts in it get these arguments
   install [NAME]                                make the kernel known to Jupyter
   kernel CONNECTION_FILE                        serve Jupyter"
 
@@ -18,7 +19,9 @@ let private main (arguments: string list) =
     match arguments with
     | "run" :: notebook :: folder :: parameters ->
         Headless.run notebook folder (List.map assignment parameters)
-    | "check" :: folder :: documents when not documents.IsEmpty ->
+    | "check" :: folder :: (first :: _ as words) when not (first.Contains '=') ->
+        let arguments, documents = words |> List.partition _.Contains('=')
+        AppContext.SetData("distill.arguments", Array.ofList arguments)
         documents |> List.fold (fun code document -> max code (Snippets.run folder document)) 0
     | [ "install" ] -> KernelSpec.install KernelSpec.defaultName
     | [ "install"; name ] -> KernelSpec.install name

@@ -124,7 +124,8 @@ module Display =
     /// Plain lines, one per iteration.
     let private plain =
         {
-            Say = Console.Out.WriteLine
+            // Asked for at each line: notebooks and tests put others in its place.
+            Say = fun text -> Console.Out.WriteLine text
             Advance = fun progress clock -> Console.Out.WriteLine(line progress clock)
         }
 

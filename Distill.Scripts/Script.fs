@@ -42,11 +42,17 @@ let private fail (error: exn) : int =
 exception Stopped of exitCode: int * sentence: string with
     override stopped.Message = stopped.sentence
 
+/// Arguments from a host that runs code which is no script of its own.
+let private fromHost () =
+    match AppContext.GetData "distill.arguments" with
+    | :? (string array) as arguments -> List.ofArray arguments
+    | _ -> []
+
 /// Runs the main job of a script with the arguments of the command line. Errors end a script with their exit code;
 /// elsewhere (in notebooks, in tests) they are thrown.
 let main (job: string list -> 'Result) : 'Result =
     match current with
-    | None -> job []
+    | None -> job (fromHost ())
     | Some(_, arguments) ->
         try
             job arguments

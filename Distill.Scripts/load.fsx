@@ -4,3 +4,5 @@
 #line 1 "The libraries are not built, run: dotnet fsi build.fsx build "
 #r "bin/Release/net10.0/Distill.Core.dll"
 #r "bin/Release/net10.0/Distill.Scripts.dll"
+#line 9 "load.fsx"
+Distill.ChartLibrary.Show()

@@ -6,11 +6,28 @@ open System.Threading
 
 /// How charts are shown when nothing else is said; scripts may change it.
 type Defaults() =
-    /// Where a chart in a notebook has plotly.js from. `PlotlyJs.Embedded` works without a network: each output then holds it.
+    /// Where a chart in a notebook has plotly.js from. `PlotlyJs.Embedded`: each chart holds it. `ChartLibrary.Show` sets it.
     static member val PlotlyJs = PlotlyJs.Cdn with get, set
 
     /// Height of a chart, pixels.
     static member val Height = 360 with get, set
+
+/// plotly.js as a value that a notebook shows once, without anything to see; the charts of all cells then find it there.
+[<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
+type ChartLibrary private () =
+    member _.ToHtml() = Page.chartScript PlotlyJs.Embedded
+
+    override _.ToString() =
+        "plotly.js, for the charts of this notebook"
+
+    /// Shows it, and leaves it out of charts from then on, where the notebook's host is Distill's and the build has it.
+    /// load.fsx does so, so that notebooks hold plotly.js in the output of their first cell and need no network.
+    static member Show() =
+        match AppContext.GetData "distill.display" with
+        | :? Action<obj> as display when Page.canEmbed ->
+            display.Invoke(ChartLibrary())
+            Defaults.PlotlyJs <- PlotlyJs.None
+        | _ -> ()
 
 /// One coordinate system with what is drawn in it.
 type internal Cell =

@@ -16,7 +16,7 @@ type PlotlyJs =
     | Embedded
     /// The page loads it from a public content delivery network.
     | Cdn
-    /// The page has loaded it already.
+    /// The page has it from elsewhere.
     | None
 
 /// Pieces of HTML pages.

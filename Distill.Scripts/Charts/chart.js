@@ -2,14 +2,11 @@
 (function () {
   if (window.distill) return;
   const themes = "THEMES";
-  const system = matchMedia("(prefers-color-scheme: dark)");
 
-  // A notebook's own theme counts more than the system's.
-  function dark() {
-    const body = document.body;
-    if (body.dataset.jpThemeLight) return body.dataset.jpThemeLight === "false";
-    if (body.dataset.vscodeThemeKind) return /dark|contrast$/.test(body.dataset.vscodeThemeKind);
-    return system.matches;
+  // Notebooks have themes of their own, whatever the system's: a theme with light text is a dark one.
+  function dark(element = document.body) {
+    const [red, green, blue] = getComputedStyle(element).color.match(/[\d.]+/g).map(Number);
+    return red + green + blue > 384;
   }
 
   function colour(word, theme) {
@@ -45,23 +42,37 @@
     });
   }
 
+  const held = () => document.getElementById("packed-plotly.js");
+
+  // In a notebook, the output that holds plotly.js may come into the page after the first chart.
+  function arrival() {
+    return new Promise((resolve) => {
+      const look = () => held() && (observer.disconnect(), resolve());
+      const observer = new MutationObserver(look);
+      observer.observe(document, { childList: true, subtree: true });
+      look();
+    });
+  }
+
+  async function load() {
+    await arrival();
+    const { address, integrity } = held().dataset;
+    if (address) await script({ src: address, crossOrigin: "anonymous", integrity: integrity ?? "" });
+    else await script({ textContent: await unpack("plotly.js") });
+  }
+
   let loading;
-  function plotly() {
+  function plotly(element) {
     if (window.Plotly) return Promise.resolve();
-    const held = document.getElementById("packed-plotly.js");
-    if (!held) return Promise.reject(new Error("This page has no plotly.js."));
-    const { address, integrity } = held.dataset;
-    loading ??= address
-      ? script({ src: address, crossOrigin: "anonymous", integrity: integrity ?? "" })
-      : unpack("plotly.js").then((text) => script({ textContent: text }));
-    return loading;
+    if (!held()) element.textContent = "Run the notebook's first cell, the one with #load: it gives charts their library.";
+    return (loading ??= load());
   }
 
   const charts = new Map();
   let drawn = Promise.resolve();
 
   function draw(element) {
-    const figure = themed(charts.get(element), dark() ? themes.dark : themes.light);
+    const figure = themed(charts.get(element), dark(element) ? themes.dark : themes.light);
     // Without a pointer that hovers, the buttons would cover the chart all the time.
     const displayModeBar = matchMedia("(hover: hover)").matches ? "hover" : false;
     return Plotly.react(element, figure.data, figure.layout, { displayModeBar, ...figure.config });
@@ -72,8 +83,11 @@
     charts.set(element, figure);
     drawn = Promise.all([
       drawn,
-      plotly()
-        .then(() => draw(element))
+      plotly(element)
+        .then(() => {
+          element.replaceChildren();
+          return draw(element);
+        })
         .catch((error) => {
           element.textContent = error.message;
           console.error(error);
@@ -87,7 +101,9 @@
       if (element.isConnected) draw(element);
       else charts.delete(element);
   }
-  system.addEventListener("change", redraw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  const attributeFilter = ["data-jp-theme-light", "data-vscode-theme-kind"];
+  new MutationObserver(redraw).observe(document, { subtree: true, attributeFilter });
   // Charts are measured before they are printed.
   addEventListener("beforeprint", redraw);
 

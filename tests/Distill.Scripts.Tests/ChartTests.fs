@@ -413,6 +413,58 @@ let ``charts of every kind are drawn without an error`` () =
 
     browse [ path, drawn ]
 
+/// A page with outputs of a notebook, put into it one after another and with its own theme.
+let private notebookPage (path: string) (style: string) (outputs: string list) =
+    let script =
+        outputs
+        |> List.map (fun html ->
+            // As notebooks do: the elements first, then each of their scripts anew.
+            $"show({Json.toText (Json.Text html)})")
+        |> String.concat ";"
+
+    let show =
+        "function show(html){const cell=document.createElement('div');document.body.append(cell);cell.innerHTML=html;"
+        + "for(const old of cell.querySelectorAll('script')){const script=document.createElement('script');"
+        + "script.type=old.type;script.id=old.id;script.textContent=old.textContent;old.replaceWith(script)}}"
+
+    Page.save path $"<!doctype html><title>a</title><body style='{style}'><script>{show};{script}</script>"
+
+[<BrowserFact>]
+let ``charts of a notebook use the library that one output holds, wherever it stands, and the notebook's theme``
+    ()
+    =
+    use folder = new RunTests.Workplace()
+    let library = Page.chartScript PlotlyJs.Embedded
+
+    let chart = Chart.Line([ 1; 2 ], [ 1; 2 ], ShowLegend = true).ToHtml PlotlyJs.None
+
+    let another = (Chart.Line [ 1, 2; 2, 3 ]).ToHtml PlotlyJs.None
+
+    let drawn (ink: string) (browser: Browser) =
+        browser.Evaluate "distill.drawn()" |> ignore
+
+        let count =
+            browser.Evaluate "document.querySelectorAll('.distill-chart .xaxislayer-above').length"
+
+        Assert.Equal(2, count.GetInt32())
+        let text = browser.Evaluate "document.querySelector('.distill-chart').textContent"
+        Assert.DoesNotContain("Run the notebook", text.GetString())
+        let fill = browser.Evaluate "document.querySelector('.xtick text').style.fill"
+        Assert.Equal(ink, fill.GetString())
+
+    let colour (theme: (string * string) list) =
+        let hex = (dict theme)["ink"]
+
+        let channel (at: int) =
+            Convert.ToInt32(hex.Substring(at, 2), 16)
+
+        $"rgb({channel 1}, {channel 3}, {channel 5})"
+
+    let light, dark = folder.Path "light.html", folder.Path "dark.html"
+    notebookPage light "color:#111" [ library; chart; another ]
+    notebookPage dark "color:#eee;background:#111" [ chart; another; library ]
+    browse [ light, drawn (colour Theme.light); dark, drawn (colour Theme.dark) ]
+
 [<BrowserFact>]
 let ``a chart is saved as a picture and as a vector graphic`` () =
     use folder = new RunTests.Workplace()

@@ -208,6 +208,12 @@ let ``packages and the libraries can be referred to`` () =
         Assert.Equal(("", 0), (libraries.Error, libraries.Code))
         let outputs = outputsOf (Path.Combine(folder, "libraries.ipynb"))
         Assert.Contains("\"text/html\":", outputs["chart"])
+
+        // plotly.js comes with the first cell, and with it alone.
+        if Distill.Page.canEmbed then
+            Assert.Contains("packed-plotly.js", outputs["load"])
+            Assert.InRange(outputs["chart"].Length, 1, 20_000)
+
         Assert.Contains("\"text/plain\":\"true\"", outputs["kernels"]))
 
 [<Theory>]
@@ -244,32 +250,36 @@ let ``code in documents runs, and errors have the document's lines`` () =
 
     Assert.Contains("does-not-compile.md, line 8, column 9: error FS0039", outcome.Error)
 
-let private documents =
-    [
-        Path.Combine(root, "README.md")
-        if Directory.Exists(Path.Combine(root, "docs")) then
-            yield! Directory.GetFiles(Path.Combine(root, "docs"), "*.md")
-    ]
-    |> List.filter File.Exists
+let private readme = Path.Combine(root, "README.md")
+
+let private guides =
+    Directory.GetFiles(Path.Combine(root, "docs"), "*.md") |> List.ofArray
+
+let private documents = readme :: guides
+
+/// Runs documents' F# in a temporary folder, so that what it writes does not stay.
+let private expectToRun (arguments: string list) =
+    use place = new RunTests.Workplace()
+    let assets = "assets"
+
+    Directory.CreateSymbolicLink(place.Path assets, Path.Combine(root, assets)) |> ignore
+
+    let outcome =
+        startIn
+            (place.Path ".")
+            []
+            "dotnet"
+            (host :: "check" :: Path.Combine(root, "experiments") :: arguments)
+
+    if outcome.Code <> 0 || outcome.Error <> "" then
+        failwith $"exit code {outcome.Code}: {outcome.Error}"
 
 [<Fact>]
-let ``the F# of the documentation runs`` () =
-    if not documents.IsEmpty then
-        // Elsewhere, so that what it writes does not stay.
-        use place = new RunTests.Workplace()
-        let assets = "assets"
+let ``the F# of the guides runs`` () = expectToRun guides
 
-        Directory.CreateSymbolicLink(place.Path assets, Path.Combine(root, assets)) |> ignore
-
-        let outcome =
-            startIn
-                (place.Path ".")
-                []
-                "dotnet"
-                (host :: "check" :: Path.Combine(root, "experiments") :: documents)
-
-        if outcome.Code <> 0 || outcome.Error <> "" then
-            failwith $"exit code {outcome.Code}: {outcome.Error}"
+[<Fact>]
+let ``the F# of the README runs, here as a shorter experiment`` () =
+    expectToRun [ readme; "iterations=2"; "phase1_iterations=1"; "final_episodes=50" ]
 
 [<Fact>]
 let ``the commands of the documentation exist`` () =
@@ -402,6 +412,15 @@ let ``the kernel serves Jupyter's client`` () =
         Assert.Contains("\"status\":\"aborted\"", text "waiting")
         Assert.Contains("\"ename\":\"Interrupted\"", text "interrupted_again")
         Assert.Contains("\"text/plain\":\"3\"", text "after")
+        Assert.Contains("\"text/plain\":\"3\"", text "malformed")
+        Assert.Contains("\"ename\":\"error FS0039\"", text "injected")
+        Assert.Contains("\"ename\":\"error FS0039\"", text "forgotten")
+
+        Assert.Contains(
+            """["execute_result",{"execution_count":2,"data":{"text/plain":"2"}""",
+            text "restarted"
+        )
+
         Assert.Equal("true", text "ended"))
 
 [<JupyterFact>]
