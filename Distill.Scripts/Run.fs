@@ -97,11 +97,17 @@ module Run =
     let private required (what: string) =
         raise (DistillException $"This script takes {what}.")
 
-    /// Writes the report of a run anew.
+    /// Writes the report of a run or of a sweep anew.
     let report () : unit =
+        let write (folder: string) =
+            if SweepReport.isSweep folder then
+                SweepReport.write folder
+            else
+                Report.write folder
+
         Script.main (function
-            | [ folder ] -> print $"Report: {Command.shortest (Report.write folder)}"
-            | _ -> required "a run folder")
+            | [ folder ] -> print $"Report: {Command.shortest (write folder)}"
+            | _ -> required "the folder of a run or of a sweep")
 
     /// Writes the replay of a run's recorded flights anew, with `--video` as replay.mp4, too.
     let replay () : unit =

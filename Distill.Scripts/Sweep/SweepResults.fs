@@ -114,6 +114,18 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
                 ]
             )
 
+    /// Short names of the settings that vary.
+    member internal _.Names = names
+
+    /// The trials that have finished, and their values of what varies.
+    member internal _.Trials = trials |> List.map (fun (trial, result) -> valuesOf trial, trial, result)
+
+    /// Values of what varies, and the returns of the trials with them, in the order of the table.
+    member internal _.Variants = variants |> List.map (fun (values, trials) -> values, scores trials)
+
+    /// What a variant is called: its settings.
+    member internal _.NameOf(values: string option list) = nameOf values
+
     /// How many trials have finished.
     member _.Count = trials.Length
 
@@ -214,3 +226,14 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
 
     member results.ToHtml() =
         results.Table.ToHtml() + (if names.Length > 1 then results.Effects.ToHtml() else "")
+
+module internal SweepResults =
+    /// Of those of the trials that have finished.
+    let ofFolders (folders: TrialFolder list) : SweepResults =
+        SweepResults
+            [
+                for folder in folders do
+                    match folder.Result with
+                    | Some result -> folder.Trial, result
+                    | None -> ()
+            ]

@@ -10,18 +10,6 @@ module internal Sweeping =
     let private say (text: string) = Console.Out.WriteLine text
     let private fail (sentence: string) = raise (DistillException sentence)
 
-    /// The trials on the disk.
-    let private onDisk (root: string) : TrialFolder list =
-        if Directory.Exists root then
-            Directory.GetDirectories root
-            |> Array.map (fun folder -> Path.Combine(folder, TrialRecord.fileName))
-            |> Array.filter File.Exists
-            |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
-            |> Array.map (fun path -> TrialFolder(root, TrialRecord.read path 0))
-            |> Array.toList
-        else
-            []
-
     /// The trials that have the values which the settings ask for.
     let private filtered (settings: string list) (folders: TrialFolder list) : TrialFolder list =
         let plain (value: string) =
@@ -50,15 +38,6 @@ module internal Sweeping =
                 (own.Key = name || own.Key.EndsWith("." + name)) && List.contains (plain own.Value) wanted)
 
         folders |> List.filter (fun folder -> settings |> List.forall (matches folder.Trial))
-
-    let private results (folders: TrialFolder list) =
-        SweepResults
-            [
-                for folder in folders do
-                    match folder.Result with
-                    | Some result -> folder.Trial, result
-                    | None -> ()
-            ]
 
     let private firstLine (text: string) = text.Split('\n')[0]
 
@@ -91,13 +70,16 @@ module internal Sweeping =
             ]
         )
 
-    /// Writes the tables of all finished trials on the disk.
+    /// Writes the report of all trials on the disk, and the tables of those that have finished.
     let private gather (root: string) : SweepResults =
-        let results = results (onDisk root)
+        let results = SweepResults.ofFolders (TrialFolders.ofRoot root)
 
         if results.Count > 0 then
             results.WriteCsv(Path.Combine(root, "results.csv"))
             results.WriteSummary(Path.Combine(root, "summary.csv"))
+
+        if TrialFolders.isRoot root then
+            SweepReport.write root |> ignore
 
         results
 
@@ -201,6 +183,7 @@ module internal Sweeping =
                 Local.run interruption workers script report (List.map fst toRun)
 
                 if interruption.ExitCode <> 0 then
+                    gather root |> ignore
                     let left = toRun |> List.filter (fun (folder, _) -> not folder.State.IsFinished)
                     let what = count left.Length "trial"
 
@@ -212,7 +195,7 @@ module internal Sweeping =
                     )
 
         if options.DryRun then
-            results (onDisk root)
+            SweepResults.ofFolders (TrialFolders.ofRoot root)
         else
             gather root
 
@@ -230,6 +213,8 @@ module internal Sweeping =
                 say (string results)
                 say $"Tables: {Command.shortest root}/results.csv, summary.csv"
 
+            say $"Report: {Command.shortest root}/report.html"
+
             let unfinished =
                 trials
                 |> List.map (fun trial -> TrialFolder(root, trial.Record))
@@ -245,7 +230,7 @@ module internal Sweeping =
                 raise (Script.Stopped(1, $"{what} did not finish: {states}."))
 
     let private show (root: string) (hash: string) =
-        match onDisk root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
+        match TrialFolders.ofRoot root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
         | [] -> fail $"No trial in {Command.shortest root} has a hash that begins with {hash}."
         | [ folder ] ->
             say $"folder    {Command.shortest folder.Path}"
@@ -264,7 +249,7 @@ module internal Sweeping =
         | "list" :: rest ->
             let options = SweepOptions.parse rest
 
-            match onDisk (rootOf options) |> filtered options.Settings with
+            match TrialFolders.ofRoot (rootOf options) |> filtered options.Settings with
             | [] -> say "There are no trials."
             | folders ->
                 folders |> List.map (fun folder -> folder, describe folder.State) |> table |> string |> say
@@ -276,10 +261,10 @@ module internal Sweeping =
                 say (string (gather root))
                 say $"Tables: {Command.shortest root}/results.csv, summary.csv"
             else
-                onDisk root |> filtered options.Settings |> results |> string |> say
+                TrialFolders.ofRoot root |> filtered options.Settings |> SweepResults.ofFolders |> string |> say
         | "best" :: rest ->
             let options = SweepOptions.parse rest
-            let results = onDisk (rootOf options) |> filtered options.Settings |> results
+            let results = TrialFolders.ofRoot (rootOf options) |> filtered options.Settings |> SweepResults.ofFolders
 
             match results.Best with
             | None -> say "No trial has finished."
