@@ -109,11 +109,11 @@ module Run =
             | [ folder ] -> print $"Report: {Command.shortest (write folder)}"
             | _ -> required "the folder of a run or of a sweep")
 
-    /// Writes the replay of a run's recorded flights anew, with `--video` as replay.mp4, too.
+    /// Writes the replay of a run's recorded flights anew, or of flights with what it has so far, with `--video` as replay.mp4, too.
     let replay () : unit =
         let write (folder: string) (video: bool) =
             let file (name: string) = IO.Path.Combine(folder, name)
-            let replay = Replay.ofRun folder
+            let replay = Rehearsal.replay folder
             replay.SaveHtml(file "replay.html")
             print $"""Replay: {Command.shortest (file "replay.html")}"""
 

@@ -216,6 +216,9 @@ module Runner =
                 save folder algorithm memory log
 
         if algorithm.Completed() < plan.Iterations then
+            if algorithm.Completed() > 0 then
+                savePolicy folder $"{algorithm.Role}_{algorithm.Completed()}" algorithm.Policy (algorithm.Completed())
+
             save folder algorithm memory log
             Interrupted interruption.ExitCode
         else

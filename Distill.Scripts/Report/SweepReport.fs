@@ -87,8 +87,8 @@ module internal SettingAxis =
 
 /// The report of a whole sweep, finished or under way: a page that holds everything and needs no network.
 module SweepReport =
-    /// Learning curves with a colour of their own; those of the other configurations are thin.
-    let private highlighted = 6
+    /// Most configurations whose learning curves have a chart of their own.
+    let private highlighted = 12
 
     /// A trial as the page shows it.
     type private Row =
@@ -116,6 +116,14 @@ module SweepReport =
 
     // Charts of the finished trials
 
+    /// Colours of thin lines: neither end is lost on a light or a dark page.
+    let private lineScale =
+        Json.List
+            [
+                for i, colour in List.indexed [ "#8a6fd1"; "#2b93d1"; "#1fa187"; "#6fa821"; "#d99000" ] ->
+                    Json.List [ Json.Number(float i / 4.); Json.Text colour ]
+            ]
+
     let private axes (results: SweepResults) =
         let values = results.Trials |> List.map (fun (values, _, _) -> values)
         results.Names |> List.mapi (fun i name -> SettingAxis.make name (values |> List.map (List.item i)))
@@ -137,6 +145,7 @@ module SweepReport =
             ],
             measure _.StudentReturn
         )
+        |> Chart.withTrace [ "line", Json.Object [ "colorscale", lineScale ] ]
 
     let private named (axis: SettingAxis) (value: string option) = $"{axis.Name} {SettingAxis.text value}"
 
@@ -322,59 +331,51 @@ module SweepReport =
         if curves.IsEmpty then
             []
         else
-            let curve (rank: int) (values: string option list, points: (int * float list) list) =
-                let x = List.map fst points
-                let means = points |> List.map (snd >> Statistics.mean95)
-                let mean = means |> List.map _.Estimate
-
-                if rank >= highlighted then
-                    Chart.Line(x, mean, Name = label values, ShowLegend = false, LineColor = "@muted/0.45", LineWidth = 1.)
-                elif means |> List.exists (fun mean -> Double.IsNaN mean.Low) then
-                    Chart.Line(x, mean, Name = label values, LineColor = Theme.series rank, ShowMarkers = (x.Length < 3))
-                else
-                    Chart.Range(
-                        x,
-                        mean,
-                        means |> List.map _.High,
-                        means |> List.map _.Low,
-                        Name = label values,
-                        LineColor = Theme.series rank
-                    )
-
             // Intervals of few seeds are wider than anything that was measured: the axis shows what was.
             let measured = curves |> List.collect snd |> List.collect snd
             let low, high = List.min measured, List.max measured
             let margin = max 1e-9 (0.06 * (high - low))
+            let last = curves |> List.collect snd |> List.map fst |> List.max
 
+            // One series of all means, with gaps between them.
             let others =
+                curves
+                |> List.collect (fun (_, points) ->
+                    (points |> List.map (fun (x, returns) -> float x, List.average returns)) @ [ nan, nan ])
+
+            let chart (values: string option list, points: (int * float list) list) =
+                let x = List.map fst points
+                let means = points |> List.map (snd >> Statistics.mean95)
+                let mean = means |> List.map _.Estimate
+
+                let own =
+                    if means |> List.exists (fun mean -> Double.IsNaN mean.Low) then
+                        Chart.Line(x, mean, Name = "mean", LineColor = "@0", ShowMarkers = (x.Length < 3))
+                    else
+                        let low, high = means |> List.map _.Low, means |> List.map _.High
+                        Chart.Range(x, mean, high, low, Name = "mean", LineColor = "@0")
+
+                label values,
+                Chart.combine
+                    [
+                        Chart.Line(others, Name = "others", LineColor = "@muted/0.4", LineWidth = 1.)
+                        |> Chart.withTrace [ "hoverinfo", Json.Text "skip" ]
+                        own
+                    ]
+                |> Chart.withXAxisStyle (TitleText = "iteration", MinMax = (0., float last))
+                |> Chart.withYAxisStyle (TitleText = "return", MinMax = (low - margin, high + margin))
+                |> Chart.withSize (Height = 240)
+                |> Chart.withLegend false
+
+            let most =
                 if curves.Length > highlighted then
-                    $" The {highlighted} configurations with the highest curves are coloured, the others grey."
+                    $" These are the {highlighted} with the highest curves."
                 else
                     ""
 
-            let chart =
-                curves
-                |> List.mapi curve
-                // The best lies on top.
-                |> List.rev
-                |> Chart.combine
-                |> Chart.withXAxisStyle (TitleText = "iteration")
-                |> Chart.withYAxisStyle (TitleText = "return", MinMax = (low - margin, high + margin))
-                |> Chart.withSize (Height = 360 + 20 * min highlighted curves.Length)
-                |> Chart.withLayout
-                    [
-                        "hovermode", Json.Text "closest"
-                        "legend", Json.Object [ "traceorder", Json.Text "reversed" ]
-                    ]
-
-            [
-                figure (
-                    "Return of the student alone during training: mean over seeds, and its 95 % interval where there are two "
-                    + "seeds or more. A click in the legend hides a curve."
-                    + others,
-                    chart
-                )
-            ]
+            $"<p class=\"muted across\">Return of the student alone during training: mean over the seeds of a configuration, "
+            + $"with its 95 %% interval where there are two seeds or more; grey, the means of all configurations.{most}</p>"
+            :: (curves |> List.truncate highlighted |> List.map (chart >> figure))
 
     // Tables
 
@@ -593,7 +594,7 @@ module SweepReport =
                     if results.Count > 0 then
                         yield! fields results axes
                 ]
-            column "Learning" (learning names rows)
+            section "Learning" (learning names rows)
             column "Trials" [ table "" (trialTable names rows) ]
             section "Provenance" [ table "" (provenance root rows) ]
             section "Settings of all trials" [ table "" (namesAndValues "setting" (shared rows)) ]
