@@ -42,7 +42,7 @@ module internal TrialJob =
             folder.ForgetError()
 
             try
-                // One of many: `build.fsx report` writes the report of those that somebody wants to look at.
+                // The report of the sweep writes those of its trials.
                 let options = { Training.options with Report = false }
 
                 let options =
