@@ -57,6 +57,11 @@ type DistillationBuilder() =
     [<CustomOperation "acting">]
     member _.Acting(e, acting: Acting) = set e (nameof e.Config.Acting) acting
 
+    /// Whether the teacher gives its mean action (the default), or draws from its distribution.
+    [<CustomOperation "teacherDeterministic">]
+    member _.TeacherDeterministic(e, deterministic: bool) =
+        set e (nameof e.Config.TeacherDeterministic) deterministic
+
     /// What is kept.
     [<CustomOperation "retain">]
     member _.Retain(e, retention: Retention) =
