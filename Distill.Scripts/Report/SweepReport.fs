@@ -66,8 +66,16 @@ module internal SettingAxis =
         let scale = if axis.Kind = "log" then Math.Log10 else id
         let at = place axis >> scale
 
+        // Every value has its mark where these are apart enough to be read.
+        let places = axis.Values |> List.map at
+
+        let apart =
+            places.Length < 2
+            || (places |> List.pairwise |> List.map (fun (a, b) -> b - a) |> List.min)
+               >= 0.06 * (List.last places - places.Head)
+
         let marks =
-            if axis.Kind = "category" || axis.Values.Length <= 8 then
+            if axis.Kind = "category" || apart then
                 axis.Values |> List.map (fun value -> at value, text value)
             elif axis.Kind = "log" then
                 let low, high = at axis.Values.Head, at (List.last axis.Values)
@@ -206,8 +214,8 @@ module SweepReport =
                                 Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
                             ]
                     ]
-                |> Chart.withXAxisStyle (TitleText = x.Name, AxisType = x.Kind)
-                |> Chart.withYAxisStyle (TitleText = y.Name, AxisType = y.Kind)
+                |> Chart.withXAxisStyle (TitleText = x.Name, AxisType = x.Kind, TickFormat = "~g")
+                |> Chart.withYAxisStyle (TitleText = y.Name, AxisType = y.Kind, TickFormat = "~g")
 
         chart |> Chart.withSize (Height = 420)
 
@@ -250,7 +258,7 @@ module SweepReport =
                             ]
                     ]
             ]
-        |> Chart.withXAxisStyle (TitleText = axis.Name, AxisType = axis.Kind)
+        |> Chart.withXAxisStyle (TitleText = axis.Name, AxisType = axis.Kind, TickFormat = "~g")
         |> Chart.withYAxisStyle (TitleText = "student return")
         |> Chart.withSize (Height = 360)
 
@@ -295,6 +303,13 @@ module SweepReport =
                      + "}</script>")
             ]
 
+    /// The settings of a configuration in words, numbers shortened.
+    let private describe (names: string list) (values: string option list) =
+        if names.IsEmpty then
+            "all seeds"
+        else
+            List.map2 (fun name value -> $"{name} {SettingAxis.text value}") names values |> String.concat ", "
+
     // Learning curves
 
     /// Iterations that all runs have evaluated, and the returns of each run there.
@@ -310,12 +325,6 @@ module SweepReport =
         ]
 
     let private learning (names: string list) (rows: Row list) : string list =
-        let label (values: string option list) =
-            if names.IsEmpty then
-                "all seeds"
-            else
-                List.map2 (fun name value -> $"{name} {SettingAxis.text value}") names values |> String.concat ", "
-
         let curves =
             rows
             |> List.choose (fun row ->
@@ -355,7 +364,7 @@ module SweepReport =
                         let low, high = means |> List.map _.Low, means |> List.map _.High
                         Chart.Range(x, mean, high, low, Name = "mean", LineColor = "@0")
 
-                label values,
+                describe names values,
                 Chart.combine
                     [
                         Chart.Line(others, Name = "others", LineColor = "@muted/0.4", LineWidth = 1.)
@@ -420,9 +429,9 @@ module SweepReport =
             ]
         )
 
-    let private missing (rows: Row list) =
+    let private missing (names: string list) (rows: Row list) =
         Table(
-            [ "trial"; "settings"; "state"; "message" ],
+            [ "trial"; "settings"; "seed"; "state"; "message" ],
             [
                 for row in rows do
                     let message =
@@ -438,7 +447,13 @@ module SweepReport =
                         | _ -> Some "has not begun"
 
                     if not row.State.IsFinished then
-                        [ link row; row.Folder.Trial.Label; string row.State; Option.toObj message ]
+                        [
+                            link row
+                            describe names row.Values
+                            float row.Folder.Trial.Seed
+                            string row.State
+                            Option.toObj message
+                        ]
             ]
         )
 
@@ -581,7 +596,7 @@ module SweepReport =
                     table "" (if results.Count > 0 then results.Table else Table([], []))
                     table "Each setting on its own" (if axes.Length > 1 then results.Effects else Table([], []))
                 ]
-            column "Not finished" [ table "" (missing rows) ]
+            column "Not finished" [ table "" (missing names rows) ]
             column
                 "Settings and results"
                 [

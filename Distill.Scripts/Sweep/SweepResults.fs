@@ -102,7 +102,10 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
                 [ "setting"; "value"; "trials"; "interquartile mean [95 %]" ],
                 [
                     for i, name in List.indexed names do
-                        for value, variants in variants |> List.groupBy (fst >> List.item i) do
+                        let pooled = variants |> List.groupBy (fst >> List.item i)
+
+                        // Of a setting that each variant has with another value, as in a random search, nothing is pooled.
+                        for value, variants in (if pooled.Length < variants.Length then pooled else []) do
                             let strata = variants |> List.map (snd >> scores)
 
                             [
