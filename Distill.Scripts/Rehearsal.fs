@@ -80,8 +80,12 @@ module internal Rehearsal =
                         run.Role, trained
                     ]
 
-                Training.flights config (agent.TryFind "seed" |> Option.map uint64 |> Option.defaultValue 0UL) policies
-                |> fun flights -> Replay($"{run.Experiment} {run.Run}, after {run.Iterations} iterations", flights)
+                Training.flights
+                    config
+                    (agent.TryFind "seed" |> Option.map uint64 |> Option.defaultValue 0UL)
+                    policies
+                |> fun flights ->
+                    Replay($"{run.Experiment} {run.Run}, after {run.Iterations} iterations", flights)
             finally
                 teacher |> Option.iter (fun teacher -> (teacher :> IDisposable).Dispose())
         else

@@ -217,7 +217,11 @@ module Runner =
 
         if algorithm.Completed() < plan.Iterations then
             if algorithm.Completed() > 0 then
-                savePolicy folder $"{algorithm.Role}_{algorithm.Completed()}" algorithm.Policy (algorithm.Completed())
+                savePolicy
+                    folder
+                    $"{algorithm.Role}_{algorithm.Completed()}"
+                    algorithm.Policy
+                    (algorithm.Completed())
 
             save folder algorithm memory log
             Interrupted interruption.ExitCode

@@ -655,11 +655,7 @@ type Chart =
                          None
                      else
                          Some(Json.Numbers(Array.ofList places)))
-                    "ticktext",
-                    (if marks.IsEmpty then
-                         None
-                     else
-                         Some(Json.ofSeq texts))
+                    "ticktext", (if marks.IsEmpty then None else Some(Json.ofSeq texts))
                 ]
 
         Chart.Parallel(List.map dimension axes, Some(Json.ofSeq color), None)

@@ -69,7 +69,4 @@ let column (title: string) (parts: string list) = sectionOf "charts column" titl
 
 /// A whole page that needs no network.
 let page (title: string) (body: string) =
-    Page.html
-        title
-        (Page.chartScript PlotlyJs.Embedded + Table.Script)
-        ("<main>" + body + "</main>")
+    Page.html title (Page.chartScript PlotlyJs.Embedded + Table.Script) ("<main>" + body + "</main>")

@@ -110,12 +110,19 @@ module SweepReport =
         }
 
     let private numbers (values: float seq) = Json.Numbers(Array.ofSeq values)
-    let private texts (values: string seq) = Json.List [ for value in values -> Json.Text value ]
+
+    let private texts (values: string seq) =
+        Json.List [ for value in values -> Json.Text value ]
 
     /// Mean and interval as a sentence for a hover.
     let private interval (values: float list) =
         let mean = Statistics.mean95 values
-        let trials = if values.Length = 1 then "1 trial" else $"{values.Length} trials"
+
+        let trials =
+            if values.Length = 1 then
+                "1 trial"
+            else
+                $"{values.Length} trials"
 
         if Double.IsNaN mean.Low then
             $"return {significant mean.Estimate}, {trials}"
@@ -138,7 +145,9 @@ module SweepReport =
 
     let private parallelCoordinates (results: SweepResults) (axes: SettingAxis list) =
         let trials = results.Trials
-        let measure (choose: TrialResult -> float) = trials |> List.map (fun (_, _, result) -> choose result)
+
+        let measure (choose: TrialResult -> float) =
+            trials |> List.map (fun (_, _, result) -> choose result)
 
         Chart.ParallelAxes(
             [
@@ -167,12 +176,15 @@ module SweepReport =
             |> List.map (fun (place, trials) ->
                 place, trials |> List.map (fun (_, _, result) -> result.StudentReturn))
 
-        let hover ((a, b), returns) = $"{named x a}<br>{named y b}<br>{interval returns}"
+        let hover ((a, b), returns) =
+            $"{named x a}<br>{named y b}<br>{interval returns}"
 
         let chart =
             if 2 * groups.Length >= x.Values.Length * y.Values.Length then
                 let found = Map.ofList groups
-                let cells choose = [ for b in y.Values -> [ for a in x.Values -> choose (a, b) (found.TryFind(a, b)) ] ]
+
+                let cells choose =
+                    [ for b in y.Values -> [ for a in x.Values -> choose (a, b) (found.TryFind(a, b)) ] ]
 
                 Chart.Heatmap(
                     cells (fun _ returns -> returns |> Option.map List.average |> Option.defaultValue nan),
@@ -187,7 +199,9 @@ module SweepReport =
                         "hovertext",
                         Json.List(
                             cells (fun place returns ->
-                                returns |> Option.map (fun returns -> hover (place, returns)) |> Option.defaultValue "")
+                                returns
+                                |> Option.map (fun returns -> hover (place, returns))
+                                |> Option.defaultValue "")
                             |> List.map texts
                         )
                     ]
@@ -222,7 +236,8 @@ module SweepReport =
     /// One setting, its values against the return.
     let private single (results: SweepResults) (axis: SettingAxis) : GenericChart =
         let means =
-            results.Variants |> List.map (fun (values, returns) -> values.Head, Statistics.mean95 returns, returns)
+            results.Variants
+            |> List.map (fun (values, returns) -> values.Head, Statistics.mean95 returns, returns)
 
         Chart.combine
             [
@@ -237,7 +252,9 @@ module SweepReport =
                     means |> List.map (fun (value, _, _) -> SettingAxis.onChart axis value),
                     means |> List.map (fun (_, mean, _) -> mean.Estimate),
                     Name = "mean over seeds",
-                    Text = (means |> List.map (fun (value, _, returns) -> $"{named axis value}<br>{interval returns}")),
+                    Text =
+                        (means
+                         |> List.map (fun (value, _, returns) -> $"{named axis value}<br>{interval returns}")),
                     MarkerColor = "@0",
                     MarkerSize = 9.
                 )
@@ -253,7 +270,10 @@ module SweepReport =
                                 numbers (
                                     means
                                     |> List.map (fun (_, mean, _) ->
-                                        if Double.IsNaN mean.High then 0. else mean.High - mean.Estimate)
+                                        if Double.IsNaN mean.High then
+                                            0.
+                                        else
+                                            mean.High - mean.Estimate)
                                 )
                             ]
                     ]
@@ -276,7 +296,13 @@ module SweepReport =
 
         match axes with
         | [] -> []
-        | [ axis ] -> [ figure ("Return of the student: every trial, and the mean with its 95 % interval.", single results axis) ]
+        | [ axis ] ->
+            [
+                figure (
+                    "Return of the student: every trial, and the mean with its 95 % interval.",
+                    single results axis
+                )
+            ]
         | [ _; _ ] -> [ figure (caption, pair results axes 0 1) ]
         | _ ->
             let figures =
@@ -308,13 +334,15 @@ module SweepReport =
         if names.IsEmpty then
             "all seeds"
         else
-            List.map2 (fun name value -> $"{name} {SettingAxis.text value}") names values |> String.concat ", "
+            List.map2 (fun name value -> $"{name} {SettingAxis.text value}") names values
+            |> String.concat ", "
 
     // Learning curves
 
     /// Iterations that all runs have evaluated, and the returns of each run there.
     let private common (runs: RunRecord list) =
-        let curves = runs |> List.map (fun run -> Map.ofList (run.Series "evaluation/mean_return"))
+        let curves =
+            runs |> List.map (fun run -> Map.ofList (run.Series "evaluation/mean_return"))
 
         [
             for iteration in Seq.sort curves.Head.Keys do
@@ -400,16 +428,16 @@ module SweepReport =
     let private cells (values: string option list) : (obj | null) list =
         values
         |> List.map (fun value ->
-            match value |> Option.map (fun text -> text, Double.TryParse(text, CultureInfo.InvariantCulture)) with
+            match
+                value |> Option.map (fun text -> text, Double.TryParse(text, CultureInfo.InvariantCulture))
+            with
             | Some(_, (true, number)) -> box number
             | Some(text, _) -> text
             | None -> null)
 
     let private trialTable (names: string list) (rows: Row list) =
         Table(
-            [ "trial" ]
-            @ names
-            @ [ "seed"; "state"; "student return"; "student / teacher"; "terminated, %" ],
+            [ "trial" ] @ names @ [ "seed"; "state"; "student return"; "student / teacher"; "terminated, %" ],
             [
                 for row in rows do
                     let result =
@@ -424,7 +452,9 @@ module SweepReport =
                         string row.State
                         result |> Option.map _.StudentReturn |> Option.toNullable
                         result |> Option.map _.Ratio |> Option.toNullable
-                        result |> Option.map (fun result -> 100. * result.ShareTerminated) |> Option.toNullable
+                        result
+                        |> Option.map (fun result -> 100. * result.ShareTerminated)
+                        |> Option.toNullable
                     ]
             ]
         )
@@ -464,7 +494,11 @@ module SweepReport =
             |> List.map (fun (state, n) -> $"{n} {state}")
             |> String.concat ", "
 
-        let trials = if rows.Length = 1 then "1 trial" else $"{rows.Length} trials"
+        let trials =
+            if rows.Length = 1 then
+                "1 trial"
+            else
+                $"{rows.Length} trials"
 
         let best =
             match results.Best with
@@ -490,7 +524,11 @@ module SweepReport =
                 ]
 
         let configurations = results.Variants.Length
-        header name $"sweep · {trials}: {states}" (best @ [ "Configurations", string configurations, "with a finished trial" ])
+
+        header
+            name
+            $"sweep · {trials}: {states}"
+            (best @ [ "Configurations", string configurations, "with a finished trial" ])
 
     /// The best configuration in words, and how it compares with the next.
     let private verdict (results: SweepResults) =
@@ -524,7 +562,8 @@ module SweepReport =
 
         let sweeps =
             rows
-            |> List.map (fun row -> String.Join(' ', [ "dotnet fsi build.fsx sweep"; script ] @ row.Folder.Trial.Arguments))
+            |> List.map (fun row ->
+                String.Join(' ', [ "dotnet fsi build.fsx sweep"; script ] @ row.Folder.Trial.Arguments))
             |> List.distinct
 
         namesAndValues
@@ -594,7 +633,9 @@ module SweepReport =
                 [
                     verdict results
                     table "" (if results.Count > 0 then results.Table else Table([], []))
-                    table "Each setting on its own" (if axes.Length > 1 then results.Effects else Table([], []))
+                    table
+                        "Each setting on its own"
+                        (if axes.Length > 1 then results.Effects else Table([], []))
                 ]
             column "Not finished" [ table "" (missing names rows) ]
             column
@@ -627,7 +668,9 @@ module SweepReport =
 
     /// Whether the report of the trial's run is older than what it reports.
     let private outdated (run: RunRecord) =
-        let time (name: string) = File.GetLastWriteTimeUtc(Path.Combine(run.Folder, name))
+        let time (name: string) =
+            File.GetLastWriteTimeUtc(Path.Combine(run.Folder, name))
+
         time "report.html" < max (time "metrics.jsonl") (time "result.csv")
 
     /// Writes `report.html` into the folder of a sweep, and into those of its trials that have none or an old one; returns
@@ -638,7 +681,8 @@ module SweepReport =
 
         for row in rows do
             match row.Run with
-            | Some run when outdated run -> Page.save (Path.Combine(run.Folder, "report.html")) (Report.ofRun run)
+            | Some run when outdated run ->
+                Page.save (Path.Combine(run.Folder, "report.html")) (Report.ofRun run)
             | _ -> ()
 
         let path = Path.Combine(root, "report.html")

@@ -121,10 +121,12 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
     member internal _.Names = names
 
     /// The trials that have finished, and their values of what varies.
-    member internal _.Trials = trials |> List.map (fun (trial, result) -> valuesOf trial, trial, result)
+    member internal _.Trials =
+        trials |> List.map (fun (trial, result) -> valuesOf trial, trial, result)
 
     /// Values of what varies, and the returns of the trials with them, in the order of the table.
-    member internal _.Variants = variants |> List.map (fun (values, trials) -> values, scores trials)
+    member internal _.Variants =
+        variants |> List.map (fun (values, trials) -> values, scores trials)
 
     /// What a variant is called: its settings.
     member internal _.NameOf(values: string option list) = nameOf values

@@ -261,10 +261,16 @@ module internal Sweeping =
                 say (string (gather root))
                 say $"Tables: {Command.shortest root}/results.csv, summary.csv"
             else
-                TrialFolders.ofRoot root |> filtered options.Settings |> SweepResults.ofFolders |> string |> say
+                TrialFolders.ofRoot root
+                |> filtered options.Settings
+                |> SweepResults.ofFolders
+                |> string
+                |> say
         | "best" :: rest ->
             let options = SweepOptions.parse rest
-            let results = TrialFolders.ofRoot (rootOf options) |> filtered options.Settings |> SweepResults.ofFolders
+
+            let results =
+                TrialFolders.ofRoot (rootOf options) |> filtered options.Settings |> SweepResults.ofFolders
 
             match results.Best with
             | None -> say "No trial has finished."

@@ -16,7 +16,11 @@ open Xunit
 let private scriptPath (name: string) =
     let rec up (folder: DirectoryInfo) =
         let path = Path.Combine(folder.FullName, "Distill.Scripts", name + ".fsx")
-        if File.Exists path then path else up (nonNull folder.Parent)
+
+        if File.Exists path then
+            path
+        else
+            up (nonNull folder.Parent)
 
     up (DirectoryInfo AppContext.BaseDirectory)
 
@@ -126,14 +130,23 @@ let ``an unknown folder is one sentence and exit code 2`` (name: string) (senten
 let ``the newest student flies where none is the best yet`` () =
     use place = new Workplace()
     let folder = interrupted place
-    let checkpoint (name: string) = Path.Combine(folder, "checkpoints", name)
+
+    let checkpoint (name: string) =
+        Path.Combine(folder, "checkpoints", name)
+
     File.Delete(checkpoint "best_student.safetensors")
-    let rewards (replay: Replay) = replay.Flights |> List.last |> snd |> _.Reward
+
+    let rewards (replay: Replay) =
+        replay.Flights |> List.last |> snd |> _.Reward
+
     let newest = rewards (Rehearsal.replay folder)
     File.Delete(checkpoint "student_4.safetensors")
     Assert.NotEqual<float[]>(newest, rewards (Rehearsal.replay folder))
     File.Delete(checkpoint "student_2.safetensors")
-    let error = Expect.throws<DistillException>(fun () -> Rehearsal.replay folder |> ignore)
+
+    let error =
+        Expect.throws<DistillException>(fun () -> Rehearsal.replay folder |> ignore)
+
     Assert.Contains("no checkpoint of a student yet", error.Message)
 
 [<Fact>]
@@ -141,5 +154,8 @@ let ``a run that is not about quadrotors has no replay`` () =
     use place = new Workplace()
     let run = RunFolder.Create(place.Path "logs", "pole")
     run.WriteParameters("env", dict [ "kind", box "cart_pole" ])
-    let error = Expect.throws<DistillException>(fun () -> Rehearsal.replay run.Path |> ignore)
+
+    let error =
+        Expect.throws<DistillException>(fun () -> Rehearsal.replay run.Path |> ignore)
+
     Assert.Contains("only runs of quadrotors", error.Message)

@@ -53,7 +53,13 @@ let private addTrial (root: string) (number: int) (settings: (string * string) l
 
 /// Two settings, two seeds each.
 let private grid (root: string) =
-    for i, (rate, rows, seed) in List.indexed [ for rate in [ 1; 20 ] do for rows in [ 500; 5000 ] do for seed in [ 0; 1 ] -> rate, rows, seed ] do
+    for i, (rate, rows, seed) in
+        List.indexed
+            [
+                for rate in [ 1; 20 ] do
+                    for rows in [ 500; 5000 ] do
+                        for seed in [ 0; 1 ] -> rate, rows, seed
+            ] do
         addTrial
             root
             i
@@ -61,10 +67,10 @@ let private grid (root: string) =
             (Some(50. + float rate + float rows / 1000. + float seed))
         |> ignore
 
-let private write (root: string) = File.ReadAllText(SweepReport.write root)
+let private write (root: string) =
+    File.ReadAllText(SweepReport.write root)
 
-let private count (text: string) (html: string) =
-    html.Split(text).Length - 1
+let private count (text: string) (html: string) = html.Split(text).Length - 1
 
 [<Fact>]
 let ``the page of a grid has its charts, tables and provenance`` () =
@@ -107,7 +113,12 @@ let ``the reports of trials are written once, and again when the trial has gone 
     let before = File.GetLastWriteTimeUtc page
     write root |> ignore
     Assert.Equal(before, File.GetLastWriteTimeUtc page)
-    File.SetLastWriteTimeUtc(Path.Combine(root, "trial-0-00000000", "metrics.jsonl"), DateTime.UtcNow.AddMinutes 1.)
+
+    File.SetLastWriteTimeUtc(
+        Path.Combine(root, "trial-0-00000000", "metrics.jsonl"),
+        DateTime.UtcNow.AddMinutes 1.
+    )
+
     write root |> ignore
     Assert.NotEqual(before, File.GetLastWriteTimeUtc page)
 
@@ -118,7 +129,13 @@ let ``a random search is drawn as points on logarithmic axes`` () =
 
     for i in 0..9 do
         let rate = Math.Pow(10., -5. + 0.37 * float i)
-        addTrial root i [ "rate", string rate; "norm", string (0.3 + 0.11 * float i); "seed", "0" ] (Some(float i)) |> ignore
+
+        addTrial
+            root
+            i
+            [ "rate", string rate; "norm", string (0.3 + 0.11 * float i); "seed", "0" ]
+            (Some(float i))
+        |> ignore
 
     let html = write root
     Assert.DoesNotContain("\"type\":\"heatmap\"", html)
@@ -131,7 +148,10 @@ let ``failed and missing trials are named with their message`` () =
     use work = new Workplace()
     let root = rootIn work
     grid root
-    let failed = addTrial root 8 [ "optimizer.rate", "300"; "max_rows", "500"; "seed", "0" ] None
+
+    let failed =
+        addTrial root 8 [ "optimizer.rate", "300"; "max_rows", "500"; "seed", "0" ] None
+
     failed.Fail "The loss is not a <number>."
     addTrial root 9 [ "optimizer.rate", "300"; "max_rows", "500"; "seed", "1" ] None |> ignore
     let html = write root
@@ -154,7 +174,10 @@ let ``a sweep without a finished trial, and one of seeds only, have a page`` () 
 [<Fact>]
 let ``a folder that is no sweep's is refused`` () =
     use work = new Workplace()
-    let error = Expect.throws<DistillException>(fun () -> SweepReport.write (work.Path "none") |> ignore)
+
+    let error =
+        Expect.throws<DistillException>(fun () -> SweepReport.write (work.Path "none") |> ignore)
+
     Assert.Contains("is not the folder of a sweep", error.Message)
 
 [<Fact>]
@@ -162,7 +185,10 @@ let ``the board lists sweeps and leads to their reports`` () =
     use work = new Workplace()
     let root = rootIn work
     grid root
-    let board () = File.ReadAllText(Board.write (work.Path "logs"))
+
+    let board () =
+        File.ReadAllText(Board.write (work.Path "logs"))
+
     Assert.DoesNotContain("href=\"rates/sweep/report.html\"", board ())
     write root |> ignore
     let html = board ()
@@ -179,7 +205,12 @@ let ``the page of a sweep works in a browser`` () =
         addTrial
             root
             i
-            [ "rate", string (1 + i % 2); "rows", string (10 * (1 + i / 2 % 3)); "student", (if i < 6 then "gru" else "mlp"); "seed", "0" ]
+            [
+                "rate", string (1 + i % 2)
+                "rows", string (10 * (1 + i / 2 % 3))
+                "student", (if i < 6 then "gru" else "mlp")
+                "seed", "0"
+            ]
             (Some(float i))
         |> ignore
 
@@ -189,6 +220,7 @@ let ``the page of a sweep works in a browser`` () =
     let desktop (browser: Browser) =
         browser.Resize(1400, 900, 1., false)
         value browser "distill.drawn()" |> ignore
+
         let title (axis: string) =
             value browser $"document.getElementById('fields').layout.{axis}axis.title.text"
 
