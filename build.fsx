@@ -549,11 +549,11 @@ let private targets: (string * string * string * (string list -> int option)) li
             "RUN_FOLDER [name=value ...]"
             "go on with a run from its last checkpoint"
             (scripted resume)
-        target "report" "RUN_FOLDER" "write the report of a run anew" (function
+        target "report" "FOLDER" "write the report of a run, or of a sweep, anew" (function
             | [ folder ] -> Some(page "report" folder [])
             | _ -> None)
         target "replay" "RUN_FOLDER [--video]" "write the replay of a run anew, or film it" replayed
-        target "board" "[LOGS]" "write the page that lists all runs, logs/board.html" (function
+        target "board" "[LOGS]" "write the page that lists all runs and sweeps, logs/board.html" (function
             | [] -> Some(page "board" (inRoot "logs") [])
             | [ folder ] -> Some(page "board" folder [])
             | _ -> None)

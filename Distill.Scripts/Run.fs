@@ -102,17 +102,23 @@ module Run =
     let private required (what: string) =
         raise (DistillException $"This script takes {what}.")
 
-    /// Writes the report of a run anew.
+    /// Writes the report of a run or of a sweep anew.
     let report () : unit =
-        Script.main (function
-            | [ folder ] -> print $"Report: {Command.shortest (Report.write folder)}"
-            | _ -> required "a run folder")
+        let write (folder: string) =
+            if SweepReport.isSweep folder then
+                SweepReport.write folder
+            else
+                Report.write folder
 
-    /// Writes the replay of a run's recorded flights anew, with `--video` as replay.mp4, too.
+        Script.main (function
+            | [ folder ] -> print $"Report: {Command.shortest (write folder)}"
+            | _ -> required "the folder of a run or of a sweep")
+
+    /// Writes the replay of a run's recorded flights anew, or of flights with what it has so far, with `--video` as replay.mp4, too.
     let replay () : unit =
         let write (folder: string) (video: bool) =
             let file (name: string) = IO.Path.Combine(folder, name)
-            let replay = Replay.ofRun folder
+            let replay = Rehearsal.replay folder
             replay.SaveHtml(file "replay.html")
             print $"""Replay: {Command.shortest (file "replay.html")}"""
 

@@ -217,6 +217,13 @@ module Runner =
                 save folder algorithm memory log
 
         if algorithm.Completed() < plan.Iterations then
+            if algorithm.Completed() > 0 then
+                savePolicy
+                    folder
+                    $"{algorithm.Role}_{algorithm.Completed()}"
+                    algorithm.Policy
+                    (algorithm.Completed())
+
             save folder algorithm memory log
             Ending.Interrupted interruption.ExitCode
         else

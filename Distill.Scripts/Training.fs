@@ -136,28 +136,29 @@ module Training =
     /// Longest recorded flight, in steps: 10 s with the usual parameters.
     let private flightSteps = 1000
 
-    /// Writes the pages of a run: a replay of these policies, from one initial state after one reference, where it is about
-    /// quadrotors, and the report, whose path is printed.
+    /// A flight with each of these policies, from one initial state after one reference, by the seed of the run.
+    let flights (config: QuadrotorConfig) (seed: uint64) (policies: (string * Policy) list) =
+        // Of a mixture, the episode that moves.
+        let config =
+            if config.Task = QuadrotorTask.Mixture then
+                Settings.change (nameof config.Task) QuadrotorTask.Langevin config
+            else
+                config
+
+        let seed = RandomStream(seed, "flight").Seed()
+
+        [
+            for name, policy in policies do
+                name, FlightRecording.record config policy seed flightSteps
+        ]
+
+    /// Writes the pages of a run: a replay of these policies, where it is about quadrotors, and the report, whose path is
+    /// printed.
     let present (options: RunOptions) (folder: RunFolder) (setup: Setup) (policies: (string * Policy) list) =
-        let flights (config: QuadrotorConfig) =
-            // Of a mixture, the episode that moves.
-            let config =
-                if config.Task = QuadrotorTask.Mixture then
-                    Settings.change (nameof config.Task) QuadrotorTask.Langevin config
-                else
-                    config
-
-            let seed = RandomStream(setup.Seed, "flight").Seed()
-
-            [
-                for name, policy in policies do
-                    name, FlightRecording.record config policy seed flightSteps
-            ]
-
         if options.Report then
             match setup.Environment with
             | :? QuadrotorConfig as config when not policies.IsEmpty ->
-                Replay.write folder.Path (flights config) |> ignore
+                Replay.write folder.Path (flights config setup.Seed policies) |> ignore
             | _ -> ()
 
             Console.Out.WriteLine $"Report: {Command.shortest (Report.write folder.Path)}"

@@ -1,4 +1,4 @@
-// Writes the page that lists all runs.
+// Writes the page that lists all runs and sweeps.
 // dotnet fsi build.fsx board [LOGS]
 #load "load.fsx"
 

@@ -1,5 +1,5 @@
-// Writes the report of a run anew.
-// dotnet fsi build.fsx report RUN_FOLDER
+// Writes the report of a run or of a sweep anew.
+// dotnet fsi build.fsx report FOLDER
 #load "load.fsx"
 
 Distill.Run.report ()

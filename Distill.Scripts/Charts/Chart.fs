@@ -604,13 +604,16 @@ type Chart =
                     ]
             | numbers -> Json.Object [ "label", Json.Text name; "values", numbers ]
 
+        Chart.Parallel(keyValues |> Seq.map dimension |> Seq.toList, Option.map Json.ofSeq Color, ColorScale)
+
+    static member private Parallel(dimensions: Json list, color: Json option, colorScale: string option) =
         let line =
-            match Color with
+            match color with
             | Some values ->
                 Json.Object
                     [
-                        "color", Json.ofSeq values
-                        "colorscale", Json.Text(defaultArg ColorScale "Viridis")
+                        "color", values
+                        "colorscale", Json.Text(defaultArg colorScale "Viridis")
                         "showscale", Json.Bool true
                         "colorbar",
                         Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
@@ -622,7 +625,7 @@ type Chart =
                 Chart.Trace(
                     "parcoords",
                     [
-                        "dimensions", Some(Json.List(keyValues |> Seq.map dimension |> Seq.toList))
+                        "dimensions", Some(Json.List dimensions)
                         "line", Some line
                         "labelfont", Some(Json.Object [ "size", Json.Number 13. ])
                     ]
@@ -634,6 +637,28 @@ type Chart =
                 Json.Object
                     [ "l", Json.Number 60.; "r", Json.Number 40.; "t", Json.Number 60.; "b", Json.Number 24. ]
             ]
+
+    /// `ParallelCoord` of axes with marks of their own: name, a place per item, and places with texts; no marks for the
+    /// usual ones.
+    static member internal ParallelAxes
+        (axes: (string * float[] * (float * string) list) list, color: seq<#IConvertible>)
+        =
+        let dimension (name: string, values: float[], marks: (float * string) list) =
+            let places, texts = List.unzip marks
+
+            Json.ofOptions
+                [
+                    "label", Some(Json.Text name)
+                    "values", Some(Json.Numbers values)
+                    "tickvals",
+                    (if marks.IsEmpty then
+                         None
+                     else
+                         Some(Json.Numbers(Array.ofList places)))
+                    "ticktext", (if marks.IsEmpty then None else Some(Json.ofSeq texts))
+                ]
+
+        Chart.Parallel(List.map dimension axes, Some(Json.ofSeq color), None)
 
     // Several charts
 

@@ -364,6 +364,22 @@ type GenericChart
                 "config", Json.merge settings config
             ]
 
+    /// Pixels that the chart needs to be readable: columns of a grid or many axes side by side do not shrink with a page,
+    /// which then scrolls them.
+    let leastWidth =
+        let axes =
+            cells
+            |> List.collect _.Series
+            |> List.concat
+            |> List.choose (fieldOf "dimensions")
+            |> List.sumBy (function
+                | Json.List axes -> axes.Length
+                | _ -> 0)
+
+        if axes > 0 then 110 * (axes + 1)
+        elif columns > 1 then 270 * columns
+        else 0
+
     static let mutable made = 0
 
     member internal _.Cells = cells
@@ -391,7 +407,15 @@ type GenericChart
         let fixedWidth =
             width |> Option.map (fun width -> $";width:{width}px") |> Option.defaultValue ""
 
-        $"""<div class="distill-chart" id="{id}" style="min-height:{figureHeight}px{fixedWidth}"></div>"""
+        let least = if leastWidth > 0 then $";min-width:{leastWidth}px" else ""
+
+        let element =
+            $"""<div class="distill-chart" id="{id}" style="min-height:{figureHeight}px{least}{fixedWidth}"></div>"""
+
+        (if leastWidth > 0 then
+             $"""<div style="overflow-x:auto">{element}</div>"""
+         else
+             element)
         + $"""<script>distill.chart("{id}",{Json.toText (figure ())});</script>"""
 
     /// HTML for a notebook, with plotly.js as said.

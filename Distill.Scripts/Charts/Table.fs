@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.Globalization
 open System.Text
+open System.Text.RegularExpressions
 open Microsoft.FSharp.Reflection
 
 /// A mean and what it is uncertain by, as one cell of a table; sorted by the mean.
@@ -95,6 +96,10 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
     let classOf (i: int) =
         if numeric[i] then " class=\"n\"" else ""
 
+    /// Escaped, and with places where a long name or path may go on on the next line.
+    let breakable (text: string) =
+        Regex.Replace(Page.escape text, @"(?<=\w[_./])(?=\w{2})", "<wbr>")
+
     let html () =
         let text = StringBuilder()
         text.Append "<div class=\"distill-table\"><table><thead><tr>" |> ignore
@@ -120,6 +125,7 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
 
                 let shown =
                     match cell.Address with
+                    | "" when cell.Shown.Length > 16 && Double.IsNaN cell.Key -> breakable cell.Shown
                     | "" -> Page.escape cell.Shown
                     | address -> $"<a href=\"{Page.escape address}\">{Page.escape cell.Shown}</a>"
 

@@ -3,7 +3,7 @@ namespace Distill
 open System
 open System.IO
 
-/// A page that lists all runs, filters them, and overlays the evaluations of those that are ticked.
+/// A page that lists all sweeps and runs, filters the runs, and overlays the evaluations of those that are ticked.
 module Board =
     let private row (logs: string) (run: RunRecord) : (obj | null) list =
         let student = run.Result "best student"
@@ -61,8 +61,63 @@ module Board =
                 "y", Json.Numbers(Array.ofList y)
             ]
 
-    /// The page for runs whose folders lie under `logs`.
-    let ofRuns (logs: string) (runs: RunRecord list) : string =
+    let private sweepHeadings =
+        [
+            "sweep"
+            "trials"
+            "finished"
+            "failed"
+            "best configuration"
+            "student return ± 95 %"
+            "student / teacher"
+        ]
+
+    /// The folders of sweeps below the folder of all experiments.
+    let private sweepsIn (logs: string) =
+        Directory.GetDirectories logs
+        |> Seq.collect Directory.GetDirectories
+        |> Seq.filter TrialFolders.isRoot
+        |> Seq.sort
+        |> Seq.toList
+
+    let private sweepRow (logs: string) (root: string) : (obj | null) list =
+        let folders = TrialFolders.ofRoot root
+        let results = SweepResults(SweepTrial.readAll Map.empty root)
+        let page = Path.Combine(root, "report.html")
+
+        let address =
+            if File.Exists page then
+                Path.GetRelativePath(logs, page).Replace('\\', '/')
+            else
+                ""
+
+        let best = results.Best
+
+        [
+            { Text = Path.GetRelativePath(logs, root).Replace('\\', '/'); Address = address }
+            folders.Length
+            results.Count
+            folders |> List.filter _.State.IsFailed |> List.length
+            best |> Option.map fst |> Option.toObj
+            best
+            |> Option.map (fun (_, mean) ->
+                if Double.IsNaN mean.High then
+                    box mean.Estimate
+                else
+                    { Mean = mean.Estimate; Spread = mean.High - mean.Estimate })
+            |> Option.toObj
+            best
+            |> Option.map (fun (name, _) ->
+                results.Finished
+                |> List.filter (fun (values, _, _) -> results.NameOf values = name)
+                |> List.averageBy (fun (_, _, result) -> result.Ratio))
+        ]
+
+    let private many (number: int) (what: string) =
+        if number = 1 then $"1 {what}" else $"{number} {what}s"
+
+    /// The page for runs and sweeps whose folders lie under `logs`.
+    let private ofRuns (logs: string) (runs: RunRecord list) (sweeps: string list) : string =
         let table = Table(headings, runs |> List.map (row logs >> Seq.ofList))
 
         // What the overlay looks like; board.js puts the ticked runs in the place of its one series.
@@ -75,7 +130,14 @@ module Board =
         let data =
             Json.Object [ "runs", Json.List(runs |> List.map curve); "figure", overlay.Figure ]
 
-        let count = if runs.Length = 1 then "1 run" else $"{runs.Length} runs"
+        let count = many runs.Length "run" + ", " + many sweeps.Length "sweep"
+
+        let sweepSection =
+            if sweeps.IsEmpty then
+                ""
+            else
+                let rows = sweeps |> List.map (sweepRow logs >> Seq.ofList)
+                $"<section><h2>Sweeps</h2>{Table(sweepHeadings, rows).ToElement()}</section>"
 
         let body =
             String.concat
@@ -84,10 +146,11 @@ module Board =
                     "<main class=\"wide\">"
                     $"<header><h1>Runs</h1><p class=\"muted\">{Page.escape (Path.GetFullPath logs)} · {count}</p></header>"
                     "<p><label>Filter <input id=\"filter\" type=\"search\" autocomplete=\"off\" placeholder=\"words, all of which must occur\"></label> <span id=\"matching\" class=\"muted\"></span></p>"
-                    table.ToElement()
+                    "<div id=\"runs\">" + table.ToElement() + "</div>"
                     "<section><h2>Compare</h2>"
                     "<p id=\"advice\" class=\"muted\">Tick runs to overlay their evaluations.</p>"
                     "<div id=\"overlay\" class=\"distill-chart\"></div></section>"
+                    sweepSection
                     "</main>"
                     "<script>const board=" + Json.toText data + ";" + Page.text "board.js" + "</script>"
                 ]
@@ -97,5 +160,5 @@ module Board =
     /// Writes `board.html` into a folder of experiments; returns its path.
     let write (logs: string) : string =
         let path = Path.GetFullPath(Path.Combine(logs, "board.html"))
-        Page.save path (ofRuns logs (RunRecord.readAll logs))
+        Page.save path (ofRuns logs (RunRecord.readAll logs) (sweepsIn logs))
         path

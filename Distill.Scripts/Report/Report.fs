@@ -2,11 +2,10 @@ namespace Distill
 
 open System
 open System.IO
+open Distill.ReportLayout
 
 /// The report of one run: a page that holds everything and needs no network.
 module Report =
-    let private escape = Page.escape
-
     /// Metrics that have a chart of their own, or whose chart shows them along with others.
     let private shown =
         set
@@ -93,23 +92,6 @@ module Report =
             LineDash = "dash",
             LineWidth = 1.5
         )
-
-    let private figure (caption: string, chart: GenericChart) =
-        $"<figure>{chart.ToElement()}<figcaption>{escape caption}</figcaption></figure>"
-
-    let private table (heading: string) (table: Table) =
-        let heading = if heading = "" then "" else $"<h3>{escape heading}</h3>"
-
-        if table.RowCount = 0 then
-            ""
-        else
-            $"<div>{heading}{table.ToElement()}</div>"
-
-    /// Figures and tables under a heading; nothing where there are none.
-    let private section (title: string) (parts: string list) =
-        match String.concat "\n" parts with
-        | "" -> ""
-        | parts -> $"<section><h2>{escape title}</h2><div class=\"charts\">{parts}</div></section>"
 
     // Charts
 
@@ -329,27 +311,11 @@ module Report =
 
     // Words
 
-    let private significant (value: float) = Table.Number value
-
-    let private count (number: int) = significant (float number)
-
-    let private duration (seconds: float) =
-        let time = TimeSpan.FromSeconds seconds
-
-        if time.TotalHours >= 1. then
-            $"{int time.TotalHours} h {time.Minutes} min"
-        elif time.TotalMinutes >= 1. then
-            $"{time.Minutes} min {time.Seconds} s"
-        else
-            seconds.ToString "0.# s"
-
     let private total (run: RunRecord) (name: string) =
         run.Series name |> List.sumBy (fun (_, value) -> if Double.IsFinite value then value else 0.)
 
     /// The numbers that a reader looks for first: label, number, remark.
     let private mainNumbers (run: RunRecord) =
-        let percent (share: float) = significant (100. * share) + " %"
-
         let result =
             match run.Result "best student" with
             | Some result -> Some result
@@ -397,7 +363,7 @@ module Report =
         | n, Some planned -> $"stopped or running: {count n} of {count planned} iterations"
         | n, None -> $"{count n} iterations"
 
-    let private header (run: RunRecord) =
+    let private heading (run: RunRecord) =
         let busy = total run "Perf/collection_time" + total run "Perf/learning_time"
 
         let line =
@@ -409,13 +375,7 @@ module Report =
             ]
             |> String.concat " · "
 
-        let numbers =
-            mainNumbers run
-            |> List.map (fun (label, number, remark) ->
-                $"<div><dt>{escape label}</dt><dd>{escape number}<small>{escape remark}</small></dd></div>")
-            |> String.concat ""
-
-        $"<header><h1>{escape run.Experiment}</h1><p class=\"muted\">{escape line}</p><dl class=\"figures\">{numbers}</dl></header>"
+        header run.Experiment line (mainNumbers run)
 
     let private results (run: RunRecord) =
         Table(
@@ -448,15 +408,6 @@ module Report =
             ]
         )
 
-    let private namesAndValues (what: string) (pairs: (string * string) list) =
-        Table(
-            [ what; "value" ],
-            [
-                for name, value in pairs do
-                    [ name; value ]
-            ]
-        )
-
     /// The page of a run.
     let ofRun (run: RunRecord) : string =
         let flights = FlightRecording.ofRun run.Folder
@@ -481,7 +432,7 @@ module Report =
 
         let body =
             [
-                header run
+                heading run
                 section "Evaluation" (List.map figure (evaluation run) @ [ table "" (results run) ])
                 section "Training" (List.map figure (training run))
                 section "Tracking" (List.map figure (tracking flights))
@@ -498,10 +449,7 @@ module Report =
             ]
             |> String.concat "\n"
 
-        Page.html
-            $"{run.Experiment} {run.Run}"
-            (Page.chartScript PlotlyJs.Embedded + Table.Script)
-            ("<main>" + body + "</main>")
+        page $"{run.Experiment} {run.Run}" body
 
     /// Writes `report.html` into a run folder; returns its path.
     let write (folder: string) : string =

@@ -1,6 +1,6 @@
 // The list of runs: a filter, and an overlay of the runs that are ticked. `board` holds the runs in the order of the rows.
 {
-  const rows = [...document.querySelectorAll(".distill-table tbody tr")];
+  const rows = [...document.querySelectorAll("#runs tbody tr")];
   const overlay = document.getElementById("overlay");
   const colours = 8;
   let drawing = Promise.resolve();

@@ -103,7 +103,10 @@ type SweepResults internal (all: SweepTrial list) =
                 [ "setting"; "value"; "trials"; "interquartile mean [95 %]" ],
                 [
                     for i, name in List.indexed names do
-                        for value, variants in variants |> List.groupBy (fst >> List.item i) do
+                        let pooled = variants |> List.groupBy (fst >> List.item i)
+
+                        // Of a setting that each variant has with another value, as in a random search, nothing is pooled.
+                        for value, variants in (if pooled.Length < variants.Length then pooled else []) do
                             let strata = variants |> List.map (snd >> scores)
 
                             [
@@ -117,6 +120,20 @@ type SweepResults internal (all: SweepTrial list) =
 
     /// All trials, in the order of the tables, also those that have not finished.
     member _.Trials = all |> List.sortBy (fun trial -> place trial.Record)
+
+    /// Short names of the settings that vary.
+    member internal _.Names = names
+
+    /// The trials that have finished, and their values of what varies.
+    member internal _.Finished =
+        trials |> List.map (fun (trial, result) -> valuesOf trial, trial, result)
+
+    /// Values of what varies, and the returns of the trials with them, in the order of the table.
+    member internal _.Variants =
+        variants |> List.map (fun (values, trials) -> values, scores trials)
+
+    /// What a variant is called: its settings.
+    member internal _.NameOf(values: string option list) = nameOf values
 
     /// How many trials have finished.
     member _.Count = trials.Length

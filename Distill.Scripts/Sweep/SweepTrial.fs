@@ -56,7 +56,7 @@ module internal SweepTrial =
 
     /// The trials on the disk. What the script declares now, by hash, need not be made from text.
     let readAll (declared: Map<string, Experiment>) (root: string) : SweepTrial list =
-        let folders = Trials.onDisk root
+        let folders = TrialFolders.ofRoot root
 
         (folders, folders |> List.map _.Trial |> Trials.completed)
         ||> List.map2 (fun folder record ->

@@ -105,6 +105,9 @@ module internal Sweeping =
             results.WriteCsv(Path.Combine(root, "results.csv"))
             results.WriteSummary(Path.Combine(root, "summary.csv"))
 
+        if TrialFolders.isRoot root then
+            SweepReport.write root |> ignore
+
         results
 
     /// The trials in this process, one after another with all cores: where there is no script to run in others.
@@ -216,6 +219,7 @@ module internal Sweeping =
                 Local.run interruption workers script report (List.map fst toRun)
 
                 if interruption.ExitCode <> 0 then
+                    gather declared root |> ignore
                     let left = toRun |> List.filter (fun (folder, _) -> not folder.State.IsFinished)
                     let what = count left.Length "trial"
 
@@ -244,6 +248,8 @@ module internal Sweeping =
                 say (string results)
                 say $"Tables: {Command.shortest root}/results.csv, summary.csv"
 
+            say $"Report: {Command.shortest root}/report.html"
+
             let unfinished =
                 folders |> List.map fst |> List.filter (fun folder -> not folder.State.IsFinished)
 
@@ -257,7 +263,7 @@ module internal Sweeping =
                 raise (Script.Stopped(1, $"{what} did not finish: {states}."))
 
     let private show (root: string) (hash: string) =
-        match Trials.onDisk root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
+        match TrialFolders.ofRoot root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
         | [] -> fail $"No trial in {Command.shortest root} has a hash that begins with {hash}."
         | [ folder ] ->
             say $"folder    {Command.shortest folder.Path}"

@@ -283,3 +283,22 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
             | Some message -> Failed message
             | None when Runner.hasState folder.RunFolder -> Interrupted
             | None -> Waiting
+
+module internal TrialFolders =
+    /// Whether trials of a sweep are kept in the folder.
+    let isRoot (root: string) =
+        Directory.Exists root
+        && Directory.GetDirectories root
+           |> Array.exists (fun folder -> File.Exists(Path.Combine(folder, TrialRecord.fileName)))
+
+    /// The trials that are kept in the folder of a sweep, by name; none where there is no such folder.
+    let ofRoot (root: string) : TrialFolder list =
+        if Directory.Exists root then
+            Directory.GetDirectories root
+            |> Array.map (fun folder -> Path.Combine(folder, TrialRecord.fileName))
+            |> Array.filter File.Exists
+            |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
+            |> Array.map (fun path -> TrialFolder(root, TrialRecord.read path 0))
+            |> Array.toList
+        else
+            []

@@ -148,18 +148,6 @@ module internal Trials =
                     }
             })
 
-    /// The trials on the disk.
-    let onDisk (root: string) : TrialFolder list =
-        if Directory.Exists root then
-            Directory.GetDirectories root
-            |> Array.map (fun folder -> Path.Combine(folder, TrialRecord.fileName))
-            |> Array.filter File.Exists
-            |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
-            |> Array.map (fun path -> TrialFolder(root, TrialRecord.read path 0))
-            |> Array.toList
-        else
-            []
-
     let private names (settings: Map<string, string>) = set settings.Keys
 
     /// The hash of the experiment as Distill gave it when it had the settings of these names alone: None where one that came
@@ -183,7 +171,7 @@ module internal Trials =
     /// its present settings is the same if those that it lacks are at their defaults.
     let kept (root: string) (trials: Trial<'T> list) : Trial<'T> list =
         let hashOf = TrialRecord.hasher ()
-        let records = onDisk root |> List.map _.Trial
+        let records = TrialFolders.ofRoot root |> List.map _.Trial
         let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
 
         let generations =

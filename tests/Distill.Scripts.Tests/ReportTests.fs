@@ -156,7 +156,7 @@ let ``the board lists all runs and leads to their reports`` () =
     Directory.CreateDirectory(Path.Combine(logs, "two-stage", "other")) |> ignore
     Report.write first |> ignore
     let html = File.ReadAllText(Board.write logs)
-    Assert.Contains("2 runs", html)
+    Assert.Contains("2 runs, 0 sweeps", html)
     Assert.Contains($"href=\"two-stage/{Path.GetFileName first}/report.html\"", html)
     Assert.Contains("not finished", html)
     Assert.Throws<DistillException>(fun () -> Board.write (work.Path "none") |> ignore) |> ignore

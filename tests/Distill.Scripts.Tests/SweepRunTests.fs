@@ -97,7 +97,8 @@ let ``a trial's folder is that of a run, and its result is the same`` () =
     let names (folder: string) =
         Directory.GetFiles(folder, "*", SearchOption.AllDirectories)
         |> Array.map (fun path -> Path.GetRelativePath(folder, path))
-        |> Array.filter (fun name -> not (name.Contains "tfevents") && name <> TrialRecord.fileName)
+        |> Array.filter (fun name ->
+            not (name.Contains "tfevents") && name <> TrialRecord.fileName && name <> "report.html")
         |> set
 
     Assert.Equal<Set<string>>(names single.Folder, names folder)

@@ -1,0 +1,92 @@
+namespace Distill
+
+open System
+open System.IO
+open Distill.Environments.Quadrotor
+open Distill.Policies
+open Distill.Storage
+
+/// Flights of a run that has not finished: those that the end of a run records, flown with what it has trained so far.
+module internal Rehearsal =
+    let private fail (sentence: string) = raise (DistillException sentence)
+
+    let private settings (run: RunRecord) (file: string) =
+        run.Parameters |> List.tryFind (fst >> (=) file) |> Option.map snd |> Option.defaultValue []
+
+    /// The environment that the run's params/env.yaml describes.
+    let private environment (run: RunRecord) : QuadrotorConfig =
+        let settings = settings run "env"
+
+        if not (List.contains ("kind", "quadrotor") settings) then
+            fail $"'{run.Folder}' has no recorded flights; only runs of quadrotors have them."
+
+        let assignments =
+            [
+                for name, value in settings do
+                    if name <> "kind" then
+                        $"{name}={value}"
+            ]
+
+        Settings.apply assignments [ QuadrotorConfig() ] |> List.head :?> QuadrotorConfig
+
+    /// The best policy of the evaluations so far, or before the first of them the newest checkpoint.
+    let private newest (run: RunRecord) : Policy =
+        let iteration (name: string) =
+            match Int32.TryParse(name.Replace(run.Role + "_", "").Replace(".safetensors", "")) with
+            | true, iteration -> Some iteration
+            | _ -> None
+
+        let best = $"best_{run.Role}.safetensors"
+        let names = run.Checkpoints |> List.map fst
+
+        let name =
+            if List.contains best names then
+                best
+            else
+                match names |> List.filter (iteration >> Option.isSome) with
+                | [] -> fail $"'{run.Folder}' has no recorded flights and no checkpoint of a {run.Role} yet."
+                | names -> List.maxBy iteration names
+
+        PolicyFile.Load((RunFolder run.Folder).Checkpoint name)
+
+    /// The teacher that the run's params/agent.yaml names; a run that trains one has none.
+    let private teacher (agent: Map<string, string>) : Policy option =
+        match agent.TryFind "teacher" with
+        | Some path when path <> "" ->
+            if not (File.Exists path) then
+                fail $"The run's teacher, {path}, is not there."
+
+            let group = agent.TryFind "teacher_group" |> Option.filter ((<>) "") |> Option.toObj
+            Some(PolicyFile.Load(path, group))
+        | _ -> None
+
+    /// The replay of the flights that a run recorded at its end, or else of flights with what it has so far, which are not
+    /// kept.
+    let replay (folder: string) : Replay =
+        let run = RunRecord.read folder
+
+        if (FlightRecording.ofRun folder).IsEmpty then
+            let config = environment run
+            let agent = settings run "agent" |> Map.ofList
+            use trained = newest run
+            let teacher = teacher agent
+
+            try
+                let policies =
+                    [
+                        match teacher with
+                        | Some teacher when run.Role = "student" -> "teacher", teacher
+                        | _ -> ()
+                        run.Role, trained
+                    ]
+
+                Training.flights
+                    config
+                    (agent.TryFind "seed" |> Option.map uint64 |> Option.defaultValue 0UL)
+                    policies
+                |> fun flights ->
+                    Replay($"{run.Experiment} {run.Run}, after {run.Iterations} iterations", flights)
+            finally
+                teacher |> Option.iter (fun teacher -> (teacher :> IDisposable).Dispose())
+        else
+            Replay.ofRun folder

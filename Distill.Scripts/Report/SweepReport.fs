@@ -1,0 +1,690 @@
+namespace Distill
+
+open System
+open System.Globalization
+open System.IO
+open Distill.ReportLayout
+
+/// Where the values of a setting stand on an axis.
+type internal SettingAxis =
+    {
+        Name: string
+        /// "log" for numbers over more than a decade, "linear" for others, "category" for texts.
+        Kind: string
+        /// The distinct values, numbers by size and texts by letters; None where a trial has no such setting.
+        Values: string option list
+    }
+
+module internal SettingAxis =
+    let private number (value: string option) =
+        match value with
+        | Some text ->
+            match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
+            | true, number when Double.IsFinite number -> Some number
+            | _ -> None
+        | None -> None
+
+    let make (name: string) (values: string option list) : SettingAxis =
+        let distinct = List.distinct values
+        let numbers = distinct |> List.choose number
+
+        if numbers.Length < distinct.Length then
+            { Name = name; Kind = "category"; Values = List.sort distinct }
+        else
+            let low, high = List.min numbers, List.max numbers
+
+            {
+                Name = name
+                Kind = if low > 0. && high >= 10. * low then "log" else "linear"
+                Values = List.sortBy number distinct
+            }
+
+    /// A value as it is shown: numbers shortened.
+    let text (value: string option) =
+        match number value, value with
+        | Some number, _ -> Table.Number number
+        | None, Some text when text.Length > 20 -> text.Substring(0, 19) + "…"
+        | None, Some text -> text
+        | None, None -> "–"
+
+    /// The number of a value; texts are counted.
+    let place (axis: SettingAxis) (value: string option) =
+        match axis.Kind, number value with
+        | "category", _
+        | _, None -> float (List.findIndex ((=) value) axis.Values)
+        | _, Some number -> number
+
+    /// What a chart puts on its own axis of this kind.
+    let onChart (axis: SettingAxis) (value: string option) : IConvertible =
+        if axis.Kind = "category" then
+            text value
+        else
+            place axis value
+
+    /// The places of an axis that has no logarithmic form of its own, and the marks on it; no marks for the usual ones.
+    let spread (axis: SettingAxis) (values: string option list) : float[] * (float * string) list =
+        let scale = if axis.Kind = "log" then Math.Log10 else id
+        let at = place axis >> scale
+
+        // Every value has its mark where these are apart enough to be read.
+        let places = axis.Values |> List.map at
+
+        let apart =
+            places.Length < 2
+            || (places |> List.pairwise |> List.map (fun (a, b) -> b - a) |> List.min)
+               >= 0.06 * (List.last places - places.Head)
+
+        let marks =
+            if axis.Kind = "category" || apart then
+                axis.Values |> List.map (fun value -> at value, text value)
+            elif axis.Kind = "log" then
+                let low, high = at axis.Values.Head, at (List.last axis.Values)
+
+                [
+                    for power in int (floor low) .. int (ceil high) do
+                        for digit in (if high - low > 3. then [ 1. ] else [ 1.; 2.; 5. ]) do
+                            let value = digit * Math.Pow(10., float power)
+
+                            if log10 value >= low - 1e-9 && log10 value <= high + 1e-9 then
+                                log10 value, Table.Number value
+                ]
+            else
+                []
+
+        values |> List.map at |> Array.ofList, marks
+
+/// The report of a whole sweep, finished or under way: a page that holds everything and needs no network.
+module SweepReport =
+    /// Most configurations whose learning curves have a chart of their own.
+    let private highlighted = 12
+
+    /// A trial as the page shows it.
+    type private Row =
+        {
+            Folder: TrialFolder
+            State: TrialState
+            /// Values of the settings that vary.
+            Values: string option list
+            /// What the run folder holds, where the trial has begun.
+            Run: RunRecord option
+        }
+
+    let private numbers (values: float seq) = Json.Numbers(Array.ofSeq values)
+
+    let private texts (values: string seq) =
+        Json.List [ for value in values -> Json.Text value ]
+
+    /// Mean and interval as a sentence for a hover.
+    let private interval (values: float list) =
+        let mean = Statistics.mean95 values
+
+        let trials =
+            if values.Length = 1 then
+                "1 trial"
+            else
+                $"{values.Length} trials"
+
+        if Double.IsNaN mean.Low then
+            $"return {significant mean.Estimate}, {trials}"
+        else
+            $"return {significant mean.Estimate} [{significant mean.Low}, {significant mean.High}], {trials}"
+
+    // Charts of the finished trials
+
+    /// Colours of thin lines: neither end is lost on a light or a dark page.
+    let private lineScale =
+        Json.List
+            [
+                for i, colour in List.indexed [ "#8a6fd1"; "#2b93d1"; "#1fa187"; "#6fa821"; "#d99000" ] ->
+                    Json.List [ Json.Number(float i / 4.); Json.Text colour ]
+            ]
+
+    let private axes (results: SweepResults) =
+        let values = results.Finished |> List.map (fun (values, _, _) -> values)
+        results.Names |> List.mapi (fun i name -> SettingAxis.make name (values |> List.map (List.item i)))
+
+    let private parallelCoordinates (results: SweepResults) (axes: SettingAxis list) =
+        let trials = results.Finished
+
+        let measure (choose: TrialResult -> float) =
+            trials |> List.map (fun (_, _, result) -> choose result)
+
+        Chart.ParallelAxes(
+            [
+                for i, axis in List.indexed axes do
+                    let values, marks =
+                        SettingAxis.spread axis (trials |> List.map (fun (values, _, _) -> values[i]))
+
+                    axis.Name, values, marks
+                "student / teacher", Array.ofList (measure _.Ratio), []
+                "terminated, %", Array.ofList (measure (fun result -> 100. * result.ShareTerminated)), []
+                "student return", Array.ofList (measure _.StudentReturn), []
+            ],
+            measure _.StudentReturn
+        )
+        |> Chart.withTrace [ "line", Json.Object [ "colorscale", lineScale ] ]
+
+    let private named (axis: SettingAxis) (value: string option) = $"{axis.Name} {SettingAxis.text value}"
+
+    /// Two settings against each other: cells where the values form a grid, else points.
+    let private pair (results: SweepResults) (axes: SettingAxis list) (i: int) (j: int) : GenericChart =
+        let x, y = axes[i], axes[j]
+
+        let groups =
+            results.Finished
+            |> List.groupBy (fun (values, _, _) -> values[i], values[j])
+            |> List.map (fun (place, trials) ->
+                place, trials |> List.map (fun (_, _, result) -> result.StudentReturn))
+
+        let hover ((a, b), returns) =
+            $"{named x a}<br>{named y b}<br>{interval returns}"
+
+        let chart =
+            if 2 * groups.Length >= x.Values.Length * y.Values.Length then
+                let found = Map.ofList groups
+
+                let cells choose =
+                    [ for b in y.Values -> [ for a in x.Values -> choose (a, b) (found.TryFind(a, b)) ] ]
+
+                Chart.Heatmap(
+                    cells (fun _ returns -> returns |> Option.map List.average |> Option.defaultValue nan),
+                    X = List.map SettingAxis.text x.Values,
+                    Y = List.map SettingAxis.text y.Values,
+                    ZText = "%{z:.4~g}"
+                )
+                |> Chart.withTrace
+                    [
+                        "hoverongaps", Json.Bool false
+                        "hovertemplate", Json.Text "%{hovertext}<extra></extra>"
+                        "hovertext",
+                        Json.List(
+                            cells (fun place returns ->
+                                returns
+                                |> Option.map (fun returns -> hover (place, returns))
+                                |> Option.defaultValue "")
+                            |> List.map texts
+                        )
+                    ]
+                |> Chart.withXAxisStyle (TitleText = x.Name, AxisType = "category", ShowGrid = false)
+                |> Chart.withYAxisStyle (TitleText = y.Name, AxisType = "category", ShowGrid = false)
+            else
+                Chart.Point(
+                    groups |> List.map (fun ((a, _), _) -> SettingAxis.onChart x a),
+                    groups |> List.map (fun ((_, b), _) -> SettingAxis.onChart y b),
+                    Text = List.map hover groups
+                )
+                |> Chart.withTrace
+                    [
+                        "hovertemplate", Json.Text "%{text}<extra></extra>"
+                        "marker",
+                        Json.Object
+                            [
+                                "size", Json.Number 12.
+                                "color", numbers (groups |> List.map (snd >> List.average))
+                                "colorscale", Json.Text "Viridis"
+                                "showscale", Json.Bool true
+                                "line", Json.Object [ "width", Json.Number 1.; "color", Json.Text "@muted" ]
+                                "colorbar",
+                                Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
+                            ]
+                    ]
+                |> Chart.withXAxisStyle (TitleText = x.Name, AxisType = x.Kind, TickFormat = "~g")
+                |> Chart.withYAxisStyle (TitleText = y.Name, AxisType = y.Kind, TickFormat = "~g")
+
+        chart |> Chart.withSize (Height = 420)
+
+    /// One setting, its values against the return.
+    let private single (results: SweepResults) (axis: SettingAxis) : GenericChart =
+        let means =
+            results.Variants
+            |> List.map (fun (values, returns) -> values.Head, Statistics.mean95 returns, returns)
+
+        Chart.combine
+            [
+                Chart.Point(
+                    results.Finished |> List.map (fun (values, _, _) -> SettingAxis.onChart axis values.Head),
+                    results.Finished |> List.map (fun (_, _, result) -> result.StudentReturn),
+                    Name = "trial",
+                    MarkerColor = "@muted/0.6",
+                    MarkerSize = 5.
+                )
+                Chart.Point(
+                    means |> List.map (fun (value, _, _) -> SettingAxis.onChart axis value),
+                    means |> List.map (fun (_, mean, _) -> mean.Estimate),
+                    Name = "mean over seeds",
+                    Text =
+                        (means
+                         |> List.map (fun (value, _, returns) -> $"{named axis value}<br>{interval returns}")),
+                    MarkerColor = "@0",
+                    MarkerSize = 9.
+                )
+                |> Chart.withTrace
+                    [
+                        "hovertemplate", Json.Text "%{text}<extra></extra>"
+                        "error_y",
+                        Json.Object
+                            [
+                                "type", Json.Text "data"
+                                "color", Json.Text "@0"
+                                "array",
+                                numbers (
+                                    means
+                                    |> List.map (fun (_, mean, _) ->
+                                        if Double.IsNaN mean.High then
+                                            0.
+                                        else
+                                            mean.High - mean.Estimate)
+                                )
+                            ]
+                    ]
+            ]
+        |> Chart.withXAxisStyle (TitleText = axis.Name, AxisType = axis.Kind, TickFormat = "~g")
+        |> Chart.withYAxisStyle (TitleText = "student return")
+        |> Chart.withSize (Height = 360)
+
+    let private options (axes: SettingAxis list) (chosen: int) =
+        axes
+        |> List.mapi (fun i axis ->
+            let selected = if i = chosen then " selected" else ""
+            $"<option value=\"{i}\"{selected}>{escape axis.Name}</option>")
+        |> String.concat ""
+
+    /// The settings against each other: with pickers where there are more than two.
+    let private fields (results: SweepResults) (axes: SettingAxis list) : string list =
+        let caption =
+            "Return of the student, mean over the trials with these values; the mean's 95 % interval shows on hover."
+
+        match axes with
+        | [] -> []
+        | [ axis ] ->
+            [
+                figure (
+                    "Return of the student: every trial, and the mean with its 95 % interval.",
+                    single results axis
+                )
+            ]
+        | [ _; _ ] -> [ figure (caption, pair results axes 0 1) ]
+        | _ ->
+            let figures =
+                Json.List
+                    [
+                        for i in 0 .. axes.Length - 1 ->
+                            Json.List
+                                [
+                                    for j in 0 .. axes.Length - 1 ->
+                                        if i = j then Json.Null else (pair results axes i j).Figure
+                                ]
+                    ]
+
+            [
+                captioned
+                    (caption + " The other settings vary within a cell.")
+                    ($"<p class=\"pickers\"><label>Horizontal <select id=\"field-x\">{options axes 0}</select></label> "
+                     + $"<label>Vertical <select id=\"field-y\">{options axes 1}</select></label></p>"
+                     + "<div id=\"fields\" class=\"distill-chart\" style=\"min-height:420px\"></div>"
+                     + "<script>{const pairs="
+                     + Json.toText figures
+                     + ";"
+                     + Page.text "sweep.js"
+                     + "}</script>")
+            ]
+
+    /// The settings of a configuration in words, numbers shortened.
+    let private describe (names: string list) (values: string option list) =
+        if names.IsEmpty then
+            "all seeds"
+        else
+            List.map2 (fun name value -> $"{name} {SettingAxis.text value}") names values
+            |> String.concat ", "
+
+    // Learning curves
+
+    /// Iterations that all runs have evaluated, and the returns of each run there.
+    let private common (runs: RunRecord list) =
+        let curves =
+            runs |> List.map (fun run -> Map.ofList (run.Series "evaluation/mean_return"))
+
+        [
+            for iteration in Seq.sort curves.Head.Keys do
+                match curves |> List.choose _.TryFind(iteration) with
+                | returns when returns.Length = curves.Length && List.forall Double.IsFinite returns ->
+                    iteration, returns
+                | _ -> ()
+        ]
+
+    let private learning (names: string list) (rows: Row list) : string list =
+        let curves =
+            rows
+            |> List.choose (fun row ->
+                match row.Run with
+                | Some run when not row.State.IsFailed && not (run.Series("evaluation/mean_return").IsEmpty) ->
+                    Some(row.Values, run)
+                | _ -> None)
+            |> List.groupBy fst
+            |> List.map (fun (values, runs) -> values, common (List.map snd runs))
+            |> List.filter (fun (_, points) -> not points.IsEmpty)
+            |> List.sortByDescending (fun (_, points) -> points |> List.map (snd >> List.average) |> List.max)
+
+        if curves.IsEmpty then
+            []
+        else
+            // Intervals of few seeds are wider than anything that was measured: the axis shows what was.
+            let measured = curves |> List.collect snd |> List.collect snd
+            let low, high = List.min measured, List.max measured
+            let margin = max 1e-9 (0.06 * (high - low))
+            let last = curves |> List.collect snd |> List.map fst |> List.max
+
+            // One series of all means, with gaps between them.
+            let others =
+                curves
+                |> List.collect (fun (_, points) ->
+                    (points |> List.map (fun (x, returns) -> float x, List.average returns)) @ [ nan, nan ])
+
+            let chart (values: string option list, points: (int * float list) list) =
+                let x = List.map fst points
+                let means = points |> List.map (snd >> Statistics.mean95)
+                let mean = means |> List.map _.Estimate
+
+                let own =
+                    if means |> List.exists (fun mean -> Double.IsNaN mean.Low) then
+                        Chart.Line(x, mean, Name = "mean", LineColor = "@0", ShowMarkers = (x.Length < 3))
+                    else
+                        let low, high = means |> List.map _.Low, means |> List.map _.High
+                        Chart.Range(x, mean, high, low, Name = "mean", LineColor = "@0")
+
+                describe names values,
+                Chart.combine
+                    [
+                        Chart.Line(others, Name = "others", LineColor = "@muted/0.4", LineWidth = 1.)
+                        |> Chart.withTrace [ "hoverinfo", Json.Text "skip" ]
+                        own
+                    ]
+                |> Chart.withXAxisStyle (TitleText = "iteration", MinMax = (0., float last))
+                |> Chart.withYAxisStyle (TitleText = "return", MinMax = (low - margin, high + margin))
+                |> Chart.withSize (Height = 240)
+                |> Chart.withLegend false
+
+            let most =
+                if curves.Length > highlighted then
+                    $" These are the {highlighted} with the highest curves."
+                else
+                    ""
+
+            $"<p class=\"muted across\">Return of the student alone during training: mean over the seeds of a configuration, "
+            + $"with its 95 %% interval where there are two seeds or more; grey, the means of all configurations.{most}</p>"
+            :: (curves |> List.truncate highlighted |> List.map (chart >> figure))
+
+    // Tables
+
+    let private link (row: Row) : obj =
+        let name = string (Path.GetFileName row.Folder.Path)
+        let text = row.Folder.Trial.Hash.Substring(0, 8)
+
+        if row.Run.IsSome then
+            { Text = text; Address = Uri.EscapeDataString name + "/report.html" }
+        else
+            text
+
+    let private cells (values: string option list) : (obj | null) list =
+        values
+        |> List.map (fun value ->
+            match
+                value |> Option.map (fun text -> text, Double.TryParse(text, CultureInfo.InvariantCulture))
+            with
+            | Some(_, (true, number)) -> box number
+            | Some(text, _) -> text
+            | None -> null)
+
+    let private trialTable (names: string list) (rows: Row list) =
+        Table(
+            [ "trial" ] @ names @ [ "seed"; "state"; "student return"; "student / teacher"; "terminated, %" ],
+            [
+                for row in rows do
+                    let result =
+                        match row.State with
+                        | Finished result -> Some result
+                        | _ -> None
+
+                    [ link row ]
+                    @ cells row.Values
+                    @ [
+                        float row.Folder.Trial.Seed
+                        string row.State
+                        result |> Option.map _.StudentReturn |> Option.toNullable
+                        result |> Option.map _.Ratio |> Option.toNullable
+                        result
+                        |> Option.map (fun result -> 100. * result.ShareTerminated)
+                        |> Option.toNullable
+                    ]
+            ]
+        )
+
+    let private missing (names: string list) (rows: Row list) =
+        Table(
+            [ "trial"; "settings"; "seed"; "state"; "message" ],
+            [
+                for row in rows do
+                    let message =
+                        match row.State with
+                        | Failed message -> Some message
+                        | Running
+                        | Interrupted ->
+                            row.Run
+                            |> Option.map (fun run ->
+                                match run.Planned with
+                                | Some planned -> $"{run.Iterations} of {planned} iterations"
+                                | None -> $"{run.Iterations} iterations")
+                        | _ -> Some "has not begun"
+
+                    if not row.State.IsFinished then
+                        [
+                            link row
+                            describe names row.Values
+                            float row.Folder.Trial.Seed
+                            string row.State
+                            Option.toObj message
+                        ]
+            ]
+        )
+
+    let private heading (name: string) (rows: Row list) (results: SweepResults) =
+        let states =
+            rows
+            |> List.countBy (fun row -> string row.State)
+            |> List.map (fun (state, n) -> $"{n} {state}")
+            |> String.concat ", "
+
+        let trials =
+            if rows.Length = 1 then
+                "1 trial"
+            else
+                $"{rows.Length} trials"
+
+        let best =
+            match results.Best with
+            | None -> []
+            | Some(best, mean) ->
+                let chosen =
+                    results.Finished
+                    |> List.filter (fun (values, _, _) -> results.NameOf values = best)
+                    |> List.map (fun (_, _, result) -> result)
+
+                let uncertain =
+                    if Double.IsNaN mean.Low then
+                        "one seed"
+                    else
+                        $"95 %% interval {significant mean.Low} to {significant mean.High}, {chosen.Length} seeds"
+
+                [
+                    "Best student return", significant mean.Estimate, uncertain
+                    "Student / teacher", $"{chosen |> List.averageBy _.Ratio:F3}", "of the best configuration"
+                    "Student terminated",
+                    percent (chosen |> List.averageBy _.ShareTerminated),
+                    "of the best configuration's episodes"
+                ]
+
+        let configurations = results.Variants.Length
+
+        header
+            name
+            $"sweep · {trials}: {states}"
+            (best @ [ "Configurations", string configurations, "with a finished trial" ])
+
+    /// The best configuration in words, and how it compares with the next.
+    let private verdict (results: SweepResults) =
+        match results.Best with
+        | Some(best, _) when results.Variants.Length > 1 ->
+            let comparison =
+                match results.Comparisons with
+                | next :: _ -> $"<p>{escape (string next)}.</p>"
+                | [] -> ""
+
+            $"<p>Best: <strong>{escape best}</strong></p>{comparison}"
+        | _ -> ""
+
+    let private provenance (root: string) (rows: Row list) =
+        let commands = rows |> List.choose (fun row -> row.Run |> Option.map _.Command)
+
+        let all (name: string) =
+            commands
+            |> List.collect (List.filter (fun (known, value) -> known = name && value <> ""))
+            |> List.map snd
+            |> List.distinct
+
+        let starts =
+            all "started"
+            |> List.choose (fun text ->
+                match DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture) with
+                | true, time -> Some time
+                | _ -> None)
+
+        let script = all "script" |> List.tryHead |> Option.defaultValue "SCRIPT"
+
+        let sweeps =
+            rows
+            |> List.map (fun row ->
+                String.Join(' ', [ "dotnet fsi build.fsx sweep"; script ] @ row.Folder.Trial.Arguments))
+            |> List.distinct
+
+        namesAndValues
+            "origin"
+            [
+                for command in sweeps do
+                    "command", command
+                for name in [ "commit"; "machine"; "system"; "runtime"; "sdk"; "instruction_set" ] do
+                    match all name with
+                    | [] -> ()
+                    | values -> name, String.Join(", ", values)
+                if not starts.IsEmpty then
+                    "first trial started", (List.min starts).ToString "yyyy-MM-dd HH:mm:ss zzz"
+                    "last trial started", (List.max starts).ToString "yyyy-MM-dd HH:mm:ss zzz"
+                "folder", root
+            ]
+
+    /// Settings that all trials have with one value.
+    let private shared (rows: Row list) =
+        let settings = rows |> List.map _.Folder.Trial.Settings
+
+        [
+            for KeyValue(name, value) in settings.Head do
+                if settings |> List.forall (fun other -> other.TryFind name = Some value) then
+                    name, value
+        ]
+
+    let private read (root: string) : string list * Row list =
+        let folders = TrialFolders.ofRoot root
+
+        if folders.IsEmpty then
+            raise (DistillException $"'{root}' is not the folder of a sweep: it has no trials.")
+
+        let fullNames =
+            folders
+            |> List.map (fun folder -> Map.toList folder.Trial.Settings)
+            |> Trials.varying
+            |> List.except [ "seed" ]
+
+        let row (folder: TrialFolder) =
+            {
+                Folder = folder
+                State = folder.State
+                Values = fullNames |> List.map folder.Trial.Settings.TryFind
+                Run =
+                    if Directory.Exists(Path.Combine(folder.Path, "params")) then
+                        Some(RunRecord.read folder.Path)
+                    else
+                        None
+            }
+
+        Trials.shortNames fullNames, List.map row folders
+
+    /// Where the experiment of the sweep has its name from: logs/NAME/sweep.
+    let private nameOf (root: string) =
+        Path.GetFileName(Path.GetDirectoryName(Path.GetFullPath root)) |> string
+
+    let private ofRows (root: string) (names: string list) (rows: Row list) : string =
+        let results = SweepResults(SweepTrial.readAll Map.empty root)
+        let axes = axes results
+        let name = nameOf root
+
+        [
+            heading name rows results
+            column
+                "Results"
+                [
+                    verdict results
+                    table "" (if results.Count > 0 then results.Table else Table([], []))
+                    table
+                        "Each setting on its own"
+                        (if axes.Length > 1 then results.Effects else Table([], []))
+                ]
+            column "Not finished" [ table "" (missing names rows) ]
+            column
+                "Settings and results"
+                [
+                    if results.Count > 1 && not axes.IsEmpty then
+                        figure (
+                            "A line for every finished trial, coloured by the student's return. Drag along an axis to keep "
+                            + "only the lines through that part of it, or drag a name to move the axis.",
+                            parallelCoordinates results axes
+                        )
+                    if results.Count > 0 then
+                        yield! fields results axes
+                ]
+            section "Learning" (learning names rows)
+            column "Trials" [ table "" (trialTable names rows) ]
+            section "Provenance" [ table "" (provenance root rows) ]
+            section "Settings of all trials" [ table "" (namesAndValues "setting" (shared rows)) ]
+        ]
+        |> String.concat "\n"
+        |> page $"{name} sweep"
+
+    /// Whether the folder is that of a sweep.
+    let isSweep (folder: string) : bool = TrialFolders.isRoot folder
+
+    /// The page of the sweep in this folder.
+    let ofSweep (root: string) : string =
+        let names, rows = read root
+        ofRows (Path.GetFullPath root) names rows
+
+    /// Whether the report of the trial's run is older than what it reports.
+    let private outdated (run: RunRecord) =
+        let time (name: string) =
+            File.GetLastWriteTimeUtc(Path.Combine(run.Folder, name))
+
+        time "report.html" < max (time "metrics.jsonl") (time "result.csv")
+
+    /// Writes `report.html` into the folder of a sweep, and into those of its trials that have none or an old one; returns
+    /// the path of the sweep's.
+    let write (root: string) : string =
+        let root = Path.GetFullPath root
+        let names, rows = read root
+
+        for row in rows do
+            match row.Run with
+            | Some run when outdated run ->
+                Page.save (Path.Combine(run.Folder, "report.html")) (Report.ofRun run)
+            | _ -> ()
+
+        let path = Path.Combine(root, "report.html")
+        Page.save path (ofRows root names rows)
+        path

@@ -1,0 +1,248 @@
+/// The report of a sweep: grids and random searches, failed and missing trials, what the page does in a browser.
+module Distill.Tests.SweepReportTests
+
+open System
+open System.Collections.Generic
+open System.IO
+open Distill
+open Distill.Storage
+open Distill.Tests.ChartTests
+open Distill.Tests.RunTests
+open Xunit
+
+let private rootIn (work: Workplace) = work.Path "logs/rates/sweep"
+
+/// A trial with these settings whose student has this return, or none: then it has not begun.
+let private addTrial (root: string) (number: int) (settings: (string * string) list) (value: float option) =
+    let record: TrialRecord =
+        {
+            Hash = number.ToString "x64"
+            Label = $"trial-{number}"
+            Settings = Map(("iterations", "20") :: ("note", "<b>") :: settings)
+            Changes = []
+            Arguments = [ "rate=1,2" ]
+        }
+    // Folders are found by the first eight letters of the hash.
+    let record = { record with Hash = number.ToString "x8" + record.Hash.Substring 8 }
+    let folder = TrialFolder(root, record)
+    folder.Prepare()
+
+    match value with
+    | None -> ()
+    | Some value ->
+        let run = RunFolder.CreateAt folder.Path
+        run.WriteParameters("agent", dict [ "iterations", box 20 ])
+
+        File.WriteAllText(
+            Path.Combine(run.Path, "params", "command.json"),
+            "{\"script\":\"experiments/rates.fsx\",\"commit\":\"abc123\",\"machine\":\"here\",\"started\":\"2026-01-02T03:04:05Z\"}"
+        )
+
+        use log = MetricsLog.Create run.Path
+
+        for i in 4..5..19 do
+            log.Append(int64 i, [ KeyValuePair("evaluation/mean_return", value * float (i + 1) / 20.) ])
+
+        File.WriteAllText(
+            Path.Combine(run.Path, "result.csv"),
+            "policy,mean_return,std_return,mean_length,share_terminated,episodes\n"
+            + $"teacher,100,10,500,0,64\nbest student,{value},20,499,0.25,64\nfinal student,{value},30,498,0.5,64\n"
+        )
+
+    folder
+
+/// Two settings, two seeds each.
+let private grid (root: string) =
+    for i, (rate, rows, seed) in
+        List.indexed
+            [
+                for rate in [ 1; 20 ] do
+                    for rows in [ 500; 5000 ] do
+                        for seed in [ 0; 1 ] -> rate, rows, seed
+            ] do
+        addTrial
+            root
+            i
+            [ "optimizer.rate", string rate; "max_rows", string rows; "seed", string seed ]
+            (Some(50. + float rate + float rows / 1000. + float seed))
+        |> ignore
+
+/// The page, without the places where long names may break.
+let private write (root: string) =
+    File.ReadAllText(SweepReport.write root).Replace("<wbr>", "")
+
+let private count (text: string) (html: string) = html.Split(text).Length - 1
+
+[<Fact>]
+let ``the page of a grid has its charts, tables and provenance`` () =
+    use work = new Workplace()
+    let root = rootIn work
+    grid root
+    let html = write root
+
+    for text in
+        [
+            "8 trials: 8 finished"
+            // 50 + 20 + 5 + 0.5, two seeds.
+            "Best student return</dt><dd>75.5<"
+            "Best: <strong>max_rows=5000 rate=20</strong>"
+            "\"type\":\"parcoords\""
+            "\"type\":\"heatmap\""
+            "max_rows 5,000<br>rate 20<br>return 75.5 [69.15, 81.85], 2 trials"
+            "dotnet fsi build.fsx sweep experiments/rates.fsx rate=1,2"
+            "abc123"
+            "2026-01-02 03:04:05"
+            "href=\"trial-7-00000007/report.html\""
+        ] do
+        Assert.Contains(text.Replace("<br>", "\\u003Cbr\\u003E"), html.Replace("<br>", "\\u003Cbr\\u003E"))
+
+    Assert.Equal(1, count "id=\"packed-plotly.js\"" html)
+    Assert.DoesNotContain("Not finished", html)
+    // A setting with one value has no axis.
+    Assert.DoesNotContain("\"label\":\"iterations\"", html)
+    Assert.DoesNotContain("<b>", html)
+    Assert.True(html.Length < 6_000_000)
+    Assert.True(File.Exists(Path.Combine(root, "trial-7-00000007", "report.html")))
+
+[<Fact>]
+let ``the reports of trials are written once, and again when the trial has gone on`` () =
+    use work = new Workplace()
+    let root = rootIn work
+    grid root
+    write root |> ignore
+    let page = Path.Combine(root, "trial-0-00000000", "report.html")
+    let before = File.GetLastWriteTimeUtc page
+    write root |> ignore
+    Assert.Equal(before, File.GetLastWriteTimeUtc page)
+
+    File.SetLastWriteTimeUtc(
+        Path.Combine(root, "trial-0-00000000", "metrics.jsonl"),
+        DateTime.UtcNow.AddMinutes 1.
+    )
+
+    write root |> ignore
+    Assert.NotEqual(before, File.GetLastWriteTimeUtc page)
+
+[<Fact>]
+let ``a random search is drawn as points on logarithmic axes`` () =
+    use work = new Workplace()
+    let root = rootIn work
+
+    for i in 0..9 do
+        let rate = Math.Pow(10., -5. + 0.041 * float (i * i))
+
+        addTrial
+            root
+            i
+            [ "rate", string rate; "norm", string (0.3 + 0.11 * float i); "seed", "0" ]
+            (Some(float i))
+        |> ignore
+
+    let html = write root
+    Assert.DoesNotContain("\"type\":\"heatmap\"", html)
+    Assert.Contains("\"type\":\"log\"", html)
+    // The marks of the logarithmic axis are powers of ten, the places their logarithms.
+    Assert.Contains("\"tickvals\":[-5,-4,-3,-2],\"ticktext\":[\"1e-5\",\"0.0001\",\"0.001\",\"0.01\"]", html)
+
+[<Fact>]
+let ``failed and missing trials are named with their message`` () =
+    use work = new Workplace()
+    let root = rootIn work
+    grid root
+
+    let failed =
+        addTrial root 8 [ "optimizer.rate", "300"; "max_rows", "500"; "seed", "0" ] None
+
+    failed.Fail "The loss is not a <number>."
+    addTrial root 9 [ "optimizer.rate", "300"; "max_rows", "500"; "seed", "1" ] None |> ignore
+    let html = write root
+    Assert.Contains("10 trials: 8 finished, 1 failed, 1 waiting", html)
+    Assert.Contains("The loss is not a &lt;number&gt;.", html)
+    Assert.Contains("has not begun", html)
+
+[<Fact>]
+let ``a sweep without a finished trial, and one of seeds only, have a page`` () =
+    use work = new Workplace()
+    let root = rootIn work
+    addTrial root 0 [ "seed", "0" ] None |> ignore
+    Assert.Contains("1 trial: 1 waiting", write root)
+    addTrial root 1 [ "seed", "1" ] (Some 10.) |> ignore
+    addTrial root 2 [ "seed", "2" ] (Some 12.) |> ignore
+    let html = write root
+    Assert.Contains("Best student return</dt><dd>11<", html)
+    Assert.DoesNotContain("parcoords\"", html)
+
+[<Fact>]
+let ``a folder that is no sweep's is refused`` () =
+    use work = new Workplace()
+
+    let error =
+        Expect.throws<DistillException>(fun () -> SweepReport.write (work.Path "none") |> ignore)
+
+    Assert.Contains("is not the folder of a sweep", error.Message)
+
+[<Fact>]
+let ``the board lists sweeps and leads to their reports`` () =
+    use work = new Workplace()
+    let root = rootIn work
+    grid root
+
+    let board () =
+        File.ReadAllText(Board.write (work.Path "logs"))
+
+    Assert.DoesNotContain("href=\"rates/sweep/report.html\"", board ())
+    write root |> ignore
+    let html = board ()
+    Assert.Contains("0 runs, 1 sweep", html)
+    Assert.Contains("href=\"rates/sweep/report.html\"", html)
+    Assert.Contains("rows=5000 rate=20", html)
+
+[<BrowserFact>]
+let ``the page of a sweep works in a browser`` () =
+    use work = new Workplace()
+    let root = rootIn work
+
+    for i in 0..11 do
+        addTrial
+            root
+            i
+            [
+                "rate", string (1 + i % 2)
+                "rows", string (10 * (1 + i / 2 % 3))
+                "student", (if i < 6 then "gru" else "mlp")
+                "seed", "0"
+            ]
+            (Some(float i))
+        |> ignore
+
+    let value (browser: Browser) (expression: string) =
+        (browser.Evaluate expression).ToString()
+
+    let desktop (browser: Browser) =
+        browser.Resize(1400, 900, 1., false)
+        value browser "distill.drawn()" |> ignore
+
+        let title (axis: string) =
+            value browser $"document.getElementById('fields').layout.{axis}axis.title.text"
+
+        Assert.Equal(("rate", "rows"), (title "x", title "y"))
+
+        let pick (id: string) (field: int) =
+            value
+                browser
+                $"(() => {{ const p = document.getElementById('{id}'); p.value = {field}; p.dispatchEvent(new Event('change')); return distill.drawn(); }})()"
+            |> ignore
+
+        pick "field-x" 2
+        Assert.Equal(("student", "rows"), (title "x", title "y"))
+        // The other picker takes the one that was replaced.
+        pick "field-y" 2
+        Assert.Equal(("rows", "student"), (title "x", title "y"))
+
+    let phone (browser: Browser) =
+        browser.Resize(390, 844, 1., true)
+        value browser "distill.drawn()" |> ignore
+        Assert.Equal(0, (browser.Evaluate "document.documentElement.scrollWidth - innerWidth").GetInt32())
+
+    let page = SweepReport.write root
+    browse [ page, desktop; page, phone ]
