@@ -17,7 +17,7 @@ internal sealed class Peaks(Settings settings) : IDisposable
 
     /// <summary>Multiply-adds from registers: floating-point operations per second of all threads of the pool.</summary>
     public Peak Fma(WorkerPool pool) =>
-        new("FMA", "FLOP/s", () => Rate(pool, multiplyAdds, pool.Threads, multiplyAdds.Operations));
+        new("FMA", "FLOP/s", () => Rate(pool, multiplyAdds, 8 * pool.Threads, multiplyAdds.Operations));
 
     /// <summary>Triad over arrays that fit no cache: bytes per second read and written by all threads of the pool.</summary>
     public Peak Memory(WorkerPool pool) =>

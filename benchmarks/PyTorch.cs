@@ -28,49 +28,44 @@ internal sealed class PyTorch(Settings settings, TextWriter progress) : IDisposa
     public string? Absence { get; private set; }
 
     /// <summary>The fastest setting with at most so many threads for a job; null where there is no PyTorch.</summary>
-    public Contender? Best(int threads, JsonObject job)
+    /// <param name="sample">A shorter job that ranks the settings in place of it.</param>
+    public Contender? Best(int threads, JsonObject job, JsonObject? sample = null)
     {
         if (!settings.Peers || !Found())
             return null;
-        (Contender Contender, double Rate)? best = null;
-        foreach (var setting in SettingsUpTo(threads))
+        (Server Server, string Name, string Adam, bool Compile, double Rate)? best = null;
+        // Kernels for AVX-512 must be forced: this BLAS and PyTorch do not take them on all processors that have them.
+        bool[] widths = settings.Quick || !Avx512F.IsSupported ? [false] : [true, false];
+        foreach (var count in Counts(threads))
+        foreach (var wide in widths)
         {
-            var rate = setting.Contender.Rate();
-            if (best is null || rate > best.Value.Rate)
-                best = (setting.Contender, rate);
-        }
-        return best?.Contender;
-
-        IEnumerable<(Contender Contender, Server Server)> SettingsUpTo(int most)
-        {
-            // Kernels for AVX-512 must be forced: this BLAS and PyTorch do not take them on all processors that have them.
-            bool[] widths = settings.Quick || !Avx512F.IsSupported ? [false] : [true, false];
-            for (var count = settings.Quick ? most : 1; count <= most; count = count < most ? Math.Min(2 * count, most) : most + 1)
-            foreach (var wide in widths)
+            var server = Start(count, wide);
+            foreach (var adam in server.Adam)
+            foreach (var compile in server.Compile ? new[] { false, true } : [false])
             {
-                var server = Start(count, wide);
-                foreach (var adam in server.Adam)
-                foreach (var compile in server.Compile ? new[] { false, true } : [false])
-                    if (Works(server, Request(adam, compile, 0)))
-                        yield return (
-                            new Contender(
-                                $"PyTorch {server.Version}, {count} thread{(count == 1 ? "" : "s")}, "
-                                    + $"{(wide ? "AVX-512 forced" : "its own choice of kernels")}, Adam {adam}"
-                                    + (compile ? ", compiled" : ""),
-                                () => Ask(server, Request(adam, compile, settings.Seconds))
-                            ),
-                            server
-                        );
+                var name =
+                    $"PyTorch {server.Version}, {count} thread{(count == 1 ? "" : "s")}"
+                    + (wide ? ", AVX-512 forced" : "")
+                    + $", Adam {adam}{(compile ? ", compiled" : "")}";
+                var rate = Try(server, name, Request(sample ?? job, adam, compile));
+                if (rate > (best?.Rate ?? 0))
+                    best = (server, name, adam, compile, rate);
             }
         }
+        return best is not { } fastest
+            ? null
+            : new Contender(
+                fastest.Name,
+                () => Ask(fastest.Server, Request(job, fastest.Adam, fastest.Compile))
+            );
 
-        JsonObject Request(string adam, bool compile, double seconds)
+        JsonObject Request(JsonObject work, string adam, bool compile)
         {
-            var request = job.DeepClone().AsObject();
+            var request = work.DeepClone().AsObject();
             request["adam"] = adam;
             if (compile)
                 request["compile"] = true;
-            request["seconds"] = seconds;
+            request["seconds"] = settings.Seconds;
             return request;
         }
     }
@@ -84,20 +79,25 @@ internal sealed class PyTorch(Settings settings, TextWriter progress) : IDisposa
     private static double Ask(Server server, JsonObject request) =>
         server.Process.Ask(request)["rate"]!.GetValue<double>();
 
-    /// <summary>Not every PyTorch that has a setting can do it here: compiling needs a C++ compiler, for example.</summary>
-    private bool Works(Server server, JsonObject request)
+    /// <summary>1, 2, 4 ... and the most; a quick run tries the most alone.</summary>
+    private IEnumerable<int> Counts(int most)
+    {
+        for (var count = 1; count < most && !settings.Quick; count *= 2)
+            yield return count;
+        yield return most;
+    }
+
+    /// <summary>The rate of a setting; 0 where it does not work: compiling needs a C++ compiler, for example.</summary>
+    private double Try(Server server, string name, JsonObject request)
     {
         try
         {
-            // A job that takes seconds is not tried in vain.
-            if (request["compile"] is not null || request["adam"]!.GetValue<string>() == "fused")
-                Ask(server, request);
-            return true;
+            return Ask(server, request);
         }
         catch (IOException error)
         {
-            progress.WriteLine($"  PyTorch skips a setting: {error.Message.Split('\n')[0]}");
-            return false;
+            progress.WriteLine($"  {name} does not work here: {error.Message.Split('\n')[0]}");
+            return 0;
         }
     }
 

@@ -34,8 +34,34 @@ internal static class Simulator
             Measure(session, "policy", threads, envs, QuadrotorTask.Position, resets: false, policy, 8e6);
     }
 
-    private static float HoverAction =>
-        (float)(2 * Airframes.Get("crazyflie").Dynamics.HoveringThrottleRelative - 1);
+    /// <summary>The action whose thrust is the weight: thrust = c0 + c1 w + c2 w^2 per rotor at rotor state w.</summary>
+    private static float HoverAction
+    {
+        get
+        {
+            var drone = Airframes.Get("crazyflie").Dynamics;
+            var c = drone.RotorThrustCoefficients[0];
+            var missing = drone.Mass * -drone.Gravity[2] / 4 - c[0];
+            var rotor =
+                c[2] == 0 ? missing / c[1] : (Math.Sqrt(c[1] * c[1] + 4 * c[2] * missing) - c[1]) / (2 * c[2]);
+            var (low, high) = (drone.ActionLimit.Min, drone.ActionLimit.Max);
+            return (float)(2 * (rotor - low) / (high - low) - 1);
+        }
+    }
+
+    /// <summary>
+    /// Hovering, every episode starts level, at rest and with the rotors at speed, and lasts until the step limit. Otherwise
+    /// it starts anywhere, and the constant action soon crashes.
+    /// </summary>
+    private static InitialStates Start(bool hovering) =>
+        hovering
+            ? new InitialStates
+            {
+                Guidance = 1,
+                MinRpm = HoverAction,
+                MaxRpm = HoverAction,
+            }
+            : new InitialStates { Guidance = 0 };
 
     private static void Measure(
         Session session,
@@ -52,8 +78,7 @@ internal static class Simulator
         {
             Envs = envs,
             Task = task,
-            // Without resets every episode starts level and at rest; with them anywhere, and the constant action soon crashes.
-            InitialStates = new InitialStates { Guidance = resets ? 0 : 1 },
+            InitialStates = Start(!resets),
         };
         using var flight = new Flight(config, policy, HoverAction, threads);
         var pool = session.Pool(threads);
@@ -86,7 +111,7 @@ internal static class Simulator
         {
             Envs = session.Settings.Size(4096, 64),
             Task = QuadrotorTask.Position,
-            InitialStates = new InitialStates { Guidance = 1 },
+            InitialStates = Start(hovering: true),
         };
         using var flight = new Flight(config, null, HoverAction, most);
         var (one, all) = (session.Pool(1), session.Pool(most));

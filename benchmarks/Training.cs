@@ -77,7 +77,8 @@ internal static class Training
                     ["job"] = "mlp_epoch",
                     ["rows"] = rows,
                     ["batch"] = Batch,
-                }
+                },
+                new JsonObject { ["job"] = "mlp_step", ["batch"] = Batch }
             )
         );
 
