@@ -119,15 +119,20 @@ public sealed class AggregatedDataset : IDisposable
     public static long EstimateBytes(long rows, int observationSize, int actionSize) =>
         rows * (observationSize + actionSize) * sizeof(float);
 
+    /// <summary>Bytes that a full dataset takes beside its rows: two flags per row; birth, loss and memory per segment.</summary>
+    public static long EstimateBookkeepingBytes(long rows, int segmentLength, int memorySize) =>
+        rows * 2 * sizeof(byte)
+        + rows / segmentLength * (sizeof(long) + sizeof(float) + (long)memorySize * sizeof(float));
+
     /// <summary>When a segment was added: its number among all segments ever added.</summary>
-    public long Birth(int segment) => chunks[segment / chunkSegments].Births[segment % chunkSegments];
+    public long Birth(int segment) => chunks[segment / chunkSegments].Births.Span[segment % chunkSegments];
 
     /// <summary>The loss that <see cref="RecordLoss"/> last noted for a segment; NaN before the first time.</summary>
-    public float Loss(int segment) => chunks[segment / chunkSegments].Losses[segment % chunkSegments];
+    public float Loss(int segment) => chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments];
 
     /// <summary>Notes the student's mean loss on a segment, for <see cref="LossPrioritised"/>.</summary>
     public void RecordLoss(int segment, float loss) =>
-        chunks[segment / chunkSegments].Losses[segment % chunkSegments] = loss;
+        chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments] = loss;
 
     /// <summary>
     /// Mean loss over the valid rows of the segments with births from <paramref name="first"/> to <paramref name="last"/>
@@ -173,7 +178,7 @@ public sealed class AggregatedDataset : IDisposable
         var valid = 0;
         foreach (var segment in segments)
         {
-            var flags = chunks[segment / chunkSegments].Valid;
+            var flags = chunks[segment / chunkSegments].Valid.Span;
             var start = segment % chunkSegments * SegmentLength;
             for (var step = first; step < last; step++)
                 valid += flags[start + step];
@@ -207,8 +212,8 @@ public sealed class AggregatedDataset : IDisposable
             var y = chunk.Actions.Slice(row * actionSize, actionSize);
             for (var i = 0; i < y.Length; i++)
                 action[i * Panel.Width + lane] = y[i];
-            weight[lane] = lane < segments.Length ? chunk.Valid[row] : 0;
-            keep[lane] = 1 - chunk.EpisodeStart[row];
+            weight[lane] = lane < segments.Length ? chunk.Valid.Span[row] : 0;
+            keep[lane] = 1 - chunk.EpisodeStart.Span[row];
         }
     }
 
@@ -254,11 +259,11 @@ public sealed class AggregatedDataset : IDisposable
                         chunk.Observations.Slice(0, used * SegmentLength * observationSize)
                     );
                     part.Block("actions", chunk.Actions.Slice(0, used * SegmentLength * actionSize));
-                    part.Block("valid", chunk.Valid.AsSpan(0, used * SegmentLength));
-                    part.Block("episode_start", chunk.EpisodeStart.AsSpan(0, used * SegmentLength));
+                    part.Block("valid", chunk.Valid.Slice(0, used * SegmentLength));
+                    part.Block("episode_start", chunk.EpisodeStart.Slice(0, used * SegmentLength));
                     part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
-                    part.Block("births", chunk.Births.AsSpan(0, used));
-                    part.Block("losses", chunk.Losses.AsSpan(0, used));
+                    part.Block("births", chunk.Births.Slice(0, used));
+                    part.Block("losses", chunk.Losses.Slice(0, used));
                 }
             );
         }
@@ -297,13 +302,13 @@ public sealed class AggregatedDataset : IDisposable
         var rows = run * SegmentLength;
         Move(rollout.StudentObservations, from, chunk.Observations, to, rows, observationSize);
         Move(rollout.TeacherActions, from, chunk.Actions, to, rows, actionSize);
-        rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.AsSpan(to));
-        rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.AsSpan(to));
+        rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.Span[to..]);
+        rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.Span[to..]);
         if (memorySize > 0)
             Move(rollout.Memory, position, chunk.Memory, local, run, memorySize);
         for (var i = 0; i < run; i++)
-            chunk.Births[local + i] = added + i;
-        chunk.Losses.AsSpan(local, run).Fill(float.NaN);
+            chunk.Births.Span[local + i] = added + i;
+        chunk.Losses.Slice(local, run).Fill(float.NaN);
     }
 
     private static void Move(FloatBuffer source, int from, FloatBuffer target, int to, int rows, int size) =>
@@ -331,16 +336,20 @@ public sealed class AggregatedDataset : IDisposable
         public FloatBuffer Observations { get; } = new(checked(segments * length * observation));
         public FloatBuffer Actions { get; } = new(checked(segments * length * action));
         public FloatBuffer Memory { get; } = new(checked(segments * memory));
-        public byte[] Valid { get; } = new byte[segments * length];
-        public byte[] EpisodeStart { get; } = new byte[segments * length];
-        public long[] Births { get; } = new long[segments];
-        public float[] Losses { get; } = new float[segments];
+        public NativeBuffer<byte> Valid { get; } = new(checked(segments * length));
+        public NativeBuffer<byte> EpisodeStart { get; } = new(checked(segments * length));
+        public NativeBuffer<long> Births { get; } = new(segments);
+        public FloatBuffer Losses { get; } = new(segments);
 
         public void Dispose()
         {
             Observations.Dispose();
             Actions.Dispose();
             Memory.Dispose();
+            Valid.Dispose();
+            EpisodeStart.Dispose();
+            Births.Dispose();
+            Losses.Dispose();
         }
     }
 }
