@@ -320,6 +320,7 @@ internal static class Training
             data.Gather(
                 lanes,
                 0,
+                1,
                 own[..(26 * Panel.Width)],
                 own.Slice(26 * Panel.Width, 4 * Panel.Width),
                 own.Slice(30 * Panel.Width, Panel.Width),

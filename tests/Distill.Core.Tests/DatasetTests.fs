@@ -211,7 +211,7 @@ let ``lanes past the segments have no weight and hold ordinary numbers`` () =
     dataset.Add rollout
     let x, y = Array.create 64 nanf, Array.create 32 nanf
     let weight, keep = Array.create 32 nanf, Array.create 32 nanf
-    dataset.Gather(ReadOnlySpan [| 3; 1; 4 |], 0, x, y, weight, keep)
+    dataset.Gather(ReadOnlySpan [| 3; 1; 4 |], 0, 1, x, y, weight, keep)
 
     for lane in 3..31 do
         Expect.equal weight[lane] 0f $"weight of lane {lane}"
