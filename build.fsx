@@ -249,37 +249,42 @@ let private compile (project: string) =
     Console.Error.WriteLine("Building " + project)
     step "build" feed.Value [ "msbuild"; project; "-p:Configuration=Release"; "-m"; "-nologo"; "-v:quiet" ]
 
-/// What is built on demand: the name of its project, folder and assembly, and the folders of its sources.
-let private libraries = "Distill.Scripts", [ "Distill.Core"; "Distill.Scripts" ]
+/// What is built on demand: the project, and the folders of its sources.
+let private libraries =
+    "Distill.Scripts/Distill.Scripts.fsproj", [ "Distill.Core"; "Distill.Scripts" ]
 
-let private notebookHost = "Distill.Notebook", [ "Distill.Notebook" ]
+let private notebookHost = "Distill.Notebook/Distill.Notebook.fsproj", [ "Distill.Notebook" ]
 
-let private assembly (name: string) =
-    inRoot $"{name}/bin/Release/net10.0/{name}.dll"
+let private benchmarks = "benchmarks/Distill.Benchmarks.csproj", [ "Distill.Core"; "benchmarks" ]
+
+let private nameOf (project: string, _: string list) = Path.GetFileNameWithoutExtension project
+
+let private assembly (product: string * string list) =
+    inRoot $"{Path.GetDirectoryName(fst product)}/bin/Release/net10.0/{nameOf product}.dll"
 
 let private sources (folders: string list) =
     folders |> Seq.collect (inRoot >> filesUnder) |> Seq.append (settings ()) |> fingerprint
 
 /// Builds a project or the solution, and remembers from which sources the products in it came.
 let private compileProducts (project: string) (products: (string * string list) list) =
-    let inputs = products |> List.map (fun (name, folders) -> name, sources folders)
+    let inputs = products |> List.map (fun product -> nameOf product, sources (snd product))
     restore ()
     compile project
 
     for name, stamp in inputs do
         writeStamp name [ stamp ]
 
-let private ensure (name: string, folders: string list) =
+let private ensure (product: string * string list) =
     let fresh () =
-        readStamp name = [| sources folders |] && File.Exists(assembly name)
+        readStamp (nameOf product) = [| sources (snd product) |] && File.Exists(assembly product)
 
     if not (fresh ()) then
         exclusively (fun () ->
             if not (fresh ()) then
-                compileProducts $"{name}/{name}.fsproj" [ (name, folders) ])
+                compileProducts (fst product) [ product ])
 
 let build () =
-    exclusively (fun () -> compileProducts "Distill.slnx" [ libraries; notebookHost ])
+    exclusively (fun () -> compileProducts "Distill.slnx" [ libraries; notebookHost; benchmarks ])
 
 let format (check: bool) =
     exclusively restore
@@ -371,15 +376,10 @@ let resume (folder: string) (arguments: string list) =
 let page (name: string) (folder: string) (arguments: string list) =
     script (inRoot $"Distill.Scripts/{name}.fsx") (Path.GetFullPath folder :: arguments)
 
-let bench (name: string) (arguments: string list) =
-    let path = $"benchmarks/{name}.fsx"
-
-    match filesIn "benchmarks" "*.fsx" with
-    | [] -> raise (Stop(2, "There are no benchmarks in this checkout: the folder benchmarks/ has no script."))
-    | scripts when List.contains path scripts -> script (inRoot path) arguments
-    | scripts ->
-        let names = String.Join(", ", scripts |> List.map Path.GetFileNameWithoutExtension)
-        raise (Stop(2, $"There is no benchmark {name}; there are: {names}"))
+let bench (arguments: string list) =
+    ensure libraries
+    ensure benchmarks
+    dotnet [] (assembly benchmarks :: arguments)
 
 /// Executes notebooks/NAME.ipynb, or without a name all notebooks, up to the first error; executed copies and pages go to
 /// logs/notebooks. A value of the form name=value stands for the one in the notebook's cell tagged `parameters`.
@@ -407,7 +407,7 @@ let notebooks (arguments: string list) =
         if code <> 0 then
             code
         else
-            dotnet [] ([ assembly "Distill.Notebook"; "run"; path; "logs/notebooks" ] @ values)
+            dotnet [] ([ assembly notebookHost; "run"; path; "logs/notebooks" ] @ values)
 
     List.fold execute 0 chosen
 
@@ -415,7 +415,7 @@ let notebooks (arguments: string list) =
 let installKernel (name: string list) =
     ensure libraries
     ensure notebookHost
-    dotnet [] (assembly "Distill.Notebook" :: "install" :: name)
+    dotnet [] (assembly notebookHost :: "install" :: name)
 
 /// Resolves the versions anew. Some feeds show Paket the dependencies of a package only once it is in the package cache, so
 /// that one pass finds one level: repeat until the lock stays the same.
@@ -459,7 +459,7 @@ let info () =
 
     let simd =
         let core =
-            Path.Combine(Path.GetDirectoryName(assembly "Distill.Scripts"), "Distill.Core.dll")
+            Path.Combine(Path.GetDirectoryName(assembly libraries), "Distill.Core.dll")
 
         Reflection.Assembly.LoadFrom(core).GetType "Distill.Compute.Simd"
 
@@ -557,7 +557,11 @@ let private targets: (string * string * string * (string list -> int option)) li
             | [] -> Some(page "board" (inRoot "logs") [])
             | [ folder ] -> Some(page "board" folder [])
             | _ -> None)
-        target "bench" "NAME [name=value ...]" "run benchmarks/NAME.fsx" (scripted bench)
+        target
+            "bench"
+            "[list] [NAME ...] [--profile] [--threads=1,4]"
+            "measure speed beside peers, all or by name"
+            (bench >> Some)
         target
             "notebooks"
             "[NAME] [name=value ...]"

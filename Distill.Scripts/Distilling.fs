@@ -60,7 +60,7 @@ module internal Distilling =
 
         Console.Out.WriteLine(
             $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
-            + $"rollout {mebibytes estimate.RolloutBytes}; available {mebibytes estimate.AvailableBytes}"
+            + $"bookkeeping {mebibytes estimate.BookkeepingBytes}; rollout {mebibytes estimate.RolloutBytes}; available {mebibytes estimate.AvailableBytes}"
         )
 
         if not estimate.Fits then
@@ -72,7 +72,7 @@ module internal Distilling =
 
             raise (
                 DistillException
-                    $"The dataset would take {mebibytes (estimate.DatasetBytes + estimate.RolloutBytes)} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
+                    $"The dataset would take {mebibytes estimate.TotalBytes} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
             )
 
     let private plan (config: DistillationConfig) : Plan =

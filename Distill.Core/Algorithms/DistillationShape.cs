@@ -53,16 +53,24 @@ public sealed record DistillationShape(
 
 /// <summary>Bytes that a distillation will take, known before anything is allocated.</summary>
 /// <param name="DatasetBytes">A full dataset: (observation + action) x 4 bytes x rows.</param>
+/// <param name="BookkeepingBytes">
+/// What a full dataset takes beside its rows: flags, births and losses, the student's memory at the start of each sequence,
+/// and the order in which they are drawn.
+/// </param>
 /// <param name="RolloutBytes">The rollout that every iteration overwrites.</param>
-/// <param name="RowsThatFit">Largest <c>max_buffer_size</c> for which both fit the machine's memory, with a tenth to spare.</param>
+/// <param name="RowsThatFit">Largest <c>max_buffer_size</c> for which all fit the machine's memory, with a tenth to spare.</param>
 public sealed record MemoryEstimate(
     long DatasetBytes,
+    long BookkeepingBytes,
     long RolloutBytes,
     long AvailableBytes,
     long RowsThatFit
 )
 {
-    public bool Fits => DatasetBytes + RolloutBytes <= AvailableBytes;
+    /// <summary>Dataset, bookkeeping and rollout.</summary>
+    public long TotalBytes => DatasetBytes + BookkeepingBytes + RolloutBytes;
+
+    public bool Fits => TotalBytes <= AvailableBytes;
 
     /// <param name="availableBytes">What the machine has for this process; null asks it.</param>
     public static MemoryEstimate Of(
@@ -77,13 +85,25 @@ public sealed record MemoryEstimate(
         var action = probe.Spec.Actions.Floats;
         var rollout = (long)shape.Envs * shape.Steps;
         var rows = config.Retention is NewestRollout ? rollout : config.Retention.Limit;
-        var rolloutBytes = rollout * (observation + teacherObservation + 2 * action + 1) * sizeof(float);
+        var network = config.Student.Network(observation, probe.Spec.Actions.Size, Networks.Head.Plain);
+        var memory = network.Layers.OfType<Networks.Gru>().Sum(layer => layer.Size);
+        // Three bytes of flags, and the memory at the start of every sequence.
+        var rolloutBytes =
+            rollout * ((observation + teacherObservation + 2 * action + 1) * sizeof(float) + 3)
+            + rollout / shape.SegmentLength * memory * sizeof(float);
         var available = (availableBytes ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) / 10 * 9;
+        var datasetBytes = AggregatedDataset.EstimateBytes(rows, observation, action);
+        var bookkeepingBytes =
+            AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory)
+            + Sampler.EstimateBytes(config.Sampling, rows / shape.SegmentLength);
         return new MemoryEstimate(
-            AggregatedDataset.EstimateBytes(rows, observation, action),
+            datasetBytes,
+            bookkeepingBytes,
             rolloutBytes,
             available,
-            Math.Max(0, (available - rolloutBytes) / ((observation + action) * sizeof(float)))
+            (long)(
+                (Int128)Math.Max(0, available - rolloutBytes) * rows / (datasetBytes + bookkeepingBytes)
+            )
         );
     }
 }

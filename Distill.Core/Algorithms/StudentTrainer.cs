@@ -14,9 +14,13 @@ public sealed class StudentTrainer : IWork, IDisposable
 {
     private const int MaxChunks = 16;
 
+    // Up to so many sequences go in half panels, or few threads would have work.
+    private const int MostInHalves = 128;
+
     private readonly Policy student;
     private readonly Loss loss;
     private readonly int gradientLength;
+    private readonly int width;
     private readonly Adam adam;
     private readonly FloatBuffer memory;
     private readonly double[] losses = new double[MaxChunks];
@@ -49,13 +53,16 @@ public sealed class StudentTrainer : IWork, IDisposable
         this.loss = loss;
         this.gradientLength = Math.Min(gradientLength, segmentLength);
         segments = new int[batch];
-        laneLosses = new double[Panel.Count(batch) * Panel.Width];
-        memory = new FloatBuffer(Panel.Count(batch) * student.MemorySize * Panel.Width);
-        adam = new Adam(student.Network, optimizer, Chunks(Panel.Count(batch), segmentLength));
+        width = segmentLength > 1 && batch <= MostInHalves ? Panel.HalfWidth : Panel.Width;
+        laneLosses = new double[PanelsOf(batch) * width];
+        memory = new FloatBuffer(PanelsOf(batch) * student.MemorySize * width);
+        adam = new Adam(student.Network, optimizer, Chunks(PanelsOf(batch), segmentLength));
         var labels = loss is CrossEntropy ? 1 : student.Network.Spec.Outputs;
         scratch =
         [
-            .. Enumerable.Range(0, threads).Select(_ => new Scratch(student, labels, this.gradientLength)),
+            .. Enumerable
+                .Range(0, threads)
+                .Select(_ => new Scratch(student, labels, this.gradientLength, width)),
         ];
     }
 
@@ -68,7 +75,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         this.dataset = dataset;
         batch.CopyTo(segments);
         var used = segments.AsSpan(0, batch.Length);
-        panels = Panel.Count(batch.Length);
+        panels = PanelsOf(batch.Length);
         chunks = Chunks(panels, dataset.SegmentLength);
         count = batch.Length;
         for (var panel = 0; panel < panels && student.MemorySize > 0; panel++)
@@ -111,7 +118,7 @@ public sealed class StudentTrainer : IWork, IDisposable
                 Segments(panel),
                 MemoryOf(panel),
                 gradient,
-                laneLosses.AsSpan(panel * Panel.Width, Panel.Width),
+                laneLosses.AsSpan(panel * width, width),
                 own
             );
     }
@@ -135,10 +142,18 @@ public sealed class StudentTrainer : IWork, IDisposable
     )
     {
         var network = student.Network;
+        dataset.Gather(
+            lanes,
+            first,
+            length,
+            own.Observations,
+            own.Labels,
+            own.Weights[..(length * width)],
+            own.Keeps
+        );
         for (var step = 0; step < length; step++)
         {
             var x = own.Observation(step);
-            dataset.Gather(lanes, first + step, x, own.Label(step), own.Weight(step), own.Keep(step));
             student.Normaliser?.Apply(x);
             Elementwise.ScaleLanes(carried, own.Keep(step));
             network.Forward(x, carried, own.Activations(step), own.Network);
@@ -177,11 +192,13 @@ public sealed class StudentTrainer : IWork, IDisposable
         return sum;
     }
 
+    private int PanelsOf(int segments) => (segments + width - 1) / width;
+
     private ReadOnlySpan<int> Segments(int panel) =>
-        segments.AsSpan(panel * Panel.Width, Math.Min(Panel.Width, count - panel * Panel.Width));
+        segments.AsSpan(panel * width, Math.Min(width, count - panel * width));
 
     private Span<float> MemoryOf(int panel) =>
-        memory.Slice(panel * student.MemorySize * Panel.Width, student.MemorySize * Panel.Width);
+        memory.Slice(panel * student.MemorySize * width, student.MemorySize * width);
 
     /// <summary>
     /// Depends on the problem alone, never on the machine. Summing a chunk's gradient costs as much as training a few rows,
@@ -196,6 +213,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     {
         private readonly Policy student;
         private readonly int labels;
+        private readonly int width;
         private readonly FloatBuffer observations;
         private readonly FloatBuffer targets;
         private readonly FloatBuffer weights;
@@ -205,21 +223,26 @@ public sealed class StudentTrainer : IWork, IDisposable
         private readonly FloatBuffer outputGradient;
         private readonly FloatBuffer network;
 
-        public Scratch(Policy student, int labels, int steps)
+        public Scratch(Policy student, int labels, int steps, int width)
         {
             var net = student.Network;
             this.student = student;
             this.labels = labels;
-            observations = new FloatBuffer(checked(steps * net.Spec.Inputs * Panel.Width));
-            targets = new FloatBuffer(steps * labels * Panel.Width);
-            weights = new FloatBuffer(steps * Panel.Width);
-            keeps = new FloatBuffer(steps * Panel.Width);
-            activations = new FloatBuffer(checked(steps * net.ActivationSize * Panel.Width));
-            memoryGradient = new FloatBuffer(net.MemorySize * Panel.Width);
-            outputGradient = new FloatBuffer(net.Spec.Outputs * Panel.Width);
+            this.width = width;
+            observations = new FloatBuffer(checked(steps * net.Spec.Inputs * width));
+            targets = new FloatBuffer(steps * labels * width);
+            weights = new FloatBuffer(steps * width);
+            keeps = new FloatBuffer(steps * width);
+            activations = new FloatBuffer(checked(steps * net.ActivationSize * width));
+            memoryGradient = new FloatBuffer(net.MemorySize * width);
+            outputGradient = new FloatBuffer(net.Spec.Outputs * width);
             network = new FloatBuffer(net.ScratchSize);
         }
 
+        public Span<float> Observations => observations.Span;
+        public Span<float> Labels => targets.Span;
+        public Span<float> Weights => weights.Span;
+        public Span<float> Keeps => keeps.Span;
         public Span<float> MemoryGradient => memoryGradient.Span;
         public Span<float> OutputGradient => outputGradient.Span;
         public Span<float> Network => network.Span;
@@ -246,7 +269,7 @@ public sealed class StudentTrainer : IWork, IDisposable
             network.Dispose();
         }
 
-        private static Span<float> Step(FloatBuffer buffer, int step, int size) =>
-            buffer.Slice(step * size * Panel.Width, size * Panel.Width);
+        private Span<float> Step(FloatBuffer buffer, int step, int size) =>
+            buffer.Slice(step * size * width, size * width);
     }
 }

@@ -146,26 +146,26 @@ public static unsafe class Elementwise
     /// <summary>values[f, lane] = (values[f, lane] - offset[f]) * scale[f] on a panel <c>[features, 32]</c>.</summary>
     public static void Normalise(Span<float> panel, ReadOnlySpan<float> offset, ReadOnlySpan<float> scale)
     {
-        CheckLength(panel.Length, offset.Length * Panel.Width);
+        var width = Panel.WidthOf(panel.Length, offset.Length);
         CheckLength(scale.Length, offset.Length);
         fixed (
             float* p = panel,
                 o = offset,
                 s = scale
         )
-            Kernels.Normalise(p, o, s, offset.Length);
+            Kernels.Normalise(p, o, s, offset.Length, width);
     }
 
     /// <summary>Every feature of a panel <c>[features, 32]</c> times the lane's factor <c>[32]</c>; a factor 0 clears the lane.</summary>
     public static void ScaleLanes(Span<float> panel, ReadOnlySpan<float> factors)
     {
-        CheckLength(factors.Length, Panel.Width);
-        CheckLength(panel.Length, panel.Length / Panel.Width * Panel.Width);
+        var width = Panel.WidthOf(factors.Length, 1);
+        CheckLength(panel.Length, panel.Length / width * width);
         fixed (
             float* p = panel,
                 f = factors
         )
-            Kernels.ScaleLanes(p, f, panel.Length / Panel.Width);
+            Kernels.ScaleLanes(p, f, panel.Length / width, width);
     }
 
     /// <summary>target += values.</summary>
@@ -207,17 +207,17 @@ public static unsafe class Elementwise
             Kernels.Adam(p, g, m, v, parameters.Length, step);
     }
 
-    /// <summary>sums[f] += sum over the 32 lanes of panel[f, :], always in the same order.</summary>
+    /// <summary>sums[f] += sum over the lanes of panel[f, :], always in the same order.</summary>
     public static void AddLaneSums(ReadOnlySpan<float> panel, Span<float> sums)
     {
-        CheckLength(panel.Length, sums.Length * Panel.Width);
+        var width = Panel.WidthOf(panel.Length, sums.Length);
         fixed (float* source = panel)
             for (var feature = 0; feature < sums.Length; feature++)
             {
-                var p = source + feature * Panel.Width;
-                var low = Vector256.Load(p) + Vector256.Load(p + 8);
-                var high = Vector256.Load(p + 16) + Vector256.Load(p + 24);
-                var all = low + high;
+                var p = source + feature * width;
+                var all = Vector256.Load(p) + Vector256.Load(p + 8);
+                if (width == Panel.Width)
+                    all += Vector256.Load(p + 16) + Vector256.Load(p + 24);
                 var half = all.GetLower() + all.GetUpper();
                 sums[feature] += (half[0] + half[2]) + (half[1] + half[3]);
             }
@@ -294,8 +294,8 @@ internal abstract unsafe class ElementwiseKernels
         float* dHidden,
         int length
     );
-    public abstract void Normalise(float* panel, float* offset, float* scale, int features);
-    public abstract void ScaleLanes(float* panel, float* factors, int features);
+    public abstract void Normalise(float* panel, float* offset, float* scale, int features, int width);
+    public abstract void ScaleLanes(float* panel, float* factors, int features, int width);
     public abstract void Add(float* values, float* target, int length);
     public abstract void Adam(float* p, float* g, float* m, float* v, int length, in AdamStep step);
 }

@@ -114,23 +114,23 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         }
     }
 
-    public override void Normalise(float* panel, float* offset, float* scale, int features)
+    public override void Normalise(float* panel, float* offset, float* scale, int features, int width)
     {
-        for (var feature = 0; feature < features; feature++, panel += Panel.Width)
+        for (var feature = 0; feature < features; feature++, panel += width)
         {
             var shift = Vector512.Create(offset[feature]);
             var factor = Vector512.Create(scale[feature]);
-            for (var lane = 0; lane < Panel.Width; lane += Vector512<float>.Count)
+            for (var lane = 0; lane < width; lane += Vector512<float>.Count)
                 ((Vector512.Load(panel + lane) - shift) * factor).Store(panel + lane);
         }
     }
 
-    public override void ScaleLanes(float* panel, float* factors, int features)
+    public override void ScaleLanes(float* panel, float* factors, int features, int width)
     {
-        for (var lane = 0; lane < Panel.Width; lane += Vector512<float>.Count)
+        for (var lane = 0; lane < width; lane += Vector512<float>.Count)
         {
             var factor = Vector512.Load(factors + lane);
-            for (var p = panel + lane; p < panel + features * Panel.Width; p += Panel.Width)
+            for (var p = panel + lane; p < panel + features * width; p += width)
                 (Vector512.Load(p) * factor).Store(p);
         }
     }

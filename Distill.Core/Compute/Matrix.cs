@@ -16,7 +16,7 @@ public enum Start
 /// <summary>
 /// Matrix products and layout changes on panels. The three products of a dense layer with weights W <c>[out, in]</c> and
 /// panels X <c>[in, 32]</c>, Y <c>[out, 32]</c> are all the same kernel with other strides: Y = W X, dX = W' dY, and
-/// dW += dY X', for which X is turned into rows first.
+/// dW += dY X', for which X is turned into rows first. Where a product is documented for panels, half panels do as well.
 /// </summary>
 public static unsafe class Matrix
 {
@@ -38,8 +38,8 @@ public static unsafe class Matrix
     {
         Check(weights.Length, outputs * inputs, nameof(weights));
         Check(bias.Length, outputs, nameof(bias));
-        Check(x.Length, inputs * Panel.Width, nameof(x));
-        Check(y.Length, outputs * Panel.Width, nameof(y));
+        var width = Panel.WidthOf(x.Length, inputs);
+        Check(y.Length, outputs * width, nameof(y));
         fixed (
             float* a = weights,
                 b = x,
@@ -51,12 +51,12 @@ public static unsafe class Matrix
                 inputs,
                 1,
                 b,
-                Panel.Width,
+                width,
                 c,
-                Panel.Width,
+                width,
                 outputs,
                 inputs,
-                Panel.Width,
+                width,
                 Start.FromBias,
                 start
             );
@@ -73,8 +73,8 @@ public static unsafe class Matrix
     )
     {
         Check(weights.Length, outputs * inputs, nameof(weights));
-        Check(dy.Length, outputs * Panel.Width, nameof(dy));
-        Check(dx.Length, inputs * Panel.Width, nameof(dx));
+        var width = Panel.WidthOf(dy.Length, outputs);
+        Check(dx.Length, inputs * width, nameof(dx));
         if (start == Start.FromBias)
             throw new ArgumentException("An input gradient has no bias to start from.", nameof(start));
         fixed (
@@ -82,7 +82,7 @@ public static unsafe class Matrix
                 b = dy,
                 c = dx
         )
-            Multiply(a, 1, inputs, b, Panel.Width, c, Panel.Width, inputs, outputs, Panel.Width, start, null);
+            Multiply(a, 1, inputs, b, width, c, width, inputs, outputs, width, start, null);
     }
 
     /// <summary>
@@ -97,8 +97,8 @@ public static unsafe class Matrix
     )
     {
         var padded = Padded(inputs);
-        Check(dy.Length, outputs * Panel.Width, nameof(dy));
-        Check(xRows.Length, Panel.Width * padded, nameof(xRows));
+        var width = Panel.WidthOf(dy.Length, outputs);
+        Check(xRows.Length, width * padded, nameof(xRows));
         Check(dWeights.Length, outputs * inputs, nameof(dWeights));
         var whole = inputs / RowPadding * RowPadding;
         fixed (
@@ -110,14 +110,14 @@ public static unsafe class Matrix
             if (whole > 0)
                 Multiply(
                     a,
-                    Panel.Width,
+                    width,
                     1,
                     b,
                     padded,
                     c,
                     inputs,
                     outputs,
-                    Panel.Width,
+                    width,
                     whole,
                     Start.FromValues,
                     null
@@ -130,14 +130,14 @@ public static unsafe class Matrix
                 var last = c + inputs - RowPadding;
                 Multiply(
                     a,
-                    Panel.Width,
+                    width,
                     1,
                     b + whole,
                     padded,
                     last,
                     inputs,
                     outputs,
-                    Panel.Width,
+                    width,
                     RowPadding,
                     Start.FromValues,
                     null
@@ -151,20 +151,20 @@ public static unsafe class Matrix
             for (var row = 0; row < outputs; row += TileRows)
             {
                 var rows = Math.Min(TileRows, outputs - row);
-                var first = a + row * Panel.Width;
+                var first = a + row * width;
                 for (var r = 0; r < rows; r++)
                 for (var column = 0; column < inputs; column++)
                     tile[r * RowPadding + padding + column] = c[(row + r) * inputs + column];
                 Multiply(
                     first,
-                    Panel.Width,
+                    width,
                     1,
                     b,
                     padded,
                     tile,
                     RowPadding,
                     rows,
-                    Panel.Width,
+                    width,
                     RowPadding,
                     Start.FromValues,
                     null
@@ -183,23 +183,23 @@ public static unsafe class Matrix
     public static void ToRows(ReadOnlySpan<float> panel, Span<float> rows, int features)
     {
         var padded = Padded(features);
-        Check(panel.Length, features * Panel.Width, nameof(panel));
-        Check(rows.Length, Panel.Width * padded, nameof(rows));
+        var width = Panel.WidthOf(panel.Length, features);
+        Check(rows.Length, width * padded, nameof(rows));
         fixed (
             float* source = panel,
                 target = rows
         )
         {
             var whole = features / RowPadding * RowPadding;
-            Transpose.Blocks(source, Panel.Width, target, padded, whole, Panel.Width);
+            Transpose.Blocks(source, width, target, padded, whole, width);
             if (whole == features)
                 return;
             var group = stackalloc float[RowPadding * Panel.Width];
-            var padding = (padded - features) * Panel.Width;
+            var padding = (padded - features) * width;
             new Span<float>(group, padding).Clear();
-            panel[(whole * Panel.Width)..(features * Panel.Width)]
-                .CopyTo(new Span<float>(group + padding, (features - whole) * Panel.Width));
-            Transpose.Blocks(group, Panel.Width, target + whole, padded, RowPadding, Panel.Width);
+            panel[(whole * width)..(features * width)]
+                .CopyTo(new Span<float>(group + padding, (features - whole) * width));
+            Transpose.Blocks(group, width, target + whole, padded, RowPadding, width);
         }
     }
 

@@ -5,17 +5,30 @@ namespace Distill.Compute;
 /// <summary>
 /// The unit of work of the whole core: 32 samples (environments, rows or sequences) side by side. Inside a panel a
 /// quantity of size n is stored feature by feature, <c>[n, 32]</c>: element (feature, lane) at <c>feature * 32 + lane</c>.
-/// A SIMD lane is a sample; what the simulator writes is directly the operand of a network's matrix product.
+/// A SIMD lane is a sample; what the simulator writes is directly the operand of a network's matrix product. Networks,
+/// losses and matrix products take half panels, <c>[n, 16]</c>, as well: few sequences then occupy twice as many threads.
 /// </summary>
 public static class Panel
 {
     public const int Width = 32;
+
+    /// <summary>Width of a half panel.</summary>
+    public const int HalfWidth = 16;
 
     /// <summary>Floats by which a block of stack memory must be longer for <see cref="Aligned"/>.</summary>
     public const int Padding = 16;
 
     /// <summary>Number of panels that hold <paramref name="samples"/> samples; the last one may be partly unused.</summary>
     public static int Count(int samples) => (samples + Width - 1) / Width;
+
+    /// <summary>The width of the panel or half panel that a span of this length holds.</summary>
+    /// <exception cref="ArgumentException">It is neither.</exception>
+    internal static int WidthOf(int length, int features) =>
+        length == features * Width ? Width
+        : length == features * HalfWidth ? HalfWidth
+        : throw new ArgumentException(
+            $"{length} floats are not a panel of {features} features and {Width} or {HalfWidth} lanes."
+        );
 
     /// <summary>
     /// The part of a stack-allocated block that starts on a multiple of 64 bytes, <see cref="Padding"/> floats shorter

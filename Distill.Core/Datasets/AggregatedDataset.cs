@@ -45,6 +45,8 @@ public sealed class AggregatedDataset : IDisposable
     // A checkpoint stores a chunk's observations as one array of bytes.
     private const int LargestChunkFloats = int.MaxValue / 8;
 
+    private const int StepsAtATime = 8;
+
     private readonly int observationSize;
     private readonly int actionSize;
     private readonly int memorySize;
@@ -119,15 +121,20 @@ public sealed class AggregatedDataset : IDisposable
     public static long EstimateBytes(long rows, int observationSize, int actionSize) =>
         rows * (observationSize + actionSize) * sizeof(float);
 
+    /// <summary>Bytes that a full dataset takes beside its rows: two flags per row; birth, loss and memory per segment.</summary>
+    public static long EstimateBookkeepingBytes(long rows, int segmentLength, int memorySize) =>
+        rows * 2 * sizeof(byte)
+        + rows / segmentLength * (sizeof(long) + sizeof(float) + (long)memorySize * sizeof(float));
+
     /// <summary>When a segment was added: its number among all segments ever added.</summary>
-    public long Birth(int segment) => chunks[segment / chunkSegments].Births[segment % chunkSegments];
+    public long Birth(int segment) => chunks[segment / chunkSegments].Births.Span[segment % chunkSegments];
 
     /// <summary>The loss that <see cref="RecordLoss"/> last noted for a segment; NaN before the first time.</summary>
-    public float Loss(int segment) => chunks[segment / chunkSegments].Losses[segment % chunkSegments];
+    public float Loss(int segment) => chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments];
 
     /// <summary>Notes the student's mean loss on a segment, for <see cref="LossPrioritised"/>.</summary>
     public void RecordLoss(int segment, float loss) =>
-        chunks[segment / chunkSegments].Losses[segment % chunkSegments] = loss;
+        chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments] = loss;
 
     /// <summary>
     /// Mean loss over the valid rows of the segments with births from <paramref name="first"/> to <paramref name="last"/>
@@ -173,7 +180,7 @@ public sealed class AggregatedDataset : IDisposable
         var valid = 0;
         foreach (var segment in segments)
         {
-            var flags = chunks[segment / chunkSegments].Valid;
+            var flags = chunks[segment / chunkSegments].Valid.Span;
             var start = segment % chunkSegments * SegmentLength;
             for (var step = first; step < last; step++)
                 valid += flags[start + step];
@@ -181,48 +188,68 @@ public sealed class AggregatedDataset : IDisposable
         return valid;
     }
 
-    /// <summary>Assembles one step of up to 32 segments as panels; lanes past the segments get weight 0.</summary>
-    /// <param name="observation"><c>[observation, 32]</c></param>
-    /// <param name="action"><c>[action, 32]</c></param>
-    /// <param name="weight"><c>[32]</c>: 1 for valid rows, else 0.</param>
-    /// <param name="keep"><c>[32]</c>: 0 where an episode starts at this row and memory must be cleared, else 1.</param>
+    /// <summary>
+    /// Assembles a run of steps of up to 32 (or 16) segments as panels (or half panels); lanes past the segments get
+    /// weight 0.
+    /// </summary>
+    /// <param name="first">First step.</param>
+    /// <param name="observation"><c>[steps, observation, 32]</c></param>
+    /// <param name="action"><c>[steps, action, 32]</c></param>
+    /// <param name="weight"><c>[steps, 32]</c>: 1 for valid rows, else 0.</param>
+    /// <param name="keep"><c>[steps, 32]</c>: 0 where an episode starts at this row and memory must be cleared, else 1.</param>
     public void Gather(
         ReadOnlySpan<int> segments,
-        int step,
+        int first,
+        int steps,
         Span<float> observation,
         Span<float> action,
         Span<float> weight,
         Span<float> keep
     )
     {
-        for (var lane = 0; lane < Panel.Width; lane++)
+        var width = Panel.WidthOf(weight.Length, steps);
+        // A few steps at a time: a segment's rows are contiguous, and the panels they go to stay in cache.
+        for (var start = 0; start < steps; start += StepsAtATime)
         {
-            // Unused lanes repeat the first row, so that they hold numbers like any other.
-            var segment = segments[lane < segments.Length ? lane : 0];
-            var chunk = chunks[segment / chunkSegments];
-            var row = segment % chunkSegments * SegmentLength + step;
-            var x = chunk.Observations.Slice(row * observationSize, observationSize);
-            for (var i = 0; i < x.Length; i++)
-                observation[i * Panel.Width + lane] = x[i];
-            var y = chunk.Actions.Slice(row * actionSize, actionSize);
-            for (var i = 0; i < y.Length; i++)
-                action[i * Panel.Width + lane] = y[i];
-            weight[lane] = lane < segments.Length ? chunk.Valid[row] : 0;
-            keep[lane] = 1 - chunk.EpisodeStart[row];
+            var end = Math.Min(start + StepsAtATime, steps);
+            for (var lane = 0; lane < width; lane++)
+            {
+                // Unused lanes repeat the first segment, so that they hold numbers like any other.
+                var used = lane < segments.Length;
+                var segment = segments[used ? lane : 0];
+                var chunk = chunks[segment / chunkSegments];
+                var row = segment % chunkSegments * SegmentLength + first + start;
+                ToLane(chunk.Observations, row, observationSize, observation, lane, width, start, end);
+                ToLane(chunk.Actions, row, actionSize, action, lane, width, start, end);
+                var valid = chunk.Valid.Slice(row, end - start);
+                var begins = chunk.EpisodeStart.Slice(row, end - start);
+                for (var step = start; step < end; step++)
+                {
+                    weight[step * width + lane] = used ? valid[step - start] : 0;
+                    keep[step * width + lane] = 1 - begins[step - start];
+                }
+            }
         }
     }
 
-    /// <summary>The memory that the student had before the first row of each segment, <c>[memory, 32]</c>.</summary>
+    /// <summary>The memory that the student had before the first row of each segment, <c>[memory, 32]</c> (or 16).</summary>
     public void GatherMemory(ReadOnlySpan<int> segments, Span<float> memory)
     {
         memory.Clear();
-        for (var lane = 0; lane < segments.Length && memorySize > 0; lane++)
-        {
-            var values = chunks[segments[lane] / chunkSegments]
-                .Memory.Slice(segments[lane] % chunkSegments * memorySize, memorySize);
-            for (var i = 0; i < values.Length; i++)
-                memory[i * Panel.Width + lane] = values[i];
-        }
+        if (memorySize == 0)
+            return;
+        var width = Panel.WidthOf(memory.Length, memorySize);
+        for (var lane = 0; lane < segments.Length; lane++)
+            ToLane(
+                chunks[segments[lane] / chunkSegments].Memory,
+                segments[lane] % chunkSegments,
+                memorySize,
+                memory,
+                lane,
+                width,
+                0,
+                1
+            );
     }
 
     /// <summary>Everything held, for checkpoints.</summary>
@@ -254,11 +281,11 @@ public sealed class AggregatedDataset : IDisposable
                         chunk.Observations.Slice(0, used * SegmentLength * observationSize)
                     );
                     part.Block("actions", chunk.Actions.Slice(0, used * SegmentLength * actionSize));
-                    part.Block("valid", chunk.Valid.AsSpan(0, used * SegmentLength));
-                    part.Block("episode_start", chunk.EpisodeStart.AsSpan(0, used * SegmentLength));
+                    part.Block("valid", chunk.Valid.Slice(0, used * SegmentLength));
+                    part.Block("episode_start", chunk.EpisodeStart.Slice(0, used * SegmentLength));
                     part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
-                    part.Block("births", chunk.Births.AsSpan(0, used));
-                    part.Block("losses", chunk.Losses.AsSpan(0, used));
+                    part.Block("births", chunk.Births.Slice(0, used));
+                    part.Block("losses", chunk.Losses.Slice(0, used));
                 }
             );
         }
@@ -297,13 +324,31 @@ public sealed class AggregatedDataset : IDisposable
         var rows = run * SegmentLength;
         Move(rollout.StudentObservations, from, chunk.Observations, to, rows, observationSize);
         Move(rollout.TeacherActions, from, chunk.Actions, to, rows, actionSize);
-        rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.AsSpan(to));
-        rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.AsSpan(to));
+        rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.Span[to..]);
+        rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.Span[to..]);
         if (memorySize > 0)
             Move(rollout.Memory, position, chunk.Memory, local, run, memorySize);
         for (var i = 0; i < run; i++)
-            chunk.Births[local + i] = added + i;
-        chunk.Losses.AsSpan(local, run).Fill(float.NaN);
+            chunk.Births.Span[local + i] = added + i;
+        chunk.Losses.Slice(local, run).Fill(float.NaN);
+    }
+
+    /// <summary>Consecutive rows of a table to one lane of the panels of steps <paramref name="start"/> to <paramref name="end"/>.</summary>
+    private static void ToLane(
+        FloatBuffer table,
+        int row,
+        int size,
+        Span<float> panels,
+        int lane,
+        int width,
+        int start,
+        int end
+    )
+    {
+        var source = table.Slice(row * size, (end - start) * size);
+        var target = panels[(start * size * width + lane)..];
+        for (var i = 0; i < source.Length; i++)
+            target[i * width] = source[i];
     }
 
     private static void Move(FloatBuffer source, int from, FloatBuffer target, int to, int rows, int size) =>
@@ -331,16 +376,20 @@ public sealed class AggregatedDataset : IDisposable
         public FloatBuffer Observations { get; } = new(checked(segments * length * observation));
         public FloatBuffer Actions { get; } = new(checked(segments * length * action));
         public FloatBuffer Memory { get; } = new(checked(segments * memory));
-        public byte[] Valid { get; } = new byte[segments * length];
-        public byte[] EpisodeStart { get; } = new byte[segments * length];
-        public long[] Births { get; } = new long[segments];
-        public float[] Losses { get; } = new float[segments];
+        public NativeBuffer<byte> Valid { get; } = new(checked(segments * length));
+        public NativeBuffer<byte> EpisodeStart { get; } = new(checked(segments * length));
+        public NativeBuffer<long> Births { get; } = new(segments);
+        public FloatBuffer Losses { get; } = new(segments);
 
         public void Dispose()
         {
             Observations.Dispose();
             Actions.Dispose();
             Memory.Dispose();
+            Valid.Dispose();
+            EpisodeStart.Dispose();
+            Births.Dispose();
+            Losses.Dispose();
         }
     }
 }

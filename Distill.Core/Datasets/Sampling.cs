@@ -30,6 +30,10 @@ public sealed class Sampler(Sampling plan, RandomStream stream)
     private int[] order = [];
     private double[] cumulative = [];
 
+    /// <summary>Bytes for the order of an epoch, and for the probabilities of plans that draw.</summary>
+    public static long EstimateBytes(Sampling plan, long segments) =>
+        segments * (sizeof(int) + (plan is RecencyWeighted or LossPrioritised ? sizeof(double) : 0));
+
     /// <summary>The order of one epoch; valid until the next call.</summary>
     /// <param name="segmentsPerIteration">Segments that one iteration adds: the unit of age.</param>
     /// <param name="epoch">Number of the epoch since the start of the run.</param>

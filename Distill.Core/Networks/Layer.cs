@@ -93,7 +93,8 @@ internal sealed class DenseLayer(int inputs, int outputs, Activation activation)
     )
     {
         Elementwise.ActivateBackward(activation, activations, dy);
-        var rows = scratch[..(Panel.Width * Matrix.Padded(Inputs))];
+        var width = Panel.WidthOf(x.Length, Inputs);
+        var rows = scratch[..(width * Matrix.Padded(Inputs))];
         Matrix.ToRows(x, rows, Inputs);
         Matrix.WeightGradient(dy, rows, gradient[..Weights], Inputs, Outputs);
         Elementwise.AddLaneSums(dy, gradient[Weights..]);
@@ -105,8 +106,6 @@ internal sealed class DenseLayer(int inputs, int outputs, Activation activation)
 /// <summary>Activations: r, z, n, W_hn h + b_hn, the memory before the step, and h'; six panels of <c>[H, 32]</c>.</summary>
 internal sealed class GruLayer(int inputs, int hidden) : Layer(inputs, hidden)
 {
-    private readonly int panel = hidden * Panel.Width;
-
     private int InputWeights => 3 * Outputs * Inputs;
     private int HiddenWeights => 3 * Outputs * Outputs;
     private int InputBias => InputWeights + HiddenWeights;
@@ -117,7 +116,7 @@ internal sealed class GruLayer(int inputs, int hidden) : Layer(inputs, hidden)
     public override int MemorySize => Outputs;
     public override float InitialRange => 1 / MathF.Sqrt(Outputs);
     public override int ScratchSize =>
-        6 * panel + Panel.Width * (Matrix.Padded(Inputs) + Matrix.Padded(Outputs));
+        Panel.Width * (6 * Outputs + Matrix.Padded(Inputs) + Matrix.Padded(Outputs));
 
     public override IEnumerable<ParameterView> Views =>
         [
@@ -135,6 +134,7 @@ internal sealed class GruLayer(int inputs, int hidden) : Layer(inputs, hidden)
         Span<float> scratch
     )
     {
+        var panel = Outputs * Panel.WidthOf(x.Length, Inputs);
         var gates = activations[..(3 * panel)];
         var hidden = activations.Slice(4 * panel, panel);
         var hiddenGates = scratch[..(3 * panel)];
@@ -170,10 +170,12 @@ internal sealed class GruLayer(int inputs, int hidden) : Layer(inputs, hidden)
         Span<float> scratch
     )
     {
+        var width = Panel.WidthOf(x.Length, Inputs);
+        var panel = Outputs * width;
         var dGates = scratch[..(3 * panel)];
         var dHiddenGates = scratch.Slice(3 * panel, 3 * panel);
-        var xRows = scratch.Slice(6 * panel, Panel.Width * Matrix.Padded(Inputs));
-        var hiddenRows = scratch.Slice(6 * panel + xRows.Length, Panel.Width * Matrix.Padded(Outputs));
+        var xRows = scratch.Slice(6 * panel, width * Matrix.Padded(Inputs));
+        var hiddenRows = scratch.Slice(6 * panel + xRows.Length, width * Matrix.Padded(Outputs));
         var hidden = activations.Slice(4 * panel, panel);
 
         Elementwise.Add(dMemory, dy);

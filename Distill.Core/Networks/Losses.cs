@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using Distill.Compute;
 
 namespace Distill.Networks;
@@ -19,7 +20,7 @@ public sealed record GaussianLogLikelihood : Loss;
 /// <param name="Smoothing">Share of the target spread evenly over all choices; 0 to 0.05 for noisy teachers.</param>
 public sealed record CrossEntropy(double Smoothing = 0) : Loss;
 
-/// <summary>Values and gradients of the losses on one panel.</summary>
+/// <summary>Values and gradients of the losses on one panel or half panel.</summary>
 public static class Losses
 {
     /// <summary>What a sum over rows is divided by, per row, to give the mean that the loss is defined as.</summary>
@@ -47,7 +48,7 @@ public static class Losses
         Span<double> laneSums = default
     )
     {
-        Span<double> sums = stackalloc double[Panel.Width];
+        Span<double> sums = stackalloc double[weight.Length];
         sums.Clear();
         switch (loss)
         {
@@ -83,12 +84,18 @@ public static class Losses
         Span<double> sums
     )
     {
-        for (var i = 0; i < dy.Length; i++)
+        var width = weight.Length;
+        var slope = Vector256.Create(2 * scale);
+        for (var first = 0; first < dy.Length; first += width)
+        for (var lane = 0; lane < width; lane += Vector256<float>.Count)
         {
-            var w = weight[i % Panel.Width];
-            var error = y[i] - target[i];
-            sums[i % Panel.Width] += w * (error * error);
-            dy[i] = 2 * scale * w * error;
+            var i = first + lane;
+            var w = Vector256.Create(weight[lane..]);
+            var error = Vector256.Create(y[i..]) - Vector256.Create(target[i..]);
+            (slope * w * error).CopyTo(dy[i..]);
+            var (low, high) = Vector256.Widen(w * (error * error));
+            (Vector256.Create<double>(sums[lane..]) + low).CopyTo(sums[lane..]);
+            (Vector256.Create<double>(sums[(lane + 4)..]) + high).CopyTo(sums[(lane + 4)..]);
         }
     }
 
@@ -104,10 +111,10 @@ public static class Losses
     {
         for (var i = 0; i < dy.Length; i++)
         {
-            var w = weight[i % Panel.Width];
+            var w = weight[i % weight.Length];
             var error = y[i] - target[i];
             var size = MathF.Abs(error);
-            sums[i % Panel.Width] +=
+            sums[i % weight.Length] +=
                 w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
             dy[i] = scale * w * Math.Clamp(error, -delta, delta);
         }
@@ -129,9 +136,9 @@ public static class Losses
         {
             var inverse = MathF.Exp(-logStd[output]);
             var change = 0.0;
-            for (var lane = 0; lane < Panel.Width; lane++)
+            for (var lane = 0; lane < weight.Length; lane++)
             {
-                var i = output * Panel.Width + lane;
+                var i = output * weight.Length + lane;
                 var deviation = (mean[i] - target[i]) * inverse;
                 sums[lane] += weight[lane] * (0.5f * deviation * deviation + logStd[output] + HalfLogTwoPi);
                 dMean[i] = scale * weight[lane] * deviation * inverse;
@@ -151,19 +158,19 @@ public static class Losses
         Span<double> sums
     )
     {
-        var choices = dLogits.Length / Panel.Width;
-        for (var lane = 0; lane < Panel.Width; lane++)
+        var choices = dLogits.Length / weight.Length;
+        for (var lane = 0; lane < weight.Length; lane++)
         {
             var largest = float.NegativeInfinity;
             for (var choice = 0; choice < choices; choice++)
-                largest = MathF.Max(largest, logits[choice * Panel.Width + lane]);
+                largest = MathF.Max(largest, logits[choice * weight.Length + lane]);
             var total = 0f;
             for (var choice = 0; choice < choices; choice++)
-                total += MathF.Exp(logits[choice * Panel.Width + lane] - largest);
+                total += MathF.Exp(logits[choice * weight.Length + lane] - largest);
             var logTotal = largest + MathF.Log(total);
             for (var choice = 0; choice < choices; choice++)
             {
-                var i = choice * Panel.Width + lane;
+                var i = choice * weight.Length + lane;
                 var logProbability = logits[i] - logTotal;
                 var desired = smoothing / choices + (choice == (int)label[lane] ? 1 - smoothing : 0);
                 sums[lane] -= weight[lane] * desired * logProbability;

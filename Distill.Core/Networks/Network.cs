@@ -3,8 +3,8 @@ using Distill.Compute;
 namespace Distill.Networks;
 
 /// <summary>
-/// A stack of layers over one flat parameter vector. Forward and backward work on one panel and one step, on buffers that
-/// the caller owns, and change nothing in the network: any number of threads may use it at once.
+/// A stack of layers over one flat parameter vector. Forward and backward work on one panel (or half panel) and one step, on
+/// buffers that the caller owns, and change nothing in the network: any number of threads may use it at once.
 /// </summary>
 public sealed class Network : IDisposable
 {
@@ -32,8 +32,8 @@ public sealed class Network : IDisposable
             var layer = Layer.Create(inputs, spec.Layers[i]);
             layers[i] = layer;
             parameterStart[i] = ParameterCount;
-            activationStart[i] = ActivationSize * Panel.Width;
-            memoryStart[i] = MemorySize * Panel.Width;
+            activationStart[i] = ActivationSize;
+            memoryStart[i] = MemorySize;
             ParameterCount += layer.ParameterCount;
             ActivationSize += layer.ActivationSize;
             MemorySize += layer.MemorySize;
@@ -118,29 +118,38 @@ public sealed class Network : IDisposable
     )
     {
         ReadOnlySpan<float> parameters = Parameters.Span;
+        var width = Panel.WidthOf(x.Length, Spec.Inputs);
         for (var i = 0; i < layers.Length; i++)
         {
-            var own = Activations(i, activations);
+            var own = Activations(i, activations, width);
             layers[i]
-                .Forward(ParametersOf(i, parameters), x, MemoryOf(i, memory), own, scratch[..LayerScratch]);
-            x = own[^(layers[i].Outputs * Panel.Width)..];
+                .Forward(
+                    ParametersOf(i, parameters),
+                    x,
+                    memory.Slice(memoryStart[i] * width, layers[i].MemorySize * width),
+                    own,
+                    scratch[..LayerScratch]
+                );
+            x = own[^(layers[i].Outputs * width)..];
         }
     }
 
     /// <summary>The output <c>[outputs, 32]</c> of the step that wrote these activations.</summary>
-    public Span<float> Output(Span<float> activations) =>
-        activations.Slice((ActivationSize - Spec.Outputs) * Panel.Width, Spec.Outputs * Panel.Width);
+    public Span<float> Output(Span<float> activations)
+    {
+        var width = Panel.WidthOf(activations.Length, ActivationSize);
+        return activations[^(Spec.Outputs * width)..];
+    }
 
     /// <summary>Copies the memory after the step that wrote these activations, <c>[memory, 32]</c>.</summary>
     public void CopyMemory(ReadOnlySpan<float> activations, Span<float> memory)
     {
+        var width = Panel.WidthOf(activations.Length, ActivationSize);
         for (var i = 0; i < layers.Length; i++)
         {
-            var size = layers[i].MemorySize * Panel.Width;
+            var size = layers[i].MemorySize * width;
             if (size > 0)
-                activations
-                    .Slice(activationStart[i] + layers[i].ActivationSize * Panel.Width - size, size)
-                    .CopyTo(memory.Slice(memoryStart[i], size));
+                Activations(i, activations, width)[^size..].CopyTo(memory.Slice(memoryStart[i] * width, size));
         }
     }
 
@@ -161,6 +170,7 @@ public sealed class Network : IDisposable
     )
     {
         ReadOnlySpan<float> parameters = Parameters.Span;
+        var width = Panel.WidthOf(x.Length, Spec.Inputs);
         var even = scratch.Slice(LayerScratch, GradientScratch);
         var odd = scratch.Slice(LayerScratch + GradientScratch, GradientScratch);
         var dy = even[..dOutput.Length];
@@ -168,15 +178,15 @@ public sealed class Network : IDisposable
         for (var i = layers.Length - 1; i >= 0; i--)
         {
             var layer = layers[i];
-            var input = i == 0 ? x : Activations(i - 1, activations)[^(layer.Inputs * Panel.Width)..];
-            var dx = i == 0 ? [] : odd[..(layer.Inputs * Panel.Width)];
+            var input = i == 0 ? x : Activations(i - 1, activations, width)[^(layer.Inputs * width)..];
+            var dx = i == 0 ? [] : odd[..(layer.Inputs * width)];
             layer.Backward(
                 ParametersOf(i, parameters),
                 input,
-                Activations(i, activations),
+                Activations(i, activations, width),
                 dy,
                 dx,
-                dMemory.Slice(memoryStart[i], layer.MemorySize * Panel.Width),
+                dMemory.Slice(memoryStart[i] * width, layer.MemorySize * width),
                 gradient.Slice(parameterStart[i], layer.ParameterCount),
                 scratch[..LayerScratch]
             );
@@ -199,12 +209,9 @@ public sealed class Network : IDisposable
     private ReadOnlySpan<float> ParametersOf(int layer, ReadOnlySpan<float> parameters) =>
         parameters.Slice(parameterStart[layer], layers[layer].ParameterCount);
 
-    private ReadOnlySpan<float> MemoryOf(int layer, ReadOnlySpan<float> memory) =>
-        memory.Slice(memoryStart[layer], layers[layer].MemorySize * Panel.Width);
+    private Span<float> Activations(int layer, Span<float> activations, int width) =>
+        activations.Slice(activationStart[layer] * width, layers[layer].ActivationSize * width);
 
-    private Span<float> Activations(int layer, Span<float> activations) =>
-        activations.Slice(activationStart[layer], layers[layer].ActivationSize * Panel.Width);
-
-    private ReadOnlySpan<float> Activations(int layer, ReadOnlySpan<float> activations) =>
-        activations.Slice(activationStart[layer], layers[layer].ActivationSize * Panel.Width);
+    private ReadOnlySpan<float> Activations(int layer, ReadOnlySpan<float> activations, int width) =>
+        activations.Slice(activationStart[layer] * width, layers[layer].ActivationSize * width);
 }

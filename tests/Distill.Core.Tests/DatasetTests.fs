@@ -211,7 +211,7 @@ let ``lanes past the segments have no weight and hold ordinary numbers`` () =
     dataset.Add rollout
     let x, y = Array.create 64 nanf, Array.create 32 nanf
     let weight, keep = Array.create 32 nanf, Array.create 32 nanf
-    dataset.Gather(ReadOnlySpan [| 3; 1; 4 |], 0, x, y, weight, keep)
+    dataset.Gather(ReadOnlySpan [| 3; 1; 4 |], 0, 1, x, y, weight, keep)
 
     for lane in 3..31 do
         Expect.equal weight[lane] 0f $"weight of lane {lane}"
@@ -294,3 +294,41 @@ let ``a rollout beyond one block of memory is refused`` () =
 let ``the estimate of a million rows of 100 and 4 floats is 396.7 MiB`` () =
     let estimate = AggregatedDataset.EstimateBytes(1_000_000L, 100, 4)
     Expect.close 0.05 (float estimate / float (1 <<< 20)) 396.7 "MiB"
+
+/// Elements of a native buffer times their size.
+let private bytesOf (buffer: obj) =
+    match buffer with
+    | :? NativeBuffer<float32> as floats -> 4L * int64 floats.Length
+    | :? NativeBuffer<byte> as flags -> int64 flags.Length
+    | :? NativeBuffer<int64> as births -> 8L * int64 births.Length
+    | other -> failwith $"{other} is not a native buffer"
+
+[<Theory>]
+[<InlineData(1, 0)>]
+[<InlineData(100, 16)>]
+let ``a full dataset takes what was estimated`` (length: int) (memory: int) =
+    let limit = 100_000L
+    use rollout = randomRollout (Random 4) 50 100 26 4 memory 0
+    use dataset = new AggregatedDataset(26, 4, length, memory, 5000L, FirstInFirstOut limit, stream)
+
+    while dataset.Rows < limit do
+        dataset.Add rollout
+
+    let field =
+        nonNull (
+            typeof<AggregatedDataset>.GetField("chunks", BindingFlags.NonPublic ||| BindingFlags.Instance)
+        )
+
+    let actual =
+        Seq.sum
+            [
+                for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
+                    for property in chunk.GetType().GetProperties() do
+                        bytesOf (nonNull (property.GetValue chunk))
+            ]
+
+    let estimate =
+        AggregatedDataset.EstimateBytes(limit, 26, 4)
+        + AggregatedDataset.EstimateBookkeepingBytes(limit, length, memory)
+
+    Expect.close (0.02 * float estimate) (float actual) (float estimate) "bytes"

@@ -125,7 +125,7 @@ let contentOf (dataset: AggregatedDataset) observation action memory =
             values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
 
             for step in 0 .. dataset.SegmentLength - 1 do
-                dataset.Gather(places, step, x, y, weight, keep)
+                dataset.Gather(places, step, 1, x, y, weight, keep)
 
                 values
                 |> Array.iteri (fun lane v ->

@@ -513,10 +513,19 @@ let ``memory is estimated before anything is allocated`` () =
     let available = 1000L <<< 20
     let estimate = MemoryEstimate.Of(settings, 26, available)
     Expect.equal estimate.DatasetBytes (1_000_000L * (22L + 4L) * 4L) "dataset"
-    Expect.equal estimate.RolloutBytes (40_000L * (22L + 26L + 8L + 1L) * 4L) "rollout"
+    // Sequences of 400: two flags per row; birth, loss, place in the order and the GRU's memory per sequence.
+    let bookkeeping = 1_000_000L * 2L + 2_500L * (8L + 4L + 4L + 16L * 4L)
+    Expect.equal estimate.BookkeepingBytes bookkeeping "bookkeeping"
+
+    let rollout = 40_000L * ((22L + 26L + 8L + 1L) * 4L + 3L) + 100L * 16L * 4L
+    Expect.equal estimate.RolloutBytes rollout "rollout"
     Expect.isTrue estimate.Fits "fits"
     Expect.equal estimate.AvailableBytes (available / 10L * 9L) "a tenth is spared"
-    Expect.equal estimate.RowsThatFit ((available / 10L * 9L - estimate.RolloutBytes) / 104L) "rows that fit"
+
+    let fit =
+        (available / 10L * 9L - rollout) * 1_000_000L / (estimate.DatasetBytes + bookkeeping)
+
+    Expect.equal estimate.RowsThatFit fit "rows that fit"
     let tight = MemoryEstimate.Of(settings, 26, 60L <<< 20)
     Expect.isTrue (not tight.Fits && tight.RowsThatFit < 1_000_000L && tight.RowsThatFit > 0L) "does not fit"
     Expect.equal (MemoryEstimate.Of(settings, 26, 1L <<< 20)).RowsThatFit 0L "no room at all"

@@ -226,3 +226,49 @@ let ``A network needs layers, inputs and outputs`` () =
     refused (NetworkSpec(3, []))
     refused (NetworkSpec(0, [ Dense(4, Activation.Tanh) ]))
     refused (NetworkSpec(3, [ Dense(0, Activation.Tanh); Dense(1, Activation.Tanh) ]))
+
+[<Fact>]
+let ``Half panels have the bits of the lanes of a whole one; their gradients add up`` () =
+    let spec = NetworkSpec.GruStack(22, 16, 10, 7, 4)
+    use network = new Network(spec)
+    network.Initialise(RandomStream(4UL, "init"))
+    let random = Random 4
+
+    let panel features =
+        Array.init (features * width) (fun _ -> random.NextSingle() * 2f - 1f)
+
+    let x, memory, dOutput = panel 22, panel network.MemorySize, panel 4
+    let dMemory = panel network.MemorySize
+
+    let lanes first count (whole: float32[]) =
+        whole |> Array.chunkBySize width |> Array.collect (Array.skip first >> Array.take count)
+
+    let pass first count =
+        let activations = Array.zeroCreate<float32>(network.ActivationSize * count)
+        let scratch = Array.zeroCreate<float32> network.ScratchSize
+        let gradient = Array.zeroCreate<float32> network.Parameters.Length
+        let next = Array.zeroCreate<float32>(network.MemorySize * count)
+        let back = lanes first count dMemory
+        network.Forward(lanes first count x, lanes first count memory, activations, scratch)
+        network.CopyMemory(activations, next)
+        let output = network.Output(activations).ToArray()
+        network.Backward(lanes first count x, activations, lanes first count dOutput, back, gradient, scratch)
+        output, next, back, gradient
+
+    for path in Paths.all do
+        Paths.on path (fun () ->
+            let output, next, back, gradient = pass 0 width
+            let parts = [ pass 0 Panel.HalfWidth; pass Panel.HalfWidth Panel.HalfWidth ]
+
+            for i, (halfOutput, halfNext, halfBack, _) in List.indexed parts do
+                let half = lanes (i * Panel.HalfWidth) Panel.HalfWidth
+                Paths.sameBits halfOutput (half output) $"{path}: output"
+                Paths.sameBits halfNext (half next) $"{path}: memory"
+                Paths.sameBits halfBack (half back) $"{path}: gradient of the memory"
+
+            let sum =
+                parts
+                |> List.map (fun (_, _, _, gradient) -> Array.map float gradient)
+                |> List.reduce (Array.map2 (+))
+
+            Expect.closeAll 2e-6 (Array.map float gradient) sum $"{path}: gradient")

@@ -239,10 +239,12 @@ let ``windows of sequences: memory carried and detached, cleared at starts, the 
                 11, NetworkSpec.GruStack(5, 6, 4, 0, 3)
                 70, NetworkSpec.GruStack(5, 6, 4, 5, 3)
                 40, NetworkSpec(5, [ Gru 4; Gru 3; Dense(3, Activation.Identity) ])
+                // Too many for half panels.
+                140, NetworkSpec.GruStack(5, 6, 4, 0, 3)
             ] do
             let random = Random(100 * length + count)
             let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
-            use rollout = randomRollout random 80 length 5 3 memory 0
+            use rollout = randomRollout random 160 length 5 3 memory 0
             use policy = randomPolicy count 0.6f spec "student" (count = 70)
             let chosen = choose random rollout length count
             let what = $"length {length}, windows of {gradientLength}, {count} sequences"

@@ -1,0 +1,75 @@
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Text.RegularExpressions;
+
+namespace Distill.Benchmarks;
+
+/// <summary>Names the methods in which a benchmark spends its time, by Linux's sampling profiler.</summary>
+internal static partial class Profile
+{
+    private const int Shown = 15;
+
+    /// <summary>Runs the benchmark again, without peers, in a process that is sampled.</summary>
+    /// <exception cref="DistillException">There is no `perf`, or it may not sample here.</exception>
+    public static void Run(string benchmark, Settings settings, TextWriter output)
+    {
+        var folder = Directory.CreateTempSubdirectory("distill-profile-").FullName;
+        try
+        {
+            var data = Path.Combine(folder, "perf.data");
+            Perf(
+                [
+                    "record", "--quiet", "--freq=499", $"--output={data}", "--",
+                    Environment.ProcessPath!, typeof(Profile).Assembly.Location, benchmark,
+                    "--no-peers", "--no-files", $"--threads={string.Join(',', settings.Threads)}",
+                    .. settings.Quick ? ["--quick"] : Array.Empty<string>(),
+                ]
+            );
+            output.WriteLine($"{benchmark}: share of all samples");
+            var lines = Perf(
+                ["report", $"--input={data}", "--stdio", "--no-children", "--sort=symbol"]
+            );
+            foreach (var line in lines.Where(line => Sample().IsMatch(line)).Take(Shown))
+                output.WriteLine($"  {Named(line)}");
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    /// <summary>Share and method; the runtime's map says how a method was compiled, which nobody needs.</summary>
+    private static string Named(string line)
+    {
+        var match = Sample().Match(line);
+        return $"{match.Groups[1].Value, 7} %  {match.Groups[2].Value.Trim()}";
+    }
+
+    private static string[] Perf(IEnumerable<string> arguments)
+    {
+        var start = new ProcessStartInfo("perf", arguments)
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        // The runtime then tells perf the names of the methods that it compiles.
+        start.Environment["DOTNET_PerfMapEnabled"] = "1";
+        try
+        {
+            using var perf = Process.Start(start)!;
+            var errors = perf.StandardError.ReadToEndAsync();
+            var lines = perf.StandardOutput.ReadToEnd().Split('\n');
+            perf.WaitForExit();
+            if (perf.ExitCode != 0)
+                throw new DistillException($"`perf {start.ArgumentList[0]}` failed: {errors.Result.Trim()}");
+            return lines;
+        }
+        catch (Win32Exception)
+        {
+            throw new DistillException("A profile needs Linux's `perf` (Debian: linux-perf), which is not installed.");
+        }
+    }
+
+    [GeneratedRegex(@"^\s*([0-9.]+)%\s+\[.\]\s+(.+?)(\[(?:Optimized|PreJIT|Tier|OptimizedTier|QuickJitted|Instrumented)[^\]]*\])?[\s-]*$")]
+    private static partial Regex Sample();
+}

@@ -1,0 +1,331 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using Distill.Algorithms;
+using Distill.Compute;
+using Distill.Datasets;
+using Distill.Environments.Quadrotor;
+using Distill.Networks;
+using Distill.Policies;
+
+namespace Distill.Benchmarks;
+
+/// <summary>Training steps of students and teachers, through the classes that train them.</summary>
+internal static class Training
+{
+    private static readonly NetworkSpec Mlp = NetworkSpec.Mlp(26, [256, 256, 256], 4);
+
+    /// <summary>Operations of one row: forward, gradient of the weights, and gradient of the inputs but for the first layer.</summary>
+    private static readonly double MlpOperations = 2 * (3 * (26 * 256 + 2 * 256 * 256 + 256 * 4) - 26 * 256);
+
+    public static void RunMlp(Session session)
+    {
+        foreach (var threads in session.Settings.Threads)
+        foreach (var batch in session.Settings.Quick ? [64] : new[] { 256, 1024, 8192 })
+        {
+            var pool = session.Pool(threads);
+            using var student = new Student(Mlp, batch, 1, batch, 1, threads);
+            Action step = () => student.Train(pool, student.All);
+            var oneCore = threads == 1;
+            var name = $"{batch:N0} rows";
+            session.Compare(
+                new Case("mlp", name, "rows/s", threads)
+                {
+                    Limit = (session.Peaks.Fma(pool), MlpOperations),
+                    Goal = !oneCore ? Goal.Ratio(3)
+                        : batch >= 1024 ? Goal.Share(0.75)
+                        : null,
+                },
+                session.Ours(batch, step),
+                session.PyTorch.Best(threads, new JsonObject { ["job"] = "mlp_step", ["batch"] = batch })
+            );
+            if (!oneCore || Simd.Path != InstructionSet.Avx512)
+                continue;
+            session.Compare(
+                new Case("mlp", name, "rows/s", threads)
+                {
+                    Path = InstructionSet.Avx2,
+                    Limit = (session.Peaks.Fma(pool), MlpOperations),
+                    Goal = Goal.Ratio(0.5),
+                },
+                session.Ours(batch, step, InstructionSet.Avx2),
+                session.Ours(batch, step)
+            );
+        }
+    }
+
+    public static void RunEpoch(Session session)
+    {
+        var threads = session.Settings.Threads.Max();
+        var pool = session.Pool(threads);
+        var rows = session.Settings.Size(1_000_000, 2048);
+        const int Batch = 512;
+        using var student = new Student(Mlp, rows, 1, Batch, 1, threads);
+        var sampler = new Sampler(new Permutation(), new RandomStream(1, "sampling"));
+        var gather = new Gathering(student.Data, threads);
+        var epoch = 0L;
+        session.Compare(
+            new Case("epoch", $"{rows:N0} rows, batch {Batch}", "rows/s", threads)
+            {
+                Limit = (session.Peaks.Fma(pool), MlpOperations),
+                Goal = Goal.Ratio(3),
+            },
+            session.Ours(rows, () => Epoch(student.Train)),
+            session.PyTorch.Best(
+                threads,
+                new JsonObject
+                {
+                    ["job"] = "mlp_epoch",
+                    ["rows"] = rows,
+                    ["batch"] = Batch,
+                },
+                new JsonObject { ["job"] = "mlp_step", ["batch"] = Batch }
+            )
+        );
+
+        // What the epoch spends on the order and on collecting its rows, next to whole epochs.
+        List<double> shares = [];
+        List<double> permutations = [];
+        for (var i = 0; i < session.Settings.Repetitions; i++)
+        {
+            var whole = Seconds(() => Epoch(student.Train));
+            var part = Seconds(() => Epoch(gather.Gather));
+            permutations.Add(Seconds(() => sampler.Order(student.Data, rows, epoch++)) / whole);
+            shares.Add(100 * part / whole);
+        }
+        session.Add(
+            new Result
+            {
+                Benchmark = "epoch",
+                Case = "permutation and gather",
+                Threads = threads,
+                Path = Simd.Path.ToString(),
+                Unit = "% of the epoch",
+                Ours = Spread.Of(shares),
+                Goal = new Goal(Measure.Value, 5, AtMost: true),
+                Note = $"the permutation alone {100 * Spread.Of(permutations).Median:F1} %",
+            }
+        );
+
+        void Epoch(Action<WorkerPool, int[]> train)
+        {
+            var order = sampler.Order(student.Data, rows, epoch++);
+            var batch = new int[Batch];
+            for (var start = 0; start < order.Length; start += Batch)
+            {
+                order.Slice(start, Math.Min(Batch, order.Length - start)).CopyTo(batch);
+                train(pool, batch);
+            }
+        }
+    }
+
+    public static void RunGru(Session session)
+    {
+        const int Hidden = 16;
+        var sequences = 64;
+        var steps = session.Settings.Size(500, 20);
+        foreach (var threads in session.Settings.Threads)
+        {
+            var pool = session.Pool(threads);
+            using var student = new Student(
+                NetworkSpec.GruStack(22, Hidden, Hidden, 0, 4),
+                sequences * steps,
+                steps,
+                sequences,
+                steps,
+                threads
+            );
+            // Operations of one step of one sequence, forward and backward, as for the network without memory.
+            var products = 22 * Hidden + 6 * Hidden * Hidden + Hidden * 4;
+            var parallel = session.PyTorch.Best(
+                threads,
+                new JsonObject
+                {
+                    ["job"] = "gru_step",
+                    ["hidden"] = Hidden,
+                    ["steps"] = steps,
+                    ["sequences"] = sequences,
+                }
+            );
+            session.Compare(
+                new Case("gru", $"{sequences} sequences of {steps}", "rows/s", threads)
+                {
+                    Limit = (session.Peaks.Fma(pool), 2.0 * (3 * products - 22 * Hidden)),
+                    Goal = threads == 1 ? Goal.Value(4e6) : Goal.Ratio(10),
+                },
+                session.Ours((double)sequences * steps, () => student.Train(pool, student.All)),
+                parallel
+            );
+        }
+    }
+
+    public static void RunPpo(Session session)
+    {
+        foreach (var threads in session.Settings.Threads)
+        {
+            var pool = session.Pool(threads);
+            var environment = new QuadrotorConfig
+            {
+                Envs = session.Settings.Size(4096, 128),
+                Task = QuadrotorTask.Position,
+            };
+            using var ppo = new Ppo(PpoConfig.Quadrotor, environment, pool);
+            var (collecting, learning) = (0.0, 0.0);
+            session.Compare(
+                new Case(
+                    "ppo",
+                    $"{environment.Envs:N0} envs, 26-64-64-4, {ppo.Config.NumLearningEpochs} passes, {ppo.Config.NumMiniBatches} mini-batches",
+                    "env steps/s",
+                    threads
+                )
+                {
+                    Goal = threads == 1 ? null : Goal.Value(1e6),
+                },
+                session.Ours(
+                    (double)environment.Envs * ppo.Config.StepsPerEnv,
+                    () =>
+                    {
+                        var report = ppo.Iterate();
+                        collecting += report.CollectionSeconds;
+                        learning += report.LearningSeconds;
+                    }
+                )
+            );
+            session.Say($"    collection {100 * collecting / (collecting + learning):F0} % of the time");
+        }
+    }
+
+    /// <summary>
+    /// Many one-thread trainings on one machine: child processes of this program, each of which trains for a repetition
+    /// when it is told to.
+    /// </summary>
+    public static void RunMany(Session session)
+    {
+        var runs = session.Settings.Threads.Max();
+        var program = Environment.ProcessPath!;
+        string[] arguments = [typeof(Training).Assembly.Location, Program.ServeTraining];
+        var children = Enumerable
+            .Range(0, runs)
+            .Select(_ => new PeerProcess(program, arguments, []))
+            .ToArray();
+        try
+        {
+            var seconds = Math.Max(session.Settings.Seconds, session.Settings.Quick ? 0 : 1);
+            session.Compare(
+                new Case("many", $"{runs} one-thread trainings", "rows/s", 1) { Goal = Goal.Ratio(0.9 * runs) },
+                new Contender($"{runs} processes", () => Together(runs)),
+                new Contender("one process", () => Together(1))
+            );
+
+            double Together(int count)
+            {
+                foreach (var child in children.AsSpan(0, count))
+                    child.Send(new JsonObject { ["seconds"] = seconds });
+                return children.Take(count).Sum(child => child.Answer()["rate"]!.GetValue<double>());
+            }
+        }
+        finally
+        {
+            foreach (var child in children)
+                child.Dispose();
+        }
+    }
+
+    /// <summary>The child's side of <see cref="RunMany"/>: a rate per line.</summary>
+    public static void Serve(TextReader requests, TextWriter answers)
+    {
+        const int Batch = 512;
+        using var pool = new WorkerPool(1);
+        using var student = new Student(Mlp, 16 * Batch, 1, Batch, 1, 1);
+        var batch = student.All.AsSpan(0, Batch).ToArray();
+        while (requests.ReadLine() is { } line)
+        {
+            var seconds = JsonNode.Parse(line)!["seconds"]!.GetValue<double>();
+            var start = Stopwatch.GetTimestamp();
+            var rows = 0.0;
+            do
+            {
+                student.Train(pool, batch);
+                rows += Batch;
+            } while (Stopwatch.GetElapsedTime(start).TotalSeconds < seconds);
+            var rate = rows / Stopwatch.GetElapsedTime(start).TotalSeconds;
+            answers.WriteLine(new JsonObject { ["rate"] = rate }.ToJsonString());
+            answers.Flush();
+        }
+    }
+
+    private static double Seconds(Action work)
+    {
+        var start = Stopwatch.GetTimestamp();
+        work();
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    /// <summary>A student with a dataset of random numbers to train on.</summary>
+    private sealed class Student : IDisposable
+    {
+        private readonly Policy policy;
+        private readonly StudentTrainer trainer;
+
+        public Student(NetworkSpec spec, int rows, int segment, int batch, int gradientLength, int threads)
+        {
+            policy = new Policy(spec, "student");
+            policy.Network.Initialise(new RandomStream(1, "student"));
+            trainer = new StudentTrainer(
+                policy,
+                new MeanSquared(),
+                new AdamConfig(),
+                gradientLength,
+                batch,
+                segment,
+                threads
+            );
+            Data = Rows.Random(rows, segment, spec.Inputs, spec.Outputs, policy.MemorySize);
+            All = [.. Enumerable.Range(0, rows / segment)];
+        }
+
+        public AggregatedDataset Data { get; }
+
+        /// <summary>All segments in order.</summary>
+        public int[] All { get; }
+
+        public void Train(WorkerPool pool, int[] batch) => trainer.Train(pool, Data, batch);
+
+        public void Dispose()
+        {
+            trainer.Dispose();
+            policy.Dispose();
+            Data.Dispose();
+        }
+    }
+
+    /// <summary>Collects the rows of mini-batches as training does, and nothing more.</summary>
+    private sealed class Gathering(AggregatedDataset data, int threads) : IWork
+    {
+        private readonly float[][] scratch =
+        [
+            .. Enumerable.Range(0, threads).Select(_ => new float[(26 + 4 + 2) * Panel.Width]),
+        ];
+        private int[] batch = [];
+
+        public void Gather(WorkerPool pool, int[] rows)
+        {
+            batch = rows;
+            pool.Run(this, Panel.Count(rows.Length));
+        }
+
+        public void Run(int panel, int worker)
+        {
+            var own = scratch[worker].AsSpan();
+            var lanes = batch.AsSpan(panel * Panel.Width, Panel.Width);
+            data.Gather(
+                lanes,
+                0,
+                1,
+                own[..(26 * Panel.Width)],
+                own.Slice(26 * Panel.Width, 4 * Panel.Width),
+                own.Slice(30 * Panel.Width, Panel.Width),
+                own.Slice(31 * Panel.Width, Panel.Width)
+            );
+        }
+    }
+}

@@ -1,0 +1,115 @@
+/// The benchmarks run and their table is right. How fast anything is, is no matter of a test.
+module Distill.Tests.BenchmarkTests
+
+open System
+open System.IO
+open Xunit
+open Distill
+open Distill.Benchmarks
+
+let private run (arguments: string list) =
+    use output = new StringWriter()
+    let code = Program.Run(arguments, output)
+    Expect.equal code 0 "exit code"
+    output.ToString().Split Environment.NewLine
+
+/// Lines of results are indented by two and hold a bar.
+let private results (lines: string[]) =
+    lines |> Array.filter (fun line -> line.StartsWith "  " && line.Contains " | ")
+
+[<Theory>]
+[<InlineData("simulator", 3)>]
+[<InlineData("policy", 1)>]
+[<InlineData("products", 1)>]
+[<InlineData("mlp", 1)>]
+[<InlineData("epoch", 2)>]
+[<InlineData("gru", 1)>]
+[<InlineData("ppo", 1)>]
+[<InlineData("growth", 2)>]
+[<InlineData("idle", 1)>]
+[<InlineData("many", 1)>]
+let ``each benchmark runs with tiny sizes`` (name: string) (atLeast: int) =
+    let lines =
+        run [ name; "--quick"; "--no-peers"; "--no-files"; "--threads=1,2" ] |> results
+
+    Expect.isTrue (lines.Length >= atLeast) $"{name}: {lines.Length} results"
+
+[<Fact>]
+let ``every benchmark is listed`` () =
+    let names = run [ "list" ] |> Array.map (fun line -> (line.Trim().Split ' ')[0])
+    Expect.isTrue (Set.isSubset (set [ "simulator"; "mlp"; "gru"; "ppo"; "start" ]) (set names)) "names"
+
+[<Fact>]
+let ``what cannot be asked for is refused with what can`` () =
+    let message arguments =
+        (Expect.throws<DistillException>(fun () -> run arguments |> ignore)).Message
+
+    Assert.Contains("There is no benchmark mpl; there are: simulator", message [ "mpl" ])
+    Assert.Contains("There is no option --fast", message [ "--fast" ])
+    Assert.Contains("'none' is not a number", message [ "mlp"; "--threads=none" ])
+
+[<Fact>]
+let ``medians and quartiles are linear between neighbours`` () =
+    let spread = Spread.Of [| 4.0; 1.0; 3.0; 2.0 |]
+    Expect.equal (spread.Low, spread.Median, spread.High) (1.75, 2.5, 3.25) "quartiles"
+    Expect.equal spread.Repetitions 4 "repetitions"
+    Expect.close 1e-12 spread.Relative 0.6 "relative"
+
+let private exactly (value: float) = Spread.Of [| value |]
+
+let private result =
+    Result(
+        Benchmark = "mlp",
+        Case = "256 rows",
+        Threads = 4,
+        Path = "Avx2",
+        Unit = "rows/s",
+        Ours = exactly 463_000.0,
+        Peer = "PyTorch 2",
+        PeerValue = exactly 100_000.0,
+        Ratio = exactly 4.63,
+        Limit = "FMA",
+        Peak = exactly 5e11,
+        Share = exactly 0.75,
+        Goal = Goal.Ratio 5.0
+    )
+
+let private machine =
+    Machine("box", "A CPU", 4, "Linux", ".NET 10", "Avx512", 0.1, "abc1234", DateTime(2026, 11, 21))
+
+[<Fact>]
+let ``the table has a row per result and says what was missed`` () =
+    let table = Table.Markdown(machine, [| result |], [| "No peer." |])
+    Assert.Contains("2026-11-21, commit abc1234, A CPU, 4 cores", table)
+    Assert.Contains("No peer.", table)
+
+    Assert.Contains(
+        "| mlp | 256 rows, Avx2 path | 4 | 463 k rows/s (463 k to 463 k) | 100 k rows/s: PyTorch 2 | "
+        + "4.63× (4.63 to 4.63) | 75 % of FMA (500 G) | ≥ 5×: missed by 7 % |",
+        table
+    )
+
+[<Theory>]
+[<InlineData(1.0, 1.02, 1.02)>]
+[<InlineData(2.0, 1.0, 0.5)>]
+let ``an upper bound is reached from below`` (value: float) (bound: float) (reached: float) =
+    let line =
+        Result(
+            Benchmark = "growth",
+            Case = "memory",
+            Threads = 1,
+            Path = "Avx2",
+            Unit = "",
+            Ours = exactly value,
+            Goal = Goal(Measure.Value, bound, true)
+        )
+
+    Expect.close 1e-12 line.Reached.Value reached "reached"
+
+[<Fact>]
+let ``the table in a document is replaced between its marks`` () =
+    let document = File.ReadAllText(Path.Combine(RepositoryRules.root, "docs", "performance.md"))
+    let once = Table.Replace(document, "first")
+    Assert.Contains("<!-- results -->\n\nfirst\n\n<!-- end of results -->", once)
+    Expect.equal (Table.Replace(once, "second")) (Table.Replace(document, "second")) "replaced"
+    Expect.throws<DistillException>(fun () -> Table.Replace("no marks", "x") |> ignore) |> ignore
