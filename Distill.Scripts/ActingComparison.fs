@@ -15,10 +15,10 @@ type ComparisonOptions =
     }
 
 /// One experiment with different answers to "who acts", over several seeds.
-type ActingComparison(rows: (string * DistillationResult list) list) =
+type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list) list) =
     /// Mean and standard deviation over the seeds.
-    let spread (measure: DistillationResult -> float) (results: DistillationResult list) =
-        let values = results |> List.map measure
+    let spread (measure: TrialResult -> float) (runs: (SweepTrial * TrialResult) list) =
+        let values = runs |> List.map (snd >> measure)
         let mean = List.average values
 
         let deviation =
@@ -31,28 +31,28 @@ type ActingComparison(rows: (string * DistillationResult list) list) =
 
     let measures =
         [
-            "student return", (fun (result: DistillationResult) -> result.Student.MeanReturn)
+            "student return", (fun (result: TrialResult) -> result.StudentReturn)
             "student / teacher", _.Ratio
-            "terminated %", (fun result -> 100.0 * result.Student.ShareTerminated)
-            "final student return", _.FinalStudent.MeanReturn
+            "terminated %", (fun result -> 100.0 * result.ShareTerminated)
+            "final student return", _.FinalStudentReturn
         ]
 
     let table =
         Table(
             "who acts" :: List.map fst measures @ [ "seeds" ],
             [
-                for label, results in rows do
+                for label, runs in rows do
                     [
                         box label
                         for _, measure in measures do
-                            let mean, deviation = spread measure results
+                            let mean, deviation = spread measure runs
                             { PlusMinus.Mean = mean; Spread = deviation }
-                        results.Length
+                        runs.Length
                     ]
             ]
         )
 
-    /// Variant and results, a result for each seed.
+    /// Variant and runs, a run with its result for each seed.
     member _.Rows = rows
     member _.ToHtml() = table.ToHtml()
 
@@ -62,10 +62,10 @@ type ActingComparison(rows: (string * DistillationResult list) list) =
             path
             ("who_acts" :: "run" :: (measures |> List.map (fun (name, _) -> name.Replace(' ', '_'))))
             [
-                for label, results in rows do
-                    for result in results do
+                for label, runs in rows do
+                    for run, result in runs do
                         label
-                        :: result.Folder
+                        :: Command.shortest run.Folder
                         :: (measures |> List.map (fun (_, measure) -> Csv.number (measure result)))
             ]
 
@@ -75,7 +75,7 @@ type ActingComparison(rows: (string * DistillationResult list) list) =
         + "Mean ± standard deviation over seeds; each student is the best of its run, on episodes that training never saw."
 
 module internal ActingComparison =
-    let defaults = { Logs = "logs"; Seeds = 3 }
+    let defaults = { Logs = Training.options.Logs; Seeds = 3 }
 
     let run
         (settings: string list)
@@ -95,24 +95,43 @@ module internal ActingComparison =
                         "The comparison varies the length of phase 1, so acting must be teacher_until."
                 )
 
+        let root = Path.GetFullPath(Path.Combine(options.Logs, experiment.Config.Name))
+        let hashOf = TrialRecord.hasher ()
+
+        // Each run is known by its content, as the trials of a sweep are: one that has finished is not run again, one that was
+        // stopped goes on.
         let one (label: string) (acting: Acting) (seed: uint64) =
             let config =
                 experiment.Config
                 |> Settings.change (nameof experiment.Config.Acting) (box acting)
                 |> Settings.change (nameof experiment.Config.Seed) (box seed)
-                |> Settings.change
-                    (nameof experiment.Config.RunName)
-                    (box $"{label.Replace(' ', '-')}_seed{seed}")
+
+            let experiment = { experiment with Config = config }
+            let own = Experiment.settings experiment
+
+            let folder =
+                TrialFolder(
+                    root,
+                    {
+                        Hash = hashOf own
+                        Label = $"{label.Replace(' ', '-')}_seed-{seed}"
+                        Settings = Map.ofList own
+                        Changes = settings
+                        Arguments = []
+                    }
+                )
 
             Console.Out.WriteLine $"{Environment.NewLine}--- {label}, seed {seed} ---"
 
+            if folder.Result.IsSome then
+                Console.Out.WriteLine $"Finished before, in {Command.shortest folder.Path}"
+
             try
-                Distilling.run
-                    { Training.options with Logs = options.Logs }
-                    settings
-                    { experiment with Config = config }
+                TrialJob.runAlone folder experiment
             with Script.Stopped(code, _) ->
-                raise (Script.Stopped(code, "Stopped; a comparison of several runs starts anew."))
+                raise (Script.Stopped(code, "Stopped; the same command goes on where it stopped."))
+
+            SweepTrial.ofFolder (lazy experiment) folder, folder.Result.Value
 
         let comparison =
             ActingComparison

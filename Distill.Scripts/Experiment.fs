@@ -20,6 +20,10 @@ module Experiment =
         | [ teacher; config ] -> { Teacher = teacher :?> TeacherFile; Config = config :?> DistillationConfig }
         | _ -> failwith "Settings keep the number of records."
 
+    /// Names of the settings that have their defaults.
+    let atDefault (experiment: Experiment) : Set<string> =
+        Settings.atDefault [ empty.Teacher; empty.Config ] [ experiment.Teacher; experiment.Config ]
+
     /// Every setting and its value, as the command line takes them.
     let settings (experiment: Experiment) =
         Settings.describe [ experiment.Teacher; experiment.Config ]
@@ -56,6 +60,11 @@ type DistillationBuilder() =
     /// Who acts.
     [<CustomOperation "acting">]
     member _.Acting(e, acting: Acting) = set e (nameof e.Config.Acting) acting
+
+    /// Whether the teacher gives its mean action (the default), or draws from its distribution.
+    [<CustomOperation "teacherDeterministic">]
+    member _.TeacherDeterministic(e, deterministic: bool) =
+        set e (nameof e.Config.TeacherDeterministic) deterministic
 
     /// What is kept.
     [<CustomOperation "retain">]

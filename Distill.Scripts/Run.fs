@@ -83,6 +83,11 @@ module Run =
         (variants: int -> (string * Acting) list)
         (experiment: Experiment)
         : ActingComparison =
+        if arguments |> List.exists _.StartsWith("resume=") then
+            raise (
+                DistillException "A comparison needs no resume=…: started again, it goes on where it stopped."
+            )
+
         let options, teacher, config =
             Settings.apply3 arguments (ActingComparison.defaults, experiment.Teacher, experiment.Config)
 

@@ -35,6 +35,7 @@ type Plan =
     }
 
 /// How the loop ended.
+[<RequireQualifiedAccess>]
 type Ending =
     | Finished
     /// By a signal, which stands for this exit code.
@@ -217,7 +218,7 @@ module Runner =
 
         if algorithm.Completed() < plan.Iterations then
             save folder algorithm memory log
-            Interrupted interruption.ExitCode
+            Ending.Interrupted interruption.ExitCode
         else
             savePolicy folder $"final_{algorithm.Role}" algorithm.Policy plan.Iterations
 
@@ -227,4 +228,4 @@ module Runner =
                 plan.Iterations
             )
 
-            Finished
+            Ending.Finished

@@ -14,7 +14,7 @@ let current: (string * string list) option =
     | None -> None
 
 /// The sentence for an error of whoever runs the script, if it is one.
-let rec private sentence (error: exn) =
+let rec internal sentence (error: exn) =
     match error with
     | :? DistillException -> Some error.Message
     | :? AggregateException as several when several.InnerExceptions.Count = 1 ->

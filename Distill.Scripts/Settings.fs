@@ -410,6 +410,70 @@ let describe (records: obj list) : (string * string) list =
 
     records |> List.collect (tree >> flatten "")
 
+/// Names of the settings whose values are the defaults: those of the standard records, and where a choice is of another kind
+/// than there, those of its kind.
+let atDefault (standards: obj list) (records: obj list) : Set<string> =
+    let ofKind (kind: Type) =
+        match constructorOf kind with
+        | Some _ ->
+            let made, without = makeKind kind null
+            Some(made, set without)
+        | None -> None
+
+    let text (p: PropertyInfo) (record: obj) =
+        match shapeOf p.PropertyType, p.GetValue record with
+        | Several _, (:? IEnumerable as items) ->
+            items |> Seq.cast<obj> |> Seq.map formatScalar |> String.concat ","
+        | _, value -> formatScalar value
+
+    let rec under (prefix: string) (standard: obj, without: Set<string>) (record: obj) : string list =
+        [
+            for p in properties (record.GetType()) do
+                let leaf = Names.snake p.Name
+                let name = prefix + leaf
+
+                if not (without.Contains leaf) then
+                    match shapeOf p.PropertyType with
+                    | Opaque -> ()
+                    | Scalar
+                    | Several _ ->
+                        if text p record = text p standard then
+                            name
+                    | Record
+                    | Choice as shape ->
+                        match p.GetValue record, p.GetValue standard with
+                        | null, null -> name
+                        | null, _
+                        | _, null -> ()
+                        | value, usual when value.GetType() = usual.GetType() ->
+                            if shape = Choice then
+                                name
+
+                            yield! under (name + ".") (usual, Set.empty) value
+                        | value, _ ->
+                            match ofKind (value.GetType()) with
+                            | Some usual -> yield! under (name + ".") usual value
+                            | None -> ()
+        ]
+
+    List.map2 (fun standard record -> under "" (standard, Set.empty) record) standards records
+    |> List.concat
+    |> set
+
+/// A setting under the name, and a choice as the kind, that we have for it.
+let translate (known: string seq) (name: string, text: string) : string * string =
+    let isKnown (name: string) =
+        known |> Seq.exists (fun known -> known = name || known.EndsWith("." + name))
+
+    let text =
+        match otherKinds.TryGetValue text with
+        | true, ours -> ours
+        | _ -> text
+
+    match otherNames.TryGetValue name with
+    | true, ours when not (isKnown name) -> ours, text
+    | _ -> name, text
+
 /// `apply` to two records.
 let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =
     let changed = apply arguments [ nonNull (box a); nonNull (box b) ]

@@ -190,8 +190,8 @@ module Training =
                 Runner.run folder (options.Resume <> "") setup.Plan evaluator interruption display algorithm)
 
         match ending with
-        | Finished -> folder
-        | Interrupted code ->
+        | Ending.Finished -> folder
+        | Ending.Interrupted code ->
             present options folder setup []
 
             let sentence =

@@ -97,6 +97,7 @@ public sealed class Distillation : IDisposable
             Student,
             rollout,
             new RandomStream(config.Seed, "acting"),
+            config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher"),
             shape.WholeEpisodes,
             pool.Threads
         );

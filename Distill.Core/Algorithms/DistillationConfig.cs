@@ -81,6 +81,12 @@ public sealed record DistillationConfig
     /// <summary>Who acts.</summary>
     public Acting Acting { get; init; } = new TeacherUntil(500);
 
+    /// <summary>
+    /// Whether the teacher gives its mean (or likeliest) action. If not, its actions are drawn from its distribution, as
+    /// driver and as label: more varied states, noisier labels.
+    /// </summary>
+    public bool TeacherDeterministic { get; init; } = true;
+
     /// <summary>What is kept.</summary>
     public Retention Retention { get; init; } = new FirstInFirstOut();
 

@@ -30,7 +30,7 @@ public sealed class Ppo : IDisposable
     private readonly RandomStream shuffling;
     private readonly RandomStream restarts;
     private readonly float[] oldLogStd;
-    private readonly PpoLossSums[] chunkLosses = new PpoLossSums[MaxChunks];
+    private readonly PpoLossSums[] chunkLosses = new PpoLossSums[2 * MaxChunks];
     private readonly PpoScratch[] scratch;
     private readonly Work collect;
     private readonly Work advantages;
@@ -82,7 +82,7 @@ public sealed class Ppo : IDisposable
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
         restarts = new RandomStream(config.Seed, "ppo.restart");
         scratch = [.. Enumerable.Range(0, pool.Threads).Select(_ => new PpoScratch(Actor, critic, layout))];
-        collect = new Work(Collect);
+        collect = new Work(ShuffleOrCollect);
         advantages = new Work(EstimateAdvantages);
         gather = new Work((panel, _) => rollout.Gather(panel));
         gradients = new Work(Gradients);
@@ -103,7 +103,7 @@ public sealed class Ppo : IDisposable
     {
         var started = Stopwatch.GetTimestamp();
         Restart();
-        pool.Run(collect, rollout.Panels);
+        pool.Run(collect, 1 + rollout.Panels);
         steps += Config.StepsPerEnv;
         CountEpisodes();
         var collected = Stopwatch.GetTimestamp();
@@ -136,8 +136,8 @@ public sealed class Ppo : IDisposable
     {
         state.Number("iteration", ref iteration);
         state.Number("steps", ref steps);
-        state.Block("actor", Actor.Network.Parameters);
-        state.Block("critic", critic.Network.Parameters);
+        state.Part("actor", Actor.Network.Visit);
+        state.Part("critic", critic.Network.Visit);
         state.Part("actor_optimizer", actorOptimizer.Visit);
         state.Part("critic_optimizer", criticOptimizer.Visit);
         if (Actor.Normaliser is { } ofActor)
@@ -188,6 +188,15 @@ public sealed class Ppo : IDisposable
             )
                 episodes.Abandon(env);
         }
+    }
+
+    /// <summary>Draws the order for learning, which needs no samples, in item 0; the panels follow.</summary>
+    private void ShuffleOrCollect(int item, int worker)
+    {
+        if (item == 0)
+            rollout.Shuffle(shuffling, iteration);
+        else
+            Collect(item - 1, worker);
     }
 
     /// <summary>Runs one panel of environments with the stochastic actor for the whole rollout, while its state is in cache.</summary>
@@ -242,16 +251,16 @@ public sealed class Ppo : IDisposable
     private void CountEpisodes()
     {
         for (var step = 0; step < Config.StepsPerEnv; step++)
-        for (var env = 0; env < environment.Count; env++)
+        for (var panel = 0; panel < rollout.Panels; panel++)
         {
-            var panel = env / Panel.Width;
-            var i = step * Panel.Width + env % Panel.Width;
-            episodes.Add(
-                env,
-                rollout.Rewards(panel)[i],
-                terminated: rollout.Terminated(panel)[i] != 0,
-                truncated: rollout.Truncated(panel)[i] != 0
-            );
+            var first = panel * Panel.Width;
+            var lanes = Math.Min(Panel.Width, environment.Count - first);
+            var now = new Range(step * Panel.Width, step * Panel.Width + lanes);
+            var rewards = rollout.Rewards(panel)[now];
+            var terminated = rollout.Terminated(panel)[now];
+            var truncated = rollout.Truncated(panel)[now];
+            for (var lane = 0; lane < lanes; lane++)
+                episodes.Add(first + lane, rewards[lane], terminated[lane] != 0, truncated[lane] != 0);
         }
     }
 
@@ -277,7 +286,6 @@ public sealed class Ppo : IDisposable
     /// </summary>
     private PpoLossSums Update()
     {
-        rollout.Shuffle(shuffling, iteration);
         var panels = rollout.SamplePanels;
         pool.Run(gather, panels);
         var batches = Math.Min(Config.NumMiniBatches, panels);
@@ -306,9 +314,9 @@ public sealed class Ppo : IDisposable
         chunks = Math.Clamp(batchPanels / 4, 1, MaxChunks);
         var count = Math.Min(end * Panel.Width, rollout.Samples) - start * Panel.Width;
         scale = 1f / count;
-        pool.Run(gradients, chunks);
+        pool.Run(gradients, 2 * chunks);
         var losses = new PpoLossSums();
-        foreach (var part in chunkLosses.AsSpan(0, chunks))
+        foreach (var part in chunkLosses.AsSpan(0, 2 * chunks))
             losses += part;
         losses *= 1.0 / count;
         if (Config.Schedule == RateSchedule.Adaptive)
@@ -333,22 +341,22 @@ public sealed class Ppo : IDisposable
         criticOptimizer.LearningRate = Config.CriticLearningRate ?? rate;
     }
 
-    /// <summary>Gradients of one chunk of the mini-batch.</summary>
-    private void Gradients(int chunk, int worker)
+    /// <summary>The gradient of one network on one chunk of the mini-batch: first the actor's chunks, then the critic's.</summary>
+    private void Gradients(int item, int worker)
     {
         var own = scratch[worker];
-        var ofActor = actorOptimizer.Gradient(chunk);
-        var ofCritic = criticOptimizer.Gradient(chunk);
-        ofActor.Clear();
-        ofCritic.Clear();
+        var (network, chunk) = Math.DivRem(item, chunks);
+        var ofActor = network == 0;
+        var gradient = (ofActor ? actorOptimizer : criticOptimizer).Gradient(chunk);
+        gradient.Clear();
         var losses = new PpoLossSums();
         var end = firstPanel + (chunk + 1) * batchPanels / chunks;
         for (var panel = firstPanel + chunk * batchPanels / chunks; panel < end; panel++)
         {
-            losses += ActorGradient(rollout.Sample(panel), ofActor, own);
-            losses += CriticGradient(rollout.Sample(panel), ofCritic, own);
+            var sample = rollout.Sample(panel);
+            losses += ofActor ? ActorGradient(sample, gradient, own) : CriticGradient(sample, gradient, own);
         }
-        chunkLosses[chunk] = losses;
+        chunkLosses[item] = losses;
     }
 
     /// <summary>Clipped surrogate minus the entropy bonus.</summary>

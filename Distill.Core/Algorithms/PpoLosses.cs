@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using Distill.Compute;
 
 namespace Distill.Algorithms;
@@ -43,18 +44,26 @@ internal static class PpoLosses
         Span<float> dValue
     )
     {
-        var limit = clip ?? float.PositiveInfinity;
-        var sum = 0.0;
-        for (var lane = 0; lane < Panel.Width; lane++)
+        var limit = Vector256.Create(clip ?? float.PositiveInfinity);
+        Span<float> losses = stackalloc float[Panel.Width];
+        for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
         {
-            var error = value[lane] - returns[lane];
-            var kept =
-                oldValue[lane] + Math.Clamp(value[lane] - oldValue[lane], -limit, limit) - returns[lane];
-            var free = MathF.Abs(value[lane] - oldValue[lane]) <= limit || error * error >= kept * kept;
-            var counted = free ? error : kept;
-            sum += weight[lane] * (counted * counted);
-            dValue[lane] = free ? 2 * scale * weight[lane] * error : 0;
+            var target = Vector256.Create(returns[lane..]);
+            var old = Vector256.Create(oldValue[lane..]);
+            var own = Vector256.Create(weight[lane..]);
+            var v = Vector256.Create(value[lane..]);
+            var error = v - target;
+            var kept = old + Vector256.Min(Vector256.Max(v - old, -limit), limit) - target;
+            var free =
+                Vector256.LessThanOrEqual(Vector256.Abs(v - old), limit)
+                | Vector256.GreaterThanOrEqual(error * error, kept * kept);
+            var counted = Vector256.ConditionalSelect(free, error, kept);
+            (own * (counted * counted)).CopyTo(losses[lane..]);
+            (Vector256.Create(2 * scale) * own * error & free).CopyTo(dValue[lane..]);
         }
+        var sum = 0.0;
+        foreach (var loss in losses)
+            sum += loss;
         return sum;
     }
 }

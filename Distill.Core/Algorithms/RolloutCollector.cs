@@ -1,6 +1,7 @@
 using Distill.Compute;
 using Distill.Datasets;
 using Distill.Environments;
+using Distill.Networks;
 using Distill.Policies;
 
 namespace Distill.Algorithms;
@@ -16,6 +17,8 @@ public sealed class RolloutCollector : IWork, IDisposable
     private readonly Policy student;
     private readonly Rollout rollout;
     private readonly RandomStream acting;
+    private readonly ActionDistribution? teacherActions;
+    private readonly RandomStream teacherNoise;
     private readonly bool wholeEpisodes;
     private readonly int teacherGroup;
     private readonly int studentGroup;
@@ -26,19 +29,35 @@ public sealed class RolloutCollector : IWork, IDisposable
     private double teacherShare;
     private long steps;
 
+    /// <param name="acting">Draws who drives.</param>
+    /// <param name="teacherNoise">Draws the teacher's actions from its distribution; null for its deterministic actions.</param>
     /// <param name="wholeEpisodes">Every collection starts new episodes and keeps one per environment.</param>
+    /// <exception cref="DistillException">
+    /// A policy does not fit the environment, or the teacher's actions are to be drawn and it has no distribution.
+    /// </exception>
     public RolloutCollector(
         IBatchedEnvironment environment,
         Policy teacher,
         Policy student,
         Rollout rollout,
         RandomStream acting,
+        RandomStream? teacherNoise,
         bool wholeEpisodes,
         int threads
     )
     {
         teacher.Check(environment.Spec, "teacher");
         student.Check(environment.Spec, "student");
+        if (teacherNoise is { } noise)
+        {
+            if (teacher.Network.Spec.Head == Head.Plain)
+                throw new DistillException(
+                    "teacher_deterministic=false cannot work with this teacher: its file has no distribution over actions "
+                        + "(no log_std); use teacher_deterministic=true."
+                );
+            teacherActions = ActionDistribution.Of(teacher.Network.Spec.Head);
+            this.teacherNoise = noise;
+        }
         this.environment = environment;
         this.teacher = teacher;
         this.student = student;
@@ -96,6 +115,14 @@ public sealed class RolloutCollector : IWork, IDisposable
             environment.Observe(panel, teacherGroup, own.TeacherObservation.Span);
             environment.Observe(panel, studentGroup, own.StudentObservation.Span);
             teacher.Act(own.TeacherObservation.Span, memoryOfTeacher, own.TeacherAction.Span, own.Teacher);
+            teacherActions?.Sample(
+                own.Teacher.Outputs,
+                teacher.Network.LogStd,
+                teacherNoise,
+                first,
+                steps + step,
+                own.TeacherAction.Span
+            );
             student.Act(own.StudentObservation.Span, memoryOfStudent, own.StudentAction.Span, own.Student);
             ChooseDriver(own, first, (uint)(steps + step));
             environment.Step(panel, own.Action.Span, own.Reward, own.Terminated, own.Truncated);

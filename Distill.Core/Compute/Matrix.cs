@@ -238,19 +238,29 @@ public static unsafe class Matrix
     {
         Check(starts.Length, Panel.Width, nameof(starts));
         Check(panel.Length, features * Panel.Width, nameof(panel));
-        for (var lane = 0; lane < Panel.Width; lane++)
-        {
-            var start = starts[lane];
-            if (start < 0)
+        // Rows lie anywhere in memory: each group of features is read row by row and transposed here.
+        var group = stackalloc float[Panel.Width * RowPadding];
+        fixed (float* target = panel)
+            for (var first = 0; first < features; first += RowPadding)
             {
-                for (var feature = 0; feature < features; feature++)
-                    panel[feature * Panel.Width + lane] = 0;
-                continue;
+                var length = Math.Min(RowPadding, features - first);
+                for (var lane = 0; lane < Panel.Width; lane++)
+                {
+                    var row = new Span<float>(group + lane * RowPadding, length);
+                    if (starts[lane] < 0)
+                        row.Clear();
+                    else
+                        rows.Slice(starts[lane] + first, length).CopyTo(row);
+                }
+                Transpose.Blocks(
+                    group,
+                    RowPadding,
+                    target + first * Panel.Width,
+                    Panel.Width,
+                    Panel.Width,
+                    length
+                );
             }
-            var row = rows.Slice(start, features);
-            for (var feature = 0; feature < row.Length; feature++)
-                panel[feature * Panel.Width + lane] = row[feature];
-        }
     }
 
     private static void Multiply(

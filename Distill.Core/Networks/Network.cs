@@ -187,6 +187,13 @@ public sealed class Network : IDisposable
         }
     }
 
+    /// <summary>The parameters for checkpoints: a block for each view, so that another architecture's do not fit.</summary>
+    public void Visit(State state)
+    {
+        foreach (var view in Views)
+            state.Block(view.Name, Parameters.Slice(view.Offset, view.Length));
+    }
+
     public void Dispose() => Parameters.Dispose();
 
     private ReadOnlySpan<float> ParametersOf(int layer, ReadOnlySpan<float> parameters) =>

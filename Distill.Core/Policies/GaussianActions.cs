@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using Distill.Compute;
 
 namespace Distill.Policies;
@@ -37,11 +38,14 @@ internal sealed class GaussianActions : ActionDistribution
         {
             var inverse = MathF.Exp(-logStd[action]);
             var constant = logStd[action] + HalfLogTwoPi;
-            for (var lane = 0; lane < Panel.Width; lane++)
+            for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
             {
                 var i = action * Panel.Width + lane;
-                var deviation = (actions[i] - outputs[i]) * inverse;
-                logProbability[lane] -= 0.5f * deviation * deviation + constant;
+                var deviation = (Vector256.Create(actions[i..]) - Vector256.Create(outputs[i..])) * inverse;
+                var sum = Vector256.Create<float>(logProbability[lane..]);
+                (sum - (0.5f * deviation * deviation + Vector256.Create(constant))).CopyTo(
+                    logProbability[lane..]
+                );
             }
         }
     }
@@ -68,11 +72,12 @@ internal sealed class GaussianActions : ActionDistribution
             var narrowing = logStd[action] - oldLogStd[action];
             var constant = narrowing + 0.5f * MathF.Exp(-2 * narrowing) - 0.5f;
             var inverse = MathF.Exp(-logStd[action]);
-            for (var lane = 0; lane < Panel.Width; lane++)
+            for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
             {
                 var i = action * Panel.Width + lane;
-                var shift = (outputs[i] - oldOutputs[i]) * inverse;
-                divergence[lane] += 0.5f * shift * shift + constant;
+                var shift = (Vector256.Create(outputs[i..]) - Vector256.Create(oldOutputs[i..])) * inverse;
+                var sum = Vector256.Create<float>(divergence[lane..]);
+                (sum + (0.5f * shift * shift + Vector256.Create(constant))).CopyTo(divergence[lane..]);
             }
         }
     }
@@ -87,17 +92,25 @@ internal sealed class GaussianActions : ActionDistribution
         Span<float> dLogStd
     )
     {
+        Span<float> changes = stackalloc float[Panel.Width];
         for (var action = 0; action < logStd.Length; action++)
         {
             var inverse = MathF.Exp(-logStd[action]);
-            var change = 0f;
-            for (var lane = 0; lane < Panel.Width; lane++)
+            for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
             {
                 var i = action * Panel.Width + lane;
-                var deviation = (actions[i] - outputs[i]) * inverse;
-                dOutputs[i] = dLogProbability[lane] * deviation * inverse;
-                change += dLogProbability[lane] * (deviation * deviation - 1) + dEntropy[lane];
+                var deviation = (Vector256.Create(actions[i..]) - Vector256.Create(outputs[i..])) * inverse;
+                var slope = Vector256.Create(dLogProbability[lane..]);
+                (slope * deviation * inverse).CopyTo(dOutputs[i..]);
+                (
+                    slope * (deviation * deviation - Vector256<float>.One)
+                    + Vector256.Create(dEntropy[lane..])
+                ).CopyTo(changes[lane..]);
             }
+            // In the order of lanes, whatever the vectors' width.
+            var change = 0f;
+            foreach (var value in changes)
+                change += value;
             dLogStd[action] += change;
         }
     }

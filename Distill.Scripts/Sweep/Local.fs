@@ -26,13 +26,13 @@ module internal Local =
     let private sigterm = 15
     let private sigkill = 9
 
-    /// Runs one trial to its end; None if a signal stopped or killed it. On Ctrl-C the terminal tells the child as well; any
-    /// other signal is passed on.
+    /// Runs one trial until it ends, or a signal stops or kills it. On Ctrl-C the terminal tells the child as well; any other
+    /// signal is passed on.
     let private runOne
         (interruption: Script.Interruption)
         (script: string)
         (folder: TrialFolder)
-        : TrialState option =
+        : TrialState =
         let start =
             ProcessStartInfo(
                 fst (interpreter ()),
@@ -53,12 +53,8 @@ module internal Local =
                 kill (child.Id, sigterm) |> ignore
 
         match folder.State, child.ExitCode with
-        | Finished result, _ -> Some(Finished result)
-        | Failed message, _ -> Some(Failed message)
-        | _ when
-            interruption.ExitCode <> 0 || child.ExitCode = 128 + sigterm || child.ExitCode = 128 + sigkill
-            ->
-            None
+        | (Finished _ | Failed _ as state), _ -> state
+        | state, code when interruption.ExitCode <> 0 || code = 128 + sigterm || code = 128 + sigkill -> state
         | _ ->
             // It ended before it could say why: a script that no longer compiles, a crash.
             let said = (error.Result.Trim() + "\n" + output.Result.Trim()).Trim()
@@ -68,9 +64,9 @@ module internal Local =
                 $"The trial's process ended with exit code {child.ExitCode}. {last}".Trim()
 
             folder.Fail message
-            Some(Failed message)
+            Failed message
 
-    /// Runs the trials, `workers` at a time. Reports each that ended by itself.
+    /// Runs the trials, `workers` at a time. Reports each that ended before the launch was stopped.
     let run
         (interruption: Script.Interruption)
         (workers: int)
@@ -85,10 +81,11 @@ module internal Local =
             | true, folder when interruption.ExitCode = 0 ->
                 let watch = Stopwatch.StartNew()
 
-                runOne interruption script folder
-                |> Option.iter (fun state ->
+                let state = runOne interruption script folder
+
+                if state.IsFinished || state.IsFailed || interruption.ExitCode = 0 then
                     lock waiting (fun () ->
-                        report { Folder = folder; State = state; Elapsed = watch.Elapsed }))
+                        report { Folder = folder; State = state; Elapsed = watch.Elapsed })
 
                 work ()
             | _ -> ()

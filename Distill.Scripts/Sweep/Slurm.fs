@@ -4,16 +4,17 @@ open System
 open System.ComponentModel
 open System.Diagnostics
 open System.IO
+open System.Text.RegularExpressions
 open Distill.Storage
 
 /// Trials as a job array. sbatch reads SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT and their like from the environment,
 /// so that a cluster's own needs no settings here.
 module internal Slurm =
     let private listName = "trials.jsonl"
-    let private jobName = "job"
+    let private foldersName = "folders.txt"
 
-    /// Slurm's usual limit for the size of an array is 1001. More trials than that share tasks.
-    let private maxTasks = 1000
+    /// Holds the job's number, and how many tasks it has.
+    let private jobName = "job"
 
     let private ask (program: string) (arguments: string list) : Result<string, string> =
         try
@@ -40,11 +41,24 @@ module internal Slurm =
         with :? Win32Exception ->
             Error $"{program} is not installed here."
 
+    /// Tasks that an array can have: their numbers lie below MaxArraySize. More trials than that share tasks.
+    let private maxTasks () =
+        match ask "scontrol" [ "show"; "config" ] with
+        | Ok text ->
+            let size = Regex.Match(text, @"^MaxArraySize\s*=\s*(\d+)", RegexOptions.Multiline)
+            // Slurm's own default.
+            if size.Success then
+                max 1 (int size.Groups[1].Value)
+            else
+                1001
+        | Error reason -> raise (DistillException $"Slurm does not answer: {reason}")
+
     let private quote (text: string) = "'" + text.Replace("'", "'\\''") + "'"
 
-    /// The script of one array task. Before its time limit ends, Slurm sends USR1: the trial writes its checkpoint and the
-    /// task asks to be queued again. TERM (scancel, preemption, requeue) makes the trial write its checkpoint, too, but
-    /// whether the task is queued again is Slurm's to say.
+    /// The script of one array task, which runs every trial whose number leaves the task's when divided by the tasks. Before
+    /// its time limit ends, Slurm sends USR1: the trial writes its checkpoint and the task asks to be queued again. TERM
+    /// (scancel, preemption, requeue) makes the trial write its checkpoint, too, but whether the task is queued again is
+    /// Slurm's to say. A trial whose process ends before it can say why has the end of the task's log for its message.
     let batchScript
         (name: string)
         (folder: string)
@@ -67,18 +81,27 @@ module internal Slurm =
             $"cd {quote workingFolder} || exit 1"
             "export DOTNET_PROCESSOR_COUNT=${SLURM_CPUS_PER_TASK:-1}"
             "again=0 stop=0 failed=0"
-            "trap 'again=1; stop=1; kill -TERM \"$child\" 2>/dev/null' USR1"
-            "trap 'stop=1; kill -TERM \"$child\" 2>/dev/null' TERM"
-            $"for ((i = SLURM_ARRAY_TASK_ID; i < {trials}; i += {tasks})); do"
+            "trap 'again=1; stop=1; kill -TERM $child 2>/dev/null' USR1"
+            "trap 'stop=1; kill -TERM $child 2>/dev/null' TERM"
+            $"mapfile -t folders <{quote (Path.Combine(folder, foldersName))}"
+            $"for ((i = SLURM_ARRAY_TASK_ID; i < {trials} && !stop; i += {tasks})); do"
+            "    [ -e \"${folders[i]}/result.csv\" ] && continue"
             $"    {line} \"$i\" &"
             "    child=$!"
             "    # A signal ends wait before the child has ended."
-            "    wait \"$child\"; code=$?"
-            "    while kill -0 \"$child\" 2>/dev/null; do wait \"$child\"; code=$?; done"
-            "    [ $stop = 1 ] && break"
-            "    [ $code = 0 ] || failed=1"
+            "    wait $child; code=$?"
+            "    while kill -0 $child 2>/dev/null; do wait $child; code=$?; done"
+            "    # One that was stopped or killed goes on from its checkpoint when it is submitted again."
+            "    [ $stop = 1 ] || [ $code = 0 ] && continue"
+            "    failed=1"
+            "    [ $code = 137 ] || [ $code = 143 ] || [ -e \"${folders[i]}/error.txt\" ] && continue"
+            "    { echo \"The trial's process ended with exit code $code.\""
+            $"      tail -c 2000 {quote folder}/\"$SLURM_ARRAY_TASK_ID.log\"; }} >\"${{folders[i]}}/error.txt\""
             "done"
-            "if [ $again = 1 ]; then scontrol requeue \"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}\"; fi"
+            "if [ $again = 1 ]; then"
+            "    scontrol requeue \"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\" ||"
+            "        echo 'Not queued again; the command that submitted the sweep submits what is left.'"
+            "fi"
             "[ $stop = 1 ] && exit 143"
             "exit $failed"
             ""
@@ -95,23 +118,29 @@ module internal Slurm =
         else
             []
 
-    let private isQueued (job: string) =
-        match ask "squeue" [ "--noheader"; "--jobs"; job; "--format=%i" ] with
-        | Ok "" -> false
-        | Ok _ -> true
+    /// Numbers of the job's tasks that wait or run.
+    let private tasksOf (job: string) : Set<int> =
+        match ask "squeue" [ "--noheader"; "--array"; "--jobs"; job; "--format=%K" ] with
+        | Ok text -> text.Split('\n', StringSplitOptions.RemoveEmptyEntries) |> Seq.map int |> set
         // Slurm forgets jobs some minutes after their end.
-        | Error reason when reason.Contains "Invalid job id" -> false
+        | Error reason when reason.Contains "Invalid job id" -> Set.empty
         | Error reason -> raise (DistillException $"Slurm does not answer: {reason}")
 
-    /// Hashes of the trials in jobs that have not ended.
+    /// Hashes of the trials whose tasks have not ended.
     let queued (root: string) : Set<string> =
-        submissions root
-        |> List.filter (fun submission ->
-            isQueued (File.ReadAllText(Path.Combine(submission, jobName)).Trim()))
-        |> List.collect (fun submission ->
-            let path = Path.Combine(submission, listName)
-            List.init (File.ReadLines path |> Seq.length) (fun line -> (TrialRecord.read path line).Hash))
-        |> set
+        set
+            [
+                for submission in submissions root do
+                    let job = File.ReadAllLines(Path.Combine(submission, jobName))
+                    let tasks = tasksOf job[0]
+
+                    if not tasks.IsEmpty then
+                        let path = Path.Combine(submission, listName)
+
+                        for line in 0 .. Seq.length (File.ReadLines path) - 1 do
+                            if tasks.Contains(line % int job[1]) then
+                                (TrialRecord.read path line).Hash
+            ]
 
     let private writeText (path: string) (text: string) =
         AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Text.Encoding.UTF8.GetBytes text)))
@@ -136,7 +165,12 @@ module internal Slurm =
         |> String.concat ""
         |> writeText list
 
-        let tasks = min folders.Length maxTasks
+        folders
+        |> List.map (fun folder -> folder.Path + "\n")
+        |> String.concat ""
+        |> writeText (Path.Combine(submission, foldersName))
+
+        let tasks = min folders.Length (maxTasks ())
 
         let command =
             fst (Local.interpreter ()) :: Local.arguments (Path.GetFullPath script) root list
@@ -153,7 +187,7 @@ module internal Slurm =
         | Ok answer ->
             // NUMBER or NUMBER;CLUSTER.
             let number = answer.Split(';')[0]
-            writeText (Path.Combine(submission, jobName)) (number + "\n")
+            writeText (Path.Combine(submission, jobName)) $"{number}\n{tasks}\n"
             number, submission
         | Error reason ->
             Directory.Delete(submission, true)

@@ -56,7 +56,3 @@ type SweepBuilder() =
 [<AutoOpen>]
 module SweepBuilders =
     let sweep = SweepBuilder()
-
-module internal Sweep =
-    /// The sweep of one experiment, which the command line can widen.
-    let ofExperiment (one: Experiment) : Sweep<unit> = sweep { experiment (fun () -> one) }

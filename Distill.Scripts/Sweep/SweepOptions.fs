@@ -20,7 +20,12 @@ type internal SweepOptions =
         /// Trials side by side; 0 for one per core, on Slurm for no limit.
         Workers: int
         DryRun: bool
+
+        /// Whether trials that failed run again, from their checkpoint where they have one.
         RetryFailed: bool
+
+        /// Whether trials that failed run again from their start.
+        RestartFailed: bool
     }
 
 module internal SweepOptions =
@@ -40,17 +45,18 @@ module internal SweepOptions =
         | Search.Halton count -> $"halton:{count}"
 
     let private flags =
-        [ "--on"; "--workers"; "--search"; "--dry-run"; "--retry-failed" ]
+        [ "--on"; "--workers"; "--search"; "--dry-run"; "--retry-failed"; "--restart-failed" ]
 
     let private none =
         {
             Settings = []
             Search = None
-            Logs = "logs"
+            Logs = Training.options.Logs
             OnSlurm = false
             Workers = 0
             DryRun = false
             RetryFailed = false
+            RestartFailed = false
         }
 
     let parse (arguments: string list) : SweepOptions =
@@ -59,6 +65,7 @@ module internal SweepOptions =
             | [] -> { options with Settings = List.rev options.Settings }
             | "--dry-run" :: rest -> go { options with DryRun = true } rest
             | "--retry-failed" :: rest -> go { options with RetryFailed = true } rest
+            | "--restart-failed" :: rest -> go { options with RestartFailed = true } rest
             | "--on" :: "local" :: rest -> go { options with OnSlurm = false } rest
             | "--on" :: "slurm" :: rest -> go { options with OnSlurm = true } rest
             | "--on" :: _ -> fail "--on takes local or slurm."

@@ -3,10 +3,13 @@ namespace Distill
 open System
 open System.Globalization
 
-/// The finished trials of a sweep as tables. What is compared is the return of the best student of each run.
-type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
+/// The trials of a sweep, and the finished ones as tables. What is compared is the return of the best student of each run.
+type SweepResults internal (all: SweepTrial list) =
+    let finished =
+        all |> List.choose (fun trial -> trial.Result |> Option.map (fun result -> trial.Record, result))
+
     let fullNames =
-        trials
+        finished
         |> List.map (fun (trial, _) -> Map.toList trial.Settings)
         |> Trials.varying
         |> List.except [ "seed" ]
@@ -28,12 +31,10 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
     let valuesOf (trial: TrialRecord) =
         fullNames |> List.map trial.Settings.TryFind
 
-    let trials =
-        trials
-        |> List.sortWith (fun (a, _) (b, _) ->
-            compare
-                (valuesOf a |> List.map order, a.Seed, a.Hash)
-                (valuesOf b |> List.map order, b.Seed, b.Hash))
+    let place (trial: TrialRecord) =
+        valuesOf trial |> List.map order, trial.Seed, trial.Hash
+
+    let trials = finished |> List.sortBy (fst >> place)
 
     /// Values of the settings that vary, and the trials that have them.
     let variants = trials |> List.groupBy (fst >> valuesOf)
@@ -113,6 +114,9 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
                             ]
                 ]
             )
+
+    /// All trials, in the order of the tables, also those that have not finished.
+    member _.Trials = all |> List.sortBy (fun trial -> place trial.Record)
 
     /// How many trials have finished.
     member _.Count = trials.Length
@@ -214,3 +218,18 @@ type SweepResults internal (trials: (TrialRecord * TrialResult) list) =
 
     member results.ToHtml() =
         results.Table.ToHtml() + (if names.Length > 1 then results.Effects.ToHtml() else "")
+
+/// Sweeps as values.
+module Sweep =
+    /// The sweep of one experiment, which the command line can widen.
+    let internal ofExperiment (one: Experiment) : Sweep<unit> = sweep { experiment (fun () -> one) }
+
+    /// The trials of a sweep from its folder, logs/NAME/sweep, without its script.
+    let load (folder: string) : SweepResults =
+        match SweepTrial.readAll Map.empty (IO.Path.GetFullPath folder) with
+        | [] ->
+            raise (
+                DistillException
+                    $"{folder} is not the folder of a sweep: it has no trials. Give logs/NAME/sweep."
+            )
+        | trials -> SweepResults trials

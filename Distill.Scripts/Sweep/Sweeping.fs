@@ -10,20 +10,8 @@ module internal Sweeping =
     let private say (text: string) = Console.Out.WriteLine text
     let private fail (sentence: string) = raise (DistillException sentence)
 
-    /// The trials on the disk.
-    let private onDisk (root: string) : TrialFolder list =
-        if Directory.Exists root then
-            Directory.GetDirectories root
-            |> Array.map (fun folder -> Path.Combine(folder, TrialRecord.fileName))
-            |> Array.filter File.Exists
-            |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
-            |> Array.map (fun path -> TrialFolder(root, TrialRecord.read path 0))
-            |> Array.toList
-        else
-            []
-
-    /// The trials that have the values which the settings ask for.
-    let private filtered (settings: string list) (folders: TrialFolder list) : TrialFolder list =
+    /// The trials that have the values which the settings ask for; `declared` are names of settings though no trial has them.
+    let private filtered (declared: string list) (settings: string list) (trials: SweepTrial list) =
         let plain (value: string) =
             let digits = value.Replace("_", "")
 
@@ -37,28 +25,46 @@ module internal Sweeping =
             | true, number -> string number
             | _ -> value
 
-        let matches (trial: TrialRecord) (setting: string) =
+        let known =
+            declared @ (trials |> List.collect (fun trial -> List.ofSeq trial.Settings.Keys)) |> List.distinct
+
+        /// The full name and the values that a setting asks for.
+        let wanted (setting: string) =
             let name, text =
                 match setting.IndexOf '=' with
-                | -1 -> fail $"'{setting}' is not a setting: write name=value."
+                | -1
+                | 0 -> fail $"'{setting}' is not a setting: write name=value."
                 | at -> setting.Substring(0, at), setting.Substring(at + 1)
 
-            let wanted = SweepSettings.splitValues text |> List.map plain
+            let name = fst (Settings.translate known (name, text))
 
-            trial.Settings
-            |> Seq.exists (fun own ->
-                (own.Key = name || own.Key.EndsWith("." + name)) && List.contains (plain own.Value) wanted)
+            let values =
+                SweepSettings.splitValues text
+                |> List.map (fun value -> plain (snd (Settings.translate known (name, value))))
 
-        folders |> List.filter (fun folder -> settings |> List.forall (matches folder.Trial))
+            let full =
+                if List.contains name known then
+                    [ name ]
+                else
+                    known |> List.filter _.EndsWith("." + name)
 
-    let private results (folders: TrialFolder list) =
-        SweepResults
-            [
-                for folder in folders do
-                    match folder.Result with
-                    | Some result -> folder.Trial, result
-                    | None -> ()
-            ]
+            match full with
+            | [ full ] -> full, values
+            | [] ->
+                fail
+                    $"There is no setting '{name}'; {Names.hint (Trials.leaf name) (Trials.shortNames known)}"
+            | several ->
+                let names = String.Join(" or ", several)
+                fail $"'{name}' could be {names}; write it in full."
+
+        let wanted = settings |> List.map wanted
+
+        let matches (trial: SweepTrial) (name: string, values: string list) =
+            match trial.Settings.TryFind name with
+            | Some own -> List.contains (plain own) values
+            | None -> false
+
+        trials |> List.filter (fun trial -> wanted |> List.forall (matches trial))
 
     let private firstLine (text: string) = text.Split('\n')[0]
 
@@ -70,30 +76,30 @@ module internal Sweeping =
         | state -> string state
 
     /// What each trial is and how far.
-    let private table (rows: (TrialFolder * string) list) =
+    let private table (rows: (TrialRecord * string) list) =
         let names =
             rows
-            |> List.map (fun (folder, _) -> Map.toList folder.Trial.Settings)
+            |> List.map (fun (trial, _) -> Map.toList trial.Settings)
             |> Trials.varying
             |> List.except [ "seed" ]
 
         Table(
             "trial" :: Trials.shortNames names @ [ "seed"; "state" ],
             [
-                for folder, state in rows do
+                for trial, state in rows do
                     [
-                        box (folder.Trial.Hash.Substring(0, 8))
+                        box (trial.Hash.Substring(0, 8))
                         for name in names do
-                            Option.toObj (folder.Trial.Settings.TryFind name)
-                        folder.Trial.Seed
+                            Option.toObj (trial.Settings.TryFind name)
+                        trial.Seed
                         state
                     ]
             ]
         )
 
     /// Writes the tables of all finished trials on the disk.
-    let private gather (root: string) : SweepResults =
-        let results = results (onDisk root)
+    let private gather (declared: Map<string, Experiment>) (root: string) : SweepResults =
+        let results = SweepResults(SweepTrial.readAll declared root)
 
         if results.Count > 0 then
             results.WriteCsv(Path.Combine(root, "results.csv"))
@@ -112,21 +118,30 @@ module internal Sweeping =
     let private count (number: int) (what: string) =
         if number = 1 then $"1 {what}" else $"{number} {what}s"
 
-    /// Runs the trials that have not finished. Returns what all of the sweep's trials on the disk say.
-    let runWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
-        let options = SweepOptions.parse arguments
+    /// The trials that the sweep asks for, each with its folder, and the folder of all.
+    let private placed (options: SweepOptions) (sweep: Sweep<'T>) : string * (TrialFolder * Experiment) list =
         let trials = Trials.declared options sweep
         let root = Trials.root options.Logs trials
 
-        let folders =
-            trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Experiment)
+        root,
+        Trials.kept root trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Experiment)
 
+    /// Runs the trials that have not finished. Returns what all of the sweep's trials on the disk say.
+    let runWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
+        let options = SweepOptions.parse arguments
+        let root, folders = placed options sweep
+        let config = (snd folders.Head).Config
+
+        let declared =
+            folders |> List.map (fun (folder, experiment) -> folder.Trial.Hash, experiment) |> Map.ofList
+
+        let again = options.RetryFailed || options.RestartFailed
         let queued = if options.OnSlurm then Slurm.queued root else Set.empty
 
         let due (folder: TrialFolder, _) =
             match folder.State with
             | Finished _ -> false
-            | Failed _ -> options.RetryFailed
+            | Failed _ -> again
             | Running -> not options.OnSlurm
             | Interrupted
             | Waiting -> not (queued.Contains folder.Trial.Hash)
@@ -139,6 +154,8 @@ module internal Sweeping =
         let failures =
             if failed = 0 then
                 ""
+            elif options.RestartFailed then
+                $", {failed} failed (started afresh)"
             elif options.RetryFailed then
                 $", {failed} failed (tried again)"
             else
@@ -146,17 +163,17 @@ module internal Sweeping =
 
         let inQueue = if queued.IsEmpty then "" else $", {queued.Count} queued"
 
-        let trialCount = count trials.Length "trial"
+        let trialCount = count folders.Length "trial"
 
         say
-            $"{trials.Head.Experiment.Config.Name}: {trialCount}, {finished} finished{failures}{inQueue}, {toRun.Length} to run, in {Command.shortest root}"
+            $"{config.Name}: {trialCount}, {finished} finished{failures}{inQueue}, {toRun.Length} to run, in {Command.shortest root}"
 
-        let threads = max 1 trials.Head.Experiment.Config.Threads
+        let threads = max 1 config.Threads
 
         if options.DryRun then
             folders
             |> List.map (fun (folder, _) ->
-                folder,
+                folder.Trial,
                 (if List.exists (fst >> (=) folder) toRun then
                      "to run"
                  else
@@ -166,7 +183,7 @@ module internal Sweeping =
             |> say
         elif not toRun.IsEmpty then
             for folder, _ in toRun do
-                folder.Prepare()
+                TrialJob.prepare options.RestartFailed folder
 
             let mutable ended = 0
 
@@ -182,10 +199,8 @@ module internal Sweeping =
                 fail "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
             | None -> runHere report toRun
             | Some(script, _) when options.OnSlurm ->
-                let name = trials.Head.Experiment.Config.Name
-
                 let job, folder =
-                    Slurm.submit name root options.Workers threads script (List.map fst toRun)
+                    Slurm.submit config.Name root options.Workers threads script (List.map fst toRun)
 
                 let what = count toRun.Length "trial"
                 say $"Job {job}: {what}; list, script and logs in {Command.shortest folder}"
@@ -212,9 +227,9 @@ module internal Sweeping =
                     )
 
         if options.DryRun then
-            results (onDisk root)
+            SweepResults(SweepTrial.readAll declared root)
         else
-            gather root
+            gather declared root
 
     /// Runs the trials; the exit code tells whether all that were asked for have finished.
     let private runMain (arguments: string list) (sweep: Sweep<'T>) : unit =
@@ -222,8 +237,7 @@ module internal Sweeping =
         let options = SweepOptions.parse arguments
 
         if not options.DryRun && not options.OnSlurm then
-            let trials = Trials.declared options sweep
-            let root = Trials.root options.Logs trials
+            let root, folders = placed options sweep
 
             if results.Count > 0 then
                 say ""
@@ -231,9 +245,7 @@ module internal Sweeping =
                 say $"Tables: {Command.shortest root}/results.csv, summary.csv"
 
             let unfinished =
-                trials
-                |> List.map (fun trial -> TrialFolder(root, trial.Record))
-                |> List.filter (fun folder -> not folder.State.IsFinished)
+                folders |> List.map fst |> List.filter (fun folder -> not folder.State.IsFinished)
 
             if not unfinished.IsEmpty then
                 let what = count unfinished.Length "trial"
@@ -245,7 +257,7 @@ module internal Sweeping =
                 raise (Script.Stopped(1, $"{what} did not finish: {states}."))
 
     let private show (root: string) (hash: string) =
-        match onDisk root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
+        match Trials.onDisk root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
         | [] -> fail $"No trial in {Command.shortest root} has a hash that begins with {hash}."
         | [ folder ] ->
             say $"folder    {Command.shortest folder.Path}"
@@ -257,29 +269,34 @@ module internal Sweeping =
 
     /// The job `sweep ...` of a script.
     let main (arguments: string list) (sweep: Sweep<'T>) : unit =
-        let rootOf (options: SweepOptions) =
-            Trials.root options.Logs (Trials.declared { options with Settings = [] } sweep)
+        /// The command line, the folder of the sweep, and its trials there that the settings ask for.
+        let found (arguments: string list) =
+            let options = SweepOptions.parse arguments
+            let declared = Trials.declared { options with Settings = [] } sweep
+            let root = Trials.root options.Logs declared
+
+            let names =
+                declared |> List.collect (fun trial -> List.ofSeq trial.Record.Settings.Keys)
+
+            options, root, SweepTrial.readAll Map.empty root |> filtered names options.Settings
 
         match arguments with
         | "list" :: rest ->
-            let options = SweepOptions.parse rest
-
-            match onDisk (rootOf options) |> filtered options.Settings with
-            | [] -> say "There are no trials."
-            | folders ->
-                folders |> List.map (fun folder -> folder, describe folder.State) |> table |> string |> say
+            match found rest with
+            | _, _, [] -> say "There are no trials."
+            | _, _, trials ->
+                trials |> List.map (fun trial -> trial.Record, describe trial.State) |> table |> string |> say
         | "results" :: rest ->
-            let options = SweepOptions.parse rest
-            let root = rootOf options
+            let options, root, trials = found rest
 
             if options.Settings.IsEmpty then
-                say (string (gather root))
+                say (string (gather Map.empty root))
                 say $"Tables: {Command.shortest root}/results.csv, summary.csv"
             else
-                onDisk root |> filtered options.Settings |> results |> string |> say
+                say (string (SweepResults trials))
         | "best" :: rest ->
-            let options = SweepOptions.parse rest
-            let results = onDisk (rootOf options) |> filtered options.Settings |> results
+            let _, _, trials = found rest
+            let results = SweepResults trials
 
             match results.Best with
             | None -> say "No trial has finished."
@@ -288,10 +305,14 @@ module internal Sweeping =
 
                 for comparison in results.Comparisons do
                     say (string comparison)
-        | "show" :: hash :: rest when not (hash.StartsWith '-') ->
-            show (rootOf (SweepOptions.parse rest)) hash
-        | "show" :: _ ->
-            fail "show takes the first letters of a trial's hash; `sweep list SCRIPT` prints them."
+        | "show" :: rest ->
+            let options = SweepOptions.parse rest
+
+            match options.Settings with
+            | [ hash ] when not (hash.Contains '=') ->
+                let declared = Trials.declared { options with Settings = [] } sweep
+                show (Trials.root options.Logs declared) hash
+            | _ -> fail "show takes the first letters of a trial's hash; `sweep list SCRIPT` prints them."
         | arguments -> runMain arguments sweep
 
     /// The job that the arguments ask for, if they ask for one that a script has because it declares a sweep, or something

@@ -210,7 +210,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
                     stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(TrialRecord.toJson trial + "\n")))
             )
 
-    /// Deletes what an earlier start left that cannot go on.
+    /// Deletes what earlier starts left, such as what cannot go on.
     member folder.Clear() =
         for entry in Directory.GetFileSystemEntries path do
             if entry <> folder.Record && entry <> folder.Log then

@@ -21,6 +21,15 @@ module internal TrialJob =
 
         enter false
 
+    /// Makes a trial ready that is to run now: a message of failure is forgotten, and with `restart` the checkpoint, too.
+    let prepare (restart: bool) (folder: TrialFolder) : unit =
+        folder.Prepare()
+
+        if folder.Error.IsSome then
+            use _ = lock folder
+
+            if restart then folder.Clear() else folder.ForgetError()
+
     /// One thread, unless the experiment asks for a number: many trials of one thread use a machine better than few of many.
     let private withThreads (threads: int) (experiment: Experiment) =
         let wanted = experiment.Config.Threads
@@ -33,36 +42,46 @@ module internal TrialJob =
                     experiment.Config
         }
 
+    /// Runs the trial, if it has not finished, from its checkpoint or else from its start.
+    let private goOn (report: bool) (threads: int) (folder: TrialFolder) (experiment: unit -> Experiment) =
+        if folder.Result.IsNone then
+            folder.ForgetError()
+            let options = { Training.options with Report = report }
+
+            let options =
+                if Runner.hasState folder.RunFolder then
+                    { options with Resume = folder.Path }
+                else
+                    folder.Clear()
+                    { options with Folder = folder.Path }
+
+            Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads) |> ignore
+
+    /// Runs the trial to its end with its report, in a process that is there for it; errors are thrown.
+    let runAlone (folder: TrialFolder) (experiment: Experiment) : unit =
+        folder.Prepare()
+        use _ = lock folder
+        goOn true 0 folder (fun () -> experiment)
+
     /// Runs the trial from its checkpoint, or from its start, and leaves its result or the message of its failure in its
     /// folder. Throws Script.Stopped when a signal ended it; the checkpoint is written then.
     let run (threads: int) (folder: TrialFolder) (experiment: unit -> Experiment) : unit =
         use _ = lock folder
 
-        if folder.Result.IsNone then
-            folder.ForgetError()
+        try
+            // One of many: `build.fsx report` writes the report of those that somebody wants to look at.
+            goOn false threads folder experiment
+        with
+        | Script.Stopped _ -> reraise ()
+        | error ->
+            Console.Error.WriteLine error
 
-            try
-                // One of many: `build.fsx report` writes the report of those that somebody wants to look at.
-                let options = { Training.options with Report = false }
-
-                let options =
-                    if Runner.hasState folder.RunFolder then
-                        { options with Resume = folder.Path }
-                    else
-                        folder.Clear()
-
-                        { options with Folder = folder.Path }
-
-                Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads) |> ignore
-            with
-            | Script.Stopped _ -> reraise ()
-            | error ->
-                Console.Error.WriteLine error
-
-                match error.GetBaseException() with
-                | :? DistillException as error -> error.Message
-                | error -> $"{error.GetType().Name}: {error.Message}"
-                |> folder.Fail
+            match Script.sentence error with
+            | Some sentence -> sentence
+            | None ->
+                let error = error.GetBaseException()
+                $"{error.GetType().Name}: {error.Message}"
+            |> folder.Fail
 
     /// The job of a child process: the trial on a line of a file, with what it prints in log.txt. Returns the exit code.
     let main (sweep: Sweep<'T>) (root: string) (file: string) (line: int) : int =

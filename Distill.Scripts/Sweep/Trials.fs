@@ -148,6 +148,107 @@ module internal Trials =
                     }
             })
 
+    /// The trials on the disk.
+    let onDisk (root: string) : TrialFolder list =
+        if Directory.Exists root then
+            Directory.GetDirectories root
+            |> Array.map (fun folder -> Path.Combine(folder, TrialRecord.fileName))
+            |> Array.filter File.Exists
+            |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
+            |> Array.map (fun path -> TrialFolder(root, TrialRecord.read path 0))
+            |> Array.toList
+        else
+            []
+
+    let private names (settings: Map<string, string>) = set settings.Keys
+
+    /// The hash of the experiment as Distill gave it when it had the settings of these names alone: None where one that came
+    /// later is not at its default.
+    let private hashWith
+        (hashOf: (string * string) list -> string)
+        (names: Set<string>)
+        (experiment: Experiment)
+        : string option =
+        let known, added =
+            Experiment.settings experiment |> List.partition (fun (name, _) -> names.Contains name)
+
+        let usual = Experiment.atDefault experiment
+
+        if added |> List.forall (fun (name, _) -> usual.Contains name) then
+            Some(hashOf known)
+        else
+            None
+
+    /// The trials, each as it is written down in the root if it is there. One that was written down before Distill had all
+    /// its present settings is the same if those that it lacks are at their defaults.
+    let kept (root: string) (trials: Trial<'T> list) : Trial<'T> list =
+        let hashOf = TrialRecord.hasher ()
+        let records = onDisk root |> List.map _.Trial
+        let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
+
+        let generations =
+            records |> List.map (fun record -> names record.Settings) |> List.distinct
+
+        let earlier (trial: Trial<'T>) =
+            generations
+            |> List.except [ names trial.Record.Settings ]
+            |> List.tryPick (fun names ->
+                hashWith hashOf names trial.Experiment |> Option.bind byHash.TryFind)
+
+        [
+            for trial in trials do
+                match byHash.TryFind trial.Record.Hash |> Option.orElseWith (fun () -> earlier trial) with
+                | Some record -> { trial with Record = record }
+                | None -> trial
+        ]
+
+    /// The experiment with the trial's settings in place of its own.
+    let private withSettingsOf (trial: TrialRecord) (experiment: Experiment) : Experiment =
+        let said = Map.ofList (Experiment.settings experiment)
+
+        experiment
+        |> Experiment.withSettings
+            [
+                for KeyValue(name, value) in trial.Settings do
+                    if said.TryFind name <> Some value then
+                        $"{name}={value}"
+            ]
+
+    /// The experiment of a trial whose script is not at hand. Throws where an environment is the script's own.
+    let experiment (trial: TrialRecord) : Experiment =
+        try
+            withSettingsOf trial Experiment.empty
+        with :? DistillException as error ->
+            raise (
+                DistillException(
+                    $"Trial {trial.FolderName} cannot be read without the script that declares it, whose environment may be its own: {error.Message}",
+                    error
+                )
+            )
+
+    /// The trials' records; settings that some lack, because Distill had them not when they were written down, are added with
+    /// their defaults.
+    let completed (records: TrialRecord list) : TrialRecord list =
+        let all =
+            records |> List.map (fun record -> names record.Settings) |> List.distinct |> Set.unionMany
+
+        [
+            for record in records do
+                if (names record.Settings).Count = all.Count then
+                    record
+                else
+                    try
+                        let settings = Map.ofList (Experiment.settings (experiment record))
+
+                        { record with
+                            Settings =
+                                (settings, record.Settings)
+                                ||> Map.fold (fun settings name value -> settings.Add(name, value))
+                        }
+                    with :? DistillException ->
+                        record
+        ]
+
     /// Where the trials of a sweep are kept.
     let root (logs: string) (trials: Trial<'T> list) =
         Path.GetFullPath(Path.Combine(logs, trials.Head.Experiment.Config.Name, "sweep"))
@@ -155,24 +256,26 @@ module internal Trials =
     /// The experiment of a trial that was written down. The script declares it still, or it has changed: then its settings
     /// are put in place of what the script says now.
     let recover (trial: TrialRecord) (sweep: Sweep<'T>) : Experiment =
+        let hashOf = TrialRecord.hasher ()
+        let names = names trial.Settings
+
+        let isTrial (experiment: Experiment) =
+            hashWith hashOf names experiment = Some trial.Hash
+
         let trials = declared (SweepOptions.parse trial.Arguments) sweep
 
-        match trials |> List.tryFind (fun declared -> declared.Record.Hash = trial.Hash) with
+        let declared =
+            trials
+            |> List.tryFind (fun declared -> declared.Record.Hash = trial.Hash)
+            |> Option.orElseWith (fun () ->
+                trials |> List.tryFind (fun declared -> isTrial declared.Experiment))
+
+        match declared with
         | Some declared -> declared.Experiment
         | None ->
-            let now = trials.Head.Experiment
-            let said = Map.ofList (Experiment.settings now)
+            let experiment = withSettingsOf trial trials.Head.Experiment
 
-            let experiment =
-                now
-                |> Experiment.withSettings
-                    [
-                        for KeyValue(name, value) in trial.Settings do
-                            if said.TryFind name <> Some value then
-                                $"{name}={value}"
-                    ]
-
-            if TrialRecord.hasher () (Experiment.settings experiment) <> trial.Hash then
+            if not (isTrial experiment) then
                 raise (
                     DistillException
                         $"The script, or a file that it names, has changed so much that trial {trial.FolderName} cannot be run any more; run the sweep again."

@@ -3,6 +3,7 @@ module Distill.Tests.CollectorTests
 
 open System
 open Xunit
+open Distill
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -43,12 +44,19 @@ let private take (rollout: Rollout) =
     }
 
 type private Setting =
-    { Make: unit -> IBatchedEnvironment; Teacher: unit -> Policy; Student: unit -> Policy; Steps: int }
+    {
+        Make: unit -> IBatchedEnvironment
+        Teacher: unit -> Policy
+        TeacherNoise: Nullable<RandomStream>
+        Student: unit -> Policy
+        Steps: int
+    }
 
 let private cartPole limit =
     {
         Make = fun () -> CartPoleConfig(EpisodeLimit = limit).Create(40, 7UL)
         Teacher = cartPoleTeacher
+        TeacherNoise = Nullable()
         Student =
             fun () ->
                 randomPolicy
@@ -65,6 +73,7 @@ let private quadrotor =
     {
         Make = fun () -> QuadrotorConfig(EpisodeLimit = 25).Create(40, 7UL)
         Teacher = raptorTeacher
+        TeacherNoise = Nullable()
         Student = fun () -> randomPolicy 2 0.3f (NetworkSpec.GruStack(22, 8, 6, 0, 4)) "student" false
         Steps = 17
     }
@@ -75,6 +84,26 @@ let private views =
         Teacher = fun () -> randomPolicy 3 0.3f (NetworkSpec.Mlp(26, [ 8 ], 4, Activation.Elu)) "teacher" true
         Student =
             fun () -> randomPolicy 4 0.3f (NetworkSpec.Mlp(22, [ 8 ], 4, Activation.Elu)) "tracking" false
+    }
+
+/// The teacher's actions are drawn: a standard deviation of 0.2, 0.4, 0.6 and 0.8.
+let private drawn =
+    { views with
+        Teacher =
+            fun () ->
+                let teacher =
+                    randomPolicy
+                        3
+                        0.3f
+                        (NetworkSpec.Mlp(26, [ 8 ], 4, Activation.Elu, Head.Gaussian))
+                        "teacher"
+                        true
+
+                for i in 0..3 do
+                    teacher.Network.LogStd[i] <- log (0.2f * float32 (i + 1))
+
+                teacher
+        TeacherNoise = Nullable(RandomStream(3UL, "teacher"))
     }
 
 /// Collects once for each share; the environment's log covers all collections.
@@ -96,7 +125,16 @@ let private collect setting whole threads (shares: float list) =
         )
 
     use collector =
-        new RolloutCollector(environment, teacher, student, rollout, acting, whole, threads)
+        new RolloutCollector(
+            environment,
+            teacher,
+            student,
+            rollout,
+            acting,
+            setting.TeacherNoise,
+            whole,
+            threads
+        )
 
     let recorded =
         [
@@ -317,9 +355,53 @@ let ``whole episodes start anew, and rows after their end are not valid`` () =
 
 [<Fact>]
 let ``the number of threads does not matter`` () =
-    let one, _ = collect quadrotor false 1 [ 0.3; 0.3 ]
-    let three, _ = collect quadrotor false 3 [ 0.3; 0.3 ]
-    Expect.isTrue (one = three) "threads"
+    for setting in [ quadrotor; drawn ] do
+        let one, _ = collect setting false 1 [ 0.3; 0.3 ]
+        let three, _ = collect setting false 3 [ 0.3; 0.3 ]
+        Expect.isTrue (one = three) "threads"
+
+[<Fact>]
+let ``a teacher that is not deterministic draws its actions, and what is executed is the label`` () =
+    let recorded, log = collect drawn false 1 [ 1.0; 1.0 ]
+    use teacher = drawn.Teacher()
+    let rows = 40 * drawn.Steps
+    let deviations = Array.init 4 (fun _ -> ResizeArray<float>())
+
+    for part in recorded do
+        let means =
+            replay teacher drawn.Steps part.Teacher part.Starts (Array.create 40 [||])
+
+        for i in 0 .. rows * 4 - 1 do
+            deviations[i % 4].Add(float (part.TeacherActions[i] - means[i]) / (0.2 * float (i % 4 + 1)))
+
+    // Limits: six standard errors.
+    let error = 1.0 / sqrt (float (2 * rows))
+
+    for drawn in deviations do
+        Expect.close (6.0 * error) (Seq.average drawn) 0.0 "mean of the draws"
+        Expect.close (6.0 * sqrt 2.0 * error) (drawn |> Seq.averageBy (fun d -> d * d)) 1.0 "their variance"
+
+    let all = Seq.concat deviations |> Seq.distinct |> Seq.length
+    Expect.isTrue (all > 2 * rows * 4 * 99 / 100) "draws repeat"
+
+    for number, part in List.indexed recorded do
+        for env in 0..39 do
+            for step in 0 .. drawn.Steps - 1 do
+                let executed = log[env / Panel.Width].[number * drawn.Steps + step].Actions
+
+                for i in 0..3 do
+                    Expect.equal
+                        executed[i * Panel.Width + env % Panel.Width]
+                        part.TeacherActions[(env * drawn.Steps + step) * 4 + i]
+                        $"environment {env}, step {step}"
+
+[<Fact>]
+let ``a teacher without a distribution cannot draw its actions`` () =
+    let refused =
+        Expect.throws<DistillException>(fun () ->
+            collect { views with TeacherNoise = drawn.TeacherNoise } false 1 [ 1.0 ] |> ignore)
+
+    Assert.Contains("teacher_deterministic=true", refused.Message)
 
 [<Fact>]
 let ``the memory recorded before each sequence makes the student act as it did`` () =
@@ -333,7 +415,7 @@ let ``the memory recorded before each sequence makes the student act as it did``
     use rollout = new Rollout(40, 18, inputs, teacher.Network.Spec.Inputs, 4, size, 6)
 
     use collector =
-        new RolloutCollector(environment, teacher, student, rollout, acting, false, 2)
+        new RolloutCollector(environment, teacher, student, rollout, acting, Nullable(), false, 2)
 
     for _ in 1..2 do
         collector.Collect(pool, 0.5)

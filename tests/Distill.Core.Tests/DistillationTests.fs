@@ -400,6 +400,7 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
                 distillation.Student,
                 rollout,
                 acting,
+                Nullable(),
                 shape.WholeEpisodes,
                 1
             )

@@ -124,6 +124,23 @@ let ``A run that is saved and restored goes on bit for bit`` () =
         Paths.sameBits (parameters resumed) (parameters undisturbed) "actor"
 
 [<Fact>]
+let ``A run does not load the networks of another architecture with as many parameters`` () =
+    use pool = new WorkerPool(1)
+    let environment = CartPoleConfig(Envs = 32)
+    // 227 parameters each.
+    use saved = new Ppo(PpoConfig(ActorHidden = [| 9; 15 |]), environment, pool)
+    use other = new Ppo(PpoConfig(ActorHidden = [| 12; 11 |]), environment, pool)
+    Expect.equal other.Actor.Network.ParameterCount saved.Actor.Network.ParameterCount "parameters"
+    let saver = StateSaver()
+    saved.Visit saver
+
+    let load () =
+        other.Visit(StateLoader("state", saver.Tensors))
+
+    let refusal = Expect.throws<DistillException> load
+    Expect.isTrue (refusal.Message.Contains "actor.0.weight") refusal.Message
+
+[<Fact>]
 let ``An iteration allocates nothing but its report`` () =
     use pool = new WorkerPool(1)
 

@@ -178,22 +178,37 @@ let ``a comparison runs every variant with every seed on the same budget`` () =
             finalEpisodes 32
         }
 
-    let comparison =
+    let compare () =
         experiment
         |> Run.compareWith [ $"logs={logs}"; "seeds=2"; "phase1_iterations=2" ] (fun phase1 ->
             [ "student only", Acting.studentAlways; "two stages", Acting.teacherUntil phase1 ])
+
+    let comparison = compare ()
 
     Assert.Equal<(string * int) list>(
         [ "student only", 2; "two stages", 2 ],
         comparison.Rows |> List.map (fun (label, results) -> label, results.Length)
     )
 
-    let folders = comparison.Rows |> List.collect snd |> List.map _.Folder
-    Assert.EndsWith("_two-stages_seed1", List.last folders)
+    let folders =
+        comparison.Rows |> List.collect snd |> List.map (fun (run, _) -> run.Folder)
+
+    Assert.Contains("two-stages_seed-1-", List.last folders)
 
     let agent =
         File.ReadAllText(Path.Combine(List.last folders, "params", "agent.yaml"))
 
     Assert.Contains("phase1_iterations: 2", agent)
     Assert.Contains("seed: 1", agent)
-    Assert.Equal(5, File.ReadAllLines(Path.Combine(logs, "who", "comparison.csv")).Length)
+    let table = Path.Combine(logs, "who", "comparison.csv")
+    let whole = File.ReadAllLines table
+    Assert.Equal(5, whole.Length)
+
+    // Run again, it keeps what has finished; what was stopped goes on.
+    let result (folder: string) = Path.Combine(folder, "result.csv")
+    let before = File.GetLastWriteTimeUtc(result folders[0])
+    File.Delete(result (List.last folders))
+    compare () |> ignore
+    Assert.Equal<string array>(whole, File.ReadAllLines table)
+    Assert.Equal(before, File.GetLastWriteTimeUtc(result folders[0]))
+    Assert.True(File.Exists(result (List.last folders)))

@@ -75,7 +75,7 @@ let private waitFor (text: string) (running: Process) =
 
         match line with
         | null -> give line
-        | _ when lines > 200 -> give line
+        | _ when lines > 2000 -> give line
         | line when line.StartsWith text -> ()
         | _ -> read (lines + 1)
 
@@ -129,6 +129,42 @@ let ``killed and resumed makes the student of an undisturbed run`` () =
     Assert.Equal(0, (first - 1) % 7)
     Assert.InRange(first, 15, 40)
     Assert.Equal<byte array>(student output, student resumed)
+
+[<Fact>]
+let ``a comparison that was killed keeps its finished runs and goes on when it is run again`` () =
+    use place = new Workplace()
+    let path = experiment place
+    let text = File.ReadAllText path
+
+    File.WriteAllText(
+        path,
+        text.Replace(
+            "|> Run.distil",
+            "|> Run.compare (fun phase1 -> [ \"student only\", Acting.studentAlways; \"two stages\", Acting.teacherUntil phase1 ])"
+        )
+    )
+
+    let arguments (logs: string) =
+        [ $"logs={place.Path logs}"; "seeds=1"; "iterations=120" ]
+
+    let undisturbed = start path (arguments "whole")
+    let killed = start path (arguments "killed")
+    waitFor "--- two stages" killed
+    waitFor "[ 17/120]" killed
+    killed.Kill(entireProcessTree = true)
+    killed.WaitForExit()
+    let code, _, _ = finish undisturbed
+    Assert.Equal(0, code)
+    let code, output, error = run path (arguments "killed")
+    Assert.True((code = 0), error)
+    Assert.Equal(2, output.Split("Finished before").Length)
+    // It went on after its first checkpoint.
+    Assert.DoesNotContain("[  1/120]", output)
+
+    let table (logs: string) =
+        File.ReadAllText(place.Path $"{logs}/pole/comparison.csv").Replace(place.Path logs, "")
+
+    Assert.Equal(table "whole", table "killed")
 
 [<Fact>]
 let ``SIGTERM saves, says how to go on, and ends with 143`` () =

@@ -124,6 +124,142 @@ let ``a failed trial keeps its message and is tried again on request`` () =
     Assert.Equal(message, File.ReadAllText(Path.Combine(folder, "error.txt")))
 
 [<Fact>]
+let ``a failed trial goes on from its checkpoint, or starts afresh`` () =
+    use place = new Workplace()
+    let whole = run place [ "seed=0" ]
+    let wholeTable = table place
+    let folder = folderOf place "seed-0"
+    let file (name: string) = Path.Combine(folder, name)
+    let state = file "checkpoints/state.safetensors"
+
+    /// As if the trial had failed after its last checkpoint.
+    let fail () =
+        File.Delete(file "result.csv")
+        File.WriteAllText(file "error.txt", "it failed\n")
+
+    fail ()
+    let failed = run place [ "seed=0" ]
+    Assert.Equal(0, failed.Count)
+
+    Assert.Equal<string list>(
+        [ "it failed" ],
+        [
+            for trial in failed.Trials do
+                match trial.State with
+                | Failed message -> message
+                | _ -> ()
+        ]
+    )
+
+    let first = File.ReadAllBytes state
+    Assert.Equal(1, (run place [ "seed=0"; "--retry-failed" ]).Count)
+    Assert.Equal<byte array>(first, File.ReadAllBytes state)
+    Assert.False(File.Exists(file "error.txt"))
+    Assert.Equal(wholeTable, table place)
+    // A checkpoint that cannot be read: only a fresh start helps.
+    fail ()
+    File.WriteAllText(state, "broken")
+    Assert.Equal(0, (run place [ "seed=0"; "--retry-failed" ]).Count)
+    Assert.Contains("state.safetensors", File.ReadAllText(file "error.txt"))
+    Assert.Equal(1, (run place [ "seed=0"; "--restart-failed" ]).Count)
+    Assert.Equal(wholeTable, table place)
+    Assert.Equal(1, whole.Count)
+
+[<Fact>]
+let ``a sweep is read from its folder as typed records`` () =
+    use place = new Workplace()
+    let ran = run place [ "phase1_iterations=0,2"; "loss=cross_entropy,mse" ]
+    let read = Sweep.load (root place)
+    Assert.Equal(string ran, string read)
+    Assert.Equal(2, read.Count)
+    Assert.Equal(4, read.Trials.Length)
+
+    for fromScript, trial in List.zip ran.Trials read.Trials do
+        Assert.Equal(fromScript.Config.ToString(), trial.Config.ToString())
+        Assert.Equal(fromScript.Experiment.Teacher, trial.Experiment.Teacher)
+        Assert.Equal(fromScript.Folder, trial.Folder)
+
+    for trial in read.Trials do
+        let losses = trial.Curve "training/loss"
+
+        match trial.State with
+        | Finished result ->
+            Assert.Equal<int list>([ 1; 2; 3 ], List.map fst losses)
+            Assert.Equal(Some result, trial.Result)
+            Assert.Equal(500.0, result.TeacherReturn)
+        | state ->
+            Assert.True(state.IsFailed)
+            Assert.Empty losses
+            Assert.Equal(None, trial.Result)
+
+    Assert.Equal<int list>(
+        [ 0; 0; 2; 2 ],
+        read.Trials
+        |> List.map (fun trial -> (trial.Config.Acting :?> Distill.Algorithms.TeacherUntil).Phase1Iterations)
+        |> List.sort
+    )
+
+    Assert.Contains("<table", read.ToHtml())
+
+    let error =
+        Expect.throws<DistillException>(fun () -> Sweep.load (place.Path "logs") |> ignore)
+
+    Assert.Contains("is not the folder of a sweep", error.Message)
+
+/// Makes the trial in the folder one of an earlier Distill, which had settings without some and with others' values.
+let private age (folder: string) (change: Map<string, string> -> Map<string, string>) =
+    let path = Path.Combine(folder, TrialRecord.fileName)
+    let record = TrialRecord.read path 0
+    let settings = change record.Settings
+
+    let aged =
+        { record with Settings = settings; Hash = TrialRecord.hasher () (Map.toList settings) }
+
+    File.WriteAllText(path, TrialRecord.toJson aged + "\n")
+    let renamed = folder.Replace(record.Hash.Substring(0, 8), aged.Hash.Substring(0, 8))
+    Directory.Move(folder, renamed)
+    renamed
+
+[<Fact>]
+let ``a setting that Distill has gained since does not run trials again, a default that changed does`` () =
+    use place = new Workplace()
+    run place [ "seed=0" ] |> ignore
+
+    let written (folder: string) =
+        File.GetLastWriteTimeUtc(Path.Combine(folder, "result.csv"))
+    // Before there was a gradient norm to limit, and students had gradient lengths.
+    let folder =
+        age (folderOf place "seed-0") (fun settings ->
+            settings.Remove("optimizer.max_grad_norm").Remove "gradient_length")
+
+    let before = written folder
+    let again = run place [ "seed=0" ]
+    Assert.Equal(1, again.Trials.Length)
+    Assert.Equal(before, written folder)
+    Assert.Equal(before, written (folderOf place "seed-0"))
+    // Another value of what was added is another trial, and the table tells them apart.
+    let two = run place [ "seed=0"; "gradient_length=7" ]
+    Assert.Equal(2, two.Count)
+    Assert.Equal(2, two.Table.RowCount)
+    Assert.StartsWith("gradient_length,seed,", table place)
+    Assert.Equal(before, written folder)
+
+    // The default was another when the trial ran: it was another trial.
+    use other = new Workplace()
+    run other [ "seed=0" ] |> ignore
+
+    let folder =
+        age (folderOf other "seed-0") (fun settings -> settings.Add("optimizer.learning_rate", "0.5"))
+
+    let before = written folder
+    Assert.Equal(2, (run other [ "seed=0" ]).Count)
+    Assert.Equal(before, written folder)
+    // Its former value, said, finds it.
+    let found = run other [ "seed=0"; "learning_rate=0.5" ]
+    Assert.Equal(2, found.Count)
+    Assert.Equal(before, written folder)
+
+[<Fact>]
 let ``a dry run runs and writes nothing`` () =
     use place = new Workplace()
     Assert.Equal(0, (run place [ "seed=0,1"; "--dry-run" ]).Count)
@@ -146,21 +282,27 @@ let ``what a killed trial left is cleared where it cannot go on`` () =
     Assert.Equal(2, (run place [ "seed=0,1" ]).Count)
     Assert.Equal(whole, table place)
 
-let private trial (phase1: int) (seed: int) (value: float) : TrialRecord * TrialResult =
-    {
-        Hash = String('a', 62) + $"{phase1}{seed}"
-        Label = ""
-        Settings = Map [ "acting.phase1_iterations", string phase1; "seed", string seed; "iterations", "9" ]
-        Changes = []
-        Arguments = []
-    },
-    {
-        TeacherReturn = 100.0
-        StudentReturn = value
-        FinalStudentReturn = value - 1.0
-        StudentLength = 9.0
-        ShareTerminated = 0.25
-    }
+let private trial (phase1: int) (seed: int) (value: float) : SweepTrial =
+    let record =
+        {
+            Hash = String('a', 62) + $"{phase1}{seed}"
+            Label = ""
+            Settings =
+                Map [ "acting.phase1_iterations", string phase1; "seed", string seed; "iterations", "9" ]
+            Changes = []
+            Arguments = []
+        }
+
+    let result =
+        {
+            TeacherReturn = 100.0
+            StudentReturn = value
+            FinalStudentReturn = value - 1.0
+            StudentLength = 9.0
+            ShareTerminated = 0.25
+        }
+
+    SweepTrial(record, "", Finished result, lazy Experiment.empty)
 
 [<Fact>]
 let ``the tables have a row for every variant, and say which is best`` () =

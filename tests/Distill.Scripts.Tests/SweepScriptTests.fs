@@ -1,4 +1,4 @@
-/// Sweeps of scripts, their trials in processes of their own: sudden death, signals, Slurm.
+/// Sweeps of scripts, their trials in processes of their own: sudden death and signals.
 module Distill.Tests.SweepScriptTests
 
 open System
@@ -9,7 +9,7 @@ open Distill.Tests.RunTests
 open Xunit
 
 /// A script in the workplace that distils for some seconds, so that a test can meet it halfway.
-let private script (place: Workplace) =
+let script (place: Workplace) =
     let teacher = place.Path "teacher.safetensors"
     saveTeacher teacher
 
@@ -32,7 +32,7 @@ distillation {{
     retain (Retain.latest 10_000)
     loss (Loss.crossEntropy 0.0)
     collect (Collect.stepsPerEnv 50)
-    iterations 400
+    iterations 250
     evaluationInterval 20
     saveInterval 4
     finalEpisodes 64
@@ -60,14 +60,14 @@ let private finish (running: Process) =
     running.WaitForExit()
     running.ExitCode, output + error.Result
 
-let private run (path: string) (arguments: string list) = finish (start path arguments)
+let run (path: string) (arguments: string list) = finish (start path arguments)
 
-let private succeed (path: string) (arguments: string list) =
+let succeed (path: string) (arguments: string list) =
     let code, output = run path arguments
     Assert.True((code = 0), output)
     output
 
-let private ask (program: string) (arguments: string list) =
+let ask (program: string) (arguments: string list) =
     use running =
         nonNull (
             Process.Start(
@@ -84,10 +84,10 @@ let private ask (program: string) (arguments: string list) =
     Assert.True((code = 0), output)
     output.Trim()
 
-let private results (logs: string) =
+let results (logs: string) =
     File.ReadAllText(Path.Combine(logs, "pole", "sweep", "results.csv"))
 
-let private waitUntil (what: string) (holds: unit -> bool) =
+let waitUntil (what: string) (holds: unit -> bool) =
     let watch = Stopwatch.StartNew()
 
     while not (holds ()) do
@@ -96,15 +96,20 @@ let private waitUntil (what: string) (holds: unit -> bool) =
 
         Thread.Sleep 50
 
-/// Whether some trial is between its first checkpoint and its end.
-let private underWay (logs: string) () =
+/// Whether the trial in the folder is between its first checkpoint and its end.
+let trialUnderWay (folder: string) () =
+    Directory.Exists folder
+    && Directory.GetFiles(folder, "student_*.safetensors", SearchOption.AllDirectories).Length > 0
+    && not (File.Exists(Path.Combine(folder, "result.csv")))
+
+/// The folder of the first trial that is under way.
+let private underWay (logs: string) : string option =
     let root = Path.Combine(logs, "pole", "sweep")
 
-    Directory.Exists root
-    && Directory.GetDirectories(root, "*seed*")
-       |> Array.exists (fun trial ->
-           Directory.GetFiles(trial, "student_*.safetensors", SearchOption.AllDirectories).Length > 0
-           && not (File.Exists(Path.Combine(trial, "result.csv"))))
+    if Directory.Exists root then
+        Directory.GetDirectories(root, "*seed*") |> Array.tryFind (fun folder -> trialUnderWay folder ())
+    else
+        None
 
 [<Fact>]
 let ``killed and run again, a sweep has the results of an undisturbed one`` () =
@@ -114,7 +119,7 @@ let ``killed and run again, a sweep has the results of an undisturbed one`` () =
     let arguments = [ "phase1_iterations=5,200"; "--workers"; "2" ]
     succeed path ($"logs={whole}" :: arguments) |> ignore
     use running = start path ($"logs={killed}" :: arguments)
-    waitUntil "a trial under way" (underWay killed)
+    waitUntil "a trial under way" (fun () -> (underWay killed).IsSome)
     running.Kill(entireProcessTree = true)
     running.WaitForExit()
     Assert.False(File.Exists(Path.Combine(killed, "pole", "sweep", "results.csv")))
@@ -129,7 +134,7 @@ let ``killed and run again, a sweep has the results of an undisturbed one`` () =
         |> Array.map logOf
         |> Array.filter (fun log -> log.Split("Teacher alone:").Length > 2)
 
-    Assert.Contains(starts, fun log -> log.Split("[  1/400]").Length = 2)
+    Assert.Contains(starts, fun log -> log.Split("[  1/250]").Length = 2)
     Assert.Contains("2 finished, 0 to run", succeed path ($"logs={killed}" :: arguments))
 
 /// Ids of the processes that a process started, and that those started.
@@ -145,13 +150,46 @@ let rec private descendants (id: string) : string list =
     children @ List.collect descendants children
 
 [<Fact>]
+let ``a trial that is killed is interrupted, and goes on when the sweep is run again`` () =
+    use place = new Workplace()
+    let path = script place
+    let logs = place.Path "logs"
+    let arguments = [ $"logs={logs}"; "seed=0,1"; "--workers"; "2" ]
+    use running = start path arguments
+    waitUntil "a trial under way" (fun () -> (underWay logs).IsSome)
+    let victim = (underWay logs).Value
+
+    let trialProcess =
+        descendants (string running.Id)
+        |> List.find (fun id -> (ask "ps" [ "--no-headers"; "-o"; "args"; "-p"; id ]).Contains victim)
+
+    ask "kill" [ "-KILL"; trialProcess ] |> ignore
+    let code, output = finish running
+    Assert.Equal(1, code)
+    Assert.Contains("seed-", output)
+    Assert.Contains("1 trial did not finish: 1 interrupted.", output)
+    Assert.False(File.Exists(Path.Combine(victim, "error.txt")))
+    let root = Path.Combine(logs, "pole", "sweep")
+
+    let states () =
+        (Distill.Sweep.load root).Trials |> List.map (fun trial -> string trial.State)
+
+    Assert.Equal<string list>([ "finished"; "interrupted" ], List.sort (states ()))
+    Assert.Contains("1 finished, 1 to run", succeed path arguments)
+    Assert.Equal<string list>([ "finished"; "finished" ], states ())
+    let log = File.ReadAllText(Path.Combine(victim, "log.txt"))
+    // It began once, and went on.
+    Assert.Equal(2, log.Split("[  1/250]").Length)
+    Assert.Equal(3, log.Split("Teacher alone:").Length)
+
+[<Fact>]
 let ``SIGTERM reaches the trials, which write their checkpoints`` () =
     use place = new Workplace()
     let path = script place
     let logs = place.Path "logs"
     let arguments = [ $"logs={logs}"; "iterations=5000"; "seed=0,1"; "--workers"; "2" ]
     use running = start path arguments
-    waitUntil "a trial under way" (underWay logs)
+    waitUntil "a trial under way" (fun () -> (underWay logs).IsSome)
     // Each process gets it from here and from its parent, as when a whole group is told.
     let processes = string running.Id :: descendants (string running.Id)
     ask "kill" ("-TERM" :: processes) |> ignore
@@ -184,77 +222,3 @@ let ``one trial that cannot run does not stop the others, and the exit code tell
     Assert.Contains("failed: ", list)
     Assert.Contains("cross_entropy", list)
     Assert.Contains("Best: ", succeed path [ "best"; $"logs={logs}" ])
-
-/// A test that needs Slurm's daemons and root to start them.
-type SlurmFactAttribute() as fact =
-    inherit FactAttribute()
-
-    let missing =
-        [ "slurmctld"; "slurmd"; "munged"; "sbatch" ]
-        |> List.filter (fun program ->
-            [ "/usr/sbin"; "/usr/bin" ]
-            |> List.forall (fun folder -> not (File.Exists(Path.Combine(folder, program)))))
-
-    do
-        if not missing.IsEmpty then
-            let names = String.Join(", ", missing)
-
-            fact.Skip <-
-                $"Slurm is not installed here ({names} missing): apt-get install --no-install-recommends slurm-wlm munge"
-        elif Environment.UserName <> "root" then
-            fact.Skip <- "Only root can start the daemons of Slurm."
-
-/// The Slurm of tests/slurm, as long as this lives.
-type private OneNode(place: Workplace) =
-    let folder = place.Path "slurm"
-
-    let scripts =
-        let rec up (folder: DirectoryInfo | null) =
-            match folder with
-            | null -> failwith $"No tests/slurm above {AppContext.BaseDirectory}."
-            | folder when Directory.Exists(Path.Combine(folder.FullName, "tests", "slurm")) ->
-                Path.Combine(folder.FullName, "tests", "slurm")
-            | folder -> up folder.Parent
-
-        up (DirectoryInfo AppContext.BaseDirectory)
-
-    let call (name: string) =
-        use running = Process.Start(Path.Combine(scripts, name), [ folder ])
-        running.WaitForExit()
-        running.ExitCode
-
-    do
-        Assert.Equal(0, call "slurm-up.sh")
-        Environment.SetEnvironmentVariable("SLURM_CONF", Path.Combine(folder, "slurm.conf"))
-
-    interface IDisposable with
-        member _.Dispose() =
-            call "slurm-down.sh" |> ignore
-            Environment.SetEnvironmentVariable("SLURM_CONF", null)
-
-[<SlurmFact>]
-let ``on Slurm a sweep has the same results, though a task is queued again halfway`` () =
-    use place = new Workplace()
-    use _ = new OneNode(place)
-    let path = script place
-    let here, there = place.Path "here", place.Path "there"
-    let arguments = [ "phase1_iterations=5,200" ]
-    succeed path ($"logs={here}" :: arguments) |> ignore
-
-    let submit () =
-        succeed path ([ $"logs={there}"; "--on"; "slurm" ] @ arguments)
-
-    Assert.Contains("Job 1: 2 trials", submit ())
-    Assert.Contains("2 queued, 0 to run", submit ())
-    waitUntil "a trial under way" (underWay there)
-    // Those that still run are stopped with SIGTERM, write their checkpoints, and wait in the queue again.
-    ask "scontrol" [ "requeue"; "1" ] |> ignore
-    waitUntil "the end of the job" (fun () -> ask "squeue" [ "--noheader"; "--jobs"; "1" ] = "")
-    Assert.Contains("Tables: ", succeed path [ "results"; $"logs={there}" ])
-    Assert.Equal(results here, results there)
-
-    let logs =
-        Directory.GetFiles(Path.Combine(there, "pole", "sweep"), "log.txt", SearchOption.AllDirectories)
-        |> Array.map File.ReadAllText
-
-    Assert.Contains(logs, fun log -> log.Contains "Stopped after iteration")

@@ -130,6 +130,35 @@ let ``a trial is known by what can change its result`` () =
     File.WriteAllBytes(copy, bytes)
     Assert.NotEqual<string>(plain, hash [ $"teacher={copy}" ])
 
+[<Fact>]
+let ``a misspelt setting of list, results and best is one sentence with names like it`` () =
+    use place = new Workplace()
+
+    let refusal (arguments: string list) =
+        (Expect.throws<DistillException>(fun () -> Sweeping.main arguments (Sweep.ofExperiment (pole place))))
+            .Message
+
+    let logs = $"""logs={place.Path "logs"}"""
+
+    for command in [ "list"; "results"; "best" ] do
+        Assert.Equal(
+            "There is no setting 'iteration'; did you mean iterations?",
+            refusal [ command; logs; "iteration=3" ]
+        )
+
+        Assert.Contains("is not a setting", refusal [ command; logs; "iterations" ])
+
+    // Names that other systems have for settings and their values mean the same here.
+    for settings in
+        [ "n_epochs=12"; "num_envs=32"; "loss=mse"; "max_buffer_size=4_000"; "acting.phase1_iterations=4" ] do
+        Sweeping.main [ "list"; logs; settings ] (Sweep.ofExperiment (pole place))
+
+    for arguments in [ []; [ "abc"; "def" ]; [ "seed=1" ] ] do
+        Assert.Contains("first letters of a trial's hash", refusal ("show" :: logs :: arguments))
+
+    Assert.Contains("No trial in", refusal [ "show"; logs; "abc" ])
+    Assert.Contains(place.Path "logs", refusal [ "show"; "abc"; logs ])
+
 type private Point = { Rows: int; Phase1: int }
 
 let private declared (place: Workplace) =

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts a Slurm of one node, this machine, below the folder given, beside any Slurm that is installed here; needs root and
 # `apt-get install --no-install-recommends slurm-wlm munge`. Prints the path of its configuration: export it as SLURM_CONF.
+# Lines after the folder are added to the configuration: slurm-up.sh FOLDER MaxArraySize=3
 set -euo pipefail
 folder=$(mkdir -p "$1" && cd "$1" && pwd)
 host=$(hostname -s)
@@ -55,6 +56,9 @@ KillWait=30
 MinJobAge=300
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
 PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP
+# It is for tests, which do not wait.
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+$(printf '%s\n' "${@:2}")
 END
 
 munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" --pid-file="$folder/munge/pid" \

@@ -1,0 +1,68 @@
+namespace Distill
+
+open System
+open System.IO
+
+/// A trial as it is on the disk: settings, state, result and curves.
+type SweepTrial
+    internal (record: TrialRecord, folder: string, state: TrialState, experiment: Lazy<Experiment>) =
+    let run =
+        lazy
+            (if Directory.Exists(Path.Combine(folder, "params")) then
+                 Some(RunRecord.read folder)
+             else
+                 None)
+
+    member internal _.Record = record
+
+    /// What the trial has of its own among those it was declared with.
+    member _.Label = record.Label
+
+    /// The trial's folder, which is that of a run.
+    member _.Folder = folder
+    member _.State = state
+    member _.Seed = record.Seed
+
+    /// Every setting by its dotted name, as text.
+    member _.Settings = record.Settings
+
+    /// What a finished trial measured.
+    member _.Result =
+        match state with
+        | Finished result -> Some result
+        | _ -> None
+
+    /// Teacher and configuration. Throws a DistillException where the trial was loaded without its script and the script has
+    /// an environment of its own.
+    member _.Experiment = experiment.Value
+
+    /// The configuration of the distillation.
+    member _.Config = experiment.Value.Config
+
+    /// Everything that the run folder holds; None before the trial has begun.
+    member _.Run = run.Value
+
+    /// One metric over the run, such as `evaluation/mean_return`: iterations completed, and values. Empty where there is none.
+    member _.Curve(metric: string) : (int * float) list =
+        match run.Value with
+        | Some run -> run.Series metric
+        | None -> []
+
+    override _.ToString() = $"{record.FolderName}: {state}"
+
+module internal SweepTrial =
+    let ofFolder (experiment: Lazy<Experiment>) (folder: TrialFolder) =
+        SweepTrial(folder.Trial, folder.Path, folder.State, experiment)
+
+    /// The trials on the disk. What the script declares now, by hash, need not be made from text.
+    let readAll (declared: Map<string, Experiment>) (root: string) : SweepTrial list =
+        let folders = Trials.onDisk root
+
+        (folders, folders |> List.map _.Trial |> Trials.completed)
+        ||> List.map2 (fun folder record ->
+            let experiment =
+                match declared.TryFind record.Hash with
+                | Some experiment -> lazy experiment
+                | None -> lazy (Trials.experiment record)
+
+            SweepTrial(record, folder.Path, folder.State, experiment))
