@@ -253,11 +253,14 @@ let private compile (project: string) =
 let private libraries =
     "Distill.Scripts/Distill.Scripts.fsproj", [ "Distill.Core"; "Distill.Scripts" ]
 
-let private notebookHost = "Distill.Notebook/Distill.Notebook.fsproj", [ "Distill.Notebook" ]
+let private notebookHost =
+    "Distill.Notebook/Distill.Notebook.fsproj", [ "Distill.Notebook" ]
 
-let private benchmarks = "benchmarks/Distill.Benchmarks.csproj", [ "Distill.Core"; "benchmarks" ]
+let private benchmarks =
+    "benchmarks/Distill.Benchmarks.csproj", [ "Distill.Core"; "benchmarks" ]
 
-let private nameOf (project: string, _: string list) = Path.GetFileNameWithoutExtension project
+let private nameOf (project: string, _: string list) =
+    Path.GetFileNameWithoutExtension project
 
 let private assembly (product: string * string list) =
     inRoot $"{Path.GetDirectoryName(fst product)}/bin/Release/net10.0/{nameOf product}.dll"
@@ -267,7 +270,9 @@ let private sources (folders: string list) =
 
 /// Builds a project or the solution, and remembers from which sources the products in it came.
 let private compileProducts (project: string) (products: (string * string list) list) =
-    let inputs = products |> List.map (fun product -> nameOf product, sources (snd product))
+    let inputs =
+        products |> List.map (fun product -> nameOf product, sources (snd product))
+
     restore ()
     compile project
 

@@ -50,7 +50,8 @@ internal sealed class PeerProcess : IDisposable
     public JsonNode Answer()
     {
         var line =
-            process.StandardOutput.ReadLine() ?? throw new IOException("The process ended without an answer.");
+            process.StandardOutput.ReadLine()
+            ?? throw new IOException("The process ended without an answer.");
         var answer = JsonNode.Parse(line)!;
         return answer["error"] is { } error ? throw new IOException(error.GetValue<string>()) : answer;
     }

@@ -38,7 +38,10 @@ internal static class Processes
         {
             // A run of one iteration, in a folder that is deleted.
             const string Name = "benchmark-start";
-            var start = new ProcessStartInfo("dotnet", [.. command, $"name={Name}", "iterations=1", "final_episodes=1"])
+            var start = new ProcessStartInfo(
+                "dotnet",
+                [.. command, $"name={Name}", "iterations=1", "final_episodes=1"]
+            )
             {
                 WorkingDirectory = session.Settings.Root,
                 RedirectStandardOutput = true,

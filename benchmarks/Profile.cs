@@ -17,18 +17,22 @@ internal static partial class Profile
         try
         {
             var data = Path.Combine(folder, "perf.data");
-            Perf(
-                [
-                    "record", "--quiet", "--freq=499", $"--output={data}", "--",
-                    Environment.ProcessPath!, typeof(Profile).Assembly.Location, benchmark,
-                    "--no-peers", "--no-files", $"--threads={string.Join(',', settings.Threads)}",
-                    .. settings.Quick ? ["--quick"] : Array.Empty<string>(),
-                ]
-            );
+            Perf([
+                "record",
+                "--quiet",
+                "--freq=499",
+                $"--output={data}",
+                "--",
+                Environment.ProcessPath!,
+                typeof(Profile).Assembly.Location,
+                benchmark,
+                "--no-peers",
+                "--no-files",
+                $"--threads={string.Join(',', settings.Threads)}",
+                .. settings.Quick ? ["--quick"] : Array.Empty<string>(),
+            ]);
             output.WriteLine($"{benchmark}: share of all samples");
-            var lines = Perf(
-                ["report", $"--input={data}", "--stdio", "--no-children", "--sort=symbol"]
-            );
+            var lines = Perf(["report", $"--input={data}", "--stdio", "--no-children", "--sort=symbol"]);
             foreach (var line in lines.Where(line => Sample().IsMatch(line)).Take(Shown))
                 output.WriteLine($"  {Named(line)}");
         }
@@ -66,10 +70,14 @@ internal static partial class Profile
         }
         catch (Win32Exception)
         {
-            throw new DistillException("A profile needs Linux's `perf` (Debian: linux-perf), which is not installed.");
+            throw new DistillException(
+                "A profile needs Linux's `perf` (Debian: linux-perf), which is not installed."
+            );
         }
     }
 
-    [GeneratedRegex(@"^\s*([0-9.]+)%\s+\[.\]\s+(.+?)(\[(?:Optimized|PreJIT|Tier|OptimizedTier|QuickJitted|Instrumented)[^\]]*\])?[\s-]*$")]
+    [GeneratedRegex(
+        @"^\s*([0-9.]+)%\s+\[.\]\s+(.+?)(\[(?:Optimized|PreJIT|Tier|OptimizedTier|QuickJitted|Instrumented)[^\]]*\])?[\s-]*$"
+    )]
     private static partial Regex Sample();
 }

@@ -73,7 +73,9 @@ public static class Program
                     output.WriteLine($"  {benchmark.Name, -10} {benchmark.What}");
                 return 0;
         }
-        var options = arguments.Where(argument => argument.StartsWith("--", StringComparison.Ordinal)).ToList();
+        var options = arguments
+            .Where(argument => argument.StartsWith("--", StringComparison.Ordinal))
+            .ToList();
         var names = arguments.Except(options).ToList();
         var settings = Parse(options);
         var chosen = names.Count == 0 ? Benchmarks : [.. names.Select(Find)];
@@ -88,7 +90,9 @@ public static class Program
         using var session = new Session(settings, output);
         output.WriteLine($"{machine.Cpu}, {machine.Cores} cores, {machine.Path}, commit {machine.Commit}");
         if (machine.Load > Machine.BusyLoad)
-            session.Warn($"The machine was busy at the start: {machine.Load:F2} runnable processes per core.");
+            session.Warn(
+                $"The machine was busy at the start: {machine.Load:F2} runnable processes per core."
+            );
         foreach (var benchmark in chosen)
         {
             output.WriteLine($"{benchmark.Name}: {benchmark.What}");
@@ -129,7 +133,16 @@ public static class Program
 
     private static Settings Parse(List<string> options)
     {
-        string[] known = ["--threads", "--repetitions", "--no-peers", "--quick", "--profile", "--write", "--no-files"];
+        string[] known =
+        [
+            "--threads",
+            "--repetitions",
+            "--no-peers",
+            "--quick",
+            "--profile",
+            "--write",
+            "--no-files",
+        ];
         foreach (var option in options)
             if (!known.Contains(option.Split('=')[0]))
                 throw new DistillException($"There is no option {option}. Called so: {Usage}");
@@ -140,7 +153,8 @@ public static class Program
             Quick = quick,
             Peers = !options.Contains("--no-peers"),
             Seconds = quick ? 0.001 : 0.25,
-            Repetitions = Value(options, "--repetitions") is { } count ? Number(count)
+            Repetitions =
+                Value(options, "--repetitions") is { } count ? Number(count)
                 : quick ? 2
                 : 9,
             Threads = Value(options, "--threads") is { } threads
@@ -166,9 +180,15 @@ public static class Program
     /// <summary>The folder of the solution, above this program.</summary>
     private static string Root()
     {
-        for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        for (
+            var folder = new DirectoryInfo(AppContext.BaseDirectory);
+            folder is not null;
+            folder = folder.Parent
+        )
             if (File.Exists(Path.Combine(folder.FullName, "Distill.slnx")))
                 return folder.FullName;
-        throw new DistillException("The benchmarks run inside a checkout: there is no Distill.slnx above this program.");
+        throw new DistillException(
+            "The benchmarks run inside a checkout: there is no Distill.slnx above this program."
+        );
     }
 }

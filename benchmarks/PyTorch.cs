@@ -122,7 +122,8 @@ internal sealed class PyTorch(Settings settings, TextWriter progress) : IDisposa
                 interpreter = null;
             }
         }
-        Absence = "PyTorch is not installed (Debian: python3-torch and libopenblas0-openmp), so there is no comparison with it.";
+        Absence =
+            "PyTorch is not installed (Debian: python3-torch and libopenblas0-openmp), so there is no comparison with it.";
         return false;
     }
 

@@ -91,7 +91,7 @@ internal static class Rows
                 {
                     ["longest"] = 1000 * seconds.Max(),
                     ["typical"] = 1000 * Spread.Of(seconds).Median,
-                    ["memory"] = 
+                    ["memory"] =
                         (double)(after - before)
                         / (
                             AggregatedDataset.EstimateBytes(rows, Observation, Action)

@@ -43,7 +43,9 @@ internal static class Simulator
             var c = drone.RotorThrustCoefficients[0];
             var missing = drone.Mass * -drone.Gravity[2] / 4 - c[0];
             var rotor =
-                c[2] == 0 ? missing / c[1] : (Math.Sqrt(c[1] * c[1] + 4 * c[2] * missing) - c[1]) / (2 * c[2]);
+                c[2] == 0
+                    ? missing / c[1]
+                    : (Math.Sqrt(c[1] * c[1] + 4 * c[2] * missing) - c[1]) / (2 * c[2]);
             var (low, high) = (drone.ActionLimit.Min, drone.ActionLimit.Max);
             return (float)(2 * (rotor - low) / (high - low) - 1);
         }
@@ -91,9 +93,7 @@ internal static class Simulator
                 threads
             )
             {
-                Limit = policy is null
-                    ? null
-                    : (session.Peaks.Fma(pool), 2.0 * (22 * 64 + 64 * 64 + 64 * 4)),
+                Limit = policy is null ? null : (session.Peaks.Fma(pool), 2.0 * (22 * 64 + 64 * 64 + 64 * 4)),
                 Goal = threads == 1 ? Goal.Value(perCore) : null,
                 Note = $"{100 * share:F2} % of steps end an episode",
             },

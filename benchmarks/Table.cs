@@ -27,7 +27,11 @@ public static class Table
         );
 
     /// <summary>A table of all results under the facts of the machine.</summary>
-    public static string Markdown(Machine machine, IReadOnlyList<Result> results, IReadOnlyList<string> remarks)
+    public static string Markdown(
+        Machine machine,
+        IReadOnlyList<Result> results,
+        IReadOnlyList<string> remarks
+    )
     {
         var text = new StringBuilder();
         text.AppendLine(
@@ -39,9 +43,7 @@ public static class Table
         foreach (var remark in remarks)
             text.AppendLine().AppendLine(remark);
         text.AppendLine();
-        text.AppendLine(
-            "| benchmark | case | threads | ours | peer | ours / peer | share of peak | goal |"
-        );
+        text.AppendLine("| benchmark | case | threads | ours | peer | ours / peer | share of peak | goal |");
         text.AppendLine("| --- | --- | --- | --- | --- | --- | --- | --- |");
         foreach (var result in results)
             text.AppendLine(
@@ -71,7 +73,9 @@ public static class Table
         var start = document.IndexOf(Start, StringComparison.Ordinal);
         var end = document.IndexOf(End, StringComparison.Ordinal);
         if (start < 0 || end < start)
-            throw new DistillException($"The document needs the lines {Start} and {End}; the table goes between them.");
+            throw new DistillException(
+                $"The document needs the lines {Start} and {End}; the table goes between them."
+            );
         return document[..(start + Start.Length)] + "\n\n" + table.TrimEnd() + "\n\n" + document[end..];
     }
 

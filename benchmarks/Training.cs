@@ -31,7 +31,8 @@ internal static class Training
                 new Case("mlp", name, "rows/s", threads)
                 {
                     Limit = (session.Peaks.Fma(pool), MlpOperations),
-                    Goal = !oneCore ? Goal.Ratio(3)
+                    Goal =
+                        !oneCore ? Goal.Ratio(3)
                         : batch >= 1024 ? Goal.Share(0.75)
                         : null,
                 },
@@ -211,7 +212,10 @@ internal static class Training
         {
             var seconds = Math.Max(session.Settings.Seconds, session.Settings.Quick ? 0 : 1);
             session.Compare(
-                new Case("many", $"{runs} one-thread trainings", "rows/s", 1) { Goal = Goal.Ratio(0.9 * runs) },
+                new Case("many", $"{runs} one-thread trainings", "rows/s", 1)
+                {
+                    Goal = Goal.Ratio(0.9 * runs),
+                },
                 new Contender($"{runs} processes", () => Together(runs)),
                 new Contender("one process", () => Together(1))
             );

@@ -101,9 +101,7 @@ public sealed record MemoryEstimate(
             bookkeepingBytes,
             rolloutBytes,
             available,
-            (long)(
-                (Int128)Math.Max(0, available - rolloutBytes) * rows / (datasetBytes + bookkeepingBytes)
-            )
+            (long)((Int128)Math.Max(0, available - rolloutBytes) * rows / (datasetBytes + bookkeepingBytes))
         );
     }
 }

@@ -309,7 +309,9 @@ let private bytesOf (buffer: obj) =
 let ``a full dataset takes what was estimated`` (length: int) (memory: int) =
     let limit = 100_000L
     use rollout = randomRollout (Random 4) 50 100 26 4 memory 0
-    use dataset = new AggregatedDataset(26, 4, length, memory, 5000L, FirstInFirstOut limit, stream)
+
+    use dataset =
+        new AggregatedDataset(26, 4, length, memory, 5000L, FirstInFirstOut limit, stream)
 
     while dataset.Rows < limit do
         dataset.Add rollout

@@ -108,7 +108,9 @@ let ``an upper bound is reached from below`` (value: float) (bound: float) (reac
 
 [<Fact>]
 let ``the table in a document is replaced between its marks`` () =
-    let document = File.ReadAllText(Path.Combine(RepositoryRules.root, "docs", "performance.md"))
+    let document =
+        File.ReadAllText(Path.Combine(RepositoryRules.root, "docs", "performance.md"))
+
     let once = Table.Replace(document, "first")
     Assert.Contains("<!-- results -->\n\nfirst\n\n<!-- end of results -->", once)
     Expect.equal (Table.Replace(once, "second")) (Table.Replace(document, "second")) "replaced"
