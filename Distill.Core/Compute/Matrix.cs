@@ -46,20 +46,7 @@ public static unsafe class Matrix
                 c = y,
                 start = bias
         )
-            Multiply(
-                a,
-                inputs,
-                1,
-                b,
-                width,
-                c,
-                width,
-                outputs,
-                inputs,
-                width,
-                Start.FromBias,
-                start
-            );
+            Multiply(a, inputs, 1, b, width, c, width, outputs, inputs, width, Start.FromBias, start);
     }
 
     /// <summary>dX (+)= W' dY. W <c>[outputs, inputs]</c>, dY <c>[outputs, 32]</c>, dX <c>[inputs, 32]</c>.</summary>
@@ -108,20 +95,7 @@ public static unsafe class Matrix
         )
         {
             if (whole > 0)
-                Multiply(
-                    a,
-                    width,
-                    1,
-                    b,
-                    padded,
-                    c,
-                    inputs,
-                    outputs,
-                    width,
-                    whole,
-                    Start.FromValues,
-                    null
-                );
+                Multiply(a, width, 1, b, padded, c, inputs, outputs, width, whole, Start.FromValues, null);
             if (whole == inputs)
                 return;
             if (whole > 0)

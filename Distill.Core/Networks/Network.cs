@@ -149,7 +149,8 @@ public sealed class Network : IDisposable
         {
             var size = layers[i].MemorySize * width;
             if (size > 0)
-                Activations(i, activations, width)[^size..].CopyTo(memory.Slice(memoryStart[i] * width, size));
+                Activations(i, activations, width)[^size..]
+                    .CopyTo(memory.Slice(memoryStart[i] * width, size));
         }
     }
 
