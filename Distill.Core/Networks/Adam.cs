@@ -40,15 +40,20 @@ public sealed record AdamConfig
 /// Adam on one network. A mini-batch is cut into chunks whose number depends on the batch alone; each chunk adds up its own
 /// gradient, and <see cref="Step"/> sums them in the order of the chunks, clips by global norm and updates.
 /// </summary>
-public sealed class Adam : IDisposable, IWork
+public sealed class Adam : IDisposable
 {
     private const int BlockSize = 16384;
+
+    // Other threads' gradients come from their caches, slowly: even those of a small network are summed by all threads.
+    private const int SumSize = 1024;
 
     private readonly Network network;
     private readonly FloatBuffer first;
     private readonly FloatBuffer second;
     private readonly FloatBuffer[] gradients;
     private readonly double[] squares;
+    private readonly Sums sums;
+    private readonly Squares norms;
     private readonly Updates updates;
     private int chunks;
     private long steps;
@@ -67,6 +72,8 @@ public sealed class Adam : IDisposable, IWork
         second = new FloatBuffer(length);
         gradients = [.. Enumerable.Range(0, maxChunks).Select(_ => new FloatBuffer(length))];
         squares = new double[(length + BlockSize - 1) / BlockSize];
+        sums = new Sums(this);
+        norms = new Squares(this);
         updates = new Updates(this);
     }
 
@@ -95,7 +102,8 @@ public sealed class Adam : IDisposable, IWork
     public void Step(WorkerPool pool, int usedChunks)
     {
         chunks = usedChunks;
-        pool.Run(this, squares.Length);
+        pool.Run(sums, (network.Parameters.Length + SumSize - 1) / SumSize);
+        pool.Run(norms, squares.Length);
         var sum = 0.0;
         foreach (var part in squares)
             sum += part;
@@ -122,16 +130,6 @@ public sealed class Adam : IDisposable, IWork
         pool.Run(updates, squares.Length);
     }
 
-    /// <summary>Sums one block of the chunks' gradients into the first chunk's.</summary>
-    void IWork.Run(int block, int worker)
-    {
-        var (start, length) = Block(block);
-        var total = gradients[0].Slice(start, length);
-        for (var chunk = 1; chunk < chunks; chunk++)
-            Elementwise.Add(gradients[chunk].Slice(start, length), total);
-        squares[block] = Elementwise.SumOfSquares(total);
-    }
-
     /// <summary>Moments, counters and the step size, for checkpoints.</summary>
     public void Visit(State state)
     {
@@ -150,14 +148,35 @@ public sealed class Adam : IDisposable, IWork
             gradient.Dispose();
     }
 
-    private (int Start, int Length) Block(int block) =>
-        (block * BlockSize, Math.Min(BlockSize, network.Parameters.Length - block * BlockSize));
+    private (int Start, int Length) Block(int block, int size) =>
+        (block * size, Math.Min(size, network.Parameters.Length - block * size));
+
+    /// <summary>Sums the chunks' gradients into the first chunk's.</summary>
+    private sealed class Sums(Adam adam) : IWork
+    {
+        public void Run(int block, int worker)
+        {
+            var (start, length) = adam.Block(block, SumSize);
+            var total = adam.gradients[0].Slice(start, length);
+            for (var chunk = 1; chunk < adam.chunks; chunk++)
+                Elementwise.Add(adam.gradients[chunk].Slice(start, length), total);
+        }
+    }
+
+    private sealed class Squares(Adam adam) : IWork
+    {
+        public void Run(int block, int worker)
+        {
+            var (start, length) = adam.Block(block, BlockSize);
+            adam.squares[block] = Elementwise.SumOfSquares(adam.gradients[0].Slice(start, length));
+        }
+    }
 
     private sealed class Updates(Adam adam) : IWork
     {
         public void Run(int block, int worker)
         {
-            var (start, length) = adam.Block(block);
+            var (start, length) = adam.Block(block, BlockSize);
             Elementwise.Adam(
                 adam.network.Parameters.Slice(start, length),
                 adam.gradients[0].Slice(start, length),
