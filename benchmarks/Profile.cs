@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.RegularExpressions;
 
 namespace Distill.Benchmarks;
@@ -33,8 +34,22 @@ internal static partial class Profile
             ]);
             output.WriteLine($"{benchmark}: share of all samples");
             var lines = Perf(["report", $"--input={data}", "--stdio", "--no-children", "--sort=symbol"]);
-            foreach (var line in lines.Where(line => Sample().IsMatch(line)).Take(Shown))
-                output.WriteLine($"  {Named(line)}");
+            // A method that was compiled more than once is listed as often.
+            var methods = lines
+                .Select(line => Sample().Match(line))
+                .Where(match => match.Success)
+                .GroupBy(match => Method(match.Groups[2].Value))
+                .Select(group =>
+                    (
+                        group.Key,
+                        Share: group.Sum(match =>
+                            double.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture)
+                        )
+                    )
+                )
+                .OrderByDescending(method => method.Share);
+            foreach (var (method, share) in methods.Take(Shown))
+                output.WriteLine($"  {share, 6:F1} %  {method}");
         }
         finally
         {
@@ -42,12 +57,11 @@ internal static partial class Profile
         }
     }
 
-    /// <summary>Share and method; the runtime's map says how a method was compiled, which nobody needs.</summary>
-    private static string Named(string line)
-    {
-        var match = Sample().Match(line);
-        return $"{match.Groups[1].Value, 7} %  {match.Groups[2].Value.Trim()}";
-    }
+    /// <summary>Class and method of the runtime's long form, <c>void [Assembly] Class::Method(parameters)[tier]</c>.</summary>
+    private static string Method(string symbol) =>
+        symbol.Contains("::", StringComparison.Ordinal)
+            ? symbol.Split('(')[0].Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1]
+            : symbol.Trim();
 
     private static string[] Perf(IEnumerable<string> arguments)
     {
@@ -58,6 +72,8 @@ internal static partial class Profile
         };
         // The runtime then tells perf the names of the methods that it compiles.
         start.Environment["DOTNET_PerfMapEnabled"] = "1";
+        // Otherwise compiled code lies in a mapped file, in which perf looks for names in vain.
+        start.Environment["DOTNET_EnableWriteXorExecute"] = "0";
         try
         {
             using var perf = Process.Start(start)!;
