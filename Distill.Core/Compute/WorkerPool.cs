@@ -24,9 +24,10 @@ public sealed class WorkerPool : IDisposable
     // One word holds the region (28 bits), its item count (18) and the next item (18), so that a claim made with the
     // numbers of one region can never succeed in another.
     private const int Bits = 18;
-    private const long Mask = (1L << Bits) - 1;
+    private const int Mask = (1 << Bits) - 1;
     private long claim;
     private IWork? work;
+    private int firstItem;
     private int unfinished;
     private int sleeping;
     private Exception? failure;
@@ -54,31 +55,22 @@ public sealed class WorkerPool : IDisposable
     public int Threads { get; }
 
     /// <summary>
-    /// Runs items 0 .. count - 1, at most 262,143, and returns when all are done. Not reentrant: an item must not call it.
+    /// Runs items 0 .. count - 1 and returns when all are done. Not reentrant: an item must not call it.
     /// </summary>
     /// <exception cref="AggregateException">An item threw; the remaining items still ran.</exception>
     public void Run(IWork work, int count)
     {
         ObjectDisposedException.ThrowIf(disposed, this);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, (int)Mask);
-        if (count <= 0)
-            return;
         lock (gate)
         {
             failure = null;
             this.work = work;
-            Volatile.Write(ref unfinished, count);
-            var region = (Region(Volatile.Read(ref claim)) + 1) & ((1L << 28) - 1);
-            Volatile.Write(ref claim, (region << (2 * Bits)) | ((long)count << Bits));
-            Interlocked.MemoryBarrier();
-            // A worker counts as asleep until it runs again: what was released and not yet taken still wakes it.
-            var missing = Math.Min(Volatile.Read(ref sleeping), count - 1) - wake.CurrentCount;
-            if (missing > 0)
-                wake.Release(missing);
-            Claim(0, region);
-            var spinner = new SpinWait();
-            while (Volatile.Read(ref unfinished) > 0)
-                spinner.SpinOnce(sleep1Threshold: -1);
+            // More items than a region can count run as regions one after another.
+            for (var left = count; left > 0; left -= Mask)
+            {
+                firstItem = count - left;
+                RunRegion(Math.Min(left, Mask));
+            }
             this.work = null;
             if (failure is { } exception)
                 throw new AggregateException(exception);
@@ -97,6 +89,22 @@ public sealed class WorkerPool : IDisposable
         wake.Dispose();
     }
 
+    private void RunRegion(int count)
+    {
+        Volatile.Write(ref unfinished, count);
+        var region = (Region(Volatile.Read(ref claim)) + 1) & ((1L << 28) - 1);
+        Volatile.Write(ref claim, (region << (2 * Bits)) | ((long)count << Bits));
+        Interlocked.MemoryBarrier();
+        // A worker counts as asleep until it runs again: what was released and not yet taken still wakes it.
+        var missing = Math.Min(Volatile.Read(ref sleeping), count - 1) - wake.CurrentCount;
+        if (missing > 0)
+            wake.Release(missing);
+        Claim(0, region);
+        var spinner = new SpinWait();
+        while (Volatile.Read(ref unfinished) > 0)
+            spinner.SpinOnce(sleep1Threshold: -1);
+    }
+
     private void Claim(int worker, long region)
     {
         while (true)
@@ -105,13 +113,13 @@ public sealed class WorkerPool : IDisposable
             var item = (int)(current & Mask);
             if (Region(current) != region || item >= ((current >> Bits) & Mask))
                 return;
-            var mine = work;
+            var (mine, first) = (work, firstItem);
             if (Interlocked.CompareExchange(ref claim, current + 1, current) != current)
                 continue;
-            // The word did not change between the read and the claim, so the work read in between is this region's.
+            // The word did not change between the read and the claim, so what was read in between is this region's.
             try
             {
-                mine!.Run(item, worker);
+                mine!.Run(first + item, worker);
             }
             catch (Exception exception)
             {

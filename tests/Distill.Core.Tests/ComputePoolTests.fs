@@ -145,18 +145,34 @@ let ``A pool can be disposed at once, asleep, and twice`` threads =
         Expect.throws<ObjectDisposedException>(fun () -> pool.Run(Tally(threads, 8), 8)) |> ignore
 
 [<Fact>]
-let ``Zero threads mean one per processor and impossible counts are refused`` () =
+let ``Zero threads mean one per processor and fewer are refused`` () =
     use pool = new WorkerPool()
     Expect.equal pool.Threads Environment.ProcessorCount "threads"
 
     Expect.throws<ArgumentOutOfRangeException>(fun () -> (new WorkerPool(-1)).Dispose()) |> ignore
 
-    Expect.throws<ArgumentOutOfRangeException>(fun () -> pool.Run(Tally(1, 1), 262_144)) |> ignore
+[<Fact>]
+let ``More items than a region can count all run exactly once`` () =
+    use pool = new WorkerPool(3)
 
-    let most = 262_143
-    let work = Tally(pool.Threads, most)
-    pool.Run(work, most)
-    Expect.isTrue (Array.forall ((=) 1) work.Runs) "the largest region"
+    for count in [ 262_143; 262_144; 600_000 ] do
+        let work = Tally(3, count)
+        pool.Run(work, count)
+        Expect.isTrue (Array.forall ((=) 1) work.Runs) $"{count} items"
+        Expect.equal work.Collisions 0 "two items on one worker at once"
+
+    // A failure in the first region does not keep the later ones from running.
+    let ran = ref 0
+
+    let work =
+        Item(fun item ->
+            Interlocked.Increment ran |> ignore
+
+            if item = 0 then
+                invalidOp "item failed")
+
+    Expect.throws<AggregateException>(fun () -> pool.Run(work, 300_000)) |> ignore
+    Expect.equal ran.Value 300_000 "items that ran"
 
 [<Fact>]
 let ``A float buffer is aligned, zeroed, bounded and gone after disposal`` () =
