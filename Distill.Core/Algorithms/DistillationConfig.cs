@@ -163,18 +163,7 @@ public sealed record DistillationConfig
         Require(EvaluationEpisodes >= 1, "evaluation_episodes", EvaluationEpisodes, "at least 1");
         Require(FinalEpisodes >= 1, "final_episodes", FinalEpisodes, "at least 1");
         Require(Threads >= 0, "threads", Threads, "0 for one per processor, or more");
-        Require(
-            Optimizer.LearningRate > 0 && double.IsFinite(Optimizer.LearningRate),
-            "learning_rate",
-            Optimizer.LearningRate,
-            "above 0"
-        );
-        Require(
-            Optimizer.MaxGradNorm >= 0,
-            "max_grad_norm",
-            Optimizer.MaxGradNorm,
-            "0 for no clipping, or more"
-        );
+        Require(Optimizer);
         if (Retention is not NewestRollout)
             Require(
                 Retention.Limit is >= 1 and <= MostRows,
@@ -223,6 +212,27 @@ public sealed record DistillationConfig
                 entropy.Smoothing,
                 "at least 0 and below 1"
             );
+    }
+
+    internal static void Require(AdamConfig adam)
+    {
+        Require(
+            adam.LearningRate is > 0 and < double.PositiveInfinity,
+            "learning_rate",
+            adam.LearningRate,
+            "above 0"
+        );
+        Require(adam.Beta1 is >= 0 and < 1, "beta1", adam.Beta1, "at least 0 and below 1");
+        Require(adam.Beta2 is >= 0 and < 1, "beta2", adam.Beta2, "at least 0 and below 1");
+        Require(adam.Epsilon is > 0 and < double.PositiveInfinity, "epsilon", adam.Epsilon, "above 0");
+        Require(adam.Floor is >= 0 and < double.PositiveInfinity, "floor", adam.Floor, "at least 0");
+        Require(
+            adam.WeightDecay is >= 0 and < double.PositiveInfinity,
+            "weight_decay",
+            adam.WeightDecay,
+            "at least 0"
+        );
+        Require(adam.MaxGradNorm >= 0, "max_grad_norm", adam.MaxGradNorm, "0 for no clipping, or more");
     }
 
     internal static void Require<T>(bool holds, string name, T value, string right)

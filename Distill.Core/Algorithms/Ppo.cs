@@ -291,7 +291,7 @@ public sealed class Ppo : IDisposable
         var batches = Math.Min(Config.NumMiniBatches, panels);
         var parts = Config.NormalizeAdvantagePerMiniBatch ? batches : 1;
         for (var part = 0; part < parts; part++)
-            rollout.StandardiseAdvantages(part * panels / parts, (part + 1) * panels / parts);
+            rollout.StandardiseAdvantages(Start(part, parts), Start(part + 1, parts));
         Actor.Network.LogStd.CopyTo(oldLogStd);
         if (Config.Schedule == RateSchedule.Linear)
             SetLearningRate(
@@ -301,8 +301,10 @@ public sealed class Ppo : IDisposable
         var total = new PpoLossSums();
         for (var epoch = 0; epoch < Config.NumLearningEpochs; epoch++)
         for (var batch = 0; batch < batches; batch++)
-            total += Step(batch * panels / batches, (batch + 1) * panels / batches);
+            total += Step(Start(batch, batches), Start(batch + 1, batches));
         return total * (1.0 / (Config.NumLearningEpochs * batches));
+
+        int Start(int part, int parts) => (int)((long)part * panels / parts);
     }
 
     /// <summary>One optimizer step of actor and critic on a range of shuffled panels; returns the means over its samples.</summary>

@@ -73,7 +73,7 @@ public sealed record PpoConfig
     /// </summary>
     public double ClipParam { get; init; } = 0.2;
 
-    /// <summary>Discount per step, in [0, 1). Raise it when what matters lies more than 1 / (1 - gamma) steps ahead, lower it for a less noisy value.</summary>
+    /// <summary>Discount per step, in [0, 1]. Raise it when what matters lies more than 1 / (1 - gamma) steps ahead, lower it for a less noisy value.</summary>
     public double Gamma { get; init; } = 0.99;
 
     /// <summary>
@@ -172,6 +172,6 @@ public sealed record PpoConfig
         Require(CriticLearningRate is null or > 0, "critic_learning_rate", CriticLearningRate, "above 0");
         Require(RewardScale > 0, "reward_scale", RewardScale, "above 0");
         Require(InitStd > 0, "init_std", InitStd, "above 0");
-        Require(Optimizer.LearningRate > 0, "learning_rate", Optimizer.LearningRate, "above 0");
+        Require(Optimizer);
     }
 }

@@ -1,4 +1,5 @@
 using Distill.Compute;
+using Distill.Datasets;
 
 namespace Distill.Algorithms;
 
@@ -52,21 +53,35 @@ internal sealed class SampleLayout
 /// lane, and what is worked through in time as panels <c>[panels, steps, 32]</c>. For learning, all of it is laid out once as
 /// panels of shuffled samples.
 /// </summary>
-internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDisposable
+internal sealed class PpoRollout : IDisposable
 {
-    private readonly int panels = Panel.Count(envs);
-    private readonly FloatBuffer rows = new(
-        checked(Panel.Count(envs) * steps * Panel.Width * layout.Recorded)
-    );
-    private readonly FloatBuffer rewards = Scalars(envs, steps);
-    private readonly FloatBuffer terminated = Scalars(envs, steps);
-    private readonly FloatBuffer truncated = Scalars(envs, steps);
-    private readonly FloatBuffer advantages = Scalars(envs, steps);
-    private readonly FloatBuffer values = Scalars(envs, steps + 1);
-    private readonly FloatBuffer samples = new(
-        checked(Panel.Count(envs * steps) * layout.Size * Panel.Width)
-    );
-    private readonly int[] order = new int[envs * steps];
+    private readonly int envs;
+    private readonly int steps;
+    private readonly SampleLayout layout;
+    private readonly FloatBuffer rows;
+    private readonly FloatBuffer rewards;
+    private readonly FloatBuffer terminated;
+    private readonly FloatBuffer truncated;
+    private readonly FloatBuffer advantages;
+    private readonly FloatBuffer values;
+    private readonly FloatBuffer samples;
+    private readonly int[] order;
+
+    /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
+    public PpoRollout(int envs, int steps, SampleLayout layout)
+    {
+        Rollout.CheckSize(envs, steps, layout.Size);
+        (this.envs, this.steps, this.layout) = (envs, steps, layout);
+        Panels = Panel.Count(envs);
+        rows = new FloatBuffer(Panels * steps * Panel.Width * layout.Recorded);
+        rewards = Scalars(steps);
+        terminated = Scalars(steps);
+        truncated = Scalars(steps);
+        advantages = Scalars(steps);
+        values = Scalars(steps + 1);
+        order = new int[envs * steps];
+        samples = new FloatBuffer(SamplePanels * layout.Size * Panel.Width);
+    }
 
     /// <summary>Number of samples.</summary>
     public int Samples => order.Length;
@@ -75,7 +90,7 @@ internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDi
     public int SamplePanels => Panel.Count(order.Length);
 
     /// <summary>Panels of environments.</summary>
-    public int Panels => panels;
+    public int Panels { get; }
 
     public Span<float> Rewards(int panel) => OfPanel(rewards, panel, steps);
 
@@ -164,8 +179,7 @@ internal sealed class PpoRollout(int envs, int steps, SampleLayout layout) : IDi
         values.Dispose();
     }
 
-    private static FloatBuffer Scalars(int envs, int steps) =>
-        new(checked(Panel.Count(envs) * steps * Panel.Width));
+    private FloatBuffer Scalars(int steps) => new(Panels * steps * Panel.Width);
 
     private static Span<float> OfPanel(FloatBuffer scalars, int panel, int steps) =>
         scalars.Slice(panel * steps * Panel.Width, steps * Panel.Width);

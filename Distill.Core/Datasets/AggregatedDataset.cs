@@ -42,7 +42,7 @@ public sealed class AggregatedDataset : IDisposable
     // Small datasets grow within one chunk, so that a large one never consists of thousands.
     private const int SmallestChunkRows = 4096;
 
-    // A checkpoint stores a chunk's observations as one array of bytes.
+    // A checkpoint stores each table of a chunk as one array of bytes.
     private const int LargestChunkFloats = int.MaxValue / 8;
 
     private const int StepsAtATime = 8;
@@ -89,7 +89,8 @@ public sealed class AggregatedDataset : IDisposable
             );
         maxSegments = (int)most;
         var initial = (int)Math.Clamp(initialRows / segmentLength, 1, maxSegments);
-        var largest = LargestChunkFloats / ((long)segmentLength * Math.Max(observationSize, actionSize));
+        var widest = Math.Max((long)segmentLength * Math.Max(observationSize, actionSize), memorySize);
+        var largest = LargestChunkFloats / widest;
         chunkSegments = (int)
             Math.Clamp(
                 Math.Max(initial, SmallestChunkRows / segmentLength),

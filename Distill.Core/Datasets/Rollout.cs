@@ -21,15 +21,12 @@ public sealed class Rollout : IDisposable
     )
     {
         Sequence = sequence == 0 ? steps : sequence;
-        var widest = Math.Max(Math.Max(studentObservation, teacherObservation), Math.Max(action, 1));
-        if (
-            (Int128)envs * steps * widest > int.MaxValue
-            || (Int128)envs * (steps / Sequence) * memory > int.MaxValue
-        )
-            throw new DistillException(
-                $"A rollout of {envs} environments and {steps} steps is too large with {widest} numbers per step; shorten "
-                    + $"it to at most {int.MaxValue / widest} rows."
-            );
+        var memoryPerStep = (memory + Sequence - 1) / Sequence;
+        CheckSize(
+            envs,
+            steps,
+            Math.Max(Math.Max(studentObservation, teacherObservation), Math.Max(action, memoryPerStep))
+        );
         var rows = envs * steps;
         (Envs, Steps) = (envs, steps);
         (StudentObservationSize, TeacherObservationSize) = (studentObservation, teacherObservation);
@@ -82,6 +79,19 @@ public sealed class Rollout : IDisposable
 
     /// <summary><c>[envs, steps]</c>: 1 where an episode starts, so that memory is cleared before the row.</summary>
     public byte[] EpisodeStart { get; }
+
+    /// <summary>Refuses a rollout that no block of memory can hold: its elements are counted in 32 bits.</summary>
+    /// <param name="numbers">Numbers per step of one environment in the widest table.</param>
+    /// <exception cref="DistillException">It is too large; the message says how many rows would fit.</exception>
+    internal static void CheckSize(int envs, int steps, int numbers)
+    {
+        var most = int.MaxValue / Math.Max(numbers, 1);
+        if ((long)Panel.Count(envs) * Panel.Width * steps > most)
+            throw new DistillException(
+                $"A rollout of {envs} environments and {steps} steps is too large with {numbers} numbers per step; shorten "
+                    + $"it to at most {most} rows."
+            );
+    }
 
     public void Dispose()
     {

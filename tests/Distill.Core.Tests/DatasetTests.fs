@@ -166,8 +166,16 @@ let private buffers (dataset: AggregatedDataset) =
     [
         for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
             for name in [ "Observations"; "Actions"; "Valid" ] do
-                (nonNull (chunk.GetType().GetProperty name)).GetValue chunk
+                nonNull ((nonNull (chunk.GetType().GetProperty name)).GetValue chunk)
     ]
+
+/// Elements of a native buffer times their size.
+let private bytesOf (buffer: obj) =
+    match buffer with
+    | :? NativeBuffer<float32> as floats -> 4L * int64 floats.Length
+    | :? NativeBuffer<byte> as flags -> int64 flags.Length
+    | :? NativeBuffer<int64> as births -> 8L * int64 births.Length
+    | other -> failwith $"{other} is not a native buffer"
 
 [<Fact>]
 let ``growing adds buffers and keeps those that are there`` () =
@@ -290,18 +298,27 @@ let ``a rollout beyond one block of memory is refused`` () =
 
     Storage.contains "100000 environments and 1000 steps" message
 
+    // The student's memory can be the widest table: it is recorded anew for every sequence.
+    let message =
+        (Expect.throws<DistillException>(fun () -> new Rollout(32, 1000, 26, 22, 4, 100_000, 1) |> ignore))
+            .Message
+
+    Storage.contains "at most 21474 rows" message
+
+[<Fact>]
+let ``segments with a large memory lie in chunks that a checkpoint can hold`` () =
+    // 40 of them in one chunk would take 10 GiB.
+    use dataset =
+        new AggregatedDataset(1, 1, 1, 1 <<< 26, 1L, FirstInFirstOut 40L, stream)
+
+    Expect.equal (dataset.Capacity, dataset.Limit) (1L, 40L) "rows"
+
+    Expect.equal (List.map bytesOf (buffers dataset)) [ 12L; 12L; 3L ] "three rows of one number per chunk"
+
 [<Fact>]
 let ``the estimate of a million rows of 100 and 4 floats is 396.7 MiB`` () =
     let estimate = AggregatedDataset.EstimateBytes(1_000_000L, 100, 4)
     Expect.close 0.05 (float estimate / float (1 <<< 20)) 396.7 "MiB"
-
-/// Elements of a native buffer times their size.
-let private bytesOf (buffer: obj) =
-    match buffer with
-    | :? NativeBuffer<float32> as floats -> 4L * int64 floats.Length
-    | :? NativeBuffer<byte> as flags -> int64 flags.Length
-    | :? NativeBuffer<int64> as births -> 8L * int64 births.Length
-    | other -> failwith $"{other} is not a native buffer"
 
 [<Theory>]
 [<InlineData(1, 0)>]

@@ -9,6 +9,7 @@ open Distill.Environments
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Evaluation
+open Distill.Networks
 open Distill.Storage
 open Xunit
 
@@ -280,3 +281,12 @@ let ``Settings that cannot work are refused with a sentence`` () =
         "gamma"
 
     Expect.isTrue ((message (PpoConfig(ActorGroup = "eyes"))).Contains "no observation group 'eyes'") "group"
+
+    Expect.equal
+        (message (PpoConfig(Optimizer = AdamConfig(MaxGradNorm = -1.0))))
+        "max_grad_norm=-1 cannot work; it must be 0 for no clipping, or more."
+        "optimizer"
+
+    Expect.isTrue
+        ((message (PpoConfig(StepsPerEnv = 10_000_000))).Contains "10000000 steps is too large")
+        "rollout"
