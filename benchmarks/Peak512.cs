@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
 namespace Distill.Benchmarks;
@@ -49,9 +50,9 @@ internal static class Peak512
     /// <summary>a = b + s c (McCalpin's triad); the lengths are multiples of 16.</summary>
     public static void Triad(Span<float> a, ReadOnlySpan<float> b, ReadOnlySpan<float> c, float s)
     {
-        ref var target = ref System.Runtime.InteropServices.MemoryMarshal.GetReference(a);
-        ref var first = ref System.Runtime.InteropServices.MemoryMarshal.GetReference(b);
-        ref var second = ref System.Runtime.InteropServices.MemoryMarshal.GetReference(c);
+        ref var target = ref MemoryMarshal.GetReference(a);
+        ref var first = ref MemoryMarshal.GetReference(b);
+        ref var second = ref MemoryMarshal.GetReference(c);
         var factor = Vector512.Create(s);
         for (nuint i = 0; i < (nuint)a.Length; i += (nuint)Vector512<float>.Count)
             Vector512

@@ -33,7 +33,7 @@ internal static partial class Profile
                 .. settings.Quick ? ["--quick"] : Array.Empty<string>(),
             ]);
             output.WriteLine($"{benchmark}: share of all samples");
-            var lines = Perf(["report", $"--input={data}", "--stdio", "--no-children", "--sort=symbol"]);
+            var lines = Report(data, "symbol");
             // A method that was compiled more than once is listed as often.
             var methods = lines
                 .Select(line => Sample().Match(line))
@@ -50,6 +50,7 @@ internal static partial class Profile
                 .OrderByDescending(method => method.Share);
             foreach (var (method, share) in methods.Take(Shown))
                 output.WriteLine($"  {share, 6:F1} %  {method}");
+            DeleteMaps(data);
         }
         finally
         {
@@ -62,6 +63,21 @@ internal static partial class Profile
         symbol.Contains("::", StringComparison.Ordinal)
             ? symbol.Split('(')[0].Split(' ', StringSplitOptions.RemoveEmptyEntries)[^1]
             : symbol.Trim();
+
+    /// <summary>
+    /// Removes the lists of compiled methods that the runtime left for perf, which finds them in this folder only: two files
+    /// for every process that was sampled.
+    /// </summary>
+    private static void DeleteMaps(string data)
+    {
+        foreach (var line in Report(data, "pid"))
+            if (Sampled().Match(line) is { Success: true } match)
+                foreach (var kind in new[] { "perf", "perfinfo" })
+                    File.Delete($"/tmp/{kind}-{match.Groups[1].Value}.map");
+    }
+
+    private static string[] Report(string data, string key) =>
+        Perf(["report", $"--input={data}", "--stdio", "--no-children", $"--sort={key}"]);
 
     private static string[] Perf(IEnumerable<string> arguments)
     {
@@ -96,4 +112,7 @@ internal static partial class Profile
         @"^\s*([0-9.]+)%\s+\[.\]\s+(.+?)(\[(?:Optimized|PreJIT|Tier|OptimizedTier|QuickJitted|Instrumented)[^\]]*\])?[\s-]*$"
     )]
     private static partial Regex Sample();
+
+    [GeneratedRegex(@"^\s*[0-9.]+%\s+([0-9]+):")]
+    private static partial Regex Sampled();
 }

@@ -62,7 +62,7 @@ internal static class Training
         const int Batch = 512;
         using var student = new Student(Mlp, rows, 1, Batch, 1, threads);
         var sampler = new Sampler(new Permutation(), new RandomStream(1, "sampling"));
-        var gather = new Gathering(student.Data, threads);
+        var gather = new Gathering(student.Data, Batch, threads);
         var epoch = 0L;
         session.Compare(
             new Case("epoch", $"{rows:N0} rows, batch {Batch}", "rows/s", threads)
@@ -81,6 +81,16 @@ internal static class Training
                 },
                 new JsonObject { ["job"] = "mlp_step", ["batch"] = Batch }
             )
+        );
+
+        // Rows lie anywhere in memory, so that whole cache lines come for parts of them.
+        var order = sampler.Order(student.Data, rows, epoch++).ToArray();
+        session.Compare(
+            new Case("epoch", "gather alone, in random order", "rows/s", threads)
+            {
+                Limit = (session.Peaks.Memory(pool), Gathering.BytesPerRow),
+            },
+            session.Ours(rows, () => Batches(order, gather.Gather))
         );
 
         // What the epoch spends on the order and on collecting its rows, next to whole epochs.
@@ -107,15 +117,13 @@ internal static class Training
             }
         );
 
-        void Epoch(Action<WorkerPool, int[]> train)
+        void Epoch(Action<WorkerPool, ReadOnlySpan<int>> train) =>
+            Batches(sampler.Order(student.Data, rows, epoch++), train);
+
+        void Batches(ReadOnlySpan<int> order, Action<WorkerPool, ReadOnlySpan<int>> train)
         {
-            var order = sampler.Order(student.Data, rows, epoch++);
-            var batch = new int[Batch];
             for (var start = 0; start < order.Length; start += Batch)
-            {
-                order.Slice(start, Math.Min(Batch, order.Length - start)).CopyTo(batch);
-                train(pool, batch);
-            }
+                train(pool, order.Slice(start, Math.Min(Batch, order.Length - start)));
         }
     }
 
@@ -302,7 +310,7 @@ internal static class Training
         /// <summary>All segments in order.</summary>
         public int[] All { get; }
 
-        public void Train(WorkerPool pool, int[] batch) => trainer.Train(pool, Data, batch);
+        public void Train(WorkerPool pool, ReadOnlySpan<int> batch) => trainer.Train(pool, Data, batch);
 
         public void Dispose()
         {
@@ -313,32 +321,41 @@ internal static class Training
     }
 
     /// <summary>Collects the rows of mini-batches as training does, and nothing more.</summary>
-    private sealed class Gathering(AggregatedDataset data, int threads) : IWork
+    private sealed class Gathering(AggregatedDataset data, int batch, int threads) : IWork
     {
         private readonly float[][] scratch =
         [
-            .. Enumerable.Range(0, threads).Select(_ => new float[(26 + 4 + 2) * Panel.Width]),
+            .. Enumerable
+                .Range(0, threads)
+                .Select(_ => new float[(Mlp.Inputs + Mlp.Outputs + 2) * Panel.Width]),
         ];
-        private int[] batch = [];
+        private readonly int[] rows = new int[batch];
+        private int count;
 
-        public void Gather(WorkerPool pool, int[] rows)
+        /// <summary>Bytes that a row occupies in the dataset: observation, action and two flags.</summary>
+        public static double BytesPerRow =>
+            AggregatedDataset.EstimateBytes(1, Mlp.Inputs, Mlp.Outputs) + 2 * sizeof(byte);
+
+        public void Gather(WorkerPool pool, ReadOnlySpan<int> order)
         {
-            batch = rows;
-            pool.Run(this, Panel.Count(rows.Length));
+            order.CopyTo(rows);
+            count = order.Length;
+            pool.Run(this, Panel.Count(count));
         }
 
         public void Run(int panel, int worker)
         {
+            const int Width = Panel.Width;
             var own = scratch[worker].AsSpan();
-            var lanes = batch.AsSpan(panel * Panel.Width, Panel.Width);
+            var first = panel * Width;
             data.Gather(
-                lanes,
+                rows.AsSpan(first, Math.Min(Width, count - first)),
                 0,
                 1,
-                own[..(26 * Panel.Width)],
-                own.Slice(26 * Panel.Width, 4 * Panel.Width),
-                own.Slice(30 * Panel.Width, Panel.Width),
-                own.Slice(31 * Panel.Width, Panel.Width)
+                own[..(Mlp.Inputs * Width)],
+                own.Slice(Mlp.Inputs * Width, Mlp.Outputs * Width),
+                own.Slice(own.Length - 2 * Width, Width),
+                own[^Width..]
             );
         }
     }
