@@ -203,9 +203,7 @@ public sealed class Distillation : IDisposable
         state.Number("iteration", ref iteration);
         state.Number("epoch", ref epoch);
         state.Number("steps_collected", ref stepsCollected);
-        // Block by block, so that a student of another shape is noticed.
-        foreach (var view in Student.Network.Views)
-            state.Block($"student.{view.Name}", Student.Network.Parameters.Slice(view.Offset, view.Length));
+        state.Part("student", Student.Network.Visit);
         if (Student.Normaliser is { } normaliser)
             state.Part("normaliser", normaliser.Visit);
         state.Part("trainer", trainer.Visit);

@@ -3,10 +3,13 @@ namespace Distill.Algorithms;
 /// <summary>What one iteration of PPO did.</summary>
 /// <param name="Iteration">From 0.</param>
 /// <param name="StepsCollected">Environment steps since the start, all environments together.</param>
-/// <param name="ValueLoss">Mean over the iteration's optimizer steps, in units of scaled rewards; likewise below.</param>
+/// <param name="ValueLoss">Mean over the iteration's optimizer steps, likewise below; in squared units of scaled rewards.</param>
+/// <param name="SurrogateLoss">In units of standardised advantages.</param>
+/// <param name="Entropy">Of the distribution over actions, nats.</param>
 /// <param name="Divergence">KL(old || new) before each optimizer step, nats.</param>
 /// <param name="LearningRate">In force at the end.</param>
 /// <param name="MeanStd">Mean standard deviation of a Gaussian actor's actions; null for choices.</param>
+/// <param name="Steps">Environment steps of this iteration, all environments together.</param>
 /// <param name="MeanReturn">Of the last 100 finished training episodes, exploration included; null before the first. Likewise below.</param>
 public sealed record PpoReport(
     int Iteration,

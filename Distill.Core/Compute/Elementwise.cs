@@ -18,7 +18,10 @@ public enum Activation
     Tanh,
 }
 
-/// <summary>Elementwise kernels on spans whose lengths are multiples of 16, such as panels, and reductions of fixed order.</summary>
+/// <summary>
+/// Elementwise kernels on spans whose lengths are multiples of 16, such as panels, and reductions of fixed order. Where a
+/// panel <c>[n, 32]</c> is documented, a half panel <c>[n, 16]</c> does as well.
+/// </summary>
 public static unsafe class Elementwise
 {
     private static readonly ElementwiseKernels Wide = new Elementwise512();

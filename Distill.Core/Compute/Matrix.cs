@@ -16,7 +16,7 @@ public enum Start
 /// <summary>
 /// Matrix products and layout changes on panels. The three products of a dense layer with weights W <c>[out, in]</c> and
 /// panels X <c>[in, 32]</c>, Y <c>[out, 32]</c> are all the same kernel with other strides: Y = W X, dX = W' dY, and
-/// dW += dY X', for which X is turned into rows first. Where a product is documented for panels, half panels do as well.
+/// dW += dY X', for which X is turned into rows first. The products and <see cref="ToRows"/> take half panels as well.
 /// </summary>
 public static unsafe class Matrix
 {

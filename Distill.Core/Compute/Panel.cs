@@ -10,6 +10,7 @@ namespace Distill.Compute;
 /// </summary>
 public static class Panel
 {
+    /// <summary>Samples side by side in a panel.</summary>
     public const int Width = 32;
 
     /// <summary>Width of a half panel.</summary>

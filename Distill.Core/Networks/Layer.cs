@@ -3,8 +3,8 @@ using Distill.Compute;
 namespace Distill.Networks;
 
 /// <summary>
-/// A layer on panels. It owns no memory: parameters, gradient, activations and scratch are slices that the network hands
-/// it. <c>activations</c> keeps what backward needs; the layer's output is the last <c>[Outputs, 32]</c> of it.
+/// A layer on panels or half panels. It owns no memory: parameters, gradient, activations and scratch are slices that the network hands
+/// it. <c>activations</c> keeps what backward needs; the layer's output is the last <c>[Outputs, 32]</c> (or 16) of it.
 /// </summary>
 internal abstract class Layer(int inputs, int outputs)
 {
@@ -18,7 +18,7 @@ internal abstract class Layer(int inputs, int outputs)
     /// <summary>Floats per lane carried from step to step.</summary>
     public virtual int MemorySize => 0;
 
-    /// <summary>Floats of scratch that forward or backward needs.</summary>
+    /// <summary>Floats of scratch that forward or backward of a whole panel needs.</summary>
     public abstract int ScratchSize { get; }
 
     /// <summary>Names, shapes and offsets (from the layer's first parameter).</summary>

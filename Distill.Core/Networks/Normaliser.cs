@@ -44,7 +44,7 @@ public sealed class Normaliser
             scale[i] = (float)(1 / (Math.Sqrt(Variance[i]) + Epsilon));
     }
 
-    /// <summary>Normalises a panel <c>[size, 32]</c> in place.</summary>
+    /// <summary>Normalises a panel <c>[size, 32]</c> (or half panel) in place.</summary>
     public void Apply(Span<float> panel) => Elementwise.Normalise(panel, Mean, scale);
 
     /// <summary>Merges a batch given by the moments of its deviations from the present mean.</summary>
