@@ -572,7 +572,8 @@ let ``settings that cannot work are refused by name, value and what would be rig
             DistillationConfig(Environment = env, Optimizer = AdamConfig(Beta2 = -0.1)), "beta2=-0.1 "
             DistillationConfig(Environment = env, Optimizer = AdamConfig(Epsilon = 0.0)), "epsilon=0 "
             DistillationConfig(Environment = env, Optimizer = AdamConfig(Floor = -1.0)), "floor=-1 "
-            DistillationConfig(Environment = env, Optimizer = AdamConfig(WeightDecay = nan)), "weight_decay=NaN "
+            DistillationConfig(Environment = env, Optimizer = AdamConfig(WeightDecay = nan)),
+            "weight_decay=NaN "
             DistillationConfig(Environment = env, Collection = StepsPerIteration 0), "steps_per_env=0 "
             DistillationConfig(Environment = env, Collection = EpisodesPerEpoch 0), "num_episodes=0 "
             DistillationConfig(Environment = env, Acting = TeacherUntil -1), "phase1_iterations=-1 "
