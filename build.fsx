@@ -344,7 +344,7 @@ let private script (path: string) (arguments: string list) =
 
     // Compiled code is then written in place instead of through a second mapping, which starts a fifth faster.
     dotnet
-        [ "DOTNET_EnableWriteXorExecute", "0" ]
+        [ ("DOTNET_EnableWriteXorExecute", "0") ]
         ([ "exec"; interactive; "--optimize+"; "--quiet"; path ] @ arguments)
 
 let private filesIn (folder: string) (pattern: string) =
