@@ -76,9 +76,7 @@ module Runner =
 
     let private save (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) (log: MetricsLog) =
         log.Flush()
-        let saver = StateSaver()
-        visit algorithm memory saver
-        SafeTensors.Write(folder.Checkpoint stateName, saver.Tensors)
+        StateFile.Save(folder.Checkpoint stateName, visit algorithm memory)
 
     /// Whether the run has a state to go on from.
     let hasState (folder: RunFolder) =
@@ -90,7 +88,7 @@ module Runner =
         if not (File.Exists path) then
             raise (DistillException $"{folder.Path} has no checkpoint to go on from; start the run anew.")
 
-        visit algorithm memory (StateLoader(path, (SafeTensors.Read path).Tensors))
+        StateFile.Load(path, visit algorithm memory)
 
     /// The metrics of an evaluation.
     let private evaluationMetrics (result: EvaluationResult) =

@@ -40,27 +40,23 @@ public static class SafeTensors
             .OrderByDescending(tensor => ElementTypes.SizeOf(tensor.ElementType))
             .ThenBy(tensor => tensor.Name, StringComparer.Ordinal)
             .ToArray();
-        var names = new HashSet<string> { MetadataKey };
-        foreach (var tensor in ordered)
-        {
-            if (!names.Add(tensor.Name))
-            {
-                throw new DistillException(
-                    $"Cannot write '{path}': the tensor name '{tensor.Name}' is "
-                        + (tensor.Name == MetadataKey ? "reserved." : "given twice.")
-                );
-            }
-        }
-
-        var header = Header(ordered, metadata);
-        AtomicFile.Write(
+        var begin = 0L;
+        var entries = Array.ConvertAll(
+            ordered,
+            tensor => new Entry(
+                tensor.Name,
+                tensor.ElementType,
+                [.. tensor.Shape],
+                begin,
+                begin += tensor.Data.Length
+            )
+        );
+        Write(
             path,
+            entries,
+            metadata,
             stream =>
             {
-                Span<byte> length = stackalloc byte[8];
-                BinaryPrimitives.WriteUInt64LittleEndian(length, (ulong)header.Length);
-                stream.Write(length);
-                stream.Write(header);
                 foreach (var tensor in ordered)
                 {
                     stream.Write(tensor.Data.Span);
@@ -69,7 +65,47 @@ public static class SafeTensors
         );
     }
 
-    private static byte[] Header(Tensor[] tensors, IReadOnlyDictionary<string, string>? metadata)
+    /// <summary>One tensor of a file.</summary>
+    /// <param name="Begin">First byte, from the end of the header.</param>
+    /// <param name="End">Byte after the last one.</param>
+    internal sealed record Entry(string Name, ElementType Type, int[] Shape, long Begin, long End);
+
+    /// <summary>Writes atomically: the header, then whatever <paramref name="writeData"/> writes behind it.</summary>
+    /// <param name="entries">In the order of their data.</param>
+    internal static void Write(
+        string path,
+        IReadOnlyList<Entry> entries,
+        IReadOnlyDictionary<string, string>? metadata,
+        Action<Stream> writeData
+    )
+    {
+        var names = new HashSet<string> { MetadataKey };
+        foreach (var entry in entries)
+        {
+            if (!names.Add(entry.Name))
+            {
+                throw new DistillException(
+                    $"Cannot write '{path}': the tensor name '{entry.Name}' is "
+                        + (entry.Name == MetadataKey ? "reserved." : "given twice.")
+                );
+            }
+        }
+
+        var header = Header(entries, metadata);
+        AtomicFile.Write(
+            path,
+            stream =>
+            {
+                Span<byte> length = stackalloc byte[8];
+                BinaryPrimitives.WriteUInt64LittleEndian(length, (ulong)header.Length);
+                stream.Write(length);
+                stream.Write(header);
+                writeData(stream);
+            }
+        );
+    }
+
+    private static byte[] Header(IReadOnlyList<Entry> entries, IReadOnlyDictionary<string, string>? metadata)
     {
         using var buffer = new MemoryStream();
         using (var json = new Utf8JsonWriter(buffer))
@@ -86,21 +122,20 @@ public static class SafeTensors
                 json.WriteEndObject();
             }
 
-            var begin = 0L;
-            foreach (var tensor in tensors)
+            foreach (var entry in entries)
             {
-                json.WriteStartObject(tensor.Name);
-                json.WriteString("dtype", ElementTypes.Of(tensor.ElementType).SafeTensors);
+                json.WriteStartObject(entry.Name);
+                json.WriteString("dtype", ElementTypes.Of(entry.Type).SafeTensors);
                 json.WriteStartArray("shape");
-                foreach (var size in tensor.Shape)
+                foreach (var size in entry.Shape)
                 {
                     json.WriteNumberValue(size);
                 }
 
                 json.WriteEndArray();
                 json.WriteStartArray("data_offsets");
-                json.WriteNumberValue(begin);
-                json.WriteNumberValue(begin += tensor.Data.Length);
+                json.WriteNumberValue(entry.Begin);
+                json.WriteNumberValue(entry.End);
                 json.WriteEndArray();
                 json.WriteEndObject();
             }
@@ -118,6 +153,23 @@ public static class SafeTensors
     }
 
     private static SafeTensorsContent Read(FileStream stream)
+    {
+        var (entries, metadata) = ReadHeader(stream);
+        var tensors = entries.Select(entry =>
+        {
+            var data = new byte[entry.End - entry.Begin];
+            stream.ReadExactly(data);
+            return new Tensor(entry.Name, entry.Type, entry.Shape, data);
+        });
+        return new SafeTensorsContent([.. tensors], metadata);
+    }
+
+    /// <summary>Reads up to the data, which are as long as the entries say.</summary>
+    /// <returns>The tensors in the order of their data, which follow each other without gaps.</returns>
+    /// <exception cref="InvalidDataException">The file breaks a rule of the format.</exception>
+    internal static (IReadOnlyList<Entry> Entries, IReadOnlyDictionary<string, string> Metadata) ReadHeader(
+        FileStream stream
+    )
     {
         Span<byte> prefix = stackalloc byte[8];
         stream.ReadExactly(prefix);
@@ -167,10 +219,8 @@ public static class SafeTensors
             throw new InvalidDataException("its header is not the JSON that the format prescribes", e);
         }
 
-        return new SafeTensorsContent(ReadData(stream, entries), metadata);
+        return (InOrder(entries, stream.Length - stream.Position), metadata);
     }
-
-    private sealed record Entry(string Name, ElementType Type, int[] Shape, long Begin, long End);
 
     private static Entry ReadEntry(JsonProperty property)
     {
@@ -220,7 +270,7 @@ public static class SafeTensors
         return new Entry(property.Name, type.Type, shape, begin, end);
     }
 
-    private static Tensor[] ReadData(FileStream stream, List<Entry> entries)
+    private static Entry[] InOrder(List<Entry> entries, long available)
     {
         var position = 0L;
         var ordered = entries.OrderBy(entry => entry.Begin).ThenBy(entry => entry.End).ToArray();
@@ -236,20 +286,11 @@ public static class SafeTensors
             position = entry.End;
         }
 
-        var available = stream.Length - stream.Position;
         if (position != available)
         {
             throw new InvalidDataException($"its tensors need {position} bytes of data, it has {available}");
         }
 
-        return Array.ConvertAll(
-            ordered,
-            entry =>
-            {
-                var data = new byte[entry.End - entry.Begin];
-                stream.ReadExactly(data);
-                return new Tensor(entry.Name, entry.Type, entry.Shape, data);
-            }
-        );
+        return ordered;
     }
 }

@@ -9,6 +9,7 @@ open Xunit
 open Distill
 open Distill.Compute
 open Distill.Datasets
+open Distill.Storage
 open Distill.Tests.DistillationTestbed
 
 let private stream = RandomStream(5UL, "retention")
@@ -261,6 +262,49 @@ let ``saved, restored and continued is undisturbed, for every retention`` () =
                 let content = contentOf undisturbed 2 1 memory
                 Expect.isTrue (contentOf after 2 1 memory = content) $"{retention}, length {length}: content"
                 Expect.isTrue (content.Length > 300 / length) "content")
+
+[<Fact>]
+let ``the file of a state holds its blocks as tensors of bytes`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "dataset.safetensors")
+        use rollout = randomRollout (Random 9) 50 10 2 1 3 0
+        use dataset = new AggregatedDataset(2, 1, 10, 3, 20L, FirstInFirstOut 500L, stream)
+        dataset.Add rollout
+        save path dataset.Visit
+
+        let expected =
+            bytes dataset.Visit |> Array.sortWith (fun (a, _) (b, _) -> String.CompareOrdinal(a, b))
+
+        let actual =
+            [|
+                for tensor in SafeTensors.Read(path).Tensors do
+                    Expect.equal tensor.ElementType ElementType.UInt8 tensor.Name
+                    tensor.Name, tensor.Data.ToArray()
+            |]
+
+        sameState actual expected "file"
+        // As if the tensors had been written one after another.
+        let again = Path.Combine(folder, "again.safetensors")
+        SafeTensors.Write(again, SafeTensors.Read(path).Tensors)
+        Expect.isTrue (File.ReadAllBytes path = File.ReadAllBytes again) "bytes of the file"
+
+        // Torn files are refused before anything is overwritten.
+        File.WriteAllBytes(path, (File.ReadAllBytes path)[..2000])
+        let before = bytes dataset.Visit
+        Expect.throws<DistillException>(fun () -> load path dataset.Visit) |> ignore
+        sameState (bytes dataset.Visit) before "after a torn file")
+
+[<Fact>]
+let ``a state with two blocks of one name is not written`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        let twice (state: State) =
+            state.Block("a", Span<byte>([| 1uy |]))
+            state.Block("a", Span<byte>([| 2uy |]))
+
+        Expect.throws<DistillException>(fun () -> save (Path.Combine(folder, "state.safetensors")) twice)
+        |> ignore
+
+        Expect.equal (Directory.GetFileSystemEntries folder).Length 0 "files")
 
 [<Fact>]
 let ``a dataset of other settings is refused`` () =

@@ -138,19 +138,20 @@ let contentOf (dataset: AggregatedDataset) observation action memory =
                 dataset.Birth places[lane], values[lane].ToArray()
     |]
 
-let save (path: string) (visit: State -> unit) =
-    let saver = StateSaver()
-    visit saver
-    SafeTensors.Write(path, saver.Tensors)
+let save (path: string) (visit: State -> unit) = StateFile.Save(path, visit)
 
-let load (path: string) (visit: State -> unit) =
-    visit (StateLoader(path, SafeTensors.Read(path).Tensors))
+let load (path: string) (visit: State -> unit) = StateFile.Load(path, visit)
+
+type private Collector() =
+    inherit State()
+    member val Blocks = ResizeArray<string * byte[]>()
+    override this.Visit(name, values) = this.Blocks.Add(name, values.ToArray())
 
 /// Everything that a walk visits, as bytes by name.
 let bytes (visit: State -> unit) =
-    let saver = StateSaver()
-    visit saver
-    [| for tensor in saver.Tensors -> tensor.Name, tensor.Data.ToArray() |]
+    let collector = Collector()
+    visit collector
+    collector.Blocks.ToArray()
 
 let sameState (actual: (string * byte[])[]) (expected: (string * byte[])[]) (what: string) =
     Expect.equal (Array.map fst actual) (Array.map fst expected) $"{what}: blocks"

@@ -2,6 +2,7 @@
 module Distill.Tests.PpoTests
 
 open System
+open System.IO
 open Distill
 open Distill.Algorithms
 open Distill.Compute
@@ -102,12 +103,14 @@ let ``A run that is saved and restored goes on bit for bit`` () =
         for _ in 1..3 do
             undisturbed.Iterate() |> ignore
 
-        let saver = StateSaver()
-        undisturbed.Visit saver
-        let expected = [ for _ in 1..3 -> undisturbed.Iterate() ]
-
         use resumed = new Ppo(config, environment, pool)
-        resumed.Visit(StateLoader("state", saver.Tensors))
+
+        Storage.inTemporaryFolder (fun folder ->
+            let path = Path.Combine(folder, "state.safetensors")
+            DistillationTestbed.save path undisturbed.Visit
+            DistillationTestbed.load path resumed.Visit)
+
+        let expected = [ for _ in 1..3 -> undisturbed.Iterate() ]
         Expect.equal resumed.Iteration 3 "iteration"
 
         for report in expected do
@@ -132,14 +135,15 @@ let ``A run does not load the networks of another architecture with as many para
     use saved = new Ppo(PpoConfig(ActorHidden = [| 9; 15 |]), environment, pool)
     use other = new Ppo(PpoConfig(ActorHidden = [| 12; 11 |]), environment, pool)
     Expect.equal other.Actor.Network.ParameterCount saved.Actor.Network.ParameterCount "parameters"
-    let saver = StateSaver()
-    saved.Visit saver
 
-    let load () =
-        other.Visit(StateLoader("state", saver.Tensors))
+    Storage.inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "state.safetensors")
+        DistillationTestbed.save path saved.Visit
 
-    let refusal = Expect.throws<DistillException> load
-    Expect.isTrue (refusal.Message.Contains "actor.0.weight") refusal.Message
+        let refusal =
+            Expect.throws<DistillException>(fun () -> DistillationTestbed.load path other.Visit)
+
+        Expect.isTrue (refusal.Message.Contains "actor.0.weight") refusal.Message)
 
 [<Fact>]
 let ``An iteration allocates nothing but its report`` () =
@@ -260,13 +264,12 @@ let ``The critic keeps the learning rate of its own`` () =
 
     use ppo = new Ppo(config, CartPoleConfig(Envs = 64), pool)
     Expect.equal (ppo.Iterate().LearningRate) 4e-3 "the actor's"
-    let saver = StateSaver()
-    ppo.Visit saver
 
-    let block =
-        saver.Tensors |> Seq.find (fun tensor -> tensor.Name = "critic_optimizer.learning_rate")
+    let _, rate =
+        DistillationTestbed.bytes ppo.Visit
+        |> Array.find (fun (name, _) -> name = "critic_optimizer.learning_rate")
 
-    Expect.equal (BitConverter.ToDouble block.Data.Span) 5e-4 "the critic's"
+    Expect.equal (BitConverter.ToDouble rate) 5e-4 "the critic's"
 
 [<Fact>]
 let ``Settings that cannot work are refused with a sentence`` () =
