@@ -5,6 +5,15 @@ open System.IO
 
 /// A page that lists all sweeps and runs, filters the runs, and overlays the evaluations of those that are ticked.
 module Board =
+    /// Where the report in this folder is, seen from the board; "" where there is none.
+    let private addressOf (logs: string) (folder: string) =
+        let page = Path.Combine(folder, "report.html")
+
+        if File.Exists page then
+            Path.GetRelativePath(logs, page).Replace('\\', '/')
+        else
+            ""
+
     let private row (logs: string) (run: RunRecord) : (obj | null) list =
         let student = run.Result "best student"
         let teacher = run.Result "teacher"
@@ -12,17 +21,9 @@ module Board =
         let teacherReturn =
             teacher |> Option.map _.MeanReturn |> Option.orElse (run.OfTeacher "return")
 
-        let address =
-            let page = Path.Combine(run.Folder, "report.html")
-
-            if File.Exists page then
-                Path.GetRelativePath(logs, page).Replace('\\', '/')
-            else
-                ""
-
         [
             run.Experiment
-            { Text = run.Run; Address = address }
+            { Text = run.Run; Address = addressOf logs run.Folder }
             (if run.Finished then "finished" else "not finished")
             run.Iterations
             teacherReturn
@@ -83,18 +84,13 @@ module Board =
     let private sweepRow (logs: string) (root: string) : (obj | null) list =
         let folders = TrialFolders.ofRoot root
         let results = SweepResults(SweepTrial.readAll Map.empty root)
-        let page = Path.Combine(root, "report.html")
-
-        let address =
-            if File.Exists page then
-                Path.GetRelativePath(logs, page).Replace('\\', '/')
-            else
-                ""
-
         let best = results.Best
 
         [
-            { Text = Path.GetRelativePath(logs, root).Replace('\\', '/'); Address = address }
+            {
+                Text = Path.GetRelativePath(logs, root).Replace('\\', '/')
+                Address = addressOf logs root
+            }
             folders.Length
             results.Count
             folders |> List.filter _.State.IsFailed |> List.length
@@ -107,14 +103,8 @@ module Board =
                     { Mean = mean.Estimate; Spread = mean.High - mean.Estimate })
             |> Option.toObj
             best
-            |> Option.map (fun (name, _) ->
-                results.Finished
-                |> List.filter (fun (values, _, _) -> results.NameOf values = name)
-                |> List.averageBy (fun (_, _, result) -> result.Ratio))
+            |> Option.map (fun _ -> results.ResultsOfBest |> List.averageBy _.Ratio)
         ]
-
-    let private many (number: int) (what: string) =
-        if number = 1 then $"1 {what}" else $"{number} {what}s"
 
     /// The page for runs and sweeps whose folders lie under `logs`.
     let private ofRuns (logs: string) (runs: RunRecord list) (sweeps: string list) : string =
@@ -130,7 +120,7 @@ module Board =
         let data =
             Json.Object [ "runs", Json.List(runs |> List.map curve); "figure", overlay.Figure ]
 
-        let count = many runs.Length "run" + ", " + many sweeps.Length "sweep"
+        let count = Names.counted runs.Length "run" + ", " + Names.counted sweeps.Length "sweep"
 
         let sweepSection =
             if sweeps.IsEmpty then
