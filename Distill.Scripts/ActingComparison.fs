@@ -78,8 +78,7 @@ module internal ActingComparison =
         (variants: int -> (string * Acting) list)
         (experiment: Experiment)
         =
-        if options.Seeds < 1 then
-            raise (DistillException $"seeds={options.Seeds} cannot work; it must be at least 1.")
+        Training.atLeastOne "seeds" options.Seeds
 
         let phase1 =
             match experiment.Config.Acting with

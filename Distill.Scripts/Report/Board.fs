@@ -106,8 +106,13 @@ module Board =
             |> Option.map (fun _ -> results.ResultsOfBest |> List.averageBy _.Ratio)
         ]
 
-    /// The page for runs and sweeps whose folders lie under `logs`.
-    let private ofRuns (logs: string) (runs: RunRecord list) (sweeps: string list) : string =
+    /// The page for runs and sweeps whose folders lie under `logs`, and for folders with what is wrong with them.
+    let private ofRuns
+        (logs: string)
+        (runs: RunRecord list)
+        (broken: (string * string) list)
+        (sweeps: string list)
+        : string =
         let table = Table(headings, runs |> List.map (row logs >> Seq.ofList))
 
         // What the overlay looks like; board.js puts the ticked runs in the place of its one series.
@@ -129,6 +134,13 @@ module Board =
                 let rows = sweeps |> List.map (sweepRow logs >> Seq.ofList)
                 $"<section><h2>Sweeps</h2>{Table(sweepHeadings, rows).ToElement()}</section>"
 
+        let brokenSection =
+            if broken.IsEmpty then
+                ""
+            else
+                let table = ReportLayout.namesAndValues "run" broken
+                $"<section><h2>Not readable</h2>{table.ToElement()}</section>"
+
         let body =
             String.concat
                 "\n"
@@ -141,14 +153,34 @@ module Board =
                     "<p id=\"advice\" class=\"muted\">Tick runs to overlay their evaluations.</p>"
                     "<div id=\"overlay\" class=\"distill-chart\"></div></section>"
                     sweepSection
+                    brokenSection
                     "</main>"
                     "<script>const board=" + Json.toText data + ";" + Page.text "board.js" + "</script>"
                 ]
 
         Page.html "Runs" (Page.chartScript PlotlyJs.Embedded + Table.Script) body
 
-    /// Writes `board.html` into a folder of experiments; returns its path.
+    /// Writes `board.html` into a folder of experiments, with a list of runs that cannot be read; returns its path.
     let write (logs: string) : string =
         let path = Path.GetFullPath(Path.Combine(logs, "board.html"))
-        Page.save path (ofRuns logs (RunRecord.readAll logs) (sweepsIn logs))
+
+        // One that is broken must not hide the others.
+        let found =
+            [
+                for folder in RunRecord.foldersIn logs do
+                    try
+                        Ok(RunRecord.read folder)
+                    with :? DistillException as error ->
+                        Error(Path.GetRelativePath(logs, folder), error.Message)
+            ]
+
+        let runs = found |> List.choose Result.toOption
+
+        let broken =
+            found
+            |> List.choose (function
+                | Error broken -> Some broken
+                | Ok _ -> None)
+
+        Page.save path (ofRuns logs runs broken (sweepsIn logs))
         path

@@ -118,7 +118,7 @@ type SweepResults internal (all: SweepTrial list) =
 
                             [
                                 box name
-                                Option.toObj value
+                                value |> Option.map cell |> Option.toObj
                                 strata |> List.sumBy List.length
                                 interval (iqm strata)
                             ]

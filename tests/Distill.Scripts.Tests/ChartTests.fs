@@ -495,3 +495,18 @@ let ``texts on the cells of a heat map have a contrast of 4.5 or more`` () =
     let cells = Chart.Heatmap([ [ 1; 2 ] ], ZText = "%{z}").ToFigureJson()
     Assert.Contains(Chart.TextOnCells, cells)
     Assert.Contains(Chart.CellScale.Head, cells)
+
+[<Fact>]
+let ``points in space, and styles given afterwards, say what they were given`` () =
+    let points = Chart.Point3D([ 1 ], [ 2 ], [ 3 ], MarkerColor = "@1") |> trace 0
+    Assert.Equal("markers", (at "mode" points).GetString())
+    Assert.Equal("[3]", (at "z" points).GetRawText())
+
+    let line =
+        Chart.Line([ 1; 2 ], [ 1; 2 ])
+        |> Chart.withLineStyle (Dash = "dot")
+        |> Chart.withMarkerStyle (Size = 7.)
+        |> trace 0
+
+    Assert.Equal("dot", (at "line.dash" line).GetString())
+    Assert.Equal(7., (at "marker.size" line).GetDouble())
