@@ -22,7 +22,11 @@ type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list)
 
         {
             PlusMinus.Mean = List.average values
-            Spread = if values.Length < 2 then 0.0 else Statistics.deviation values
+            Spread =
+                if values.Length < 2 then
+                    0.0
+                else
+                    Statistics.deviation values
         }
 
     let measures =

@@ -462,8 +462,7 @@ type Chart =
 
                 let stops =
                     Chart.CellScale
-                    |> List.mapi (fun i colour ->
-                        Json.List [ Json.Number(float i / last); Json.Text colour ])
+                    |> List.mapi (fun i colour -> Json.List [ Json.Number(float i / last); Json.Text colour ])
 
                 Some(Json.List stops), Some(Json.Object [ "color", Json.Text Chart.TextOnCells ])
             | _ -> Option.map Json.Text ColorScale, None

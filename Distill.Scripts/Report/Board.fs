@@ -87,10 +87,7 @@ module Board =
         let best = results.Best
 
         [
-            {
-                Text = Path.GetRelativePath(logs, root).Replace('\\', '/')
-                Address = addressOf logs root
-            }
+            { Text = Path.GetRelativePath(logs, root).Replace('\\', '/'); Address = addressOf logs root }
             folders.Length
             results.Count
             folders |> List.filter _.State.IsFailed |> List.length
@@ -102,8 +99,7 @@ module Board =
                 else
                     { Mean = mean.Estimate; Spread = mean.High - mean.Estimate })
             |> Option.toObj
-            best
-            |> Option.map (fun _ -> results.ResultsOfBest |> List.averageBy _.Ratio)
+            best |> Option.map (fun _ -> results.ResultsOfBest |> List.averageBy _.Ratio)
         ]
 
     /// The page for runs and sweeps whose folders lie under `logs`, and for folders with what is wrong with them.
@@ -125,7 +121,8 @@ module Board =
         let data =
             Json.Object [ "runs", Json.List(runs |> List.map curve); "figure", overlay.Figure ]
 
-        let count = Names.counted runs.Length "run" + ", " + Names.counted sweeps.Length "sweep"
+        let count =
+            Names.counted runs.Length "run" + ", " + Names.counted sweeps.Length "sweep"
 
         let sweepSection =
             if sweeps.IsEmpty then

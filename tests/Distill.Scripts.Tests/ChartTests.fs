@@ -485,7 +485,11 @@ let ``texts on the cells of a heat map have a contrast of 4.5 or more`` () =
     let luminance (hex: string) =
         let channel (at: int) =
             let c = float (Convert.ToInt32(hex.Substring(at, 2), 16)) / 255.
-            if c <= 0.04045 then c / 12.92 else ((c + 0.055) / 1.055) ** 2.4
+
+            if c <= 0.04045 then
+                c / 12.92
+            else
+                ((c + 0.055) / 1.055) ** 2.4
 
         0.2126 * channel 1 + 0.7152 * channel 3 + 0.0722 * channel 5
 

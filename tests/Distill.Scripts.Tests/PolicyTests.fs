@@ -104,7 +104,13 @@ let ``numbers that evaluations, flights and teachers cannot work with are refuse
         Run.playWith [ $"policy={student}"; "episodes=-2" ] Flight.defaults (QuadrotorConfig()) |> ignore)
 
     for setting in
-        [ "threads=-1"; "save_interval=0"; "evaluation_interval=0"; "evaluation_episodes=0"; "final_episodes=0" ] do
+        [
+            "threads=-1"
+            "save_interval=0"
+            "evaluation_interval=0"
+            "evaluation_episodes=0"
+            "final_episodes=0"
+        ] do
         refused $"{setting} cannot work" (fun () ->
             Run.trainTeacherWith [ setting ] TeacherTraining.defaults (PpoConfig()) |> ignore)
 
