@@ -135,7 +135,10 @@ module Board =
             if broken.IsEmpty then
                 ""
             else
-                let table = ReportLayout.namesAndValues "run" broken
+                let rows =
+                    broken |> List.map (fun (run, message) -> Seq.ofList [ box run; message ])
+
+                let table = Table([ "run"; "what is wrong" ], rows)
                 $"<section><h2>Not readable</h2>{table.ToElement()}</section>"
 
         let body =
