@@ -358,6 +358,8 @@ let private filesIn (folder: string) (pattern: string) =
 
 let run (path: string) (arguments: string list) =
     match [ Path.GetFullPath path; inRoot path ] |> List.tryFind File.Exists with
+    | Some found when not (found.EndsWith ".fsx") ->
+        raise (Stop(2, $"{path} is not a script: the name of one ends in .fsx."))
     | Some found -> script found arguments
     | None ->
         let hint =

@@ -19,15 +19,15 @@ type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list)
     /// Mean and standard deviation over the seeds.
     let spread (measure: TrialResult -> float) (runs: (SweepTrial * TrialResult) list) =
         let values = runs |> List.map (snd >> measure)
-        let mean = List.average values
 
-        let deviation =
-            if values.Length < 2 then
-                0.0
-            else
-                sqrt ((values |> List.sumBy (fun value -> (value - mean) ** 2.0)) / float (values.Length - 1))
-
-        mean, deviation
+        {
+            PlusMinus.Mean = List.average values
+            Spread =
+                if values.Length < 2 then
+                    0.0
+                else
+                    Statistics.deviation values
+        }
 
     let measures =
         [
@@ -45,8 +45,7 @@ type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list)
                     [
                         box label
                         for _, measure in measures do
-                            let mean, deviation = spread measure runs
-                            { PlusMinus.Mean = mean; Spread = deviation }
+                            spread measure runs
                         runs.Length
                     ]
             ]
@@ -83,8 +82,7 @@ module internal ActingComparison =
         (variants: int -> (string * Acting) list)
         (experiment: Experiment)
         =
-        if options.Seeds < 1 then
-            raise (DistillException $"seeds={options.Seeds} cannot work; it must be at least 1.")
+        Training.atLeastOne "seeds" options.Seeds
 
         let phase1 =
             match experiment.Config.Acting with

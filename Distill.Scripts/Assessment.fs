@@ -42,10 +42,8 @@ module Assessment =
 
     /// Flies the policy with every drone of the environment; a row for each and one for all.
     let internal run (assessment: Assessment) (config: QuadrotorConfig) : Comparison =
-        if assessment.Episodes < 1 then
-            raise (DistillException $"episodes={assessment.Episodes} cannot work; it must be at least 1.")
-
-        use pool = new WorkerPool(assessment.Threads)
+        Training.atLeastOne "episodes" assessment.Episodes
+        use pool = Training.pool assessment.Threads
         use probe = config.Create(1, 0UL)
         use policy = loadPolicy assessment.Policy assessment.PolicyGroup probe.Spec
         let drones = config.LoadDrones() |> Seq.map _.Name |> Seq.toList

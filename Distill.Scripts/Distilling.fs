@@ -239,7 +239,7 @@ module internal Distilling =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
-        use pool = new WorkerPool(config.Threads)
+        use pool = Training.pool config.Threads
         use probe = config.Environment.Create(1, 0UL)
 
         Console.Out.WriteLine

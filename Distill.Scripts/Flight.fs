@@ -24,21 +24,12 @@ type Flight =
 type TrackingError = { Mean: float; Median: float; P95: float; Max: float }
 
 module TrackingError =
-    /// The value below which this share of sorted values lies, interpolated.
-    let private quantile (share: float) (sorted: float array) =
-        let place = share * float (sorted.Length - 1)
-        let low = int (floor place)
-        let high = min (low + 1) (sorted.Length - 1)
-        sorted[low] + (place - float low) * (sorted[high] - sorted[low])
-
     let ofErrors (errors: float array) =
-        let sorted = Array.sort errors
-
         {
-            Mean = Array.average sorted
-            Median = quantile 0.5 sorted
-            P95 = quantile 0.95 sorted
-            Max = Array.last sorted
+            Mean = Array.average errors
+            Median = Statistics.quantile 0.5 errors
+            P95 = Statistics.quantile 0.95 errors
+            Max = Array.max errors
         }
 
 /// How well a policy flew.
@@ -114,9 +105,7 @@ module Flight =
         |> Chart.Grid(1, 2)
 
     let internal run (flight: Flight) (config: QuadrotorConfig) : FlightResult =
-        if flight.Episodes < 1 then
-            raise (DistillException $"episodes={flight.Episodes} cannot work; it must be at least 1.")
-
+        Training.atLeastOne "episodes" flight.Episodes
         use probe = config.Create(1, 0UL)
         use policy = Assessment.loadPolicy flight.Policy flight.PolicyGroup probe.Spec
 

@@ -1,4 +1,4 @@
-/// Names of settings as people write them, and as the code has them.
+/// Names and counts as people write them, and names as the code has them.
 module Distill.Names
 
 open System
@@ -22,6 +22,10 @@ let pascal (snake: string) =
         else
             string (Char.ToUpperInvariant word[0]) + word.Substring 1)
     |> String.concat ""
+
+/// "1 trial", "2 trials".
+let counted (number: int) (what: string) =
+    if number = 1 then $"1 {what}" else $"{number} {what}s"
 
 /// Insertions, deletions, changes and swaps of neighbours that turn one text into the other.
 let distance (a: string) (b: string) =

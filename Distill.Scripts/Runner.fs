@@ -225,12 +225,12 @@ module Runner =
             save folder algorithm memory log
             Ending.Interrupted interruption.ExitCode
         else
-            savePolicy folder $"final_{algorithm.Role}" algorithm.Policy plan.Iterations
+            savePolicy folder $"final_{algorithm.Role}" algorithm.Policy (algorithm.Completed())
 
             PolicyFile.SavePyTorch(
                 folder.Checkpoint $"final_{algorithm.Role}.pt",
                 algorithm.Policy,
-                plan.Iterations
+                algorithm.Completed()
             )
 
             Ending.Finished

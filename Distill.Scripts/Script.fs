@@ -3,6 +3,7 @@ module Distill.Script
 
 open System
 open System.Diagnostics
+open System.IO
 open System.Runtime.InteropServices
 
 /// The script that F# Interactive runs, and the arguments after it; None in a notebook or a test.
@@ -16,7 +17,10 @@ let current: (string * string list) option =
 /// The sentence for an error of whoever runs the script, if it is one.
 let rec internal sentence (error: exn) =
     match error with
-    | :? DistillException -> Some error.Message
+    | :? DistillException
+    // A folder that cannot be written, a full disk.
+    | :? IOException
+    | :? UnauthorizedAccessException -> Some error.Message
     | :? AggregateException as several when several.InnerExceptions.Count = 1 ->
         sentence several.InnerExceptions[0]
     | _ -> None

@@ -158,8 +158,12 @@ module TeacherTraining =
         (config: PpoConfig)
         =
         config.Validate()
+        Training.atLeastOne "save_interval" training.SaveInterval
+        Training.atLeastOne "evaluation_interval" training.EvaluationInterval
+        Training.atLeastOne "evaluation_episodes" training.EvaluationEpisodes
+        Training.atLeastOne "final_episodes" training.FinalEpisodes
         let setup = setup training config
-        use pool = new WorkerPool(training.Threads)
+        use pool = Training.pool training.Threads
         use ppo = new Ppo(config, training.Environment, pool)
         let actor = ppo.Actor
 

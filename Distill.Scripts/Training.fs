@@ -120,6 +120,21 @@ module Training =
         // distinctBy keeps the first, and the last is wanted.
         before @ arguments |> List.rev |> List.distinctBy name |> List.rev
 
+    /// Refuses a number of something that has to be done at least once.
+    let internal atLeastOne (name: string) (value: int) =
+        if value < 1 then
+            raise (DistillException $"{name}={value} cannot work; it must be at least 1.")
+
+    /// The threads of a run; 0 for one per processor.
+    let internal pool (threads: int) : WorkerPool =
+        if threads < 0 then
+            raise (
+                DistillException
+                    $"threads={threads} cannot work; it must be 0 for one per processor, or more."
+            )
+
+        new WorkerPool(threads)
+
     let options = { Logs = "logs"; Resume = ""; Folder = ""; Report = true }
 
     /// Makes the folder of a file that will be written.

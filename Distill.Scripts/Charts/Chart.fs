@@ -429,7 +429,7 @@ type Chart =
                         "z", Some(Json.List rows)
                         "x", x
                         "y", y
-                        "colorscale", Some(Json.Text(defaultArg colorScale "Viridis"))
+                        "colorscale", Some(defaultArg colorScale (Json.Text "Viridis"))
                         "showscale", Option.map Json.Bool showScale
                         "colorbar",
                         Some(Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ])
@@ -438,7 +438,13 @@ type Chart =
                 )
             ]
 
-    /// Coloured cells. Columns and rows are named by `X` and `Y`.
+    /// Colours of cells with texts: as ordered as Viridis, and each light enough for `TextOnCells`.
+    static member internal CellScale = [ "#7c8fe0"; "#35a7b5"; "#52c78a"; "#a8dc4f"; "#fde725" ]
+
+    static member internal TextOnCells = "#14181b"
+
+    /// Coloured cells. Columns and rows are named by `X` and `Y`. With texts and no scale of your own, the colours are those
+    /// on which texts can be read.
     static member Heatmap
         (
             zData: seq<#seq<#IConvertible>>,
@@ -448,15 +454,29 @@ type Chart =
             ?ShowScale: bool,
             ?ZText: string
         ) =
+        // Plotly's own choice of dark or light text has a contrast below 4 on the middle of Viridis.
+        let scale, font =
+            match ColorScale, ZText with
+            | None, Some _ ->
+                let last = float (Chart.CellScale.Length - 1)
+
+                let stops =
+                    Chart.CellScale
+                    |> List.mapi (fun i colour -> Json.List [ Json.Number(float i / last); Json.Text colour ])
+
+                Some(Json.List stops), Some(Json.Object [ "color", Json.Text Chart.TextOnCells ])
+            | _ -> Option.map Json.Text ColorScale, None
+
         Chart.Field(
             "heatmap",
             zData,
             Option.map Json.ofSeq X,
             Option.map Json.ofSeq Y,
-            ColorScale,
+            scale,
             ShowScale,
             [
                 "texttemplate", Option.map Json.Text ZText
+                "textfont", font
                 "xgap", Some(Json.Number 1.)
                 "ygap", Some(Json.Number 1.)
             ]
@@ -476,7 +496,7 @@ type Chart =
             zData,
             Option.map Json.ofSeq X,
             Option.map Json.ofSeq Y,
-            ColorScale,
+            Option.map Json.Text ColorScale,
             ShowScale,
             []
         )
@@ -495,7 +515,7 @@ type Chart =
             zData,
             Option.map Json.ofSeq X,
             Option.map Json.ofSeq Y,
-            ColorScale,
+            Option.map Json.Text ColorScale,
             ShowScale,
             []
         )

@@ -5,6 +5,15 @@ open System.IO
 
 /// A page that lists all sweeps and runs, filters the runs, and overlays the evaluations of those that are ticked.
 module Board =
+    /// Where the report in this folder is, seen from the board; "" where there is none.
+    let private addressOf (logs: string) (folder: string) =
+        let page = Path.Combine(folder, "report.html")
+
+        if File.Exists page then
+            Path.GetRelativePath(logs, page).Replace('\\', '/')
+        else
+            ""
+
     let private row (logs: string) (run: RunRecord) : (obj | null) list =
         let student = run.Result "best student"
         let teacher = run.Result "teacher"
@@ -12,17 +21,9 @@ module Board =
         let teacherReturn =
             teacher |> Option.map _.MeanReturn |> Option.orElse (run.OfTeacher "return")
 
-        let address =
-            let page = Path.Combine(run.Folder, "report.html")
-
-            if File.Exists page then
-                Path.GetRelativePath(logs, page).Replace('\\', '/')
-            else
-                ""
-
         [
             run.Experiment
-            { Text = run.Run; Address = address }
+            { Text = run.Run; Address = addressOf logs run.Folder }
             (if run.Finished then "finished" else "not finished")
             run.Iterations
             teacherReturn
@@ -83,18 +84,10 @@ module Board =
     let private sweepRow (logs: string) (root: string) : (obj | null) list =
         let folders = TrialFolders.ofRoot root
         let results = SweepResults(SweepTrial.readAll Map.empty root)
-        let page = Path.Combine(root, "report.html")
-
-        let address =
-            if File.Exists page then
-                Path.GetRelativePath(logs, page).Replace('\\', '/')
-            else
-                ""
-
         let best = results.Best
 
         [
-            { Text = Path.GetRelativePath(logs, root).Replace('\\', '/'); Address = address }
+            { Text = Path.GetRelativePath(logs, root).Replace('\\', '/'); Address = addressOf logs root }
             folders.Length
             results.Count
             folders |> List.filter _.State.IsFailed |> List.length
@@ -106,18 +99,16 @@ module Board =
                 else
                     { Mean = mean.Estimate; Spread = mean.High - mean.Estimate })
             |> Option.toObj
-            best
-            |> Option.map (fun (name, _) ->
-                results.Finished
-                |> List.filter (fun (values, _, _) -> results.NameOf values = name)
-                |> List.averageBy (fun (_, _, result) -> result.Ratio))
+            best |> Option.map (fun _ -> results.ResultsOfBest |> List.averageBy _.Ratio)
         ]
 
-    let private many (number: int) (what: string) =
-        if number = 1 then $"1 {what}" else $"{number} {what}s"
-
-    /// The page for runs and sweeps whose folders lie under `logs`.
-    let private ofRuns (logs: string) (runs: RunRecord list) (sweeps: string list) : string =
+    /// The page for runs and sweeps whose folders lie under `logs`, and for folders with what is wrong with them.
+    let private ofRuns
+        (logs: string)
+        (runs: RunRecord list)
+        (broken: (string * string) list)
+        (sweeps: string list)
+        : string =
         let table = Table(headings, runs |> List.map (row logs >> Seq.ofList))
 
         // What the overlay looks like; board.js puts the ticked runs in the place of its one series.
@@ -130,7 +121,8 @@ module Board =
         let data =
             Json.Object [ "runs", Json.List(runs |> List.map curve); "figure", overlay.Figure ]
 
-        let count = many runs.Length "run" + ", " + many sweeps.Length "sweep"
+        let count =
+            Names.counted runs.Length "run" + ", " + Names.counted sweeps.Length "sweep"
 
         let sweepSection =
             if sweeps.IsEmpty then
@@ -138,6 +130,16 @@ module Board =
             else
                 let rows = sweeps |> List.map (sweepRow logs >> Seq.ofList)
                 $"<section><h2>Sweeps</h2>{Table(sweepHeadings, rows).ToElement()}</section>"
+
+        let brokenSection =
+            if broken.IsEmpty then
+                ""
+            else
+                let rows =
+                    broken |> List.map (fun (run, message) -> Seq.ofList [ box run; message ])
+
+                let table = Table([ "run"; "what is wrong" ], rows)
+                $"<section><h2>Not readable</h2>{table.ToElement()}</section>"
 
         let body =
             String.concat
@@ -151,14 +153,34 @@ module Board =
                     "<p id=\"advice\" class=\"muted\">Tick runs to overlay their evaluations.</p>"
                     "<div id=\"overlay\" class=\"distill-chart\"></div></section>"
                     sweepSection
+                    brokenSection
                     "</main>"
                     "<script>const board=" + Json.toText data + ";" + Page.text "board.js" + "</script>"
                 ]
 
         Page.html "Runs" (Page.chartScript PlotlyJs.Embedded + Table.Script) body
 
-    /// Writes `board.html` into a folder of experiments; returns its path.
+    /// Writes `board.html` into a folder of experiments, with a list of runs that cannot be read; returns its path.
     let write (logs: string) : string =
         let path = Path.GetFullPath(Path.Combine(logs, "board.html"))
-        Page.save path (ofRuns logs (RunRecord.readAll logs) (sweepsIn logs))
+
+        // One that is broken must not hide the others.
+        let found =
+            [
+                for folder in RunRecord.foldersIn logs do
+                    try
+                        Ok(RunRecord.read folder)
+                    with :? DistillException as error ->
+                        Error(Path.GetRelativePath(logs, folder), error.Message)
+            ]
+
+        let runs = found |> List.choose Result.toOption
+
+        let broken =
+            found
+            |> List.choose (function
+                | Error broken -> Some broken
+                | Ok _ -> None)
+
+        Page.save path (ofRuns logs runs broken (sweepsIn logs))
         path

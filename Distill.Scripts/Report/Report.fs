@@ -451,9 +451,11 @@ module Report =
 
         page $"{run.Experiment} {run.Run}" body
 
-    /// Writes `report.html` into a run folder; returns its path.
-    let write (folder: string) : string =
-        let run = RunRecord.read folder
+    /// Writes `report.html` into the run's folder; returns its path.
+    let save (run: RunRecord) : string =
         let path = Path.Combine(run.Folder, "report.html")
         Page.save path (ofRun run)
         path
+
+    /// Writes `report.html` into a run folder; returns its path.
+    let write (folder: string) : string = save (RunRecord.read folder)

@@ -229,14 +229,16 @@ module RunRecord =
                     []
         }
 
-    /// All runs under a folder of experiments, newest first; what is not a run folder is passed over.
-    let readAll (logs: string) : RunRecord list =
+    /// All run folders under a folder of experiments, newest first; what is not a run folder is passed over.
+    let internal foldersIn (logs: string) : string list =
         if not (Directory.Exists logs) then
             raise (DistillException $"There is no folder '{logs}' with runs.")
 
         Directory.GetDirectories logs
         |> Seq.collect Directory.GetDirectories
         |> Seq.filter (fun folder -> Directory.Exists(Path.Combine(folder, "params")))
-        |> Seq.map read
-        |> Seq.sortByDescending _.Run
+        |> Seq.sortByDescending Path.GetFileName
         |> Seq.toList
+
+    /// All runs under a folder of experiments, newest first.
+    let readAll (logs: string) : RunRecord list = foldersIn logs |> List.map read

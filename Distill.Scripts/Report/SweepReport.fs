@@ -98,6 +98,9 @@ module SweepReport =
     /// Most configurations whose learning curves have a chart of their own.
     let private highlighted = 12
 
+    /// Most trials of which each gets a report of its own, of 2 MB.
+    let private mostReports = 50
+
     /// A trial as the page shows it.
     type private Row =
         {
@@ -118,11 +121,7 @@ module SweepReport =
     let private interval (values: float list) =
         let mean = Statistics.mean95 values
 
-        let trials =
-            if values.Length = 1 then
-                "1 trial"
-            else
-                $"{values.Length} trials"
+        let trials = Names.counted values.Length "trial"
 
         if Double.IsNaN mean.Low then
             $"return {significant mean.Estimate}, {trials}"
@@ -416,14 +415,17 @@ module SweepReport =
 
     // Tables
 
-    let private link (row: Row) : obj =
-        let name = string (Path.GetFileName row.Folder.Path)
-        let text = row.Folder.Trial.Hash.Substring(0, 8)
+    /// The trial's name, which leads to its report or else to its folder.
+    let private link (row: Row) : Link =
+        let folder = Uri.EscapeDataString(string (Path.GetFileName row.Folder.Path)) + "/"
 
-        if row.Run.IsSome then
-            { Text = text; Address = Uri.EscapeDataString name + "/report.html" }
-        else
-            text
+        let page =
+            if File.Exists(Path.Combine(row.Folder.Path, "report.html")) then
+                "report.html"
+            else
+                ""
+
+        { Text = row.Folder.Trial.Hash.Substring(0, 8); Address = folder + page }
 
     let private cells (values: string option list) : (obj | null) list =
         values
@@ -494,20 +496,13 @@ module SweepReport =
             |> List.map (fun (state, n) -> $"{n} {state}")
             |> String.concat ", "
 
-        let trials =
-            if rows.Length = 1 then
-                "1 trial"
-            else
-                $"{rows.Length} trials"
+        let trials = Names.counted rows.Length "trial"
 
         let best =
             match results.Best with
             | None -> []
-            | Some(best, mean) ->
-                let chosen =
-                    results.Finished
-                    |> List.filter (fun (values, _, _) -> results.NameOf values = best)
-                    |> List.map (fun (_, _, result) -> result)
+            | Some(_, mean) ->
+                let chosen = results.ResultsOfBest
 
                 let uncertain =
                     if Double.IsNaN mean.Low then
@@ -661,11 +656,6 @@ module SweepReport =
     /// Whether the folder is that of a sweep.
     let isSweep (folder: string) : bool = TrialFolders.isRoot folder
 
-    /// The page of the sweep in this folder.
-    let ofSweep (root: string) : string =
-        let names, rows = read root
-        ofRows (Path.GetFullPath root) names rows
-
     /// Whether the report of the trial's run is older than what it reports.
     let private outdated (run: RunRecord) =
         let time (name: string) =
@@ -673,17 +663,15 @@ module SweepReport =
 
         time "report.html" < max (time "metrics.jsonl") (time "result.csv")
 
-    /// Writes `report.html` into the folder of a sweep, and into those of its trials that have none or an old one; returns
-    /// the path of the sweep's.
+    /// Writes `report.html` into the folder of a sweep and, in one of at most 50 trials, into those of its trials that have
+    /// none or an old one; returns the path of the sweep's.
     let write (root: string) : string =
         let root = Path.GetFullPath root
         let names, rows = read root
 
-        for row in rows do
-            match row.Run with
-            | Some run when outdated run ->
-                Page.save (Path.Combine(run.Folder, "report.html")) (Report.ofRun run)
-            | _ -> ()
+        if rows.Length <= mostReports then
+            for run in rows |> List.choose _.Run |> List.filter outdated do
+                Report.save run |> ignore
 
         let path = Path.Combine(root, "report.html")
         Page.save path (ofRows root names rows)

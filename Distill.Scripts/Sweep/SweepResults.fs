@@ -45,12 +45,19 @@ type SweepResults internal (all: SweepTrial list) =
     let bySeed trials =
         trials |> List.map (fun (trial: TrialRecord, result) -> trial.Seed, score result)
 
+    /// A value in words: numbers as one would type them, to 5 significant digits.
+    let short (value: string) =
+        match cell value with
+        | :? float as number when number <> Math.Round number ->
+            number.ToString("G5", CultureInfo.InvariantCulture)
+        | _ -> value
+
     let nameOf (values: string option list) =
         if names.IsEmpty then
             "the only variant"
         else
             List.zip names values
-            |> List.choose (fun (name, value) -> value |> Option.map (fun value -> $"{name}={value}"))
+            |> List.choose (fun (name, value) -> value |> Option.map (fun value -> $"{name}={short value}"))
             |> String.concat " "
 
     let ranked = variants |> List.sortByDescending (snd >> scores >> List.average)
@@ -111,7 +118,7 @@ type SweepResults internal (all: SweepTrial list) =
 
                             [
                                 box name
-                                Option.toObj value
+                                value |> Option.map cell |> Option.toObj
                                 strata |> List.sumBy List.length
                                 interval (iqm strata)
                             ]
@@ -132,9 +139,6 @@ type SweepResults internal (all: SweepTrial list) =
     member internal _.Variants =
         variants |> List.map (fun (values, trials) -> values, scores trials)
 
-    /// What a variant is called: its settings.
-    member internal _.NameOf(values: string option list) = nameOf values
-
     /// How many trials have finished.
     member _.Count = trials.Length
 
@@ -150,6 +154,10 @@ type SweepResults internal (all: SweepTrial list) =
         ranked
         |> List.tryHead
         |> Option.map (fun (values, trials) -> nameOf values, Statistics.mean95 (scores trials))
+
+    /// What the trials of the variant with the highest mean return measured; empty where no trial has finished.
+    member internal _.ResultsOfBest =
+        ranked |> List.tryHead |> Option.map (snd >> List.map snd) |> Option.defaultValue []
 
     /// The best variant against each of the others on the same seeds, next best first.
     member _.Comparisons: PairedComparison list =

@@ -118,9 +118,6 @@ module internal Sweeping =
 
             report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
 
-    let private count (number: int) (what: string) =
-        if number = 1 then $"1 {what}" else $"{number} {what}s"
-
     /// The trials that the sweep asks for, each with its folder, and the folder of all.
     let private placed (options: SweepOptions) (sweep: Sweep<'T>) : string * (TrialFolder * Experiment) list =
         let trials = Trials.declared options sweep
@@ -166,7 +163,7 @@ module internal Sweeping =
 
         let inQueue = if queued.IsEmpty then "" else $", {queued.Count} queued"
 
-        let trialCount = count folders.Length "trial"
+        let trialCount = Names.counted folders.Length "trial"
 
         say
             $"{config.Name}: {trialCount}, {finished} finished{failures}{inQueue}, {toRun.Length} to run, in {Command.shortest root}"
@@ -205,7 +202,7 @@ module internal Sweeping =
                 let job, folder =
                     Slurm.submit config.Name root options.Workers threads script (List.map fst toRun)
 
-                let what = count toRun.Length "trial"
+                let what = Names.counted toRun.Length "trial"
                 say $"Job {job}: {what}; list, script and logs in {Command.shortest folder}"
             | Some(script, _) ->
                 use interruption = new Script.Interruption()
@@ -221,7 +218,7 @@ module internal Sweeping =
                 if interruption.ExitCode <> 0 then
                     gather declared root |> ignore
                     let left = toRun |> List.filter (fun (folder, _) -> not folder.State.IsFinished)
-                    let what = count left.Length "trial"
+                    let what = Names.counted left.Length "trial"
 
                     raise (
                         Script.Stopped(
@@ -235,6 +232,13 @@ module internal Sweeping =
         else
             gather declared root
 
+    /// The tables of the results, and where they are.
+    let private sayResults (root: string) (results: SweepResults) =
+        say (string results)
+
+        if results.Count > 0 then
+            say $"Tables: {Command.shortest root}/results.csv, summary.csv"
+
     /// Runs the trials; the exit code tells whether all that were asked for have finished.
     let private runMain (arguments: string list) (sweep: Sweep<'T>) : unit =
         let results = runWith arguments sweep
@@ -245,8 +249,7 @@ module internal Sweeping =
 
             if results.Count > 0 then
                 say ""
-                say (string results)
-                say $"Tables: {Command.shortest root}/results.csv, summary.csv"
+                sayResults root results
 
             say $"Report: {Command.shortest root}/report.html"
 
@@ -254,7 +257,7 @@ module internal Sweeping =
                 folders |> List.map fst |> List.filter (fun folder -> not folder.State.IsFinished)
 
             if not unfinished.IsEmpty then
-                let what = count unfinished.Length "trial"
+                let what = Names.counted unfinished.Length "trial"
                 let states = unfinished |> List.countBy (fun folder -> string folder.State)
 
                 let states =
@@ -296,8 +299,7 @@ module internal Sweeping =
             let options, root, trials = found rest
 
             if options.Settings.IsEmpty then
-                say (string (gather Map.empty root))
-                say $"Tables: {Command.shortest root}/results.csv, summary.csv"
+                sayResults root (gather Map.empty root)
             else
                 say (string (SweepResults trials))
         | "best" :: rest ->

@@ -35,7 +35,7 @@ type TrialRecord =
     member trial.Seed = UInt64.Parse trial.Settings["seed"]
 
 /// A trial as it can be run.
-type Trial<'T> = internal { Parameters: 'T; Experiment: Experiment; Record: TrialRecord }
+type Trial = internal { Experiment: Experiment; Record: TrialRecord }
 
 /// What a finished trial measured: closed-loop returns on episodes that training never saw.
 type TrialResult =

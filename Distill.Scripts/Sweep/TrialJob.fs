@@ -69,7 +69,7 @@ module internal TrialJob =
         use _ = lock folder
 
         try
-            // One of many: `build.fsx report` writes the report of those that somebody wants to look at.
+            // One of many: the report of the sweep writes those of its trials.
             goOn false threads folder experiment
         with
         | Script.Stopped _ -> reraise ()

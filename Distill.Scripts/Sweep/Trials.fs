@@ -59,7 +59,7 @@ module internal Trials =
             raise (DistillException $"There is no teacher {path}.")
 
     /// All trials of the sweep with these settings `name=value,value`, each once, in a fixed order.
-    let declared (options: SweepOptions) (sweep: Sweep<'T>) : Trial<'T> list =
+    let declared (options: SweepOptions) (sweep: Sweep<'T>) : Trial list =
         let seedArguments, others = List.partition isSeed options.Settings
         let search = defaultArg options.Search sweep.Search
         let hashOf = TrialRecord.hasher ()
@@ -97,11 +97,11 @@ module internal Trials =
                         let seeded = Experiment.withSettings seed experiment
                         seeded.Config.Validate()
                         let settings = Experiment.settings seeded
-                        parameters, seeded, settings, hashOf settings
+                        seeded, settings, hashOf settings
             ]
-            |> List.distinctBy (fun (_, _, _, hash) -> hash)
+            |> List.distinctBy (fun (_, _, hash) -> hash)
 
-        match trials |> List.map (fun (_, experiment, _, _) -> experiment.Config.Name) |> List.distinct with
+        match trials |> List.map (fun (experiment, _, _) -> experiment.Config.Name) |> List.distinct with
         | [ _ ] -> ()
         | names ->
             let names = String.Join(", ", names)
@@ -112,7 +112,7 @@ module internal Trials =
             )
 
         let names =
-            (trials |> List.map (fun (_, _, settings, _) -> settings) |> varying |> List.except [ "seed" ])
+            (trials |> List.map (fun (_, settings, _) -> settings) |> varying |> List.except [ "seed" ])
             @ [ "seed" ]
 
         // What the script says without the command line.
@@ -124,11 +124,10 @@ module internal Trials =
             |> Map.ofList
 
         trials
-        |> List.map (fun (parameters, experiment, settings, hash) ->
+        |> List.map (fun (experiment, settings, hash) ->
             let ownSettings = Map.ofList settings
 
             {
-                Parameters = parameters
                 Experiment = experiment
                 Record =
                     {
@@ -169,7 +168,7 @@ module internal Trials =
 
     /// The trials, each as it is written down in the root if it is there. One that was written down before Distill had all
     /// its present settings is the same if those that it lacks are at their defaults.
-    let kept (root: string) (trials: Trial<'T> list) : Trial<'T> list =
+    let kept (root: string) (trials: Trial list) : Trial list =
         let hashOf = TrialRecord.hasher ()
         let records = TrialFolders.ofRoot root |> List.map _.Trial
         let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
@@ -177,7 +176,7 @@ module internal Trials =
         let generations =
             records |> List.map (fun record -> names record.Settings) |> List.distinct
 
-        let earlier (trial: Trial<'T>) =
+        let earlier (trial: Trial) =
             generations
             |> List.except [ names trial.Record.Settings ]
             |> List.tryPick (fun names ->
@@ -238,7 +237,7 @@ module internal Trials =
         ]
 
     /// Where the trials of a sweep are kept.
-    let root (logs: string) (trials: Trial<'T> list) =
+    let root (logs: string) (trials: Trial list) =
         Path.GetFullPath(Path.Combine(logs, trials.Head.Experiment.Config.Name, "sweep"))
 
     /// The experiment of a trial that was written down. The script declares it still, or it has changed: then its settings

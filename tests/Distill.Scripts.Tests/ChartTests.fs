@@ -478,3 +478,39 @@ let ``a chart is saved as a picture and as a vector graphic`` () =
     Assert.Equal((600, 400), (number 16, number 20))
     chart |> Chart.saveSVG (folder.Path "a.svg", Width = 300)
     Assert.StartsWith("<svg", File.ReadAllText(folder.Path "a.svg"))
+
+[<Fact>]
+let ``texts on the cells of a heat map have a contrast of 4.5 or more`` () =
+    // WCAG 2.2: relative luminance and contrast.
+    let luminance (hex: string) =
+        let channel (at: int) =
+            let c = float (Convert.ToInt32(hex.Substring(at, 2), 16)) / 255.
+
+            if c <= 0.04045 then
+                c / 12.92
+            else
+                ((c + 0.055) / 1.055) ** 2.4
+
+        0.2126 * channel 1 + 0.7152 * channel 3 + 0.0722 * channel 5
+
+    let luminances = Chart.CellScale |> List.map luminance
+    Assert.Equal<float list>(List.sort luminances, luminances)
+    Assert.True((List.min luminances + 0.05) / (luminance Chart.TextOnCells + 0.05) >= 4.5)
+    let cells = Chart.Heatmap([ [ 1; 2 ] ], ZText = "%{z}").ToFigureJson()
+    Assert.Contains(Chart.TextOnCells, cells)
+    Assert.Contains(Chart.CellScale.Head, cells)
+
+[<Fact>]
+let ``points in space, and styles given afterwards, say what they were given`` () =
+    let points = Chart.Point3D([ 1 ], [ 2 ], [ 3 ], MarkerColor = "@1") |> trace 0
+    Assert.Equal("markers", (at "mode" points).GetString())
+    Assert.Equal("[3]", (at "z" points).GetRawText())
+
+    let line =
+        Chart.Line([ 1; 2 ], [ 1; 2 ])
+        |> Chart.withLineStyle (Dash = "dot")
+        |> Chart.withMarkerStyle (Size = 7.)
+        |> trace 0
+
+    Assert.Equal("dot", (at "line.dash" line).GetString())
+    Assert.Equal(7., (at "marker.size" line).GetDouble())

@@ -90,6 +90,31 @@ let ``an evaluation has a row for every drone and one for all, and a CSV with th
     Assert.Equal(mean "x500_real", invariant (lines[2].Split(',')[1]))
 
 [<Fact>]
+let ``numbers that evaluations, flights and teachers cannot work with are refused in a sentence`` () =
+    let refused (part: string) (work: unit -> unit) =
+        Assert.Contains(part, Expect.throws<DistillException>(work).Message)
+
+    let evaluate (setting: string) () =
+        Run.evaluateWith [ $"policy={student}"; setting ] Assessment.defaults (QuadrotorConfig()) |> ignore
+
+    refused "threads=-1 cannot work" (evaluate "threads=-1")
+    refused "episodes=0 cannot work" (evaluate "episodes=0")
+
+    refused "episodes=-2 cannot work" (fun () ->
+        Run.playWith [ $"policy={student}"; "episodes=-2" ] Flight.defaults (QuadrotorConfig()) |> ignore)
+
+    for setting in
+        [
+            "threads=-1"
+            "save_interval=0"
+            "evaluation_interval=0"
+            "evaluation_episodes=0"
+            "final_episodes=0"
+        ] do
+        refused $"{setting} cannot work" (fun () ->
+            Run.trainTeacherWith [ setting ] TeacherTraining.defaults (PpoConfig()) |> ignore)
+
+[<Fact>]
 let ``a flight leaves trajectories whose errors are the ones that are printed`` () =
     use place = new Workplace()
     let output = place.Path "play"

@@ -161,6 +161,18 @@ let ``the board lists all runs and leads to their reports`` () =
     Assert.Contains("not finished", html)
     Assert.Throws<DistillException>(fun () -> Board.write (work.Path "none") |> ignore) |> ignore
 
+[<Fact>]
+let ``a run that cannot be read does not keep the others from the board`` () =
+    use work = new Workplace()
+    let logs = work.Path "logs"
+    makeRun logs "first" 20 true |> ignore
+    let second = makeRun logs "second" 7 false
+    File.WriteAllText(Path.Combine(second, "params", "agent.yaml"), "{{{")
+    let html = File.ReadAllText(Board.write logs)
+    Assert.Contains("1 run, 0 sweeps", html)
+    Assert.Contains("Not readable", html)
+    Assert.Contains("is not readable YAML", html)
+
 [<BrowserFact>]
 let ``reports and the board work in a browser`` () =
     use work = new Workplace()

@@ -309,6 +309,17 @@ let ``a run that stopped goes on as if it had not`` () =
     Assert.Equal<(int64 * Map<string, float>) list>(metrics whole, metrics resumed)
 
 [<Fact>]
+let ``the final student says how many iterations it has behind it`` () =
+    use place = new Workplace()
+    let longer = run place [ "iterations=3" ]
+    let again = run place [ $"resume={longer.Folder}"; "iterations=2" ]
+
+    use final =
+        PolicyFile.Load(Path.Combine(again.Folder, "checkpoints", "final_student.safetensors"))
+
+    Assert.Equal("3", final.Metadata["iteration"])
+
+[<Fact>]
 let ``the same seed gives the same student, another seed another`` () =
     use place = new Workplace()
 

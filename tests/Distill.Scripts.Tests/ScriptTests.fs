@@ -97,6 +97,14 @@ let ``what the user can mend is one sentence and exit code 2`` () =
     Assert.Equal(2, code)
     Assert.Equal("There is no setting 'iteration'; did you mean iterations?", error.Trim())
 
+    let path =
+        script place "Script.main (fun _ -> System.IO.File.WriteAllText(\"/nowhere/at/all\", \"\"))"
+
+    let code, _, error = run path []
+    Assert.Equal(2, code)
+    Assert.Contains("/nowhere/at/all", error)
+    Assert.Equal(1, error.Trim().Split('\n').Length)
+
 [<Fact>]
 let ``any other failure is a message with a hint and exit code 1`` () =
     use place = new Workplace()

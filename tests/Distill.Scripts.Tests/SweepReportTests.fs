@@ -124,6 +124,42 @@ let ``the reports of trials are written once, and again when the trial has gone 
     Assert.NotEqual(before, File.GetLastWriteTimeUtc page)
 
 [<Fact>]
+let ``the table of a large sweep links to folders, for its trials get no reports of their own`` () =
+    use work = new Workplace()
+    let root = rootIn work
+
+    for seed in 0..50 do
+        addTrial root seed [ "seed", string seed ] (Some(float seed)) |> ignore
+
+    // A report that somebody asked for.
+    Report.write (Path.Combine(root, "trial-7-00000007")) |> ignore
+    let html = write root
+    Assert.False(File.Exists(Path.Combine(root, "trial-8-00000008", "report.html")))
+    Assert.Contains("href=\"trial-7-00000007/report.html\"", html)
+    Assert.Contains("href=\"trial-8-00000008/\"", html)
+
+[<Fact>]
+let ``drawn settings are named with as many digits as a reader needs`` () =
+    use work = new Workplace()
+    let root = rootIn work
+
+    for i in 0..1 do
+        addTrial
+            root
+            i
+            [
+                "rate", string (0.0012345678901 + 1e-12 * float i)
+                "rows", "200000"
+                "seed", "0"
+                "style", $"s{i}"
+            ]
+            (Some(float i))
+        |> ignore
+
+    Assert.Equal(Some "rate=0.0012346 style=s1", (Sweep.load root).Best |> Option.map fst)
+    Assert.Contains("Best: <strong>rate=0.0012346 style=s1</strong>", write root)
+
+[<Fact>]
 let ``a random search is drawn as points on logarithmic axes`` () =
     use work = new Workplace()
     let root = rootIn work

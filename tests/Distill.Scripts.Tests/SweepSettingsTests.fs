@@ -35,10 +35,10 @@ let private trials (place: Workplace) (arguments: string list) =
 let private refusal (place: Workplace) (arguments: string list) =
     (Expect.throws<DistillException>(fun () -> trials place arguments |> ignore)).Message
 
-let private hashes (trials: Trial<'T> list) =
+let private hashes (trials: Trial list) =
     trials |> List.map (fun trial -> trial.Record.Hash)
 
-let private configs (trials: Trial<'T> list) =
+let private configs (trials: Trial list) =
     trials |> List.map (fun trial -> trial.Experiment.Config)
 
 [<Fact>]
@@ -189,7 +189,13 @@ let ``a declared sweep has its points with every seed`` () =
     use place = new Workplace()
     let found = trialsOf (declared place) []
     Assert.Equal(12, found.Length)
-    Assert.Equal({ Rows = 1_000; Phase1 = 4 }, found[3].Parameters)
+    let fourth = found[3].Record.Settings
+
+    Assert.Equal<string list>(
+        [ "1000"; "4" ],
+        [ fourth["retention.max_buffer_size"]; fourth["acting.phase1_iterations"] ]
+    )
+
     Assert.Equal<string list>([ "rows" ], configs found |> List.map _.Name |> List.distinct)
 
 [<Fact>]
