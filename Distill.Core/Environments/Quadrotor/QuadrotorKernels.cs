@@ -9,6 +9,7 @@ internal static class QuadrotorKernels
         QuadrotorRules rules,
         int first,
         Span<float> state,
+        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> actions,
         Span<float> reward,
@@ -19,70 +20,69 @@ internal static class QuadrotorKernels
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                if (
-                    QuadrotorKernels512.Step(
-                        rules,
-                        first,
-                        state,
-                        constants,
-                        actions,
-                        reward,
-                        terminated,
-                        truncated
-                    )
-                )
-                    Restart(rules, first, state, constants, terminated, truncated);
+                QuadrotorKernels512.Step(
+                    rules,
+                    first,
+                    state,
+                    next,
+                    constants,
+                    actions,
+                    reward,
+                    terminated,
+                    truncated
+                );
                 break;
             case InstructionSet.Avx2:
-                if (
-                    QuadrotorKernels256.Step(
-                        rules,
-                        first,
-                        state,
-                        constants,
-                        actions,
-                        reward,
-                        terminated,
-                        truncated
-                    )
-                )
-                    Restart(rules, first, state, constants, terminated, truncated);
+                QuadrotorKernels256.Step(
+                    rules,
+                    first,
+                    state,
+                    next,
+                    constants,
+                    actions,
+                    reward,
+                    terminated,
+                    truncated
+                );
                 break;
             default:
-                if (
-                    QuadrotorKernels128.Step(
-                        rules,
-                        first,
-                        state,
-                        constants,
-                        actions,
-                        reward,
-                        terminated,
-                        truncated
-                    )
-                )
-                    Restart(rules, first, state, constants, terminated, truncated);
+                QuadrotorKernels128.Step(
+                    rules,
+                    first,
+                    state,
+                    next,
+                    constants,
+                    actions,
+                    reward,
+                    terminated,
+                    truncated
+                );
                 break;
         }
     }
 
-    /// <summary>
-    /// A new episode in every lane where one of the two marks is set. Few lanes are, and those whose vector has none cost
-    /// nothing, so this never takes the widest vectors.
-    /// </summary>
     public static void Restart(
         QuadrotorRules rules,
         int first,
         Span<float> state,
+        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> terminated,
         ReadOnlySpan<float> truncated
     )
     {
-        if (Simd.Path == InstructionSet.Portable)
-            QuadrotorKernels128.Restart(rules, first, state, constants, terminated, truncated);
-        else
-            QuadrotorKernels256.Restart(rules, first, state, constants, terminated, truncated);
+        switch (Simd.Path)
+        {
+            case InstructionSet.Avx512:
+                QuadrotorKernels512.Restart(rules, first, state, next, constants, terminated, truncated);
+                break;
+            case InstructionSet.Avx2:
+                QuadrotorKernels256.Restart(rules, first, state, next, constants, terminated, truncated);
+                break;
+            default:
+                QuadrotorKernels128.Restart(rules, first, state, next, constants, terminated, truncated);
+                break;
+        }
     }
 
     public static void Observe(

@@ -17,15 +17,16 @@ namespace Distill.Environments.Quadrotor;
 internal static class QuadrotorKernels512
 {
     /// <summary>
-    /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>, but for the new episodes where one ended.
+    /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>.
     /// </summary>
     /// <param name="first">Index of the environment in lane 0.</param>
-    /// <returns>Whether an episode ended.</returns>
+    /// <param name="next">See <see cref="QuadrotorEpisodes512.Restart"/>.</param>
     [SkipLocalsInit]
-    public static bool Step(
+    public static void Step(
         QuadrotorRules rules,
         int first,
         Span<float> state,
+        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> actions,
         Span<float> reward,
@@ -53,14 +54,14 @@ internal static class QuadrotorKernels512
         switch (rules.Motion)
         {
             case ReferenceMotion.Langevin:
-                QuadrotorReferences512.DrawNoise(rules.LangevinStream, first, ref s, ref scratch);
-                QuadrotorReferences512.AdvanceLangevin(ref s, ref c, ref scratch);
+                QuadrotorReferences512.AdvanceLangevin(rules.LangevinStream, first, ref s, ref c);
                 break;
             case ReferenceMotion.FigureEight:
                 QuadrotorReferences512.AdvanceFigureEight(rules, ref s, ref c);
                 break;
         }
-        return QuadrotorEpisodes512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
+        if (QuadrotorEpisodes512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut))
+            Restart(rules, first, state, next, constants, terminated, truncated);
     }
 
     /// <summary>A new episode in every lane where one of the two marks is set.</summary>
@@ -68,16 +69,19 @@ internal static class QuadrotorKernels512
         QuadrotorRules rules,
         int first,
         Span<float> state,
+        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> terminated,
         ReadOnlySpan<float> truncated
     )
     {
         CheckLengths(state, constants);
+        CheckLengths(next, constants);
         QuadrotorEpisodes512.Restart(
             rules.ResetStream,
             first,
             ref MemoryMarshal.GetReference(state),
+            ref MemoryMarshal.GetReference(next),
             ref MemoryMarshal.GetReference(constants),
             ref MemoryMarshal.GetReference(terminated[..Panel.Width]),
             ref MemoryMarshal.GetReference(truncated[..Panel.Width])
