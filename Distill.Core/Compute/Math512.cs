@@ -110,8 +110,8 @@ internal static class Math512
         q = Vector512.FusedMultiplyAdd(q, s, Vector512.Create(-0.5f));
         var cosX = Vector512.FusedMultiplyAdd(q, s, Vector512<float>.One);
         var odd = Vector512.Equals(quadrant & Vector512<int>.One, Vector512<int>.One).AsSingle();
-        var sinSign = (quadrant << 30).AsSingle() & Vector512.Create(-0f);
-        var cosSign = ((quadrant + Vector512<int>.One) << 30).AsSingle() & Vector512.Create(-0f);
+        var sinSign = ((quadrant & Vector512.Create(2)) << 30).AsSingle();
+        var cosSign = (((quadrant + Vector512<int>.One) & Vector512.Create(2)) << 30).AsSingle();
         sin = Vector512.ConditionalSelect(odd, cosX, sinX) ^ sinSign;
         cos = Vector512.ConditionalSelect(odd, sinX, cosX) ^ cosSign;
     }

@@ -88,21 +88,21 @@ internal static class Random512
     )
     {
         x0 += x1;
-        x1 = Rotation.Left(x1, 10) ^ x0;
+        x1 = ((x1 << 10) | (x1 >>> 22)) ^ x0;
         x2 += x3;
-        x3 = Rotation.Left(x3, 26) ^ x2;
+        x3 = ((x3 << 26) | (x3 >>> 6)) ^ x2;
         x0 += x3;
-        x3 = Rotation.Left(x3, 11) ^ x0;
+        x3 = ((x3 << 11) | (x3 >>> 21)) ^ x0;
         x2 += x1;
-        x1 = Rotation.Left(x1, 21) ^ x2;
+        x1 = ((x1 << 21) | (x1 >>> 11)) ^ x2;
         x0 += x1;
-        x1 = Rotation.Left(x1, 13) ^ x0;
+        x1 = ((x1 << 13) | (x1 >>> 19)) ^ x0;
         x2 += x3;
-        x3 = Rotation.Left(x3, 27) ^ x2;
+        x3 = ((x3 << 27) | (x3 >>> 5)) ^ x2;
         x0 += x3;
-        x3 = Rotation.Left(x3, 23) ^ x0;
+        x3 = ((x3 << 23) | (x3 >>> 9)) ^ x0;
         x2 += x1;
-        x1 = Rotation.Left(x1, 5) ^ x2;
+        x1 = ((x1 << 5) | (x1 >>> 27)) ^ x2;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -114,20 +114,20 @@ internal static class Random512
     )
     {
         x0 += x1;
-        x1 = Rotation.Left(x1, 6) ^ x0;
+        x1 = ((x1 << 6) | (x1 >>> 26)) ^ x0;
         x2 += x3;
-        x3 = Rotation.Left(x3, 20) ^ x2;
+        x3 = ((x3 << 20) | (x3 >>> 12)) ^ x2;
         x0 += x3;
-        x3 = Rotation.Left(x3, 17) ^ x0;
+        x3 = ((x3 << 17) | (x3 >>> 15)) ^ x0;
         x2 += x1;
-        x1 = Rotation.Left(x1, 11) ^ x2;
+        x1 = ((x1 << 11) | (x1 >>> 21)) ^ x2;
         x0 += x1;
-        x1 = Rotation.Left(x1, 25) ^ x0;
+        x1 = ((x1 << 25) | (x1 >>> 7)) ^ x0;
         x2 += x3;
-        x3 = Rotation.Left(x3, 10) ^ x2;
+        x3 = ((x3 << 10) | (x3 >>> 22)) ^ x2;
         x0 += x3;
-        x3 = Rotation.Left(x3, 18) ^ x0;
+        x3 = ((x3 << 18) | (x3 >>> 14)) ^ x0;
         x2 += x1;
-        x1 = Rotation.Left(x1, 20) ^ x2;
+        x1 = ((x1 << 20) | (x1 >>> 12)) ^ x2;
     }
 }

@@ -20,47 +20,57 @@ internal static class QuadrotorKernels
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                QuadrotorKernels512.Step(
-                    rules,
-                    first,
-                    state,
-                    next,
-                    constants,
-                    actions,
-                    reward,
-                    terminated,
-                    truncated
-                );
+                if (
+                    QuadrotorKernels512.Step(
+                        rules,
+                        first,
+                        state,
+                        constants,
+                        actions,
+                        reward,
+                        terminated,
+                        truncated
+                    )
+                )
+                    Restart(rules, first, state, next, constants, terminated, truncated);
                 break;
             case InstructionSet.Avx2:
-                QuadrotorKernels256.Step(
-                    rules,
-                    first,
-                    state,
-                    next,
-                    constants,
-                    actions,
-                    reward,
-                    terminated,
-                    truncated
-                );
+                if (
+                    QuadrotorKernels256.Step(
+                        rules,
+                        first,
+                        state,
+                        constants,
+                        actions,
+                        reward,
+                        terminated,
+                        truncated
+                    )
+                )
+                    Restart(rules, first, state, next, constants, terminated, truncated);
                 break;
             default:
-                QuadrotorKernels128.Step(
-                    rules,
-                    first,
-                    state,
-                    next,
-                    constants,
-                    actions,
-                    reward,
-                    terminated,
-                    truncated
-                );
+                if (
+                    QuadrotorKernels128.Step(
+                        rules,
+                        first,
+                        state,
+                        constants,
+                        actions,
+                        reward,
+                        terminated,
+                        truncated
+                    )
+                )
+                    Restart(rules, first, state, next, constants, terminated, truncated);
                 break;
         }
     }
 
+    /// <summary>
+    /// A new episode in every lane where one of the two marks is set, see <see cref="QuadrotorEpisodes512.Restart"/>. Few
+    /// lanes are, and vectors without any cost nothing, so this never takes the widest vectors.
+    /// </summary>
     public static void Restart(
         QuadrotorRules rules,
         int first,
@@ -71,18 +81,10 @@ internal static class QuadrotorKernels
         ReadOnlySpan<float> truncated
     )
     {
-        switch (Simd.Path)
-        {
-            case InstructionSet.Avx512:
-                QuadrotorKernels512.Restart(rules, first, state, next, constants, terminated, truncated);
-                break;
-            case InstructionSet.Avx2:
-                QuadrotorKernels256.Restart(rules, first, state, next, constants, terminated, truncated);
-                break;
-            default:
-                QuadrotorKernels128.Restart(rules, first, state, next, constants, terminated, truncated);
-                break;
-        }
+        if (Simd.Path == InstructionSet.Portable)
+            QuadrotorKernels128.Restart(rules, first, state, next, constants, terminated, truncated);
+        else
+            QuadrotorKernels256.Restart(rules, first, state, next, constants, terminated, truncated);
     }
 
     public static void Observe(

@@ -17,16 +17,15 @@ namespace Distill.Environments.Quadrotor;
 internal static class QuadrotorKernels512
 {
     /// <summary>
-    /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>.
+    /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>, but for the new episodes where one ended.
     /// </summary>
     /// <param name="first">Index of the environment in lane 0.</param>
-    /// <param name="next">See <see cref="QuadrotorEpisodes512.Restart"/>.</param>
+    /// <returns>Whether an episode ended.</returns>
     [SkipLocalsInit]
-    public static void Step(
+    public static bool Step(
         QuadrotorRules rules,
         int first,
         Span<float> state,
-        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> actions,
         Span<float> reward,
@@ -54,14 +53,14 @@ internal static class QuadrotorKernels512
         switch (rules.Motion)
         {
             case ReferenceMotion.Langevin:
-                QuadrotorReferences512.AdvanceLangevin(rules.LangevinStream, first, ref s, ref c);
+                QuadrotorReferences512.DrawNoise(rules.LangevinStream, first, ref s, ref scratch);
+                QuadrotorReferences512.AdvanceLangevin(ref s, ref c, ref scratch);
                 break;
             case ReferenceMotion.FigureEight:
                 QuadrotorReferences512.AdvanceFigureEight(rules, ref s, ref c);
                 break;
         }
-        if (QuadrotorEpisodes512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut))
-            Restart(rules, first, state, next, constants, terminated, truncated);
+        return QuadrotorEpisodes512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
     }
 
     /// <summary>A new episode in every lane where one of the two marks is set.</summary>

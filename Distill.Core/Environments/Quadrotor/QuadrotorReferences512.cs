@@ -11,65 +11,58 @@ namespace Distill.Environments.Quadrotor;
 /// <summary>How the references of a panel move in one step.</summary>
 internal static class QuadrotorReferences512
 {
-    /// <summary>One step of the Langevin references, with three standard normal draws for each lane.</summary>
-    public static void AdvanceLangevin(RandomStream stream, int first, ref float state, ref float constants)
+    /// <summary>Three standard normal draws for each lane into rows 0-2.</summary>
+    public static void DrawNoise(RandomStream stream, int first, ref float state, ref float noise)
     {
         for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {
             var x0 = Indices(first, lane);
-            var x1 = Vector512.ConvertToInt32Native(Load(ref state, Episode, lane)).AsUInt32();
-            var x2 = Vector512.ConvertToInt32Native(Load(ref state, QuadrotorField.Step, lane)).AsUInt32();
+            var x1 = Vector512.ConvertToInt32(Load(ref state, Episode, lane)).AsUInt32();
+            var x2 = Vector512.ConvertToInt32(Load(ref state, QuadrotorField.Step, lane)).AsUInt32();
             var x3 = Vector512<uint>.Zero;
             Random512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
             Random512.Normal(x0, x1, out var a, out var b);
             Random512.Normal(x2, x3, out var c, out _);
-            AdvanceAxis(a, 0, ref state, ref constants, lane);
-            AdvanceAxis(b, 1, ref state, ref constants, lane);
-            AdvanceAxis(c, 2, ref state, ref constants, lane);
+            Store(a, ref noise, 0, lane);
+            Store(b, ref noise, 1, lane);
+            Store(c, ref noise, 2, lane);
         }
     }
 
-    /// <summary>One step with given draws, <c>[3, 32]</c>.</summary>
+    /// <summary>Semi-implicit Euler-Maruyama, then smoothing; lanes with a fixed reference keep it.</summary>
     public static void AdvanceLangevin(ref float state, ref float constants, ref float noise)
     {
         for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
-        for (var axis = 0; axis < 3; axis++)
-            AdvanceAxis(Load(ref noise, axis, lane), axis, ref state, ref constants, lane);
-    }
-
-    /// <summary>Semi-implicit Euler-Maruyama, then smoothing; the reference of lanes that do not follow stays at zero.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AdvanceAxis(
-        Vector512<float> noise,
-        int axis,
-        ref float state,
-        ref float constants,
-        nuint lane
-    )
-    {
-        var follows = Vector512.GreaterThan(Load(ref state, FollowsLangevin, lane), Vector512<float>.Zero);
-        var dt = Load(ref constants, TimeStep, lane);
-        var x = Load(ref state, LangevinPosition + axis, lane);
-        var v = Load(ref state, LangevinVelocity + axis, lane);
-        var pull = Vector512.FusedMultiplyAdd(
-            Load(ref constants, LangevinDamping, lane),
-            v,
-            Load(ref constants, LangevinStiffness, lane) * x
-        );
-        v = Vector512.FusedMultiplyAdd(Load(ref constants, LangevinNoise, lane), noise, v - dt * pull);
-        x = Vector512.FusedMultiplyAdd(dt, v, x);
-        var smoothX = Load(ref state, ReferencePosition + axis, lane);
-        var smoothV = Load(ref state, ReferenceVelocity + axis, lane);
-        smoothV = Vector512.FusedMultiplyAdd(
-            Load(ref constants, LangevinSmoothing, lane),
-            v - smoothV,
-            smoothV
-        );
-        smoothX = Vector512.FusedMultiplyAdd(dt, smoothV, smoothX);
-        Store(x & follows, ref state, LangevinPosition + axis, lane);
-        Store(v & follows, ref state, LangevinVelocity + axis, lane);
-        Store(smoothX & follows, ref state, ReferencePosition + axis, lane);
-        Store(smoothV & follows, ref state, ReferenceVelocity + axis, lane);
+        {
+            var follows = Vector512.GreaterThan(
+                Load(ref state, FollowsLangevin, lane),
+                Vector512<float>.Zero
+            );
+            var dt = Load(ref constants, TimeStep, lane);
+            var alpha = Load(ref constants, LangevinSmoothing, lane);
+            var damping = Load(ref constants, LangevinDamping, lane);
+            var stiffness = Load(ref constants, LangevinStiffness, lane);
+            var strength = Load(ref constants, LangevinNoise, lane);
+            for (var axis = 0; axis < 3; axis++)
+            {
+                var x = Load(ref state, LangevinPosition + axis, lane);
+                var v = Load(ref state, LangevinVelocity + axis, lane);
+                var pull = Vector512.FusedMultiplyAdd(damping, v, stiffness * x);
+                v = Vector512.FusedMultiplyAdd(strength, Load(ref noise, axis, lane), v - dt * pull);
+                x = Vector512.FusedMultiplyAdd(dt, v, x);
+                var smoothV = Load(ref state, ReferenceVelocity + axis, lane);
+                smoothV = Vector512.FusedMultiplyAdd(alpha, v - smoothV, smoothV);
+                var smoothX = Vector512.FusedMultiplyAdd(
+                    dt,
+                    smoothV,
+                    Load(ref state, ReferencePosition + axis, lane)
+                );
+                Store(x & follows, ref state, LangevinPosition + axis, lane);
+                Store(v & follows, ref state, LangevinVelocity + axis, lane);
+                Store(smoothX & follows, ref state, ReferencePosition + axis, lane);
+                Store(smoothV & follows, ref state, ReferenceVelocity + axis, lane);
+            }
+        }
     }
 
     /// <summary>The reference of the next step on the Lissajous curve; see <see cref="FigureEight"/>.</summary>
