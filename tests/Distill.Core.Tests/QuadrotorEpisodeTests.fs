@@ -489,12 +489,16 @@ let ``an episode's start follows from the environment and the episode, whenever 
 
         for i in 0..63 do
             if outcome.Terminated[i] || outcome.Truncated[i] then
-                let episode = int episodes[i][0]
-                Expect.equal now[i] starts[episode][i] $"environment {i}, episode {episode}"
+                let episode = int (Array.head episodes[i])
+                let start = Array.item i starts[episode]
+                Expect.equal now[i] start $"environment {i}, episode {episode}"
                 compared <- compared + 1
 
     Expect.isTrue (compared > 200) $"{compared} ends"
-    let counts = read env QuadrotorField.Episode |> Array.map Array.head |> Array.distinct
+
+    let counts =
+        read env QuadrotorField.Episode |> Array.map Array.head |> Array.distinct
+
     Expect.isTrue (counts.Length > 3) "the environments end at different times"
 
 [<Fact>]
