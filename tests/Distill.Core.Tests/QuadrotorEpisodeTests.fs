@@ -450,12 +450,56 @@ let ``a batch goes on bit for bit from a saved state`` () =
 
         use resumed = new QuadrotorEnvironment(config, 51UL)
 
-        for (name, values), struct (target, buffer) in Seq.zip saved resumed.State do
-            Expect.equal name target "name of the block"
-            values.AsSpan().CopyTo buffer.Span
+        // The second time, the batch has flown beyond the saved state.
+        for turn in 1..2 do
+            for (name, values), struct (target, buffer) in Seq.zip saved resumed.State do
+                Expect.equal name target "name of the block"
+                values.AsSpan().CopyTo buffer.Span
 
-        Expect.isTrue (run resumed 130 = rewards) $"{task}: rewards"
-        Expect.isTrue (bits resumed = bits undisturbed) $"{task}: bits"
+            Expect.isTrue (run resumed 130 = rewards) $"{task}, turn {turn}: rewards"
+            Expect.isTrue (bits resumed = bits undisturbed) $"{task}, turn {turn}: bits"
+
+[<Fact>]
+let ``an episode's start follows from the environment and the episode, whenever the others end`` () =
+    let config =
+        QuadrotorConfig(Envs = 64, InitialStates = InitialStates(Guidance = 0.0))
+
+    let create () =
+        new QuadrotorEnvironment(config, 71UL, [| disturbed |])
+
+    use reset = create ()
+
+    // All lanes together.
+    let starts =
+        Array.init 200 (fun _ ->
+            let start = states reset
+
+            for panel in 0 .. panels reset - 1 do
+                reset.Reset panel
+
+            start)
+
+    use env = create ()
+    let actions = Array.init 64 (fun i -> Array.create 4 (float i / 32.0 - 1.0))
+    let mutable compared = 0
+
+    for _ in 1..400 do
+        let outcome = step env actions
+        let now, episodes = states env, read env QuadrotorField.Episode
+
+        for i in 0..63 do
+            if outcome.Terminated[i] || outcome.Truncated[i] then
+                let episode = int (Array.head episodes[i])
+                let start = Array.item i starts[episode]
+                Expect.equal now[i] start $"environment {i}, episode {episode}"
+                compared <- compared + 1
+
+    Expect.isTrue (compared > 200) $"{compared} ends"
+
+    let counts =
+        read env QuadrotorField.Episode |> Array.map Array.head |> Array.distinct
+
+    Expect.isTrue (counts.Length > 3) "the environments end at different times"
 
 [<Fact>]
 let ``stepping, observing and resetting allocate nothing`` () =

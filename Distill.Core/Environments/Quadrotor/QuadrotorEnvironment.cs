@@ -20,6 +20,10 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
 
     private readonly FloatBuffer state;
 
+    // First states of episodes to come, in the layout of the state; each follows from its environment and episode, so no
+    // checkpoint needs them.
+    private readonly FloatBuffer next;
+
     // Panels that fly the same drones in the same lanes share one block of constants, which then stays in cache.
     private readonly FloatBuffer constants;
     private readonly int[] blocks;
@@ -72,10 +76,12 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         );
         (constants, blocks) = PackBlocks();
         state = new(blocks.Length * StateLength);
+        next = new(blocks.Length * StateLength);
         for (var panel = 0; panel < blocks.Length; panel++)
         {
-            // So that the reset, which counts one up, starts episode 0.
-            PanelState(panel).Slice((int)QuadrotorField.Episode * Panel.Width, Panel.Width).Fill(-1);
+            // So that the reset, which counts one up, starts episode 0, and finds that it is not there yet.
+            Field(PanelState(panel), QuadrotorField.Episode).Fill(-1);
+            Field(PanelNext(panel), QuadrotorField.Episode).Fill(-1);
             Reset(panel);
         }
     }
@@ -100,6 +106,7 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
             rules,
             panel * Panel.Width,
             PanelState(panel),
+            PanelNext(panel),
             PanelConstants(panel),
             ended,
             ended
@@ -126,6 +133,7 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
             rules,
             panel * Panel.Width,
             PanelState(panel),
+            PanelNext(panel),
             PanelConstants(panel),
             actions,
             reward,
@@ -135,7 +143,7 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
 
     /// <summary>Copies a field of a panel's true state, <c>[field size, 32]</c>: for recordings and tracking errors.</summary>
     public void ReadState(int panel, QuadrotorField field, Span<float> values) =>
-        FieldState(panel, field).CopyTo(values);
+        Field(PanelState(panel), field).CopyTo(values);
 
     /// <summary>
     /// Overwrites a field of a panel's true state, <c>[field size, 32]</c>: to start from given states. A quaternion must
@@ -143,20 +151,23 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     /// </summary>
     public void WriteState(int panel, QuadrotorField field, ReadOnlySpan<float> values)
     {
-        var target = FieldState(panel, field);
+        var target = Field(PanelState(panel), field);
         values[..target.Length].CopyTo(target);
     }
 
     public void Dispose()
     {
         state.Dispose();
+        next.Dispose();
         constants.Dispose();
     }
 
     private Span<float> PanelState(int panel) => state.Slice(panel * StateLength, StateLength);
 
-    private Span<float> FieldState(int panel, QuadrotorField field) =>
-        PanelState(panel).Slice((int)field * Panel.Width, field.Size() * Panel.Width);
+    private Span<float> PanelNext(int panel) => next.Slice(panel * StateLength, StateLength);
+
+    private static Span<float> Field(Span<float> state, QuadrotorField field) =>
+        state.Slice((int)field * Panel.Width, field.Size() * Panel.Width);
 
     internal ReadOnlySpan<float> PanelConstants(int panel) =>
         constants.Slice(blocks[panel] * BlockLength, BlockLength);

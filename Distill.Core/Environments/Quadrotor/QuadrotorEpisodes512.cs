@@ -70,11 +70,16 @@ internal static class QuadrotorEpisodes512
         return any != Vector512<float>.Zero;
     }
 
-    /// <summary>A new episode in every lane where one of the two marks is set.</summary>
+    /// <summary>
+    /// A new episode in every lane where one of the two marks is set. Drawing a start costs the same for one lane as for
+    /// all lanes of a vector, so <paramref name="next"/>, a panel's state, keeps those of the lanes that go on until their
+    /// turn comes. Its episode says which one a lane holds; a missing one is drawn.
+    /// </summary>
     public static void Restart(
         RandomStream stream,
         int first,
         ref float state,
+        ref float next,
         ref float constants,
         ref float terminated,
         ref float truncated
@@ -86,30 +91,35 @@ internal static class QuadrotorEpisodes512
             var mask = Vector512.GreaterThan(ended, Vector512<float>.Zero);
             if (mask.AsUInt32() == Vector512<uint>.Zero)
                 continue;
-            var one = Vector512<float>.One & mask;
-            Store(Load(ref state, Episode, lane) + one, ref state, Episode, lane);
-            Blend(Vector512<float>.Zero, mask, ref state, QuadrotorField.Step, lane);
-            for (var row = ReferencePosition; row < FollowsLangevin; row++)
-                Blend(Vector512<float>.Zero, mask, ref state, row, lane);
-            var environments = Indices(first, lane);
-            PlaceBody(stream, environments, mask, ref state, ref constants, lane);
-            SpinRotors(stream, environments, mask, ref state, ref constants, lane);
-            DrawDisturbance(stream, environments, 4, mask, ref state, Force, ref constants, ForceMean, lane);
-            DrawDisturbance(
-                stream,
-                environments,
-                5,
-                mask,
-                ref state,
-                Torque,
-                ref constants,
-                TorqueMean,
-                lane
-            );
-            var yaw = Load(ref constants, TorqueMean, lane);
-            yaw += (Load(ref state, Torque + 2, lane) - yaw) * Vector512.Create(0.01f);
-            Blend(yaw, mask, ref state, Torque + 2, lane);
+            var episode = Load(ref state, Episode, lane) + Vector512<float>.One;
+            var missing = Vector512.AndNot(mask, Vector512.Equals(Load(ref next, Episode, lane), episode));
+            if (missing.AsUInt32() != Vector512<uint>.Zero)
+            {
+                Store(episode, ref next, Episode, lane);
+                DrawStart(stream, Indices(first, lane), ref next, ref constants, lane);
+            }
+            for (var row = 0; row < QuadrotorFields.Total; row++)
+                Blend(Load(ref next, row, lane), mask, ref state, row, lane);
         }
+    }
+
+    /// <summary>The first state of the episode that <paramref name="state"/> names; rows that start at zero stay so.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void DrawStart(
+        RandomStream stream,
+        Vector512<uint> environments,
+        ref float state,
+        ref float constants,
+        nuint lane
+    )
+    {
+        PlaceBody(stream, environments, ref state, ref constants, lane);
+        SpinRotors(stream, environments, ref state, ref constants, lane);
+        DrawDisturbance(stream, environments, 4, ref state, Force, ref constants, ForceMean, lane);
+        DrawDisturbance(stream, environments, 5, ref state, Torque, ref constants, TorqueMean, lane);
+        var yaw = Load(ref constants, TorqueMean, lane);
+        yaw += (Load(ref state, Torque + 2, lane) - yaw) * Vector512.Create(0.01f);
+        Store(yaw, ref state, Torque + 2, lane);
     }
 
     /// <summary>Four words for one draw of the episode that begins.</summary>
@@ -139,7 +149,6 @@ internal static class QuadrotorEpisodes512
     private static void PlaceBody(
         RandomStream stream,
         Vector512<uint> environments,
-        Vector512<float> mask,
         ref float state,
         ref float constants,
         nuint lane
@@ -148,22 +157,22 @@ internal static class QuadrotorEpisodes512
         Draw(stream, environments, 0, ref state, lane, out var x0, out var x1, out var x2, out var x3);
         var free = Vector512.GreaterThanOrEqual(Random512.Uniform(x3), Load(ref constants, Guidance, lane));
         var limit = Load(ref constants, InitialPosition, lane) & free;
-        Blend(limit * Symmetric(x0), mask, ref state, Position, lane);
-        Blend(limit * Symmetric(x1), mask, ref state, Position + 1, lane);
-        Blend(limit * Symmetric(x2), mask, ref state, Position + 2, lane);
+        Store(limit * Symmetric(x0), ref state, Position, lane);
+        Store(limit * Symmetric(x1), ref state, Position + 1, lane);
+        Store(limit * Symmetric(x2), ref state, Position + 2, lane);
 
         Draw(stream, environments, 1, ref state, lane, out x0, out x1, out x2, out x3);
         limit = Load(ref constants, InitialVelocity, lane) & free;
-        Blend(limit * Symmetric(x0), mask, ref state, Velocity, lane);
-        Blend(limit * Symmetric(x1), mask, ref state, Velocity + 1, lane);
-        Blend(limit * Symmetric(x2), mask, ref state, Velocity + 2, lane);
+        Store(limit * Symmetric(x0), ref state, Velocity, lane);
+        Store(limit * Symmetric(x1), ref state, Velocity + 1, lane);
+        Store(limit * Symmetric(x2), ref state, Velocity + 2, lane);
         var angle = Random512.Uniform(x3) * Load(ref constants, InitialTurns, lane) & free;
 
         Draw(stream, environments, 2, ref state, lane, out x0, out x1, out x2, out x3);
         limit = Load(ref constants, InitialAngularVelocity, lane) & free;
-        Blend(limit * Symmetric(x0), mask, ref state, AngularVelocity, lane);
-        Blend(limit * Symmetric(x1), mask, ref state, AngularVelocity + 1, lane);
-        Blend(limit * Symmetric(x2), mask, ref state, AngularVelocity + 2, lane);
+        Store(limit * Symmetric(x0), ref state, AngularVelocity, lane);
+        Store(limit * Symmetric(x1), ref state, AngularVelocity + 1, lane);
+        Store(limit * Symmetric(x2), ref state, AngularVelocity + 2, lane);
 
         // The axis is uniform on the sphere: its height is uniform, and so is its longitude.
         var height = Symmetric(x3);
@@ -173,13 +182,13 @@ internal static class QuadrotorEpisodes512
         );
         Math512.SinCosTurns(Random512.Uniform(x0), out var sin, out var cos);
         Math512.SinCosTurns(angle, out var sinHalf, out var cosHalf);
-        Blend(cosHalf, mask, ref state, Orientation, lane);
-        Blend(sinHalf * radius * cos, mask, ref state, Orientation + 1, lane);
-        Blend(sinHalf * radius * sin, mask, ref state, Orientation + 2, lane);
-        Blend(sinHalf * height, mask, ref state, Orientation + 3, lane);
+        Store(cosHalf, ref state, Orientation, lane);
+        Store(sinHalf * radius * cos, ref state, Orientation + 1, lane);
+        Store(sinHalf * radius * sin, ref state, Orientation + 2, lane);
+        Store(sinHalf * height, ref state, Orientation + 3, lane);
 
         var follows = Vector512.LessThan(Random512.Uniform(x1), Load(ref constants, LangevinShare, lane));
-        Blend(Vector512<float>.One & follows, mask, ref state, FollowsLangevin, lane);
+        Store(Vector512<float>.One & follows, ref state, FollowsLangevin, lane);
     }
 
     /// <summary>Uniform on [-1, 1).</summary>
@@ -194,23 +203,21 @@ internal static class QuadrotorEpisodes512
     private static void SpinRotors(
         RandomStream stream,
         Vector512<uint> environments,
-        Vector512<float> mask,
         ref float state,
         ref float constants,
         nuint lane
     )
     {
         Draw(stream, environments, 3, ref state, lane, out var x0, out var x1, out var x2, out var x3);
-        SpinRotor(x0, 0, mask, ref state, ref constants, lane);
-        SpinRotor(x1, 1, mask, ref state, ref constants, lane);
-        SpinRotor(x2, 2, mask, ref state, ref constants, lane);
-        SpinRotor(x3, 3, mask, ref state, ref constants, lane);
+        SpinRotor(x0, 0, ref state, ref constants, lane);
+        SpinRotor(x1, 1, ref state, ref constants, lane);
+        SpinRotor(x2, 2, ref state, ref constants, lane);
+        SpinRotor(x3, 3, ref state, ref constants, lane);
     }
 
     private static void SpinRotor(
         Vector512<uint> bits,
         int rotor,
-        Vector512<float> mask,
         ref float state,
         ref float constants,
         nuint lane
@@ -221,8 +228,8 @@ internal static class QuadrotorEpisodes512
             Load(ref constants, InitialRotorRange, lane),
             Load(ref constants, InitialRotorMin, lane)
         );
-        Blend(w, mask, ref state, QuadrotorField.Rotors + rotor, lane);
-        Blend(AsAction(w, ref constants, lane), mask, ref state, PreviousAction + rotor, lane);
+        Store(w, ref state, QuadrotorField.Rotors + rotor, lane);
+        Store(AsAction(w, ref constants, lane), ref state, PreviousAction + rotor, lane);
     }
 
     /// <summary>Three normal components; the constant after the mean is the standard deviation.</summary>
@@ -230,7 +237,6 @@ internal static class QuadrotorEpisodes512
         RandomStream stream,
         Vector512<uint> environments,
         uint draw,
-        Vector512<float> mask,
         ref float state,
         QuadrotorField field,
         ref float constants,
@@ -242,16 +248,16 @@ internal static class QuadrotorEpisodes512
         var deviation = Load(ref constants, mean + 1, lane);
         if (deviation == Vector512<float>.Zero)
         {
-            Blend(centre, mask, ref state, field, lane);
-            Blend(centre, mask, ref state, field + 1, lane);
-            Blend(centre, mask, ref state, field + 2, lane);
+            Store(centre, ref state, field, lane);
+            Store(centre, ref state, field + 1, lane);
+            Store(centre, ref state, field + 2, lane);
             return;
         }
         Draw(stream, environments, draw, ref state, lane, out var x0, out var x1, out var x2, out var x3);
         Random512.Normal(x0, x1, out var a, out var b);
         Random512.Normal(x2, x3, out var c, out _);
-        Blend(Vector512.FusedMultiplyAdd(deviation, a, centre), mask, ref state, field, lane);
-        Blend(Vector512.FusedMultiplyAdd(deviation, b, centre), mask, ref state, field + 1, lane);
-        Blend(Vector512.FusedMultiplyAdd(deviation, c, centre), mask, ref state, field + 2, lane);
+        Store(Vector512.FusedMultiplyAdd(deviation, a, centre), ref state, field, lane);
+        Store(Vector512.FusedMultiplyAdd(deviation, b, centre), ref state, field + 1, lane);
+        Store(Vector512.FusedMultiplyAdd(deviation, c, centre), ref state, field + 2, lane);
     }
 }

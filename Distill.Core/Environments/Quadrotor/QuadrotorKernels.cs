@@ -9,6 +9,7 @@ internal static class QuadrotorKernels
         QuadrotorRules rules,
         int first,
         Span<float> state,
+        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> actions,
         Span<float> reward,
@@ -31,7 +32,7 @@ internal static class QuadrotorKernels
                         truncated
                     )
                 )
-                    Restart(rules, first, state, constants, terminated, truncated);
+                    Restart(rules, first, state, next, constants, terminated, truncated);
                 break;
             case InstructionSet.Avx2:
                 if (
@@ -46,7 +47,7 @@ internal static class QuadrotorKernels
                         truncated
                     )
                 )
-                    Restart(rules, first, state, constants, terminated, truncated);
+                    Restart(rules, first, state, next, constants, terminated, truncated);
                 break;
             default:
                 if (
@@ -61,28 +62,29 @@ internal static class QuadrotorKernels
                         truncated
                     )
                 )
-                    Restart(rules, first, state, constants, terminated, truncated);
+                    Restart(rules, first, state, next, constants, terminated, truncated);
                 break;
         }
     }
 
     /// <summary>
-    /// A new episode in every lane where one of the two marks is set. Few lanes are, and those whose vector has none cost
-    /// nothing, so this never takes the widest vectors.
+    /// A new episode in every lane where one of the two marks is set, see <see cref="QuadrotorEpisodes512.Restart"/>. Few
+    /// lanes are, and vectors without any cost nothing, so this never takes the widest vectors.
     /// </summary>
     public static void Restart(
         QuadrotorRules rules,
         int first,
         Span<float> state,
+        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> terminated,
         ReadOnlySpan<float> truncated
     )
     {
         if (Simd.Path == InstructionSet.Portable)
-            QuadrotorKernels128.Restart(rules, first, state, constants, terminated, truncated);
+            QuadrotorKernels128.Restart(rules, first, state, next, constants, terminated, truncated);
         else
-            QuadrotorKernels256.Restart(rules, first, state, constants, terminated, truncated);
+            QuadrotorKernels256.Restart(rules, first, state, next, constants, terminated, truncated);
     }
 
     public static void Observe(

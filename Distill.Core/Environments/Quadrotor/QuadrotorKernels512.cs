@@ -68,16 +68,19 @@ internal static class QuadrotorKernels512
         QuadrotorRules rules,
         int first,
         Span<float> state,
+        Span<float> next,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> terminated,
         ReadOnlySpan<float> truncated
     )
     {
         CheckLengths(state, constants);
+        CheckLengths(next, constants);
         QuadrotorEpisodes512.Restart(
             rules.ResetStream,
             first,
             ref MemoryMarshal.GetReference(state),
+            ref MemoryMarshal.GetReference(next),
             ref MemoryMarshal.GetReference(constants),
             ref MemoryMarshal.GetReference(terminated[..Panel.Width]),
             ref MemoryMarshal.GetReference(truncated[..Panel.Width])
