@@ -42,16 +42,19 @@ public sealed record AdamConfig
 /// </summary>
 public sealed class Adam : IDisposable
 {
-    private const int BlockSize = 16384;
+    // What is elementwise goes in small blocks: other threads' gradients come from their caches, slowly, so even those of a
+    // small network are summed by all threads.
+    private const int BlockSize = 1024;
 
-    // Other threads' gradients come from their caches, slowly: even those of a small network are summed by all threads.
-    private const int SumSize = 1024;
+    // Part of the definition of the norm: the squares of a part are added up in order, then the parts.
+    private const int NormSize = 16384;
 
     private readonly Network network;
     private readonly FloatBuffer first;
     private readonly FloatBuffer second;
     private readonly FloatBuffer[] gradients;
     private readonly double[] squares;
+    private readonly int blocks;
     private readonly Sums sums;
     private readonly Squares norms;
     private readonly Updates updates;
@@ -71,7 +74,8 @@ public sealed class Adam : IDisposable
         first = new FloatBuffer(length);
         second = new FloatBuffer(length);
         gradients = [.. Enumerable.Range(0, maxChunks).Select(_ => new FloatBuffer(length))];
-        squares = new double[(length + BlockSize - 1) / BlockSize];
+        squares = new double[(length + NormSize - 1) / NormSize];
+        blocks = (length + BlockSize - 1) / BlockSize;
         sums = new Sums(this);
         norms = new Squares(this);
         updates = new Updates(this);
@@ -102,7 +106,7 @@ public sealed class Adam : IDisposable
     public void Step(WorkerPool pool, int usedChunks)
     {
         chunks = usedChunks;
-        pool.Run(sums, (network.Parameters.Length + SumSize - 1) / SumSize);
+        pool.Run(sums, blocks);
         pool.Run(norms, squares.Length);
         var sum = 0.0;
         foreach (var part in squares)
@@ -127,7 +131,7 @@ public sealed class Adam : IDisposable
             CoupledDecay: (float)(Config.Decoupled ? 0 : Config.WeightDecay),
             DecoupledDecay: (float)(Config.Decoupled ? Config.WeightDecay : 0)
         );
-        pool.Run(updates, squares.Length);
+        pool.Run(updates, blocks);
     }
 
     /// <summary>Moments, counters and the step size, for checkpoints.</summary>
@@ -156,7 +160,7 @@ public sealed class Adam : IDisposable
     {
         public void Run(int block, int worker)
         {
-            var (start, length) = adam.Block(block, SumSize);
+            var (start, length) = adam.Block(block, BlockSize);
             var total = adam.gradients[0].Slice(start, length);
             for (var chunk = 1; chunk < adam.chunks; chunk++)
                 Elementwise.Add(adam.gradients[chunk].Slice(start, length), total);
@@ -167,7 +171,7 @@ public sealed class Adam : IDisposable
     {
         public void Run(int block, int worker)
         {
-            var (start, length) = adam.Block(block, BlockSize);
+            var (start, length) = adam.Block(block, NormSize);
             adam.squares[block] = Elementwise.SumOfSquares(adam.gradients[0].Slice(start, length));
         }
     }
