@@ -11,9 +11,10 @@ public interface IWork
 }
 
 /// <summary>
-/// A persistent pool in which the caller and the workers claim items one by one. The caller never waits for a worker
-/// that has not claimed anything, so a descheduled thread costs one item's time at most. After a region the workers
-/// spin for a moment and then sleep.
+/// A persistent pool in which the caller and the workers claim items one by one: each first those of its own part, so that
+/// from region to region the same items, and the memory they work on, stay with the same core; then what others have left.
+/// The caller never waits for a worker that has not claimed anything, so a descheduled thread costs one item's time at
+/// most. After a region the workers spin for a moment and then sleep.
 /// </summary>
 public sealed class WorkerPool : IDisposable
 {
@@ -21,11 +22,13 @@ public sealed class WorkerPool : IDisposable
     private readonly SemaphoreSlim wake = new(0);
     private readonly Lock gate = new();
 
-    // One word holds the region (28 bits), its item count (18) and the next item (18), so that a claim made with the
-    // numbers of one region can never succeed in another.
+    // One word for each part holds the region (28 bits), the end of its items (18) and the next of them (18), so that a claim
+    // made with the numbers of one region can never succeed in another. Each word has its own pair of cache lines.
     private const int Bits = 18;
     private const int Mask = (1 << Bits) - 1;
-    private long claim;
+    private const int Stride = 128 / sizeof(long);
+    private readonly long[] parts;
+    private long region;
     private IWork? work;
     private int firstItem;
     private int unfinished;
@@ -38,6 +41,7 @@ public sealed class WorkerPool : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         Threads = threads == 0 ? Environment.ProcessorCount : threads;
+        parts = new long[(Threads + 1) * Stride];
         this.threads = new Thread[Threads - 1];
         for (var i = 0; i < this.threads.Length; i++)
         {
@@ -92,44 +96,56 @@ public sealed class WorkerPool : IDisposable
     private void RunRegion(int count)
     {
         Volatile.Write(ref unfinished, count);
-        var region = (Region(Volatile.Read(ref claim)) + 1) & ((1L << 28) - 1);
-        Volatile.Write(ref claim, (region << (2 * Bits)) | ((long)count << Bits));
+        var next = (region + 1) & ((1L << 28) - 1);
+        for (var part = 0; part < Threads; part++)
+        {
+            var start = (long)part * count / Threads;
+            var end = (part + 1L) * count / Threads;
+            Volatile.Write(ref Part(part), (next << (2 * Bits)) | (end << Bits) | start);
+        }
+        Volatile.Write(ref region, next);
         Interlocked.MemoryBarrier();
         // A worker counts as asleep until it runs again: what was released and not yet taken still wakes it.
         var missing = Math.Min(Volatile.Read(ref sleeping), count - 1) - wake.CurrentCount;
         if (missing > 0)
             wake.Release(missing);
-        Claim(0, region);
+        Claim(0, next);
         var spinner = new SpinWait();
         while (Volatile.Read(ref unfinished) > 0)
             spinner.SpinOnce(sleep1Threshold: -1);
     }
 
-    private void Claim(int worker, long region)
+    private void Claim(int worker, long current)
     {
-        while (true)
+        for (var i = 0; i < Threads; i++)
         {
-            var current = Volatile.Read(ref claim);
-            var item = (int)(current & Mask);
-            if (Region(current) != region || item >= ((current >> Bits) & Mask))
-                return;
-            var (mine, first) = (work, firstItem);
-            if (Interlocked.CompareExchange(ref claim, current + 1, current) != current)
-                continue;
-            // The word did not change between the read and the claim, so what was read in between is this region's.
-            try
+            ref var part = ref Part((worker + i) % Threads);
+            while (true)
             {
-                mine!.Run(first + item, worker);
+                var word = Volatile.Read(ref part);
+                if ((long)((ulong)word >> (2 * Bits)) != current)
+                    return;
+                var item = (int)(word & Mask);
+                if (item >= ((word >> Bits) & Mask))
+                    break;
+                var (mine, first) = (work, firstItem);
+                if (Interlocked.CompareExchange(ref part, word + 1, word) != word)
+                    continue;
+                // The word did not change between the read and the claim, so what was read in between is this region's.
+                try
+                {
+                    mine!.Run(first + item, worker);
+                }
+                catch (Exception exception)
+                {
+                    Interlocked.CompareExchange(ref failure, exception, null);
+                }
+                Interlocked.Decrement(ref unfinished);
             }
-            catch (Exception exception)
-            {
-                Interlocked.CompareExchange(ref failure, exception, null);
-            }
-            Interlocked.Decrement(ref unfinished);
         }
     }
 
-    private static long Region(long claim) => (long)((ulong)claim >> (2 * Bits));
+    private ref long Part(int part) => ref parts[(part + 1) * Stride];
 
     private void Loop(int worker)
     {
@@ -138,11 +154,11 @@ public sealed class WorkerPool : IDisposable
         var patience = Stopwatch.Frequency / 1000; // spin for a millisecond, then sleep
         while (!disposed)
         {
-            var region = Region(Volatile.Read(ref claim));
-            if (region != seen)
+            var current = Volatile.Read(ref region);
+            if (current != seen)
             {
-                seen = region;
-                Claim(worker, region);
+                seen = current;
+                Claim(worker, current);
                 idle = Stopwatch.GetTimestamp();
                 continue;
             }
@@ -152,7 +168,7 @@ public sealed class WorkerPool : IDisposable
                 continue;
             }
             Interlocked.Increment(ref sleeping);
-            if (Region(Volatile.Read(ref claim)) == seen && !disposed)
+            if (Volatile.Read(ref region) == seen && !disposed)
                 wake.Wait();
             Interlocked.Decrement(ref sleeping);
             idle = Stopwatch.GetTimestamp();
