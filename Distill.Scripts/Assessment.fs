@@ -15,6 +15,9 @@ type Assessment =
         /// The observation group it reads; empty for what the file says.
         PolicyGroup: string
 
+        /// Nonlinearity of its hidden layers; null for what the file or params/agent.yaml beside it says.
+        PolicyActivation: Nullable<Activation>
+
         /// Episodes of every drone.
         Episodes: int
         Seed: uint64
@@ -28,14 +31,27 @@ type Assessment =
 
 module Assessment =
     let defaults: Assessment =
-        { Policy = ""; PolicyGroup = ""; Episodes = 10; Seed = 0UL; Threads = 0; Csv = "" }
+        {
+            Policy = ""
+            PolicyGroup = ""
+            PolicyActivation = Nullable()
+            Episodes = 10
+            Seed = 0UL
+            Threads = 0
+            Csv = ""
+        }
 
     /// The policy of a file, if there is one and it fits the environment.
-    let internal loadPolicy (path: string) (group: string) (environment: Environments.EnvironmentSpec) =
+    let internal loadPolicy
+        (path: string)
+        (group: string)
+        (activation: Nullable<Activation>)
+        (environment: Environments.EnvironmentSpec)
+        =
         if path = "" then
             raise (DistillException "Which policy? Name its file: policy=FILE.")
 
-        let policy = PolicyFile.Load(path, (if group = "" then null else group))
+        let policy = PolicyFile.Load(path, (if group = "" then null else group), activation)
         policy.Check(environment, "policy")
         Console.Out.WriteLine $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"
         policy
@@ -45,7 +61,10 @@ module Assessment =
         Training.atLeastOne "episodes" assessment.Episodes
         use pool = Training.pool assessment.Threads
         use probe = config.Create(1, 0UL)
-        use policy = loadPolicy assessment.Policy assessment.PolicyGroup probe.Spec
+
+        use policy =
+            loadPolicy assessment.Policy assessment.PolicyGroup assessment.PolicyActivation probe.Spec
+
         let drones = config.LoadDrones() |> Seq.map _.Name |> Seq.toList
 
         use evaluator =

@@ -1,11 +1,14 @@
 // The choices of an experiment as functions that make the core's records.
 namespace Distill
 
+open System
 open Distill.Algorithms
+open Distill.Compute
 open Distill.Datasets
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Networks
+open Distill.Policies
 
 /// Number of environments side by side.
 type Envs = { envs: int }
@@ -45,14 +48,31 @@ type TeacherFile =
 
         /// The observation group it reads; empty for what the file says.
         TeacherGroup: string
+
+        /// Nonlinearity of its hidden layers; null for what the file or params/agent.yaml beside it says. Checkpoints of rsl_rl
+        /// do not say it, and a teacher with the wrong one labels nonsense.
+        TeacherActivation: Nullable<Activation>
     }
 
 module Teacher =
     /// The policy in a .safetensors or .pt file. It is read, and checked against the environment, when the run starts.
-    let load (path: string) = { Teacher = path; TeacherGroup = "" }
+    let load (path: string) : TeacherFile =
+        { Teacher = path; TeacherGroup = ""; TeacherActivation = Nullable() }
 
     /// The same policy, reading another observation group.
     let reading (group: string) (teacher: TeacherFile) = { teacher with TeacherGroup = group }
+
+    /// The same policy with this nonlinearity in its hidden layers, for files that do not say theirs.
+    let activation (activation: Activation) (teacher: TeacherFile) =
+        { teacher with TeacherActivation = Nullable activation }
+
+    /// Reads the file.
+    let internal read (file: TeacherFile) : Policy =
+        PolicyFile.Load(
+            file.Teacher,
+            (if file.TeacherGroup = "" then null else file.TeacherGroup),
+            file.TeacherActivation
+        )
 
 module Student =
     /// Dense, GRU, output: a student with memory, trained on sequences.
@@ -61,6 +81,9 @@ module Student =
     /// Dense layers only.
     let mlp (sizes: LayerSizes) : StudentConfig =
         MlpStudent(Hidden = List.toArray sizes.hidden)
+
+    /// A student that was trained before, from its .safetensors or .pt file: fine-tuning, another task, another teacher.
+    let load (path: string) : StudentConfig = FileStudent(File = path)
 
     /// The same student, reading another observation group: "tracking" for a quadrotor that is told where its reference is.
     let reading (group: string) (student: StudentConfig) : StudentConfig =
@@ -107,6 +130,9 @@ module Sample =
 
     /// Newer data more often: p ~ exp(-decay × age in iterations).
     let recent (decay: float) : Sampling = RecencyWeighted decay
+
+    /// What the student got most wrong more often: p ~ (loss + epsilon) ^ exponent.
+    let lossPrioritised (exponent: float) : Sampling = LossPrioritised(Exponent = exponent)
 
 module Loss =
     /// Mean squared error.

@@ -100,8 +100,7 @@ module internal Distilling =
         if file.Teacher = "" then
             raise (DistillException "The experiment has no teacher; name a policy file: teacher=FILE.")
 
-        let group = if file.TeacherGroup = "" then null else file.TeacherGroup
-        let teacher = PolicyFile.Load(file.Teacher, group)
+        let teacher = Teacher.read file
 
         Console.Out.WriteLine
             $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
@@ -201,6 +200,7 @@ module internal Distilling =
         {
             Role = "student"
             Policy = distillation.Student
+            Optimizer = distillation.Optimizer
             Completed = fun () -> distillation.Iteration
             Iterate = fun () -> progress config (distillation.Iterate())
             Visit = distillation.Visit

@@ -9,20 +9,120 @@ open Distill.Networks
 /// A distillation, fully described: the teacher and everything else.
 type Experiment = { Teacher: TeacherFile; Config: DistillationConfig }
 
+/// Settings that belong together.
+type Preset = Experiment -> Experiment
+
 module Experiment =
     /// What an experiment is that says nothing; it still needs a teacher.
     let empty: Experiment =
         { Teacher = Teacher.load ""; Config = DistillationConfig(Environment = QuadrotorConfig()) }
 
-    /// The experiment with settings `name=value` in place.
-    let withSettings (settings: string list) (experiment: Experiment) : Experiment =
-        match Settings.apply settings [ experiment.Teacher; experiment.Config ] with
-        | [ teacher; config ] -> { Teacher = teacher :?> TeacherFile; Config = config :?> DistillationConfig }
-        | _ -> failwith "Settings keep the number of records."
+    let private apply (settings: string list) (experiment: Experiment) : Experiment =
+        let teacher, config =
+            Settings.apply2 settings (experiment.Teacher, experiment.Config)
+
+        { Teacher = teacher; Config = config }
 
     /// Names of the settings that have their defaults.
     let atDefault (experiment: Experiment) : Set<string> =
         Settings.atDefault [ empty.Teacher; empty.Config ] [ experiment.Teacher; experiment.Config ]
+
+    // The defaults of the episode-driven regime.
+    let private ofEpisodes =
+        [
+            "iterations", "100"
+            "phase1_iterations", "50"
+            "learning_rate", "1e-4"
+            "mini_batch_size", "256"
+            "evaluation_interval", "1"
+        ]
+
+    /// The experiment in epochs of whole episodes; what has the default of the iteration-driven regime gets that of this one:
+    /// 100 epochs, the teacher driving 50, learning rate 1e-4, mini-batches of 256, an evaluation after every epoch.
+    let inEpisodes (experiment: Experiment) : Experiment =
+        let untouched = atDefault experiment
+
+        let isUntouched (name: string) =
+            untouched |> Set.exists (fun other -> other = name || other.EndsWith("." + name))
+
+        match experiment.Config.Collection with
+        | :? EpisodesPerEpoch -> experiment
+        | _ ->
+            apply
+                [
+                    "collection=episodes_per_epoch"
+                    for name, value in ofEpisodes do
+                        if isUntouched name then
+                            $"{name}={value}"
+                ]
+                experiment
+
+    // prt-rl says how many steps an iteration gathers, all environments together.
+    let private likePrtRl (steps: int) (settings: string list) (experiment: Experiment) : Experiment =
+        let perEnv =
+            (steps + experiment.Config.Environment.Envs - 1) / experiment.Config.Environment.Envs
+
+        apply
+            ([
+                "acting=student_always"
+                "retention=first_in_first_out"
+                "collection=steps_per_iteration"
+                $"steps_per_env={perEnv}"
+                "learning_rate=1e-3"
+             ]
+             @ settings)
+            experiment
+
+    /// The defaults of prt-rl's DAgger agent: 1,000 steps an iteration, the newest 10,000 kept, one pass in mini-batches of 32,
+    /// gradients clipped at 10.
+    let prtRl: Preset =
+        likePrtRl
+            1000
+            [ "max_buffer_size=10_000"; "num_learning_epochs=1"; "mini_batch_size=32"; "max_grad_norm=10" ]
+
+    /// What prt-rl's documentation recommends for control with few dimensions: 2,000 steps an iteration, the newest 100,000
+    /// kept, five passes in mini-batches of 128, gradients clipped at 5.
+    let lowDimensional: Preset =
+        likePrtRl
+            2000
+            [ "max_buffer_size=100_000"; "num_learning_epochs=5"; "mini_batch_size=128"; "max_grad_norm=5" ]
+
+    /// Presets by the names of the command line, `preset=NAME`.
+    let presets: (string * Preset) list =
+        [ "prt_rl", prtRl; "low_dimensional", lowDimensional; "episodes", inEpisodes ]
+
+    let private preset (name: string) : Preset =
+        match List.tryFind (fst >> (=) name) presets with
+        | Some(_, preset) -> preset
+        | None ->
+            raise (DistillException $"There is no preset '{name}'; {Names.hint name (List.map fst presets)}")
+
+    /// The experiment with the presets among the settings in place, and the other settings. `collection=episodes_per_epoch`
+    /// brings the defaults of its regime. Presets see the number of environments that the settings ask for.
+    let withPresets (settings: string list) (experiment: Experiment) : Experiment * string list =
+        let presets, others = settings |> List.partition _.StartsWith("preset=")
+
+        let wanted =
+            [
+                for setting in presets do
+                    preset (setting.Substring "preset=".Length)
+                if List.contains "collection=episodes_per_epoch" others then
+                    inEpisodes
+            ]
+
+        // Presets that say how much all environments gather together depend on how many there are.
+        let envs =
+            if wanted.IsEmpty then
+                []
+            else
+                others |> List.filter (fun setting -> setting.Split('=') |> Array.head |> _.EndsWith("envs"))
+
+        wanted |> List.fold (fun experiment preset -> preset experiment) (apply envs experiment), others
+
+    /// The experiment with settings `name=value`, presets among them, in place.
+    let withSettings (settings: string list) (experiment: Experiment) : Experiment =
+        let experiment, others = withPresets settings experiment
+        apply others experiment
 
     /// Every setting and its value, as the command line takes them.
     let settings (experiment: Experiment) =
@@ -35,6 +135,10 @@ type DistillationBuilder() =
         { experiment with Config = Settings.change field (box value) experiment.Config }
 
     member _.Yield(()) = Experiment.empty
+
+    // Never called. With them the compiler says which operation a misspelt one is like, instead of FS0708.
+    member _.Zero() = Experiment.empty
+    member _.For(experiment: Experiment, _: unit -> Experiment) = experiment
 
     /// Name of the experiment: its folder under logs/.
     [<CustomOperation "name">]
@@ -80,9 +184,18 @@ type DistillationBuilder() =
     [<CustomOperation "loss">]
     member _.Loss(e, loss: Loss) = set e (nameof e.Config.Loss) loss
 
-    /// How much one iteration collects.
+    /// Settings that belong together; what is said after it counts.
+    [<CustomOperation "preset">]
+    member _.Preset(e: Experiment, preset: Preset) = preset e
+
+    /// How much one iteration collects. Whole episodes bring the defaults of their regime for what was not said before.
     [<CustomOperation "collect">]
     member _.Collect(e, collection: Collection) =
+        let e =
+            match collection with
+            | :? EpisodesPerEpoch -> Experiment.inEpisodes e
+            | _ -> e
+
         set e (nameof e.Config.Collection) collection
 
     [<CustomOperation "iterations">]
@@ -99,6 +212,16 @@ type DistillationBuilder() =
     member _.MiniBatchSize(e, size: int) =
         set e (nameof e.Config.MiniBatchSize) size
 
+    /// Mini-batches per pass over the dataset, where miniBatchSize says no size.
+    [<CustomOperation "numMiniBatches">]
+    member _.NumMiniBatches(e, number: int) =
+        set e (nameof e.Config.NumMiniBatches) number
+
+    /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts.
+    [<CustomOperation "sequenceLength">]
+    member _.SequenceLength(e, rows: int) =
+        set e (nameof e.Config.SequenceLength) rows
+
     /// Steps of back-propagation through time.
     [<CustomOperation "gradientLength">]
     member _.GradientLength(e, steps: int) =
@@ -111,6 +234,10 @@ type DistillationBuilder() =
     [<CustomOperation "seed">]
     member _.Seed(e, seed: int) =
         set e (nameof e.Config.Seed) (uint64 seed)
+
+    /// Threads that compute; 0 for one per processor.
+    [<CustomOperation "threads">]
+    member _.Threads(e, threads: int) = set e (nameof e.Config.Threads) threads
 
     /// Iterations between checkpoints.
     [<CustomOperation "saveInterval">]
@@ -131,6 +258,17 @@ type DistillationBuilder() =
     [<CustomOperation "finalEpisodes">]
     member _.FinalEpisodes(e, episodes: int) =
         set e (nameof e.Config.FinalEpisodes) episodes
+
+/// Settings that belong together, for `preset`.
+module Preset =
+    /// The defaults of prt-rl's DAgger agent.
+    let prtRl: Preset = Experiment.prtRl
+
+    /// What prt-rl's documentation recommends for control with few dimensions.
+    let lowDimensional: Preset = Experiment.lowDimensional
+
+    /// Epochs of whole episodes.
+    let episodes: Preset = Experiment.inEpisodes
 
 [<AutoOpen>]
 module Builders =

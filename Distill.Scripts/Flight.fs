@@ -13,6 +13,10 @@ type Flight =
 
         /// The observation group it reads; empty for what the file says.
         PolicyGroup: string
+
+        /// Nonlinearity of its hidden layers; null for what the file or params/agent.yaml beside it says.
+        PolicyActivation: Nullable<Activation>
+
         Episodes: int
         Seed: uint64
 
@@ -75,7 +79,14 @@ type FlightResult(flights: FlightRecording list) =
 
 module Flight =
     let defaults: Flight =
-        { Policy = ""; PolicyGroup = ""; Episodes = 10; Seed = 0UL; Output = "" }
+        {
+            Policy = ""
+            PolicyGroup = ""
+            PolicyActivation = Nullable()
+            Episodes = 10
+            Seed = 0UL
+            Output = ""
+        }
 
     /// The first episode from above, and its errors over time.
     let private figure (flight: FlightRecording) =
@@ -107,7 +118,10 @@ module Flight =
     let internal run (flight: Flight) (config: QuadrotorConfig) : FlightResult =
         Training.atLeastOne "episodes" flight.Episodes
         use probe = config.Create(1, 0UL)
-        use policy = Assessment.loadPolicy flight.Policy flight.PolicyGroup probe.Spec
+
+        use policy =
+            Assessment.loadPolicy flight.Policy flight.PolicyGroup flight.PolicyActivation probe.Spec
+
 
         // A student of absolute positions flies a moving reference on the same numbers relative to it.
         if flight.PolicyGroup = "" && policy.ObservationGroup = "student" then

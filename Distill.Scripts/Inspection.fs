@@ -74,12 +74,9 @@ module Inspection =
         (student: string)
         (seed: uint64)
         : Inspection =
-        let load (file: TeacherFile) =
-            PolicyFile.Load(file.Teacher, (if file.TeacherGroup = "" then null else file.TeacherGroup))
-
         use environment = environment.Create(1, RandomStream(seed, "inspection").Seed())
-        use teacherPolicy = load teacher
-        use studentPolicy = load (Teacher.load student)
+        use teacherPolicy = Teacher.read teacher
+        use studentPolicy = PolicyFile.Load student
         use teacher = new Pilot(teacherPolicy, "teacher", environment)
         use student = new Pilot(studentPolicy, "student", environment)
         let lanes () : float32[] = Array.zeroCreate Panel.Width

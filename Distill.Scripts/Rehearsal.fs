@@ -56,8 +56,15 @@ module internal Rehearsal =
             if not (File.Exists path) then
                 fail $"The run's teacher, {path}, is not there."
 
-            let group = agent.TryFind "teacher_group" |> Option.filter ((<>) "") |> Option.toObj
-            Some(PolicyFile.Load(path, group))
+            let settings =
+                [
+                    for name in [ "teacher"; "teacher_group"; "teacher_activation" ] do
+                        match agent.TryFind name with
+                        | Some value -> $"{name}={value}"
+                        | None -> ()
+                ]
+
+            Settings.apply settings [ Teacher.load path ] |> List.head :?> TeacherFile |> Teacher.read |> Some
         | _ -> None
 
     /// The replay of the flights that a run recorded at its end, or else of flights with what it has so far, which are not

@@ -22,9 +22,10 @@ module Run =
 
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments
+        let experiment, others = Experiment.withPresets settings experiment
 
         let options, teacher, config =
-            Settings.apply3 settings (Training.options, experiment.Teacher, experiment.Config)
+            Settings.apply3 others (Training.options, experiment.Teacher, experiment.Config)
 
         Distilling.run options settings { Teacher = teacher; Config = config }
 
@@ -88,8 +89,10 @@ module Run =
                 DistillException "A comparison needs no resume=…: started again, it goes on where it stopped."
             )
 
+        let experiment, others = Experiment.withPresets arguments experiment
+
         let options, teacher, config =
-            Settings.apply3 arguments (ActingComparison.defaults, experiment.Teacher, experiment.Config)
+            Settings.apply3 others (ActingComparison.defaults, experiment.Teacher, experiment.Config)
 
         ActingComparison.run arguments options variants { Teacher = teacher; Config = config }
 

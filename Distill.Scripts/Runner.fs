@@ -5,6 +5,7 @@ open System.Diagnostics
 open System.IO
 open Distill.Environments
 open Distill.Evaluation
+open Distill.Networks
 open Distill.Policies
 open Distill.Storage
 
@@ -14,6 +15,9 @@ type Algorithm =
         /// What the policy is called in file names: "student" or "teacher".
         Role: string
         Policy: Policy
+
+        /// What trains the policy.
+        Optimizer: Adam
 
         /// Iterations completed.
         Completed: unit -> int
@@ -118,12 +122,30 @@ module Runner =
         $"return {result.MeanReturn:F1} ± {result.StdReturn:F1}, length {result.MeanLength:F1}, "
         + $"{100.0 * result.ShareTerminated:F1} %% terminated ({result.Episodes} episodes)"
 
-    let private savePolicy (folder: RunFolder) (name: string) (policy: Policy) (iteration: int) =
-        policy.Metadata["iteration"] <- string iteration
-        PolicyFile.Save(folder.Checkpoint $"{name}.safetensors", policy)
+    /// Writes the policy after these iterations in both forms: safetensors, and .pt with what PyTorch users expect beside it.
+    let private savePolicy
+        (folder: RunFolder)
+        (name: string)
+        (algorithm: Algorithm)
+        (memory: Memory)
+        (iteration: int)
+        =
+        algorithm.Policy.Metadata["iteration"] <- string iteration
+        PolicyFile.Save(folder.Checkpoint $"{name}.safetensors", algorithm.Policy)
+
+        PolicyFile.SavePyTorch(
+            folder.Checkpoint $"{name}.pt",
+            algorithm.Policy,
+            iteration,
+            algorithm.Optimizer,
+            (if memory.BestIteration = 0 then
+                 Nullable()
+             else
+                 Nullable memory.BestReturn)
+        )
 
     /// Runs to the end of the plan or to an interruption. The folder's checkpoints then hold best_ROLE (highest mean return
-    /// of all evaluations), final_ROLE (as safetensors and .pt), ROLE_ITERATION and the state to resume from.
+    /// of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
     let run
         (folder: RunFolder)
         (resume: bool)
@@ -181,7 +203,7 @@ module Runner =
                 memory.BestReturn <- result.MeanReturn
                 memory.BestIteration <- completed
                 algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
-                savePolicy folder $"best_{algorithm.Role}" algorithm.Policy completed
+                savePolicy folder $"best_{algorithm.Role}" algorithm memory completed
                 algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
 
             let note = if best then ", the best so far" else ""
@@ -211,7 +233,7 @@ module Runner =
 
             if last || completed % plan.SaveInterval = 0 then
                 List.iter display.Say (Display.block progress clock)
-                savePolicy folder $"{algorithm.Role}_{completed}" algorithm.Policy completed
+                savePolicy folder $"{algorithm.Role}_{completed}" algorithm memory completed
                 save folder algorithm memory log
 
         if algorithm.Completed() < plan.Iterations then
@@ -219,18 +241,12 @@ module Runner =
                 savePolicy
                     folder
                     $"{algorithm.Role}_{algorithm.Completed()}"
-                    algorithm.Policy
+                    algorithm
+                    memory
                     (algorithm.Completed())
 
             save folder algorithm memory log
             Ending.Interrupted interruption.ExitCode
         else
-            savePolicy folder $"final_{algorithm.Role}" algorithm.Policy (algorithm.Completed())
-
-            PolicyFile.SavePyTorch(
-                folder.Checkpoint $"final_{algorithm.Role}.pt",
-                algorithm.Policy,
-                algorithm.Completed()
-            )
-
+            savePolicy folder $"final_{algorithm.Role}" algorithm memory (algorithm.Completed())
             Ending.Finished

@@ -68,7 +68,8 @@ let private ungrouped (text: string) =
 let private parseScalar (t: Type) (text: string) : obj option =
     let culture = CultureInfo.InvariantCulture
     let number = ungrouped text
-    let whole = NumberStyles.AllowLeadingSign
+    // 1e5 is a whole number, too; 1.5e1 would be, but nobody writes it.
+    let whole = NumberStyles.AllowLeadingSign ||| NumberStyles.AllowExponent
 
     /// What a TryParse gives, as an option.
     let some (ok: bool, value: 'T) : obj option = if ok then Some(value :> obj) else None

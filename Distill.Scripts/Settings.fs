@@ -38,14 +38,33 @@ type private Setting =
 let private otherKinds =
     dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
 
-/// Other systems' names for settings.
+/// Other systems' names for settings, each with ours; of several the first that the records have.
 let private otherNames =
     dict
         [
-            "epoch_teacher_forcing", "phase1_iterations"
-            "n_epochs", "iterations"
-            "batch_size", "mini_batch_size"
-            "num_envs", "envs"
+            "buffer_size", [ "max_buffer_size" ]
+            "checkpoint", [ "policy"; "teacher" ]
+            "epoch_teacher_forcing", [ "phase1_iterations" ]
+            "experiment_name", [ "name" ]
+            "loss_type", [ "loss" ]
+            "max_iterations", [ "iterations" ]
+            "n_epochs", [ "iterations" ]
+            "num_envs", [ "envs" ]
+            "num_steps_per_env", [ "steps_per_env" ]
+            "optim_steps", [ "num_learning_epochs" ]
+            "teacher_checkpoint", [ "teacher" ]
+        ]
+
+/// Groups that other systems' settings are in (`env.scene.num_envs`, `agent.algorithm.learning_rate`).
+let private otherGroups = [ "env"; "agent"; "scene"; "algorithm"; "runner" ]
+
+/// Names that mean different things in different systems, and what to ask whoever uses one.
+let private ambiguous =
+    dict
+        [
+            "batch_size",
+            "is the rows of an optimizer step in some systems (here mini_batch_size) and the steps gathered in an iteration in "
+            + "others (here steps_per_env × envs); which do you mean?"
         ]
 
 /// Other systems' flags: the choice they stand for, its kind when the flag is down, and the kind that replaces that when
@@ -56,7 +75,11 @@ let private flags =
             "use_dagger", ("retention", "newest_rollout", "first_in_first_out", true)
             "on_policy", ("retention", "newest_rollout", "first_in_first_out", false)
             "use_two_stage_training", ("acting", "student_always", "teacher_until", true)
+            "shuffle", ("sampling", "in_order", "permutation", true)
         ]
+
+/// Endings of files that hold a policy.
+let private policyFiles = [ ".pt"; ".pth"; ".safetensors" ]
 
 let private fail (sentence: string) = raise (DistillException sentence)
 
@@ -288,16 +311,50 @@ let private unflag (settings: Setting list) (name: string, text: string) =
     match flags.TryGetValue name with
     | true, (choice, off, on, upright) when not (matching choice settings).IsEmpty ->
         match Boolean.TryParse text with
-        | true, value when value <> upright -> Some(choice, off)
-        | true, _ when kindOfValue (find choice settings) = off -> Some(choice, on)
-        | true, _ -> None
+        | true, value when value <> upright -> [ choice, off ]
+        | true, _ when kindOfValue (find choice settings) = off -> [ choice, on ]
+        | true, _ -> []
         | _ -> fail $"{name}={text} cannot be: it must be true or false."
-    | _ -> Some(name, text)
+    | _ -> [ name, text ]
 
-let private rename (settings: Setting list) (name: string, text: string) =
-    match otherNames.TryGetValue name with
-    | true, ours when (matching name settings).IsEmpty -> ours, text
-    | _ -> name, text
+/// Our name for another system's, where the records have no such setting.
+let rec private ourName (isKnown: string -> bool) (name: string) =
+    if isKnown name then
+        name
+    else
+        match otherNames.TryGetValue name, name.IndexOf '.' with
+        | (true, ours), _ -> ours |> List.tryFind isKnown |> Option.defaultValue name
+        | _, dot when dot > 0 && List.contains (name.Substring(0, dot)) otherGroups ->
+            let inner = name.Substring(dot + 1)
+            let ours = ourName isKnown inner
+
+            if isKnown ours || flags.ContainsKey ours then
+                ours
+            else
+                name
+        | _ -> name
+
+let private ourKind (text: string) =
+    match otherKinds.TryGetValue text with
+    | true, ours -> ours
+    | _ -> text
+
+/// What an argument assigns, by our names. `device` is no setting yet: there is one device.
+let private assignments (settings: Setting list) (name: string, text: string) : (string * string) list =
+    let known (name: string) = not (matching name settings).IsEmpty
+
+    match ourName known name with
+    | name when known name && List.contains (IO.Path.GetExtension text) policyFiles ->
+        // A choice that a file can be.
+        match matching name settings with
+        | [ one ] when shapeOf one.Type = Choice && List.exists (fst >> (=) "file") (kindsOf one.Type) ->
+            [ name, "file"; one.Name + ".file", text ]
+        | _ -> [ name, text ]
+    | name when known name -> [ name, text ]
+    | "device" when text = "cpu" -> []
+    | "device" -> fail $"device={text} cannot be: Distill computes on the CPU, device=cpu."
+    | name when ambiguous.ContainsKey name -> fail $"{name}={text}: {name} {ambiguous[name]}"
+    | name -> unflag settings (name, text)
 
 /// The records with the settings that the arguments `name=value` give; of several for one setting the last counts. A name
 /// is a setting's leaf name where that is unique, or more of its dotted name. Choices are switched first, so that the order
@@ -305,25 +362,21 @@ let private rename (settings: Setting list) (name: string, text: string) =
 let apply (arguments: string list) (records: obj list) : obj list =
     let original = settingsOf records
 
-    let assignments =
-        arguments |> List.map split |> List.choose (unflag original) |> List.map (rename original)
-
     let isSwitch (name, _) =
         match matching name original with
         | [ one ] -> shapeOf one.Type = Choice
         | _ -> false
 
-    let switches, others = assignments |> List.partition isSwitch
+    let switches, others =
+        arguments |> List.collect (split >> assignments original) |> List.partition isSwitch
+
     let missing = HashSet<string>()
 
     let switch (records: obj list) (name: string, text: string) =
         let setting = find name (settingsOf records)
         let kinds = kindsOf setting.Type
 
-        let kind =
-            match otherKinds.TryGetValue text with
-            | true, ours -> ours
-            | _ -> text
+        let kind = ourKind text
 
         match kinds |> List.tryFind (fun (name, _) -> name = kind) with
         | Some(kind, _) when kind = kindOfValue setting -> records
@@ -354,6 +407,9 @@ let apply (arguments: string list) (records: obj list) : obj list =
         | _ ->
             match parse setting.Type text with
             | Some value -> setting.Set value
+            | None when text.Split ',' |> Array.forall (parse setting.Type >> Option.isSome) ->
+                fail
+                    $"{name}={text} has several values, and a run takes one; to try each: dotnet fsi build.fsx sweep SCRIPT {name}={text}"
             | None -> wrong setting text (expected setting.Type)
 
     let result = List.fold assign (List.fold switch records switches) others
@@ -465,14 +521,7 @@ let translate (known: string seq) (name: string, text: string) : string * string
     let isKnown (name: string) =
         known |> Seq.exists (fun known -> known = name || known.EndsWith("." + name))
 
-    let text =
-        match otherKinds.TryGetValue text with
-        | true, ours -> ours
-        | _ -> text
-
-    match otherNames.TryGetValue name with
-    | true, ours when not (isKnown name) -> ours, text
-    | _ -> name, text
+    ourName isKnown name, ourKind text
 
 /// `apply` to two records.
 let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =

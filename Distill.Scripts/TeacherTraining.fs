@@ -115,6 +115,7 @@ module TeacherTraining =
         {
             Role = "teacher"
             Policy = ppo.Actor
+            Optimizer = ppo.ActorOptimizer
             Completed = fun () -> ppo.Iteration
             Iterate = fun () -> progress (ppo.Iterate())
             Visit = ppo.Visit

@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.Collections.Generic
 open System.IO
+open System.Text.Json
 open Distill.Compute
 open Distill.Environments
 open Distill.Environments.Quadrotor
@@ -24,6 +25,16 @@ type RunOptions =
 
         /// Whether the run ends with report.html (2 MB) and, for quadrotors, replay.html (1 MB). Turn it off for very many runs.
         Report: bool
+
+        /// Whether what is trained is filmed during training, for quadrotors: videos/step-N.mp4. Needs Chromium and ffmpeg, and
+        /// some seconds a video.
+        Video: bool
+
+        /// Steps that a video shows at most; an episode that ends is a shorter one.
+        VideoLength: int
+
+        /// Steps of each environment from one video to the next. Raise it when filming takes longer than training.
+        VideoInterval: int
     }
 
 /// What runs of all kinds have in common.
@@ -135,7 +146,16 @@ module Training =
 
         new WorkerPool(threads)
 
-    let options = { Logs = "logs"; Resume = ""; Folder = ""; Report = true }
+    let options =
+        {
+            Logs = "logs"
+            Resume = ""
+            Folder = ""
+            Report = true
+            Video = false
+            VideoLength = 200
+            VideoInterval = 2000
+        }
 
     /// Makes the folder of a file that will be written.
     let makeFolderOf (path: string) =
@@ -151,15 +171,16 @@ module Training =
     /// Longest recorded flight, in steps: 10 s with the usual parameters.
     let private flightSteps = 1000
 
+    /// The task to fly for pictures: of a mixture, the episode that moves.
+    let private shown (config: QuadrotorConfig) =
+        if config.Task = QuadrotorTask.Mixture then
+            Settings.change (nameof config.Task) QuadrotorTask.Langevin config
+        else
+            config
+
     /// A flight with each of these policies, from one initial state after one reference, by the seed of the run.
     let flights (config: QuadrotorConfig) (seed: uint64) (policies: (string * Policy) list) =
-        // Of a mixture, the episode that moves.
-        let config =
-            if config.Task = QuadrotorTask.Mixture then
-                Settings.change (nameof config.Task) QuadrotorTask.Langevin config
-            else
-                config
-
+        let config = shown config
         let seed = RandomStream(seed, "flight").Seed()
 
         [
@@ -177,6 +198,61 @@ module Training =
             | _ -> ()
 
             Console.Out.WriteLine $"Report: {Command.shortest (Report.write folder.Path)}"
+
+    /// The algorithm, filmed before its first iteration and then every so many steps. What is trained is not touched.
+    let private filmed (options: RunOptions) (folder: RunFolder) (setup: Setup) (algorithm: Algorithm) =
+        match setup.Environment with
+        | _ when not options.Video -> algorithm
+        | :? QuadrotorConfig as config ->
+            atLeastOne "video_length" options.VideoLength
+            atLeastOne "video_interval" options.VideoInterval
+            let videos = Path.Combine(folder.Path, "videos")
+            Directory.CreateDirectory videos |> ignore
+
+            let film (iterations: int) (steps: int64) =
+                let due = steps / int64 options.VideoInterval * int64 options.VideoInterval
+
+                let path (ending: string) =
+                    Path.Combine(videos, $"step-{due}{ending}")
+
+                if not (File.Exists(path ".mp4")) then
+                    let flight =
+                        FlightRecording.record
+                            (shown config)
+                            algorithm.Policy
+                            (RandomStream(setup.Seed, "video").Seed())
+                            options.VideoLength
+
+                    let title = $"{setup.Name}: the {algorithm.Role} after {iterations} iterations"
+                    Replay(title, [ algorithm.Role, flight ]).SaveVideo(path ".mp4")
+
+                    AtomicFile.Write(
+                        path ".meta.json",
+                        fun stream ->
+                            JsonSerializer.Serialize(
+                                stream,
+                                {|
+                                    step_id = steps
+                                    iteration = iterations
+                                    policy = algorithm.Role
+                                    steps = flight.Steps
+                                    ``return`` = flight.Return
+                                    terminated = flight.Terminated
+                                    content_type = "video/mp4"
+                                |}
+                            )
+                    )
+
+            film (algorithm.Completed()) 0L
+
+            { algorithm with
+                Iterate =
+                    fun () ->
+                        let progress = algorithm.Iterate()
+                        film (progress.Iteration + 1) (progress.StepsCollected / int64 setup.Environment.Envs)
+                        progress
+            }
+        | _ -> raise (DistillException "video=true cannot work here: only quadrotors can be filmed.")
 
     /// Runs the algorithm in its folder; returns the folder. Throws Script.Stopped when a signal ended it.
     let run
@@ -200,6 +276,8 @@ module Training =
         algorithm.Policy.Metadata["experiment"] <- setup.Name
         algorithm.Policy.Metadata["seed"] <- string setup.Seed
         Console.Out.WriteLine $"Run folder: {path folder}"
+
+        let algorithm = filmed options folder setup algorithm
 
         let ending =
             Display.around (fun display ->

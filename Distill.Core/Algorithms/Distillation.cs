@@ -123,6 +123,7 @@ public sealed class Distillation : IDisposable
             shape.SegmentLength,
             pool.Threads
         );
+        config.Student.Prepare(trainer.Optimizer, Student);
         episodes = new EpisodeStatistics(shape.Envs);
         sums = new double[Student.Network.Spec.Inputs];
         squares = new double[sums.Length];
@@ -133,6 +134,9 @@ public sealed class Distillation : IDisposable
 
     /// <summary>Iterations completed.</summary>
     public int Iteration => iteration;
+
+    /// <summary>The student's optimizer, for checkpoints.</summary>
+    public Adam Optimizer => trainer.Optimizer;
 
     /// <summary>Rows the dataset has room for.</summary>
     public long DatasetCapacity => dataset.Capacity;
@@ -237,10 +241,12 @@ public sealed class Distillation : IDisposable
                     ? $"The actions of {environment.Name} are choices, which need the loss cross_entropy."
                     : $"The loss cross_entropy is for choices, but the actions of {environment.Name} are continuous."
             );
-        var spec = config.Student.Network(group.Size, environment.Actions.Size, head);
-        var student = new Policy(spec, group.Name, config.Student.NormaliseObservations);
-        student.Network.Initialise(new RandomStream(config.Seed, "student"));
-        return student;
+        return config.Student.Create(
+            group.Size,
+            environment.Actions.Size,
+            head,
+            new RandomStream(config.Seed, "student")
+        );
     }
 
     /// <summary>Episode statistics in the order of time, then environment, so that threads do not matter.</summary>

@@ -95,6 +95,9 @@ public sealed class Ppo : IDisposable
     /// <summary>What is trained; flown without noise it is a teacher.</summary>
     public Policy Actor { get; }
 
+    /// <summary>The actor's optimizer, for checkpoints.</summary>
+    public Adam ActorOptimizer => actorOptimizer;
+
     /// <summary>Iterations completed.</summary>
     public int Iteration => iteration;
 

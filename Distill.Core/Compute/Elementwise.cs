@@ -16,6 +16,12 @@ public enum Activation
 
     /// <summary>y = tanh x.</summary>
     Tanh,
+
+    /// <summary>
+    /// y = 1.0507 x for x > 0, else 1.0507 * 1.6733 (e^x - 1): keeps mean 0 and variance 1 from layer to layer (Klambauer et
+    /// al. 2017, arXiv 1706.02515).
+    /// </summary>
+    Selu,
 }
 
 /// <summary>
@@ -52,6 +58,9 @@ public static unsafe class Elementwise
                 case Activation.Tanh:
                     Kernels.Tanh(v, values.Length);
                     break;
+                case Activation.Selu:
+                    Kernels.Selu(v, values.Length);
+                    break;
             }
     }
 
@@ -74,6 +83,9 @@ public static unsafe class Elementwise
                     break;
                 case Activation.Tanh:
                     Kernels.TanhBackward(values, d, dy.Length);
+                    break;
+                case Activation.Selu:
+                    Kernels.SeluBackward(values, d, dy.Length);
                     break;
             }
     }
@@ -280,12 +292,18 @@ public readonly record struct AdamStep(
 /// <summary>The kernels that exist once per vector width; lengths are multiples of 16 floats.</summary>
 internal abstract unsafe class ElementwiseKernels
 {
+    // Klambauer et al. 2017, equation 14.
+    protected const float SeluScale = 1.0507009873554805f;
+    protected const float SeluNegative = (float)(1.0507009873554805 * 1.6732632423543772);
+
     public abstract void Relu(float* values, int length);
     public abstract void Elu(float* values, int length);
     public abstract void Tanh(float* values, int length);
+    public abstract void Selu(float* values, int length);
     public abstract void ReluBackward(float* y, float* dy, int length);
     public abstract void EluBackward(float* y, float* dy, int length);
     public abstract void TanhBackward(float* y, float* dy, int length);
+    public abstract void SeluBackward(float* y, float* dy, int length);
     public abstract void GruForward(float* gates, float* hiddenGates, float* hidden, float* next, int length);
     public abstract void GruBackward(
         float* gates,

@@ -32,6 +32,22 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
             Math512.Tanh(Vector512.Load(values + i)).Store(values + i);
     }
 
+    public override void Selu(float* values, int length)
+    {
+        var (positive, negative) = (Vector512.Create(SeluScale), Vector512.Create(SeluNegative));
+        for (var i = 0; i < length; i += Vector512<float>.Count)
+        {
+            var x = Vector512.Load(values + i);
+            Vector512
+                .ConditionalSelect(
+                    Vector512.GreaterThan(x, Vector512<float>.Zero),
+                    positive * x,
+                    negative * (Math512.Exp(x) - Vector512<float>.One)
+                )
+                .Store(values + i);
+        }
+    }
+
     public override void ReluBackward(float* y, float* dy, int length)
     {
         for (var i = 0; i < length; i += Vector512<float>.Count)
@@ -58,6 +74,22 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         {
             var value = Vector512.Load(y + i);
             (Vector512.Load(dy + i) * (Vector512<float>.One - value * value)).Store(dy + i);
+        }
+    }
+
+    public override void SeluBackward(float* y, float* dy, int length)
+    {
+        var (positive, negative) = (Vector512.Create(SeluScale), Vector512.Create(SeluNegative));
+        for (var i = 0; i < length; i += Vector512<float>.Count)
+        {
+            // For x <= 0: f'(x) = a e^x = y + a.
+            var value = Vector512.Load(y + i);
+            var slope = Vector512.ConditionalSelect(
+                Vector512.GreaterThan(value, Vector512<float>.Zero),
+                positive,
+                value + negative
+            );
+            (Vector512.Load(dy + i) * slope).Store(dy + i);
         }
     }
 

@@ -90,8 +90,18 @@ public sealed class Adam : IDisposable
         set => learningRate = value;
     }
 
-    /// <summary>Steps taken.</summary>
-    public long Steps => steps;
+    /// <summary>Steps taken, which the bias correction depends on.</summary>
+    public long Steps
+    {
+        get => steps;
+        set => steps = value;
+    }
+
+    /// <summary>Running mean of the gradient, in the layout of the network's parameters.</summary>
+    public Span<float> FirstMoments => first.Span;
+
+    /// <summary>Running mean of the squared gradient, in the same layout.</summary>
+    public Span<float> SecondMoments => second.Span;
 
     /// <summary>Steps whose gradient was scaled down.</summary>
     public long ClippedSteps => clippedSteps;

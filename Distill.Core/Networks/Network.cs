@@ -105,6 +105,16 @@ public sealed class Network : IDisposable
         LogStd.Clear();
     }
 
+    /// <summary>Copies the parameters that both networks have by the same name and shape.</summary>
+    public void CopyTo(Network other)
+    {
+        foreach (var view in Views)
+            if (other.Views.FirstOrDefault(their => their.Name == view.Name) is { } target)
+                Parameters
+                    .Slice(view.Offset, view.Length)
+                    .CopyTo(other.Parameters.Slice(target.Offset, target.Length));
+    }
+
     /// <summary>One step of one panel.</summary>
     /// <param name="x"><c>[inputs, 32]</c>.</param>
     /// <param name="memory"><c>[memory, 32]</c> before the step.</param>

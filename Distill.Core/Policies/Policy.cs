@@ -28,21 +28,31 @@ public sealed class Policy : IDisposable
     /// <summary>Facts that travel with the file: who made it, how, and what it scored.</summary>
     public Dictionary<string, string> Metadata { get; } = [];
 
+    /// <summary>
+    /// How the nonlinearity of the hidden layers is known, where the policy's own file does not say it: "assumed", "as set" or
+    /// the name of the file that says it; null otherwise.
+    /// </summary>
+    public string? ActivationSource { get; init; }
+
     /// <summary>Floats of one environment's action.</summary>
     public int ActionFloats => Network.Spec.Head == Head.Categorical ? 1 : Network.Spec.Outputs;
 
     /// <summary>Floats per environment carried from step to step.</summary>
     public int MemorySize => Network.MemorySize;
 
-    /// <summary>For messages: <c>obs=26, actions=4, hidden=[64, 64, 64]</c>.</summary>
+    /// <summary>For messages: <c>obs=26, actions=4, hidden=[64, 64, 64], elu (assumed)</c>.</summary>
     public string Architecture
     {
         get
         {
-            var hidden = Network
-                .Spec.Layers.SkipLast(1)
-                .Select(layer => layer is Gru ? $"gru {layer.Size}" : $"{layer.Size}");
+            var layers = Network.Spec.Layers.SkipLast(1).ToArray();
+            var hidden = layers.Select(layer => layer is Gru ? $"gru {layer.Size}" : $"{layer.Size}");
+            var activations = layers.OfType<Dense>().Select(layer => layer.Activation).Distinct().ToArray();
             return $"obs={Network.Spec.Inputs}, actions={Network.Spec.Outputs}, hidden=[{string.Join(", ", hidden)}]"
+                + string.Concat(
+                    activations.Select(activation => $", {activation.ToString().ToLowerInvariant()}")
+                )
+                + (activations.Length > 0 && ActivationSource is { } source ? $" ({source})" : "")
                 + (Normaliser is null ? "" : ", normalised");
         }
     }
@@ -57,6 +67,12 @@ public sealed class Policy : IDisposable
             throw new DistillException(
                 $"The {role} reads {Network.Spec.Inputs} numbers but observation group '{group.Name}' of {environment.Name} "
                     + $"has {group.Size}; groups: {string.Join(", ", environment.Groups.Select(g => $"{g.Name} ({g.Size})"))}."
+            );
+        if (!environment.Actions.Discrete && Network.Spec.Outputs == 2 * environment.Actions.Size)
+            throw new DistillException(
+                $"The {role} gives two outputs for each of the {environment.Actions.Size} action numbers of {environment.Name}: "
+                    + "its standard deviation depends on the state (or it is a Beta distribution), which Distill does not run; "
+                    + "train it with a standard deviation that is a parameter of its own (rsl_rl: GaussianDistribution)."
             );
         if (environment.Actions.Size != Network.Spec.Outputs)
             throw new DistillException(

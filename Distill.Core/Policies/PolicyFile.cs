@@ -12,29 +12,39 @@ namespace Distill.Policies;
 public static class PolicyFile
 {
     private const string ArchitectureKey = "distill.architecture";
+    private const string StudentKey = "student_state_dict";
+    private const string Assumed = "assumed";
+    private const string AsSet = "as set";
 
     /// <summary>Reads a policy.</summary>
     /// <param name="path">A <c>.safetensors</c> or <c>.pt</c> file.</param>
     /// <param name="observationGroup">The group it reads; null for what the file says, else "teacher" (actors) or "student".</param>
-    /// <param name="activation">Nonlinearity of hidden layers where the file does not say: rsl_rl's default is ELU.</param>
+    /// <param name="activation">
+    /// Nonlinearity of hidden layers; null for what the file says, else for what <c>params/agent.yaml</c> beside the file
+    /// says, else for rsl_rl's default, ELU. <see cref="Policy.ActivationSource"/> says which it was.
+    /// </param>
     /// <param name="role">Which policy of an rsl_rl checkpoint; null for a distillation's student or else the actor.</param>
-    /// <exception cref="DistillException">The file is missing, damaged, or has no policy that Distill can run.</exception>
+    /// <exception cref="DistillException">
+    /// The file is missing, damaged, has no policy that Distill can run, or says another activation than the one given.
+    /// </exception>
     public static Policy Load(
         string path,
         string? observationGroup = null,
-        Activation activation = Activation.Elu,
+        Activation? activation = null,
         PolicyRole? role = null
     )
     {
         var extension = Path.GetExtension(path).ToLowerInvariant();
         var policy = extension switch
         {
-            ".safetensors" => FromSafeTensors(path, SafeTensors.Read(path)),
+            ".safetensors" => FromSafeTensors(path, SafeTensors.Read(path), activation),
             ".pt" or ".pth" => FromPyTorch(path, PyTorchFile.Read(path), activation, role),
             _ => throw new DistillException(
                 $"{path} is not a policy file; a .safetensors or .pt file is needed."
             ),
         };
+        if (policy.ActivationSource is null)
+            CheckActivation(path, policy.Network.Spec, activation);
         if (observationGroup is not null)
             policy.ObservationGroup = observationGroup;
         return policy;
@@ -67,11 +77,19 @@ public static class PolicyFile
     }
 
     /// <summary>
-    /// Writes a policy as a PyTorch checkpoint (atomically), under <c>student_state_dict</c> with the names of rsl_rl 5 for an
-    /// MLP or a GRU in front of one, and with the architecture as text for all others.
+    /// Writes a policy as a PyTorch checkpoint (atomically), under <c>model_state_dict</c> and <c>student_state_dict</c> with the
+    /// names of rsl_rl 5 for an MLP or a GRU in front of one, and with the architecture as text for all others.
     /// </summary>
-    /// <param name="iteration">Training iteration, for <c>iter</c>.</param>
-    public static void SavePyTorch(string path, Policy policy, long iteration)
+    /// <param name="iteration">Training iterations completed, for <c>iter</c> and <c>epoch</c>.</param>
+    /// <param name="optimizer">For <c>optimizer_state_dict</c>; null for none.</param>
+    /// <param name="bestReturn">For <c>best_return</c>: the highest mean return of the evaluations so far; null for none yet.</param>
+    public static void SavePyTorch(
+        string path,
+        Policy policy,
+        long iteration,
+        Adam? optimizer = null,
+        double? bestReturn = null
+    )
     {
         var network = policy.Network;
         var entries = new List<(string, TorchValue)>();
@@ -93,19 +111,33 @@ public static class PolicyFile
                     [.. view.Shape]
                 )
             );
+        var model = TorchValue.Dict.Of(entries);
         PyTorchFile.Write(
             path,
-            TorchValue.Dict.Of(
-                ("student_state_dict", TorchValue.Dict.Of(entries)),
+            TorchValue.Dict.Of([
+                ("epoch", new TorchValue.Int(iteration)),
+                ("model_state_dict", model),
+                .. optimizer is null ? [] : new[] { OptimizerState.Of(network, optimizer) },
+                ("best_return", bestReturn is { } best ? new TorchValue.Float(best) : new TorchValue.None()),
+                (StudentKey, model),
                 ("iter", new TorchValue.Int(iteration)),
                 ("infos", new TorchValue.None()),
-                (ArchitectureKey, new TorchValue.Text(DescribeArchitecture(policy)))
-            )
+                (ArchitectureKey, new TorchValue.Text(DescribeArchitecture(policy))),
+            ])
         );
 
         static (string, TorchValue) Named(string name, ReadOnlySpan<float> values, params int[] shape) =>
             (name, new TorchValue.Array(Tensor.OfFloats(name, values, shape)));
     }
+
+    /// <summary>Lets Adam go on from the state that a .pt checkpoint of Distill has of it, if there is one.</summary>
+    /// <returns>Whether there is.</returns>
+    /// <exception cref="DistillException">The file cannot be read, or its state does not fit the network.</exception>
+    public static bool RestoreOptimizer(string path, Network network, Adam optimizer) =>
+        Path.GetExtension(path).ToLowerInvariant() is ".pt" or ".pth"
+        && PyTorchFile.Read(path) is var file
+        && file.Other.ContainsKey(ArchitectureKey)
+        && OptimizerState.Restore(file, network, optimizer);
 
     /// <summary>
     /// The name of a parameter in rsl_rl 5, which counts activations as modules; a layer before the last GRU is <c>input</c>.
@@ -151,11 +183,11 @@ public static class PolicyFile
             _ => throw new NotSupportedException($"No description of {layer}."),
         };
 
-    private static Policy FromSafeTensors(string path, SafeTensorsContent content)
+    private static Policy FromSafeTensors(string path, SafeTensorsContent content, Activation? activation)
     {
         var tensors = content.Tensors.ToDictionary(tensor => tensor.Name);
         if (!content.Metadata.TryGetValue(ArchitectureKey, out var json))
-            return FromNamedTensors(path, tensors);
+            return FromNamedTensors(path, tensors, activation);
         var policy = FromArchitecture(path, json, tensors, view => view.Name);
         if (policy.Normaliser is { } empty)
             policy.Normaliser = ReadNormaliser(
@@ -172,11 +204,11 @@ public static class PolicyFile
         return policy;
     }
 
-    private static Policy FromPyTorch(string path, PyTorchFile file, Activation activation, PolicyRole? role)
+    private static Policy FromPyTorch(string path, PyTorchFile file, Activation? activation, PolicyRole? role)
     {
         if (file.Other.GetValueOrDefault(ArchitectureKey) is not TorchValue.Text json)
             return FromRslRl(path, RslRl.Map(file), activation, role);
-        const string Prefix = "student_state_dict/";
+        const string Prefix = StudentKey + "/";
         var tensors = new Dictionary<string, Tensor>();
         foreach (var tensor in file.Tensors)
             if (
@@ -215,8 +247,15 @@ public static class PolicyFile
         return policy;
     }
 
-    /// <summary>Safetensors without an architecture: <c>input</c>, <c>gru</c>, <c>output</c>, the form of the released RAPTOR student.</summary>
-    private static Policy FromNamedTensors(string path, Dictionary<string, Tensor> tensors)
+    /// <summary>
+    /// Safetensors without an architecture: <c>input</c>, <c>gru</c>, <c>output</c>, the form of the released RAPTOR student,
+    /// whose first layer has a ReLU.
+    /// </summary>
+    private static Policy FromNamedTensors(
+        string path,
+        Dictionary<string, Tensor> tensors,
+        Activation? activation
+    )
     {
         if (
             !tensors.ContainsKey("gru.weight_ih")
@@ -234,9 +273,16 @@ public static class PolicyFile
                 throw new DistillException(
                     $"Tensor '{matrix.Name}' of {path} has shape {matrix.ShapeText}; a matrix is needed."
                 );
-        var spec = NetworkSpec.GruStack(input.Shape[1], input.Shape[0], hidden.Shape[1], 0, output.Shape[0]);
+        var spec = new NetworkSpec(
+            input.Shape[1],
+            [
+                new Dense(input.Shape[0], activation ?? Activation.Relu),
+                new Gru(hidden.Shape[1]),
+                new Dense(output.Shape[0], Activation.Identity),
+            ]
+        );
         CheckSizes(path, spec, tensors.Values.Sum(tensor => (long)tensor.Count));
-        var policy = new Policy(spec, "student");
+        var policy = new Policy(spec, "student") { ActivationSource = activation is null ? Assumed : AsSet };
         string[] names = ["input", "gru", "output"];
         foreach (var view in policy.Network.Views)
         {
@@ -249,7 +295,7 @@ public static class PolicyFile
     private static Policy FromRslRl(
         string path,
         RslRlCheckpoint checkpoint,
-        Activation activation,
+        Activation? given,
         PolicyRole? role
     )
     {
@@ -263,6 +309,10 @@ public static class PolicyFile
                 ?? checkpoint.Policies[0];
         if (source.Memory is { Kind: not MemoryKind.Gru })
             throw new DistillException($"The {Text(source.Role)} of {path} has an LSTM; Distill runs GRUs.");
+        var (activation, origin) =
+            given is { } known ? (known, AsSet)
+            : RslRl.TrainedActivation(path, source.Role) is { } trained ? (trained, "params/agent.yaml")
+            : (Activation.Elu, Assumed);
         var memory = source.Memory?.Layers ?? [];
         var layers = new List<LayerSpec>();
         layers.AddRange(memory.Select(gru => new Gru(gru.WeightHh.Shape[1])));
@@ -291,7 +341,10 @@ public static class PolicyFile
             );
         CheckSizes(path, spec, tensors.Sum(tensor => (long)tensor.Count));
 
-        var policy = new Policy(spec, source.Role == PolicyRole.Student ? "student" : "teacher");
+        var policy = new Policy(spec, source.Role == PolicyRole.Student ? "student" : "teacher")
+        {
+            ActivationSource = origin,
+        };
         foreach (var (tensor, view) in tensors.Zip(policy.Network.Views))
             Copy(path, tensor, view, policy.Network);
         if (source.Normaliser is { } normaliser)
@@ -376,6 +429,18 @@ public static class PolicyFile
             || needed > available
         )
             throw new DistillException($"{path} does not hold the parameters of its architecture {spec}.");
+    }
+
+    private static void CheckActivation(string path, NetworkSpec spec, Activation? given)
+    {
+        foreach (var layer in spec.Layers.SkipLast(1))
+            if (given is { } wanted && layer is Dense dense && dense.Activation != wanted)
+                throw new DistillException(
+                    $"{path} says that its hidden layers have the activation {Lower(dense.Activation)}, not {Lower(wanted)}; "
+                        + "leave the activation out."
+                );
+
+        static string Lower(Activation activation) => activation.ToString().ToLowerInvariant();
     }
 
     private static long FirstInteger(string path, Tensor tensor) =>

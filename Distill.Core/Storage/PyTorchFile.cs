@@ -101,7 +101,8 @@ public sealed record PyTorchFile(
         if (archive.Names.Any(name => name == folder + "constants.pkl" || name.StartsWith(folder + "code/")))
         {
             throw new InvalidDataException(
-                "it is a TorchScript program; save the state_dict with torch.save instead of torch.jit.save"
+                "it is a TorchScript export, which is a program; the checkpoints of the same training, model_*.pt, hold the "
+                    + "weights (or save the state_dict with torch.save)"
             );
         }
 

@@ -1,3 +1,5 @@
+using Distill.Compute;
+
 namespace Distill.Storage;
 
 /// <summary>What a network is for.</summary>
@@ -165,6 +167,41 @@ public static class RslRl
             : 0;
         return new RslRlCheckpoint(iteration, policies);
     }
+
+    /// <summary>
+    /// The activation of a checkpoint's hidden layers, which only the training's settings say: <c>params/agent.yaml</c>, which
+    /// IsaacLab writes beside the checkpoints. Null where there are none, or where they do not say it.
+    /// </summary>
+    /// <param name="checkpoint">Path of the checkpoint.</param>
+    /// <exception cref="DistillException">They name an activation that Distill does not have, or cannot be read.</exception>
+    public static Activation? TrainedActivation(string checkpoint, PolicyRole role)
+    {
+        var folder = Path.GetDirectoryName(Path.GetFullPath(checkpoint))!;
+        var path = Path.Combine(folder, "params", "agent.yaml");
+        if (!File.Exists(path))
+        {
+            return null;
+        }
+
+        // Versions 4 and later have a section a model; before, one for all.
+        string[] names = [$"{role.ToString().ToLowerInvariant()}.activation", "policy.activation"];
+        var settings = Yaml.Read(path);
+        var found = names.SelectMany(name => settings.Where(setting => setting.Key == name)).ToArray();
+        return found is [var first, ..] ? ParseActivation(path, first.Value) : null;
+    }
+
+    private static Activation ParseActivation(string path, string name) =>
+        name.ToLowerInvariant() switch
+        {
+            "elu" or "crelu" => Activation.Elu, // torch.nn.CELU with alpha 1 is ELU.
+            "selu" => Activation.Selu,
+            "relu" => Activation.Relu,
+            "tanh" => Activation.Tanh,
+            "identity" => Activation.Identity,
+            _ => throw new DistillException(
+                $"{path} says that the policy has the activation {name}; Distill has elu, selu, relu, tanh and identity."
+            ),
+        };
 
     private static PolicyTensors? MapRole(PyTorchFile file, Layout layout)
     {

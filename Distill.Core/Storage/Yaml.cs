@@ -32,6 +32,11 @@ public static class Yaml
         }
     }
 
+    /// <summary>The settings of a file by their dotted names, in order; what stands in for an anchor is left out.</summary>
+    /// <exception cref="DistillException">The file cannot be read, or is deeper or larger than settings are.</exception>
+    public static IReadOnlyList<KeyValuePair<string, string>> Read(string path) =>
+        throw new NotImplementedException(path);
+
     /// <summary>Writes atomically.</summary>
     /// <inheritdoc cref="ToText"/>
     public static void Write(string path, object record)

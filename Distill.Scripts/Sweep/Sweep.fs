@@ -25,6 +25,10 @@ type SweepBuilder() =
             Search = Search.Grid
         }
 
+    // Never called. With them the compiler says which operation a misspelt one is like, instead of FS0708.
+    member this.Zero() : Sweep<unit> = this.Yield(())
+    member _.For(sweep: Sweep<'T>, _: unit -> Sweep<'U>) = sweep
+
     /// Name of the sweep: its trials are in logs/NAME/sweep.
     [<CustomOperation "name">]
     member _.Name(sweep: Sweep<'T>, name: string) = { sweep with Name = Some name }

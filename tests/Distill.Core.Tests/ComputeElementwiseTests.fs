@@ -25,6 +25,11 @@ let private activate activation x =
     | Activation.Relu -> max x 0.0
     | Activation.Elu -> if x > 0.0 then x else exp x - 1.0
     | Activation.Tanh -> tanh x
+    | Activation.Selu ->
+        if x > 0.0 then
+            1.0507009873554805 * x
+        else
+            1.7580993408473766 * (exp x - 1.0)
     | _ -> x
 
 let private slope activation x =
@@ -32,6 +37,11 @@ let private slope activation x =
     | Activation.Relu -> if x > 0.0 then 1.0 else 0.0
     | Activation.Elu -> if x > 0.0 then 1.0 else exp x
     | Activation.Tanh -> 1.0 - tanh x ** 2.0
+    | Activation.Selu ->
+        if x > 0.0 then
+            1.0507009873554805
+        else
+            1.7580993408473766 * exp x
     | _ -> 1.0
 
 [<Fact>]
@@ -64,6 +74,31 @@ let ``Activations at zero and at infinity`` () =
     Assert.Equal<float32[]>([| 0f; 0f; infinityf; 0f |], at Activation.Relu)
     Assert.Equal<float32[]>([| 0f; 0f; infinityf; -1f |], at Activation.Elu)
     Expect.closeAll 3e-7 (Seq.map float (at Activation.Tanh)) [ 0.0; 0.0; 1.0; -1.0 ] "tanh"
+
+// torch.nn.functional.selu and its gradient, PyTorch 1.13.
+[<Fact>]
+let ``SELU and its slope are PyTorch's`` () =
+    let pad (values: float32 list) =
+        Array.append (Array.ofList values) (Array.zeroCreate (16 - values.Length))
+
+    let x = [ -20f; -3f; -1f; -0.25f; -1e-3f; 0f; 1e-3f; 0.25f; 1f; 3f; 20f ]
+    let dy = [ 1f; -2f; 0.5f; 1f; 1f; 1f; 1f; -1f; 2f; 0.25f; 1f ]
+
+    let expected =
+        [ -1.75809932; -1.6705687; -1.11133075; -0.388890177; -0.00175723841; 0.0 ]
+        @ [ 0.00105070102; 0.262675256; 1.05070102; 3.15210295; 21.0140209 ]
+
+    let slopes =
+        [ 3.62371289e-09; -0.175061211; 0.323384315; 1.36920917; 1.75634205; 1.75809932 ]
+        @ [ 1.05070102; -1.05070102; 2.10140204; 0.262675256; 1.05070102 ]
+
+    let y = changed "selu" (pad x) (fun v -> Elementwise.Activate(Activation.Selu, v))
+    Expect.closeAll 3e-7 (y |> Seq.take x.Length |> Seq.map float) expected "selu"
+
+    let dx =
+        changed "selu backward" (pad dy) (fun v -> Elementwise.ActivateBackward(Activation.Selu, y, v))
+
+    Expect.closeAll 6e-7 (dx |> Seq.take x.Length |> Seq.map float) slopes "selu backward"
 
 [<Fact>]
 let ``Add, ScaleLanes and Normalise are exact`` () =

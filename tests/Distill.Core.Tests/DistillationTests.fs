@@ -634,3 +634,74 @@ let ``sequences divide a rollout`` () =
         refused.Message
         "sequence_length=7 does not divide the 25 steps of a rollout; whole sequences are needed."
         "message"
+
+// Warm starts
+
+/// Trains a little on the student's own states, and keeps the student as .pt with and without Adam's state.
+let private trained (folder: string) (loss: Loss) (choices: Choices) =
+    use pool = new WorkerPool(1)
+    use teacher = cartPoleTeacher ()
+    use distillation = start { choices with Loss = loss } teacher pool
+    iterate 3 distillation |> ignore
+    let path name = Path.Combine(folder, name)
+    PolicyFile.SavePyTorch(path "whole.pt", distillation.Student, 3L, distillation.Optimizer)
+    PolicyFile.Save(path "weights.safetensors", distillation.Student)
+    floats distillation.Student.Network.Parameters, distillation.Optimizer.Steps
+
+[<Fact>]
+let ``a student that begins from a file has its parameters, its normaliser and, from .pt, its optimizer`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        for choices in [ small; recurrent ] do
+            let parameters, steps = trained folder (CrossEntropy()) choices
+            use pool = new WorkerPool(1)
+            use teacher = cartPoleTeacher ()
+
+            let from (name: string) (keep: bool) =
+                let file =
+                    FileStudent(
+                        File = Path.Combine(folder, name),
+                        KeepOptimizer = keep,
+                        ObservationGroup = "student"
+                    )
+
+                start { choices with Student = file } teacher pool
+
+            for name, keep, expected in
+                [ "whole.pt", true, steps; "whole.pt", false, 0L; "weights.safetensors", true, 0L ] do
+                use again = from name keep
+                Expect.equal (floats again.Student.Network.Parameters) parameters name
+                Expect.equal again.Optimizer.Steps expected $"{name}: steps"
+                Expect.isTrue ((nonNull again.Student.Normaliser).Count > 0L) "normaliser"
+                again.Iterate() |> ignore
+
+            // The first loss is that of a trained student.
+            use fresh = start choices teacher pool
+            use warm = from "whole.pt" true
+            Expect.isTrue (warm.Iterate().Loss < fresh.Iterate().Loss) "begins where the file ended")
+
+[<Fact>]
+let ``a student from a file must fit the environment and the loss`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        trained folder (CrossEntropy()) small |> ignore
+        use pool = new WorkerPool(1)
+
+        let student =
+            FileStudent(File = Path.Combine(folder, "whole.pt"), ObservationGroup = "tracking")
+
+        use drone = raptorTeacher ()
+
+        let choices =
+            { small with Environment = QuadrotorConfig(Envs = 4); Student = student; Loss = MeanSquared() }
+
+        let refusal =
+            Expect.throws<DistillException>(fun () -> start choices drone pool |> ignore)
+
+        Storage.contains "whole.pt" refusal.Message
+        Storage.contains "continuous actions" refusal.Message
+        use pole = cartPoleTeacher ()
+        let unnamed = { small with Student = FileStudent() }
+
+        let refusal =
+            Expect.throws<DistillException>(fun () -> start unnamed pole pool |> ignore)
+
+        Storage.contains "student.file=FILE" refusal.Message)

@@ -10,6 +10,11 @@ let activate activation x =
     | Activation.Relu -> max x 0.0
     | Activation.Elu -> if x > 0.0 then x else exp x - 1.0
     | Activation.Tanh -> tanh x
+    | Activation.Selu ->
+        if x > 0.0 then
+            1.0507009873554805 * x
+        else
+            1.7580993408473766 * (exp x - 1.0)
     | _ -> x
 
 let slope activation x =
@@ -17,6 +22,11 @@ let slope activation x =
     | Activation.Relu -> if x > 0.0 then 1.0 else 0.0
     | Activation.Elu -> if x > 0.0 then 1.0 else exp x
     | Activation.Tanh -> 1.0 - tanh x ** 2.0
+    | Activation.Selu ->
+        if x > 0.0 then
+            1.0507009873554805
+        else
+            1.7580993408473766 * exp x
     | _ -> 1.0
 
 let private sigmoid x = 1.0 / (1.0 + exp -x)

@@ -119,7 +119,7 @@ let private checkNetwork (spec: NetworkSpec) steps =
 
 [<Fact>]
 let ``Gradients of MLPs agree with central differences`` () =
-    for activation in [ Activation.Elu; Activation.Tanh ] do
+    for activation in [ Activation.Elu; Activation.Tanh; Activation.Selu ] do
         checkNetwork (NetworkSpec.Mlp(7, [ 19; 10 ], 3, activation)) 1
 
 [<Fact>]

@@ -324,7 +324,12 @@ let ``the released foundation policy gives its recorded outputs`` () =
     for path in Paths.all do
         Paths.on path (fun () ->
             use policy = raptorTeacher ()
-            Expect.equal policy.Architecture "obs=22, actions=4, hidden=[16, gru 16]" "architecture"
+
+            Expect.equal
+                policy.Architecture
+                "obs=22, actions=4, hidden=[16, gru 16], relu (assumed)"
+                "architecture"
+
             let actual = run policy steps |> Seq.concat |> Seq.concat |> Seq.toArray
             let deviation = Array.map2 (fun a e -> abs (a - float e)) actual output |> Array.max
             Expect.isTrue (deviation <= 2e-6) $"{path}: off by {deviation:G3}")
@@ -428,6 +433,170 @@ let ``normalisers that would give no numbers are refused`` () =
         refused <|| load "0.01" [| 1f; 2f |] [| 1f; 1f |] -5L |> contains "cannot be used"
         refused <|| load "0" [| 1f; 2f |] [| 1f; 1f |] 5L |> contains "cannot be used"
         refused <|| load "-1" [| 1f; 2f |] [| 1f; 1f |] 5L |> contains "cannot be used")
+
+/// Writes a checkpoint of rsl_rl and, beside it, the settings of its training, unless they are empty.
+let private beside (folder: string) (checkpoint: string) (settings: string) =
+    let path = Path.Combine(folder, "model_1500.pt")
+    File.Copy(fixture $"torch/rsl_rl/{checkpoint}.pt", path, true)
+    let settingsPath = Path.Combine(folder, "params", "agent.yaml")
+    Directory.CreateDirectory(Path.Combine(folder, "params")) |> ignore
+
+    if settings = "" then
+        File.Delete settingsPath
+    else
+        File.WriteAllText(settingsPath, settings)
+
+    path
+
+[<Fact>]
+let ``the activation comes from what is said, then from params/agent.yaml, then is assumed, and it shows``
+    ()
+    =
+    inTemporaryFolder (fun folder ->
+        let activation checkpoint settings given =
+            use policy = PolicyFile.Load(beside folder checkpoint settings, activation = given)
+            let hidden = policy.Network.Spec.Layers[0] :?> Dense
+
+            contains
+                $"{string hidden.Activation |> _.ToLowerInvariant()} ({policy.ActivationSource})"
+                policy.Architecture
+
+            hidden.Activation, policy.ActivationSource
+
+        let unsaid, relu = Nullable(), Nullable Activation.Relu
+        let old = "seed: 1\npolicy:\n  class_name: ActorCritic\n  activation: tanh\n"
+
+        let recent =
+            "actor:\n  class_name: MLPModel\n  hidden_dims: !!python/tuple [16, 16]\n  activation: selu\ncritic:\n  activation: relu\n"
+
+        Expect.equal (activation "v5_ppo" "" unsaid) (Activation.Elu, "assumed") "nothing said"
+        Expect.equal (activation "v5_ppo" "" relu) (Activation.Relu, "as set") "set"
+        Expect.equal (activation "v1_actor_critic" old unsaid) (Activation.Tanh, "params/agent.yaml") "old"
+        Expect.equal (activation "v5_ppo" recent unsaid) (Activation.Selu, "params/agent.yaml") "recent"
+        Expect.equal (activation "v5_ppo" recent relu) (Activation.Relu, "as set") "set against the settings"
+        Expect.equal (activation "v5_ppo" "seed: 1\n" unsaid) (Activation.Elu, "assumed") "silent settings"
+
+        let path = beside folder "v5_ppo" "actor:\n  activation: mish\n"
+        refused path (fun () -> PolicyFile.Load path |> ignore) |> contains "activation mish")
+
+[<Fact>]
+let ``a file that says its activation is not told another`` () =
+    inTemporaryFolder (fun folder ->
+        use policy =
+            randomPolicy 3 0.4f (NetworkSpec.Mlp(7, [ 5 ], 3, Activation.Tanh)) "student" true
+
+        for name in [ "a.safetensors"; "a.pt" ] do
+            let path = Path.Combine(folder, name)
+
+            if name.EndsWith ".pt" then
+                PolicyFile.SavePyTorch(path, policy, 1L)
+            else
+                PolicyFile.Save(path, policy)
+
+            use same = PolicyFile.Load(path, activation = Nullable Activation.Tanh)
+            Expect.isTrue (isNull same.ActivationSource) "known by the file"
+
+            refused path (fun () -> PolicyFile.Load(path, activation = Nullable Activation.Elu) |> ignore)
+            |> contains "activation tanh, not elu")
+
+[<Fact>]
+let ``a deviation that depends on the state is named where the file does not fit`` () =
+    let group = ObservationGroup("teacher", [| ObservationComponent("state", 5) |])
+
+    let environment =
+        EnvironmentSpec("arm", [| group |], ActionSpace(3, false), 10, 0.1)
+
+    use policy = new Policy(NetworkSpec.Mlp(5, [ 4 ], 6, Activation.Elu), "teacher")
+
+    let refusal =
+        Expect.throws<DistillException>(fun () -> policy.Check(environment, "teacher"))
+
+    contains "standard deviation depends on the state" refusal.Message
+
+[<Fact>]
+let ``a TorchScript export is answered with the checkpoint to take`` () =
+    let path = fixture "torch/jit.pt"
+    refused path (fun () -> PolicyFile.Load path |> ignore) |> contains "model_*.pt"
+
+[<Fact>]
+let ``a .pt checkpoint has the epoch, the best return and Adam's state as PyTorch writes it`` () =
+    inTemporaryFolder (fun folder ->
+        use pool = new WorkerPool(1)
+
+        use policy =
+            randomPolicy 3 0.4f (NetworkSpec.Mlp(3, [ 5 ], 2, Activation.Elu, Head.Gaussian)) "student" true
+
+        use adam = new Adam(policy.Network, AdamConfig(LearningRate = 3e-4), 1)
+        let random = Random 4
+
+        for _ in 1..3 do
+            let gradient = adam.Gradient 0
+
+            for i in 0 .. policy.Network.ParameterCount - 1 do
+                gradient[i] <- float32 (random.NextDouble() - 0.5)
+
+            adam.Step(pool, 1)
+
+        let path = Path.Combine(folder, "student_3.pt")
+        PolicyFile.SavePyTorch(path, policy, 3L, adam, Nullable -12.5)
+        let find (key: string) (dict: TorchValue.Dict) = nonNull (dict.Find key)
+        let inner key dict = find key dict :?> TorchValue.Dict
+        let root = PyTorchFile.Read(path).Root :?> TorchValue.Dict
+        Expect.equal (find "epoch" root) (TorchValue.Int 3L :> TorchValue) "epoch"
+        Expect.equal (find "best_return" root) (TorchValue.Float -12.5 :> TorchValue) "best return"
+        let model = inner "model_state_dict" root
+        let optimizer = inner "optimizer_state_dict" root
+        let state = inner "state" optimizer
+
+        let group =
+            (find "param_groups" optimizer :?> TorchValue.List).Items[0] :?> TorchValue.Dict
+
+        Expect.equal (find "lr" group) (TorchValue.Float 3e-4 :> TorchValue) "learning rate"
+
+        // Parameters are numbered as the model lists them; what is none, the normaliser, has no number.
+        let parameters =
+            [
+                for entry in model.Entries do
+                    if not (string entry.Key |> _.StartsWith("obs_normalizer")) then
+                        entry.Value
+            ]
+
+        Expect.equal state.Entries.Count parameters.Length "parameters with a state"
+
+        for i, parameter in List.indexed parameters do
+            let own = state.Entries[TorchKey.op_Implicit (int64 i)] :?> TorchValue.Dict
+            let tensor (value: TorchValue) = (value :?> TorchValue.Array).Tensor
+            let shape = (tensor parameter).Shape
+            Expect.equal (List.ofSeq (tensor (find "exp_avg" own)).Shape) (List.ofSeq shape) $"{i}"
+            Expect.equal ((tensor (find "step" own)).ToFloats()) [| 3f |] "steps"
+
+        use other = new Adam(policy.Network, AdamConfig(), 1)
+        Expect.isTrue (PolicyFile.RestoreOptimizer(path, policy.Network, other)) "restored"
+        Expect.equal other.Steps 3L "steps"
+        let length = policy.Network.ParameterCount
+
+        Expect.equal
+            (other.FirstMoments.Slice(0, length).ToArray())
+            (adam.FirstMoments.Slice(0, length).ToArray())
+            "first"
+
+        Expect.equal
+            (other.SecondMoments.Slice(0, length).ToArray())
+            (adam.SecondMoments.Slice(0, length).ToArray())
+            "second"
+
+        // Another network than the one it was made for.
+        use wider =
+            new Policy(NetworkSpec.Mlp(3, [ 6 ], 2, Activation.Elu, Head.Gaussian), "student")
+
+        use adamOfWider = new Adam(wider.Network, AdamConfig(), 1)
+
+        refused path (fun () -> PolicyFile.RestoreOptimizer(path, wider.Network, adamOfWider) |> ignore)
+        |> contains "should have the shape"
+
+        // Without a state there is nothing to restore.
+        PolicyFile.SavePyTorch(path, policy, 3L)
+        Expect.isTrue (not (PolicyFile.RestoreOptimizer(path, policy.Network, other))) "nothing to restore")
 
 [<Fact>]
 let ``files of another kind are refused`` () =

@@ -239,8 +239,180 @@ let ``the flags and names of other systems are understood`` () =
     )
 
     Assert.Equal(9, (pole |> with' [ "n_epochs=9" ]).Iterations)
-    Assert.Equal(256, (pole |> with' [ "batch_size=256" ]).MiniBatchSize)
     pole |> refusal [ "use_dagger=perhaps" ] |> mentions "true or false"
+
+    let config =
+        (distillation { environment (Quadrotor.mixture { envs = 64 }) })
+        |> with'
+            [
+                "env.scene.num_envs=128"
+                "num_steps_per_env=24"
+                "agent.max_iterations=300"
+                "experiment_name=velocity"
+                "agent.algorithm.loss_type=huber"
+                "optim_steps=5"
+                "buffer_size=1e5"
+                "agent.algorithm.learning_rate=3e-4"
+                "shuffle=false"
+                "device=cpu"
+            ]
+
+    Assert.Equal(128, config.Environment.Envs)
+    Assert.Equal(StepsPerIteration 24, config.Collection :?> StepsPerIteration)
+    Assert.Equal(300, config.Iterations)
+    Assert.Equal("velocity", config.Name)
+    Assert.IsType<Huber>(config.Loss) |> ignore
+    Assert.Equal(5, config.NumLearningEpochs)
+    Assert.Equal(100_000L, config.Retention.Limit)
+    Assert.Equal(3e-4, config.Optimizer.LearningRate)
+    Assert.IsType<InOrder>(config.Sampling) |> ignore
+
+    for name in [ "teacher_checkpoint"; "checkpoint" ] do
+        let teacher = (Experiment.withSettings [ $"{name}=model_1500.pt" ] pole).Teacher
+        Assert.Equal("model_1500.pt", teacher.Teacher)
+
+    let training, ppo =
+        Settings.apply2
+            [ "num_envs=64"; "max_iterations=7"; "num_steps_per_env=16" ]
+            (TeacherTraining.defaults, PpoConfig())
+
+    Assert.Equal((64, 7, 16), (training.Environment.Envs, ppo.Iterations, ppo.StepsPerEnv))
+
+    let flight, _ =
+        Settings.apply2 [ "checkpoint=a.pt" ] (Flight.defaults, QuadrotorConfig())
+
+    Assert.Equal("a.pt", flight.Policy)
+
+[<Fact>]
+let ``a name that systems use for different things is asked back`` () =
+    let sentence = pole |> refusal [ "batch_size=256" ]
+    sentence |> mentions "mini_batch_size"
+    sentence |> mentions "steps_per_env"
+
+[<Fact>]
+let ``another device than the CPU is refused`` () =
+    pole |> refusal [ "device=cuda:0" ] |> mentions "device=cpu"
+
+[<Fact>]
+let ``whole numbers may have exponents`` () =
+    Assert.Equal(100_000L, (pole |> with' [ "max_buffer_size=1e5" ]).Retention.Limit)
+    Assert.Equal(3UL, (pole |> with' [ "seed=3e0" ]).Seed)
+    pole |> refusal [ "iterations=1e-1" ] |> mentions "a whole number"
+    pole |> refusal [ "iterations=1e11" ] |> mentions "a whole number"
+
+[<Fact>]
+let ``several values for a run name the sweep`` () =
+    let sentence = pole |> refusal [ "max_buffer_size=5_000,10_000" ]
+    sentence |> mentions "build.fsx sweep"
+    pole |> refusal [ "max_buffer_size=5_000,many" ] |> mentions "a whole number"
+
+[<Fact>]
+let ``a file stands for the student that it holds`` () =
+    for settings in
+        [ [ "student=logs/a/best_student.pt" ]; [ "student=file"; "student.file=logs/a/best_student.pt" ] ] do
+        let student = (pole |> with' settings).Student :?> FileStudent
+        Assert.Equal("logs/a/best_student.pt", student.File)
+        // What both kinds have stays.
+        Assert.Equal(pole.Config.Student.ObservationGroup, student.ObservationGroup)
+
+[<Fact>]
+let ``whole episodes bring the defaults of their regime, where nothing else was said`` () =
+    let regime (config: DistillationConfig) =
+        config.Iterations,
+        config.Optimizer.LearningRate,
+        (config.Acting :?> TeacherUntil).Phase1Iterations,
+        config.MiniBatchSize,
+        config.EvaluationInterval
+
+    let bare =
+        distillation {
+            environment (CartPole.balance { envs = 8 })
+            collect (Collect.episodes 100)
+        }
+
+    Assert.Equal((100, 1e-4, 50, 256, 1), regime bare.Config)
+    let byName = Experiment.empty |> with' [ "collection=episodes_per_epoch" ]
+    Assert.Equal((100, 1e-4, 50, 256, 1), regime byName)
+    Assert.Equal(100, (byName.Collection :?> EpisodesPerEpoch).NumEpisodes)
+
+    let said =
+        distillation {
+            environment (CartPole.balance { envs = 8 })
+            iterations 30
+            collect (Collect.episodes 20)
+            acting (Acting.teacherUntil 3)
+        }
+
+    Assert.Equal((30, 1e-4, 3, 256, 1), regime said.Config)
+
+    let onTheCommandLine =
+        Experiment.empty
+        |> with'
+            [ "learning_rate=2e-3"; "collection=episodes_per_epoch"; "num_episodes=7"; "iterations=1500" ]
+
+    Assert.Equal((1500, 2e-3, 50, 256, 1), regime onTheCommandLine)
+    Assert.Equal(7, (onTheCommandLine.Collection :?> EpisodesPerEpoch).NumEpisodes)
+
+[<Fact>]
+let ``presets have other systems' numbers`` () =
+    let numbers (config: DistillationConfig) =
+        config.Retention.Limit,
+        (config.Collection :?> StepsPerIteration).StepsPerEnv * config.Environment.Envs,
+        config.Optimizer.LearningRate,
+        config.NumLearningEpochs,
+        config.MiniBatchSize,
+        config.Optimizer.MaxGradNorm
+
+    let of' settings =
+        numbers (Experiment.empty |> with' settings)
+
+    Assert.Equal((10_000L, 1000, 1e-3, 1, 32, 10.0), of' [ "preset=prt_rl"; "num_envs=8" ])
+    Assert.Equal((100_000L, 2000, 1e-3, 5, 128, 5.0), of' [ "preset=low_dimensional"; "envs=50" ])
+
+    Assert.Equal(
+        (100_000L, 2000, 1e-3, 5, 64, 5.0),
+        of' [ "mini_batch_size=64"; "preset=low_dimensional"; "envs=50" ]
+    )
+
+    let scripted =
+        distillation {
+            environment (CartPole.balance { envs = 10 })
+            preset Preset.prtRl
+            epochs 2
+        }
+
+    Assert.Equal((10_000L, 1000, 1e-3, 2, 32, 10.0), numbers scripted.Config)
+    Assert.IsType<StudentAlways>(scripted.Config.Acting) |> ignore
+    Experiment.empty |> refusal [ "preset=prt-rl" ] |> mentions "prt_rl"
+
+[<Fact>]
+let ``every setting of a distillation has its operation`` () =
+    let operations =
+        typeof<DistillationBuilder>.GetMethods()
+        |> Seq.collect _.GetCustomAttributes(typeof<CustomOperationAttribute>, false)
+        |> Seq.map (fun attribute -> (attribute :?> CustomOperationAttribute).Name.ToLowerInvariant())
+        |> set
+
+    // Where the operation reads better under another name.
+    let named =
+        dict
+            [
+                "retention", "retain"
+                "sampling", "sample"
+                "collection", "collect"
+                "numlearningepochs", "epochs"
+            ]
+
+    for property in typeof<DistillationConfig>.GetProperties() do
+        if property.CanWrite then
+            let name = property.Name.ToLowerInvariant()
+
+            let operation =
+                match named.TryGetValue name with
+                | true, other -> other
+                | _ -> name
+
+            Assert.True(operations.Contains operation, $"{property.Name} has no operation.")
 
 [<Fact>]
 let ``a kind that needs a value says so`` () =
