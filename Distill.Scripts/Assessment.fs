@@ -20,6 +20,8 @@ type Assessment =
 
         /// Episodes of every drone.
         Episodes: int
+
+        /// Seed of the episodes' starts and references.
         Seed: uint64
 
         /// Threads that compute; 0 for one per processor.

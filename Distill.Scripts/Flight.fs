@@ -17,7 +17,10 @@ type Flight =
         /// Nonlinearity of its hidden layers; null for what the file or params/agent.yaml beside it says.
         PolicyActivation: Nullable<Activation>
 
+        /// Episodes to fly.
         Episodes: int
+
+        /// Seed of the episodes' starts and references.
         Seed: uint64
 
         /// Folder of trajectories.npz, tracking.csv, flight.html and replay.html; empty for none.

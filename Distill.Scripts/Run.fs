@@ -105,6 +105,12 @@ module Run =
     let private required (what: string) =
         raise (DistillException $"This script takes {what}.")
 
+    /// Says what a setting is.
+    let help () : unit =
+        Script.main (function
+            | [ name ] -> print (Help.setting name)
+            | _ -> required "the name of a setting")
+
     /// Writes the report of a run or of a sweep anew.
     let report () : unit =
         let write (folder: string) =

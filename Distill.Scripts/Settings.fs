@@ -466,6 +466,101 @@ let describe (records: obj list) : (string * string) list =
 
     records |> List.collect (tree >> flatten "")
 
+/// A setting that records can have.
+type Catalogued =
+    {
+        /// From the root, such as `acting.phase1_iterations`.
+        Name: string
+
+        /// The choice that it depends on, such as `acting=teacher_until`; empty where it is always there.
+        Needs: string
+        Property: PropertyInfo
+
+        /// What a text for it must be.
+        Expected: string
+
+        /// As the command line takes it; "none" where a text must be given.
+        Default: string
+    }
+
+/// All settings that the records can have, those of kinds that they do not have now included.
+let catalogue (records: obj list) : Catalogued list =
+    let rec under (prefix: string) (needs: string) (record: obj) (without: string list) =
+        [
+            for p in properties (record.GetType()) do
+                let name = prefix + Names.snake p.Name
+                let value = p.GetValue record
+
+                let entry (expected: string) (text: string) =
+                    {
+                        Name = name
+                        Needs = needs
+                        Property = p
+                        Expected = expected
+                        Default =
+                            if List.contains (Names.snake p.Name) without then
+                                "none"
+                            else
+                                text
+                    }
+
+                match shapeOf p.PropertyType with
+                | Scalar -> entry (expected p.PropertyType) (formatScalar value)
+                | Several _ ->
+                    let items =
+                        match value with
+                        | :? IEnumerable as items -> items |> Seq.cast<obj> |> Seq.map formatScalar
+                        | _ -> Seq.empty
+
+                    entry (expected p.PropertyType) $"""[{String.Join(",", items)}]"""
+                | Record ->
+                    match value with
+                    | null ->
+                        yield!
+                            under (name + ".") needs (Activator.CreateInstance p.PropertyType |> nonNull) []
+                    | value -> yield! under (name + ".") needs value []
+                | Choice ->
+                    let kinds = kindsOf p.PropertyType
+
+                    let present =
+                        value |> Option.ofObj |> Option.map (fun v -> kindName p.PropertyType (v.GetType()))
+
+                    entry
+                        ("one of " + (kinds |> List.map fst |> String.concat ", "))
+                        (Option.defaultValue "none" present)
+
+                    for kind, t in kinds do
+                        let made, without =
+                            match value with
+                            | null -> makeKind t null
+                            | value when value.GetType() = t -> value, []
+                            | _ -> makeKind t null
+
+                        yield! under (name + ".") $"{name}={kind}" made without
+                | Opaque -> ()
+        ]
+
+    records |> List.collect (fun record -> under "" "" record [])
+
+/// The names that other systems have for a setting of ours, and ours for theirs.
+let otherNamesOf (name: string) : string list =
+    [
+        for entry in otherNames do
+            if List.contains (leaf name) entry.Value then
+                entry.Key
+        for entry in flags do
+            let choice, _, _, _ = entry.Value
+
+            if choice = name then
+                entry.Key
+    ]
+
+/// What a choice is called in files: gru for GruStudent among StudentConfig.
+let kinds (choice: Type) : (string * Type) list =
+    match shapeOf choice with
+    | Choice -> kindsOf choice
+    | _ -> []
+
 /// Names of the settings whose values are the defaults: those of the standard records, and where a choice is of another kind
 /// than there, those of its kind.
 let atDefault (standards: obj list) (records: obj list) : Set<string> =

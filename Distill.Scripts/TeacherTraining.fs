@@ -28,9 +28,17 @@ type TeacherTraining =
 
         /// Where the trained teacher is copied to, with its command, seed and measured return inside; empty for nowhere.
         SaveTo: string
+
+        /// Iterations between checkpoints. Lower it when a stop would cost more than a save.
         SaveInterval: int
+
+        /// Iterations between closed-loop evaluations; the best teacher by mean return is kept.
         EvaluationInterval: int
+
+        /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck.
         EvaluationEpisodes: int
+
+        /// Episodes of the evaluation at the end.
         FinalEpisodes: int
     }
 

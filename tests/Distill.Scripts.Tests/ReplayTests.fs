@@ -3,10 +3,13 @@ module Distill.Tests.ReplayTests
 
 open System
 open System.IO
+open System.Text
+open System.Text.Json
 open Distill
 open Distill.Environments.Quadrotor
 open Distill.Networks
 open Distill.Policies
+open Distill.Storage
 open Distill.Tests.ChartTests
 open Distill.Tests.RunTests
 open Xunit
@@ -190,3 +193,50 @@ let ``a replay plays, scrubs and listens to keys`` () =
         Assert.Equal("Play", value "document.getElementById('play').textContent")
 
     browse [ path, look ]
+
+[<BrowserFact>]
+let ``what is trained is filmed on the way, and training is the same`` () =
+    use place = new Workplace()
+
+    let run experiment settings =
+        Run.distilWith ([ $"""logs={place.Path "logs"}"""; "report=false" ] @ settings) experiment
+
+    let final (result: DistillationResult) =
+        File.ReadAllBytes((RunFolder.Open result.Folder).Checkpoint "final_student.pt")
+
+    let refusal experiment settings =
+        (Expect.throws<DistillException>(fun () -> run experiment settings |> ignore)).Message
+
+    let plain = run quadrotors []
+    let filmed = run quadrotors [ "video=true"; "video_length=10"; "video_interval=20" ]
+    Assert.Equal<byte array>(final plain, final filmed)
+    let videos = Path.Combine(filmed.Folder, "videos")
+
+    Assert.Equal<string list>(
+        [ "step-0.meta.json"; "step-0.mp4"; "step-20.meta.json"; "step-20.mp4" ],
+        Directory.GetFiles videos |> Seq.map (Path.GetFileName >> string) |> Seq.sort |> List.ofSeq
+    )
+
+    for steps, iterations in [ 0, 0; 20, 2 ] do
+        let video = File.ReadAllBytes(Path.Combine(videos, $"step-{steps}.mp4"))
+        Assert.Equal("ftyp", Encoding.ASCII.GetString(video, 4, 4))
+
+        use meta =
+            JsonDocument.Parse(File.ReadAllText(Path.Combine(videos, $"step-{steps}.meta.json")))
+
+        Assert.Equal(iterations, meta.RootElement.GetProperty("iteration").GetInt32())
+        Assert.Equal(steps, meta.RootElement.GetProperty("step_id").GetInt32())
+        Assert.InRange(meta.RootElement.GetProperty("steps").GetInt32(), 1, 10)
+
+    Assert.Contains("video_interval=0", refusal quadrotors [ "video=true"; "video_interval=0" ])
+    let balancing = place.Path "teacher.safetensors"
+    saveTeacher balancing
+
+    let pole =
+        distillation {
+            environment (CartPole.balance { envs = 32 })
+            teacher (Teacher.load balancing)
+            loss (Loss.crossEntropy 0.0)
+        }
+
+    Assert.Contains("only quadrotors", refusal pole [ "video=true" ])

@@ -152,12 +152,16 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
 
     Assert.Equal<string list>(
         [
+            "best_student.pt"
             "best_student.safetensors"
             "final_student.pt"
             "final_student.safetensors"
             "state.safetensors"
+            "student_10.pt"
             "student_10.safetensors"
+            "student_12.pt"
             "student_12.safetensors"
+            "student_5.pt"
             "student_5.safetensors"
         ],
         List.ofSeq (folder.Checkpoints())
@@ -239,22 +243,67 @@ let ``a run leaves its folder behind, and all its logs agree`` () =
     Assert.False(File.Exists(Path.Combine(folder.Path, "replay.html")))
 
 [<Fact>]
-let ``a run of quadrotors ends with a flight of teacher and student after one reference`` () =
+let ``every save has a .pt that another run can begin with`` () =
     use place = new Workplace()
+    let first = RunFolder.Open (run place []).Folder
+
+    let names = first.Checkpoints() |> Seq.filter _.EndsWith(".pt") |> List.ofSeq
+
+    let expected =
+        [ "best_student.pt"; "final_student.pt"; "student_10.pt"; "student_12.pt"; "student_5.pt" ]
+
+    Assert.Equal<string list>(expected, names)
+
+    let number (name: string) (key: string) =
+        PyTorchFile.Read(first.Checkpoint name).Other[key]
+
+    Assert.Equal(TorchValue.Int 5L :> TorchValue, number "student_5.pt" "epoch")
+
+    let evaluations =
+        [
+            for row in MetricsLog.Read first.Path do
+                for metric in row.Metrics do
+                    if metric.Key = "evaluation/mean_return" then
+                        metric.Value
+        ]
+
+    // The first save comes after the evaluation of iteration 3 alone.
+    Assert.Equal(TorchValue.Float evaluations[0] :> TorchValue, number "student_5.pt" "best_return")
+    Assert.Equal(TorchValue.Float(List.max evaluations) :> TorchValue, number "student_12.pt" "best_return")
+    use final = PolicyFile.Load(first.Checkpoint "final_student.pt")
+    // No step is taken, so the student stays what it was.
+    let tuned =
+        run
+            place
+            [ $"""student={first.Checkpoint "final_student.pt"}"""; "iterations=1"; "learning_rate=1e-30" ]
+
+    use again =
+        PolicyFile.Load((RunFolder.Open tuned.Folder).Checkpoint "final_student.safetensors")
+
+    Assert.Equal<float32 array>(
+        final.Network.Parameters.Span.ToArray(),
+        again.Network.Parameters.Span.ToArray()
+    )
+
+/// Two short iterations with quadrotors.
+let quadrotors =
     let fixtures = Path.Combine(AppContext.BaseDirectory, "fixtures", "raptor")
 
-    let quadrotors =
-        distillation {
-            name "quadrotors"
-            environment (Quadrotor.mixture { envs = 32 })
-            teacher (Teacher.load (Path.Combine(fixtures, "raptor-student.safetensors")))
-            student (Student.mlp { hidden = [ 8 ] } |> Student.reading "tracking")
-            acting (Acting.teacherUntil 1)
-            collect (Collect.stepsPerEnv 10)
-            iterations 2
-            evaluationEpisodes 32
-            finalEpisodes 32
-        }
+    distillation {
+        name "quadrotors"
+        environment (Quadrotor.mixture { envs = 32 })
+        teacher (Teacher.load (Path.Combine(fixtures, "raptor-student.safetensors")))
+        student (Student.mlp { hidden = [ 8 ] } |> Student.reading "tracking")
+        acting (Acting.teacherUntil 1)
+        collect (Collect.stepsPerEnv 10)
+        iterations 2
+        evaluationEpisodes 32
+        finalEpisodes 32
+    }
+
+[<Fact>]
+let ``a run of quadrotors ends with a flight of teacher and student after one reference`` () =
+    use place = new Workplace()
 
     let run settings =
         (Run.distilWith ($"""logs={place.Path "logs"}""" :: settings) quadrotors).Folder

@@ -483,3 +483,19 @@ let ``any text is either understood or refused with a sentence`` () =
             with :? DistillException as refusal ->
                 if refusal.Message = "" then
                     failwith "an empty sentence"))
+
+[<Fact>]
+let ``every setting is described, and help finds it by its name and by other systems'`` () =
+    Assert.Equal<string list>([], Help.undescribed ())
+    let phase1 = Help.setting "phase1_iterations"
+    phase1 |> mentions "acting.phase1_iterations, with acting=teacher_until"
+    phase1 |> mentions "40 %"
+    phase1 |> mentions "default: 500"
+    Help.setting "retention" |> mentions "reservoir: A uniform sample"
+    Help.setting "buffer_size" |> mentions "retention.max_buffer_size"
+    Help.setting "use_dagger" |> mentions "newest_rollout"
+
+    let refusal =
+        Expect.throws<DistillException>(fun () -> Help.setting "max_bufer_size" |> ignore)
+
+    refusal.Message |> mentions "did you mean max_buffer_size?"
