@@ -186,7 +186,7 @@ let private projects () =
 
 let private settings () =
     [
-        ".config/dotnet-tools.json"
+        "dotnet-tools.json"
         "paket.dependencies"
         "paket.lock"
         "Directory.Build.props"
@@ -217,8 +217,9 @@ let private feed =
                  )
              ))
 
+/// Paket alone: what builds does not wait for what formats.
 let private restoreTools () =
-    step "restore tools" [] [ "tool"; "restore" ]
+    step "restore tools" [] [ "tool"; "restore"; "--tool-manifest"; "dotnet-tools.json" ]
 
 /// Tools and packages, fetched when the lock, the tool manifest or a project changed, or what was fetched is gone.
 let private restore () =
@@ -292,7 +293,9 @@ let build () =
     exclusively (fun () -> compileProducts "Distill.slnx" [ libraries; notebookHost; benchmarks ])
 
 let format (check: bool) =
-    exclusively restore
+    exclusively (fun () ->
+        restore ()
+        step "restore formatters" [] [ "tool"; "restore"; "--tool-manifest"; ".config/dotnet-tools.json" ])
 
     if check then
         step "format --check, C#" [] [ "csharpier"; "check"; "." ]
@@ -356,21 +359,52 @@ let private filesIn (folder: string) (pattern: string) =
     else
         []
 
+/// The script of this path, or of this name in experiments/.
+let private tryFindScript (path: string) =
+    [ Path.GetFullPath path; inRoot path; inRoot $"experiments/{path}.fsx" ] |> List.tryFind File.Exists
+
 let run (path: string) (arguments: string list) =
-    match [ Path.GetFullPath path; inRoot path ] |> List.tryFind File.Exists with
+    match tryFindScript path with
     | Some found when not (found.EndsWith ".fsx") ->
         raise (Stop(2, $"{path} is not a script: the name of one ends in .fsx."))
     | Some found -> script found arguments
     | None ->
+        let names = filesIn "experiments" "*.fsx"
+
         let hint =
-            match near path (filesIn "experiments" "*.fsx") with
-            | [] -> "the scripts of this repository are in experiments/"
+            match
+                near
+                    (Path.GetFileNameWithoutExtension path)
+                    (names |> List.map Path.GetFileNameWithoutExtension)
+            with
+            | [] -> "those of this repository are: " + String.Join(", ", names)
             | names -> $"did you mean {orOf names}?"
 
         raise (Stop(2, $"There is no script {path}; {hint}"))
 
+/// The folder of a run: as it is given, or of the run that began last for `latest`.
+let private runFolder (name: string) =
+    if name <> "latest" || Directory.Exists name then
+        name
+    else
+        let commands =
+            if Directory.Exists(inRoot "logs") then
+                Directory.GetFiles(inRoot "logs", "command.json", SearchOption.AllDirectories)
+            else
+                [||]
+
+        if commands.Length = 0 then
+            raise (Stop(2, "There is no run in logs yet."))
+
+        let newest = commands |> Array.maxBy File.GetLastWriteTimeUtc
+        // logs/NAME/RUN/params/command.json
+        let folder = Path.GetDirectoryName(Path.GetDirectoryName newest)
+        Console.WriteLine("latest is " + Path.GetRelativePath(Environment.CurrentDirectory, folder))
+        folder
+
 /// Goes on with a run: params/command.json of its folder says which script it belongs to.
 let resume (folder: string) (arguments: string list) =
+    let folder = runFolder folder
     let command = Path.Combine(folder, "params", "command.json")
 
     if not (File.Exists command) then
@@ -384,7 +418,7 @@ let resume (folder: string) (arguments: string list) =
 
 /// Runs Distill.Scripts/NAME.fsx, which writes a page about the runs in a folder.
 let page (name: string) (folder: string) (arguments: string list) =
-    script (inRoot $"Distill.Scripts/{name}.fsx") (Path.GetFullPath folder :: arguments)
+    script (inRoot $"Distill.Scripts/{name}.fsx") (Path.GetFullPath(runFolder folder) :: arguments)
 
 let bench (arguments: string list) =
     ensure libraries
@@ -501,6 +535,8 @@ let clean () =
     for folder in folders |> Seq.filter Directory.Exists do
         Directory.Delete(folder, true)
 
+let private sweepVerbs = [ "list"; "results"; "best"; "show" ]
+
 /// What can be called: name, arguments, purpose, and what it does: None where the arguments do not fit, else the exit code.
 let private targets: (string * string * string * (string list -> int option)) list =
     let target name arguments purpose work = name, arguments, purpose, work
@@ -529,8 +565,17 @@ let private targets: (string * string * string * (string list -> int option)) li
     let swept (arguments: string list) =
         match arguments with
         | [] -> None
-        | ("list" | "results" | "best" | "show" as what) :: rest ->
+        | what :: rest when List.contains what sweepVerbs ->
             scripted (fun path values -> run path ("sweep" :: what :: values)) rest
+        | what :: _ :: _ when
+            (tryFindScript what).IsNone && not (what.EndsWith ".fsx" || near what sweepVerbs = [])
+            ->
+            raise (
+                Stop(
+                    2,
+                    $"There is no script {what} and no `sweep {what}`; did you mean sweep {orOf (near what sweepVerbs)}?"
+                )
+            )
         | _ -> scripted (fun path values -> run path ("sweep" :: values)) arguments
 
     let formatted (arguments: string list) =
@@ -585,6 +630,27 @@ let private targets: (string * string * string * (string list -> int option)) li
         target "clean" "" "delete everything that was built" (simple clean)
     ]
 
+let private call (name: string) (arguments: string) =
+    "dotnet fsi build.fsx " + (name + " " + arguments).TrimEnd()
+
+/// More about targets, for `help TARGET`.
+let private details =
+    let settings =
+        "SCRIPT is a path, or the name of a script in experiments/. `SCRIPT help` lists its settings with their values,\n"
+        + "`help SETTING` says what one of them means. Any setting is given by its name: learning_rate=3e-4 student=mlp."
+
+    dict
+        [
+            "run", settings
+            "sweep",
+            settings
+            + "\nSeveral values make the trials: max_buffer_size=50_000,200_000 seed=0,1,2. See docs/sweeping.md."
+            "resume",
+            "RUN_FOLDER is one below logs/, or `latest`. The result has the bits of a run that never stopped."
+            "report", "FOLDER is that of a run or of a sweep, or `latest` for the run that began last."
+            "replay", "RUN_FOLDER is one below logs/, or `latest`. --video needs Chromium and ffmpeg."
+        ]
+
 let private list () =
     Console.WriteLine "dotnet fsi build.fsx TARGET, where TARGET is one of"
 
@@ -599,16 +665,35 @@ let private list () =
         )
 
 let private main (arguments: string list) =
+    let find (name: string) =
+        targets |> List.tryFind (fun (target, _, _, _) -> target = name)
+
     match arguments with
-    | [] ->
+    | []
+    | [ "help" ] ->
         list ()
+
+        Console.WriteLine
+            "`help TARGET` says more about one, `help SETTING` what a setting of experiments means."
+
         0
+    | [ "help"; name ] ->
+        match find name with
+        | Some(_, arguments, purpose, _) ->
+            Console.WriteLine(call name arguments)
+            Console.WriteLine purpose
+
+            if details.ContainsKey name then
+                Console.WriteLine details[name]
+
+            0
+        | None -> script (inRoot "Distill.Scripts/help.fsx") [ name ]
     | name :: arguments ->
-        match targets |> List.tryFind (fun (target, _, _, _) -> target = name) with
+        match find name with
         | Some(_, expected, _, work) ->
             match work arguments with
             | Some code -> code
-            | None -> raise (Stop(2, $"Target {name} is called so: dotnet fsi build.fsx {name} {expected}"))
+            | None -> raise (Stop(2, $"Target {name} is called so: {call name expected}"))
         | None ->
             let hint =
                 match near name (targets |> List.map (fun (target, _, _, _) -> target)) with

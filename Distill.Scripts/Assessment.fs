@@ -1,15 +1,17 @@
 namespace Distill
 
 open System
+open System.IO
 open Distill.Compute
 open Distill.Environments.Quadrotor
 open Distill.Evaluation
 open Distill.Policies
+open Distill.Storage
 
 /// What is evaluated, and how thoroughly.
 type Assessment =
     {
-        /// A .safetensors or .pt file.
+        /// A .safetensors or .pt file, a run folder for its best policy, or `latest` for the run that began last.
         Policy: string
 
         /// The observation group it reads; empty for what the file says.
@@ -43,6 +45,32 @@ module Assessment =
             Csv = ""
         }
 
+    /// The file of a policy: as it is given, or of a run folder, or of `latest`, the run that began last, its best.
+    let private fileOf (path: string) =
+        let folder =
+            if path = "latest" && Directory.Exists "logs" then
+                Directory.GetFiles("logs", "command.json", SearchOption.AllDirectories)
+                |> Seq.sortByDescending File.GetLastWriteTimeUtc
+                |> Seq.tryHead
+                // logs/NAME/RUN/params/command.json
+                |> Option.map (fun command -> Path.GetFullPath(Path.Combine(command, "..", "..")))
+                |> Option.defaultValue path
+            else
+                path
+
+        if Directory.Exists folder then
+            let run = RunFolder.Open folder
+
+            run.Checkpoints()
+            |> Seq.tryFind (fun name -> name.StartsWith "best_" && name.EndsWith ".safetensors")
+            |> Option.map (run.Checkpoint >> Command.shortest)
+            |> Option.defaultWith (fun () ->
+                raise (
+                    DistillException $"The run {folder} has no best policy yet; it has not been evaluated."
+                ))
+        else
+            path
+
     /// The policy of a file, if there is one and it fits the environment.
     let internal loadPolicy
         (path: string)
@@ -51,8 +79,11 @@ module Assessment =
         (environment: Environments.EnvironmentSpec)
         =
         if path = "" then
-            raise (DistillException "Which policy? Name its file: policy=FILE.")
+            raise (
+                DistillException "Which policy? Name its file, a run folder or the latest run: policy=FILE."
+            )
 
+        let path = fileOf path
         let policy = PolicyFile.Load(path, (if group = "" then null else group), activation)
         policy.Check(environment, "policy")
         Console.Out.WriteLine $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"

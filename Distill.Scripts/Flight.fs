@@ -8,7 +8,7 @@ open Distill.Environments.Quadrotor
 /// What is flown, and where its record goes.
 type Flight =
     {
-        /// A .safetensors or .pt file.
+        /// A .safetensors or .pt file, a run folder for its best policy, or `latest` for the run that began last.
         Policy: string
 
         /// The observation group it reads; empty for what the file says.

@@ -20,6 +20,14 @@ module Run =
         finally
             Console.SetOut console
 
+    /// A script's main job; for `help` all its settings and their values instead.
+    let private main (records: obj list) (job: string list -> unit) =
+        Script.main (function
+            | [ "help" ] ->
+                for name, value in Settings.describe records do
+                    print $"{name}={value}"
+            | arguments -> job arguments)
+
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments
         let experiment, others = Experiment.withPresets settings experiment
@@ -32,7 +40,7 @@ module Run =
     /// Trains a student and compares it with its teacher, or sweeps settings of the experiment: `sweep name=value,value`.
     /// `resume=RUN_FOLDER` goes on with a run that was stopped.
     let distil (experiment: Experiment) : unit =
-        Script.main (fun arguments ->
+        main [ experiment.Teacher; experiment.Config ] (fun arguments ->
             match Sweeping.job arguments (Sweep.ofExperiment experiment) with
             | Some job -> job ()
             | None -> distilWith arguments experiment |> print)
@@ -59,7 +67,7 @@ module Run =
 
     /// Trains a teacher by PPO. `resume=RUN_FOLDER` goes on with a run that was stopped.
     let trainTeacher (training: TeacherTraining) (ppo: PpoConfig) : unit =
-        Script.main (fun arguments -> trainTeacherWith arguments training ppo |> print)
+        main [ training; ppo ] (fun arguments -> trainTeacherWith arguments training ppo |> print)
 
     let evaluateWith
         (arguments: string list)
@@ -70,14 +78,14 @@ module Run =
 
     /// Evaluates a policy on every drone of the environment: return, length, share terminated.
     let evaluate (assessment: Assessment) (drones: QuadrotorConfig) : unit =
-        Script.main (fun arguments -> evaluateWith arguments assessment drones |> print)
+        main [ assessment; drones ] (fun arguments -> evaluateWith arguments assessment drones |> print)
 
     let playWith (arguments: string list) (flight: Flight) (task: QuadrotorConfig) : FlightResult =
         Settings.apply2 arguments (flight, task) ||> Flight.run
 
     /// Flies a policy and says how well it tracked.
     let play (flight: Flight) (task: QuadrotorConfig) : unit =
-        Script.main (fun arguments -> playWith arguments flight task |> print)
+        main [ flight; task ] (fun arguments -> playWith arguments flight task |> print)
 
     let compareWith
         (arguments: string list)
@@ -99,7 +107,8 @@ module Run =
     /// Runs the experiment once for every variant and seed, and compares the students in closed loop. The variants are
     /// made from the length of phase 1 that the experiment, or the command line, asks for.
     let compare (variants: int -> (string * Acting) list) (experiment: Experiment) : unit =
-        Script.main (fun arguments -> compareWith arguments variants experiment |> print)
+        main [ experiment.Teacher; experiment.Config ] (fun arguments ->
+            compareWith arguments variants experiment |> print)
 
     /// Says which argument a script lacks.
     let private required (what: string) =

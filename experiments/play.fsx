@@ -1,5 +1,5 @@
 // Flies a policy on a task and says how well it tracks: statistics, trajectories as .npz, figures.
-// dotnet fsi build.fsx run experiments/play.fsx policy=logs/quickstart/RUN/checkpoints/best_student.safetensors
+// dotnet fsi build.fsx run experiments/play.fsx policy=latest
 // Tasks: task=position, task=langevin, task=figure_eight. Other drones: drones=[x500_real]
 #load "../Distill.Scripts/load.fsx"
 

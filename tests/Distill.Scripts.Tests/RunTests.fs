@@ -7,6 +7,7 @@ open System.IO
 open System.Text
 open Distill
 open Distill.Compute
+open Distill.Environments.Quadrotor
 open Distill.Networks
 open Distill.Policies
 open Distill.Storage
@@ -326,6 +327,19 @@ let ``a run of quadrotors ends with a flight of teacher and student after one re
     Assert.Contains("<h2>Tracking</h2>", report)
     Assert.Contains("href=\"replay.html\"", report)
     Assert.True(File.Exists(Path.Combine(folder, "replay.html")))
+
+    // A run folder stands for its best policy.
+    let drones = QuadrotorConfig()
+
+    let ofFolder =
+        Run.evaluateWith [ $"policy={folder}"; "episodes=8" ] Assessment.defaults drones
+
+    let best = (RunFolder.Open folder).Checkpoint "best_student.safetensors"
+
+    let ofFile =
+        Run.evaluateWith [ $"policy={best}"; "episodes=8" ] Assessment.defaults drones
+
+    Assert.Equal(string ofFile, string ofFolder)
 
     let bare = run [ "report=false" ]
     let pages = Directory.GetFiles(bare, "*.html", SearchOption.AllDirectories)
