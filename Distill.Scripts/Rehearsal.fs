@@ -60,8 +60,8 @@ module internal Rehearsal =
                 [
                     for name in [ "teacher"; "teacher_group"; "teacher_activation" ] do
                         match agent.TryFind name with
-                        | Some value -> $"{name}={value}"
-                        | None -> ()
+                        | Some value when value <> "" -> $"{name}={value}"
+                        | _ -> ()
                 ]
 
             Settings.apply settings [ Teacher.load path ] |> List.head :?> TeacherFile |> Teacher.read |> Some
