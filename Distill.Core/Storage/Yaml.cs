@@ -32,6 +32,25 @@ public static class Yaml
         }
     }
 
+    /// <summary>
+    /// The settings of a YAML file from outside, by dotted names in the order of the file: <c>env.drone</c>. A list of plain
+    /// values is one setting, <c>[16, 16]</c>; the items of another list are <c>teachers[0].name</c>.
+    /// </summary>
+    /// <exception cref="DistillException">
+    /// The file is missing, is not YAML, or is larger or nested deeper than settings are.
+    /// </exception>
+    public static IReadOnlyList<KeyValuePair<string, string>> Read(string path) =>
+        InputFile.Parse(
+            path,
+            "YAML file",
+            stream =>
+            {
+                InputFile.CheckLength(stream, InputFile.MaximumText);
+                using var text = new StreamReader(stream);
+                return YamlReader.Read(text);
+            }
+        );
+
     /// <summary>Writes atomically.</summary>
     /// <inheritdoc cref="ToText"/>
     public static void Write(string path, object record)
