@@ -62,10 +62,12 @@ let flag (name: string) (otherwise: bool) (node: JsonObject) : bool =
         | JsonValueKind.False -> false
         | _ -> otherwise
 
-/// The object that a text holds, or None.
+/// The object that a text holds, or None; a text that gives a name twice holds none.
 let parse (text: string) : JsonObject option =
     try
-        match JsonNode.Parse text with
+        match
+            JsonNode.Parse(text, documentOptions = JsonDocumentOptions(AllowDuplicateProperties = false))
+        with
         | :? JsonObject as root -> Some root
         | _ -> None
     with :? JsonException ->

@@ -54,11 +54,17 @@ let read (path: string) : Notebook =
     if not (File.Exists path) then
         raise (Refused $"There is no notebook {path}.")
 
-    if FileInfo(path).Length > maxBytes then
+    let length = FileInfo(path).Length
+
+    // A pipe has no length either, and reading it can wait for ever.
+    if length = 0L then
+        raise (Refused $"{path} is not a notebook: it is empty, or not a plain file.")
+
+    if length > maxBytes then
         raise (Refused $"{path} is larger than {maxBytes >>> 20} MiB: clear its outputs.")
 
     match Json.parse (File.ReadAllText path) with
-    | None -> raise (Refused $"{path} is not a notebook: it is not a JSON object.")
+    | None -> raise (Refused $"{path} is not a notebook: it is not a JSON object, or gives a name twice.")
     | Some root ->
         match root["cells"] with
         | :? JsonArray as cells when Json.integer "nbformat" root = 4 ->

@@ -122,20 +122,24 @@ module Command =
 
     /// How a run was started.
     let read (folder: RunFolder) : Command =
-        let broken (error: exn) =
-            raise (
-                DistillException(
-                    $"{path folder} cannot be read, so the run cannot go on: {error.Message}",
-                    error
-                )
-            )
+        let path = path folder
+
+        let broken (reason: string) =
+            raise (DistillException $"{path} cannot be read, so the run cannot go on: {reason.TrimEnd '.'}.")
+
+        let text = InputFile.ReadText(path, "command of a run")
 
         try
-            use stream = File.OpenRead(path folder)
-
-            match JsonSerializer.Deserialize<Command>(stream, options) with
-            | null -> broken (InvalidDataException "it is empty")
+            match JsonSerializer.Deserialize<Command>(text, options) with
+            | null -> broken "it is empty"
+            | command when
+                isNull (box command.Script)
+                || isNull (box command.Settings)
+                || command.Settings |> List.exists (box >> isNull)
+                ->
+                broken "it has no script and settings"
             | command -> command
         with
-        | :? JsonException as error -> broken error
-        | :? IOException as error -> broken error
+        | :? JsonException
+        | :? NotSupportedException
+        | :? InvalidOperationException as error -> broken error.Message

@@ -24,11 +24,10 @@ let write (path: string) (head: string list) (rows: string list list) =
 
 /// The fields of these names in every row.
 let read (path: string) (names: string list) : string list list =
-    let broken (error: exn) =
-        raise (DistillException($"{path} is not the table it should be: {error.Message}", error))
+    let text = InputFile.ReadText(path, "table")
 
     try
-        use csv = CsvReader.Create(File.OpenRead path, CsvReaderOptions())
+        use csv = CsvReader.Create(new StringReader(text), CsvReaderOptions())
 
         [
             while csv.Read() do
@@ -38,4 +37,4 @@ let read (path: string) (names: string list) : string list list =
                 ]
         ]
     with error ->
-        broken error
+        raise (DistillException($"{path} is not the table it should be: {error.Message}", error))

@@ -89,7 +89,11 @@ module internal Rehearsal =
 
                 Training.flights
                     config
-                    (agent.TryFind "seed" |> Option.map uint64 |> Option.defaultValue 0UL)
+                    (agent.TryFind "seed"
+                     |> Option.map UInt64.TryParse
+                     |> Option.filter fst
+                     |> Option.map snd
+                     |> Option.defaultValue 0UL)
                     policies
                 |> fun flights ->
                     Replay($"{run.Experiment} {run.Run}, after {run.Iterations} iterations", flights)

@@ -20,10 +20,18 @@ let rec internal sentence (error: exn) =
     | :? DistillException
     // A folder that cannot be written, a full disk.
     | :? IOException
-    | :? UnauthorizedAccessException -> Some error.Message
+    | :? UnauthorizedAccessException -> Some(DistillException.Printable error.Message)
     | :? AggregateException as several when several.InnerExceptions.Count = 1 ->
         sentence several.InnerExceptions[0]
     | _ -> None
+
+/// The sentence for an error, or what the error is where it is a mistake in the script or in Distill.
+let internal describe (error: exn) =
+    match sentence error with
+    | Some sentence -> sentence
+    | None ->
+        let error = error.GetBaseException()
+        DistillException.Printable $"{error.GetType().Name}: {error.Message}"
 
 let private hint (error: exn) =
     match error with
@@ -33,12 +41,11 @@ let private hint (error: exn) =
 /// Ends the process as the error deserves: its sentence alone and exit code 2 where the user can mend it, else the message,
 /// a hint and exit code 1.
 let private fail (error: exn) : int =
-    match sentence error with
-    | Some sentence ->
-        Console.Error.WriteLine sentence
+    Console.Error.WriteLine(describe error)
+
+    if (sentence error).IsSome then
         2
-    | None ->
-        Console.Error.WriteLine $"{error.GetType().Name}: {error.Message}"
+    else
         Console.Error.WriteLine(hint error)
         1
 

@@ -77,7 +77,7 @@ module Training =
 
             let before =
                 if File.Exists path then
-                    relevant (File.ReadAllText path)
+                    relevant (InputFile.ReadText(path, "YAML file"))
                 else
                     [||]
 

@@ -160,7 +160,7 @@ public sealed class EventFile : IDisposable
         return ByteString.CopyFrom(buffer.GetBuffer(), 0, (int)buffer.Length);
     }
 
-    private static IEnumerable<byte[]> Records(FileStream input)
+    private static IEnumerable<byte[]> Records(Stream input)
     {
         var header = new byte[12];
         var checksum = new byte[4];

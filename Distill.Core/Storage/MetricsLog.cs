@@ -21,6 +21,7 @@ public sealed class MetricsLog : IDisposable
     private const string IterationColumn = "iteration";
     private const string RowsName = "metrics.jsonl";
     private const string TableName = "metrics.csv";
+    private const long MaximumBytes = 256L << 20;
     private const string EventsPattern = "events.out.tfevents.*";
 
     private readonly string folder;
@@ -233,6 +234,7 @@ public sealed class MetricsLog : IDisposable
             "metrics file",
             stream =>
             {
+                InputFile.CheckLength(stream, MaximumBytes);
                 var text = new byte[stream.Length];
                 stream.ReadExactly(text);
                 var lines = new List<(byte[], MetricsRow)>();

@@ -12,27 +12,27 @@ namespace Distill.Storage;
 public static partial class Npz
 {
     private const string Suffix = ".npy";
-    private const long MaximumBytes = 4L << 30;
+    private const int MaximumHeader = 64 << 10;
+    private const long MaximumBytes = 512L << 20;
 
     private static ReadOnlySpan<byte> Magic => [0x93, (byte)'N', (byte)'U', (byte)'M', (byte)'P', (byte)'Y'];
 
     /// <returns>The arrays in the order of the file; arrays in Fortran order are brought into row-major order.</returns>
-    /// <exception cref="DistillException">The file is missing or damaged, or an array has another element type.</exception>
+    /// <exception cref="DistillException">
+    /// The file is missing or damaged, an array has another element type, or all arrays have more than 512 MiB.
+    /// </exception>
     public static IReadOnlyList<Tensor> Read(string path) =>
         InputFile.Parse<IReadOnlyList<Tensor>>(
             path,
             ".npz file",
             stream =>
             {
-                using var archive = new ZipInput(
-                    stream,
-                    Math.Min(MaximumBytes, (64L << 20) + 1032 * stream.Length)
-                );
+                using var archive = new ZipInput(stream, MaximumBytes);
                 return
                 [
                     .. archive.Names.Select(name =>
                         name.EndsWith(Suffix, StringComparison.Ordinal)
-                            ? ReadArray(name[..^Suffix.Length], archive.Read(name, compressed: true))
+                            ? ReadArray(archive, name, name[..^Suffix.Length])
                             : throw new InvalidDataException($"its entry '{name}' is not a {Suffix} array")
                     ),
                 ];
@@ -95,7 +95,45 @@ public static partial class Npz
         return header;
     }
 
-    private static Tensor ReadArray(string name, byte[] file)
+    /// <summary>What the header of an array says.</summary>
+    /// <param name="Start">First byte of the data.</param>
+    private sealed record Layout(int Start, ElementType Type, int[] Shape, bool IsFortran)
+    {
+        public int ElementSize => ElementTypes.SizeOf(Type);
+
+        public long End => Start + Tensor.CountOf(Shape) * ElementSize;
+    }
+
+    /// <summary>Expands no more of the entry than its header says.</summary>
+    private static Tensor ReadArray(ZipInput archive, string entry, string name)
+    {
+        var layout = ReadLayout(name, archive.ReadBeginning(entry, MaximumHeader));
+        var length = archive.LengthOf(entry);
+        if (layout.End != length)
+        {
+            throw new InvalidDataException(
+                $"its array '{name}' has {length - layout.Start} bytes, which is not what it claims"
+            );
+        }
+
+        var data = archive.Read(entry, compressed: true).AsSpan(layout.Start);
+        if (!layout.IsFortran)
+        {
+            return new Tensor(name, layout.Type, layout.Shape, data.ToArray());
+        }
+
+        // Column-major strides are the row-major strides of the reversed shape, reversed.
+        var strides = Tensor.DenseStrides([.. layout.Shape.Reverse()]);
+        Array.Reverse(strides);
+        return new Tensor(
+            name,
+            layout.Type,
+            layout.Shape,
+            Tensor.Gather(data, layout.ElementSize, 0, layout.Shape, strides)
+        );
+    }
+
+    private static Layout ReadLayout(string name, byte[] file)
     {
         if (file.Length < 12 || !file.AsSpan().StartsWith(Magic) || file[6] is not (1 or 2))
         {
@@ -112,8 +150,7 @@ public static partial class Npz
             throw new InvalidDataException($"the header of its array '{name}' is longer than the array");
         }
 
-        var text = Encoding.Latin1.GetString(file, start, (int)length);
-        var header = HeaderPattern().Match(text);
+        var header = HeaderPattern().Match(Encoding.Latin1.GetString(file, start, (int)length));
         if (!header.Success)
         {
             throw new InvalidDataException(
@@ -138,23 +175,7 @@ public static partial class Npz
                     )
             )
             .ToArray();
-        var data = file.AsSpan(start + (int)length);
-        if (Tensor.CountOf(shape) * type.Size != data.Length)
-        {
-            throw new InvalidDataException(
-                $"its array '{name}' has {data.Length} bytes, which is not what it claims"
-            );
-        }
-
-        if (header.Groups["fortran"].Value == "False")
-        {
-            return new Tensor(name, type.Type, shape, data.ToArray());
-        }
-
-        // Column-major strides are the row-major strides of the reversed shape, reversed.
-        var strides = Tensor.DenseStrides([.. shape.Reverse()]);
-        Array.Reverse(strides);
-        return new Tensor(name, type.Type, shape, Tensor.Gather(data, type.Size, 0, shape, strides));
+        return new Layout(start + (int)length, type.Type, shape, header.Groups["fortran"].Value == "True");
     }
 
     [GeneratedRegex(

@@ -20,6 +20,7 @@ public sealed record PyTorchFile(
     IReadOnlyDictionary<string, TorchValue> Other
 )
 {
+    private const long MaximumBytes = 4L << 30;
     private const int MaximumDepth = 64;
     private const int MaximumValues = 1_000_000;
     private const int MaximumPathCharacters = 64 << 20;
@@ -83,8 +84,9 @@ public sealed record PyTorchFile(
         stream.Write(content);
     }
 
-    private static PyTorchFile Read(string path, FileStream stream)
+    private static PyTorchFile Read(string path, Stream stream)
     {
+        InputFile.CheckLength(stream, MaximumBytes);
         RefuseOtherFormats(stream);
         using var archive = new ZipInput(stream, budget: (64L << 20) + 16 * stream.Length);
         var pickles = archive
@@ -120,7 +122,7 @@ public sealed record PyTorchFile(
         return new PyTorchFile(path, root, tensors, other);
     }
 
-    private static void RefuseOtherFormats(FileStream stream)
+    private static void RefuseOtherFormats(Stream stream)
     {
         Span<byte> start = stackalloc byte[16];
         start = start[..stream.ReadAtLeast(start, start.Length, throwOnEndOfStream: false)];
@@ -131,10 +133,9 @@ public sealed record PyTorchFile(
         }
 
         throw new InvalidDataException(
-            start.IsEmpty ? "it is empty"
-            : start.StartsWith(LegacyMagic)
+            start.StartsWith(LegacyMagic)
                 ? "it has the legacy format from before PyTorch 1.6; load it in Python and torch.save it again"
-            : start[0] == 0x80 ? "it is a bare pickle; save it with torch.save"
+            : start is [0x80, ..] ? "it is a bare pickle; save it with torch.save"
             : start.Length > 8 && start[8] == '{' ? "it looks like a safetensors file"
             : "it is not a ZIP archive as torch.save writes it"
         );

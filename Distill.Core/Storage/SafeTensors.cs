@@ -20,6 +20,7 @@ public static class SafeTensors
 {
     private const string MetadataKey = "__metadata__";
     private const int MaximumHeader = 100_000_000;
+    private const long MaximumBytes = 4L << 30;
 
     /// <exception cref="DistillException">The file is missing, damaged or breaks a rule of the format.</exception>
     public static SafeTensorsContent Read(string path) => InputFile.Parse(path, "safetensors file", Read);
@@ -152,8 +153,9 @@ public static class SafeTensors
         return buffer.ToArray();
     }
 
-    private static SafeTensorsContent Read(FileStream stream)
+    private static SafeTensorsContent Read(Stream stream)
     {
+        InputFile.CheckLength(stream, MaximumBytes);
         var (entries, metadata) = ReadHeader(stream);
         var tensors = entries.Select(entry =>
         {
@@ -168,7 +170,7 @@ public static class SafeTensors
     /// <returns>The tensors in the order of their data, which follow each other without gaps.</returns>
     /// <exception cref="InvalidDataException">The file breaks a rule of the format.</exception>
     internal static (IReadOnlyList<Entry> Entries, IReadOnlyDictionary<string, string> Metadata) ReadHeader(
-        FileStream stream
+        Stream stream
     )
     {
         Span<byte> prefix = stackalloc byte[8];

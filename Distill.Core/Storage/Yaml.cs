@@ -32,10 +32,24 @@ public static class Yaml
         }
     }
 
-    /// <summary>The settings of a file by their dotted names, in order; what stands in for an anchor is left out.</summary>
-    /// <exception cref="DistillException">The file cannot be read, or is deeper or larger than settings are.</exception>
+    /// <summary>
+    /// The settings of a YAML file from outside, by dotted names in the order of the file: <c>env.drone</c>. A list of plain
+    /// values is one setting, <c>[16, 16]</c>; the items of another list are <c>teachers[0].name</c>.
+    /// </summary>
+    /// <exception cref="DistillException">
+    /// The file is missing, is not YAML, or is larger or nested deeper than settings are.
+    /// </exception>
     public static IReadOnlyList<KeyValuePair<string, string>> Read(string path) =>
-        throw new NotImplementedException(path);
+        InputFile.Parse(
+            path,
+            "YAML file",
+            stream =>
+            {
+                InputFile.CheckLength(stream, InputFile.MaximumText);
+                using var text = new StreamReader(stream);
+                return YamlReader.Read(text);
+            }
+        );
 
     /// <summary>Writes atomically.</summary>
     /// <inheritdoc cref="ToText"/>

@@ -42,17 +42,26 @@ internal sealed class ZipInput : IDisposable
         budget -= bytes;
         if (budget < 0)
         {
-            throw new InvalidDataException("its content expands to far more than the size of the file");
+            throw new InvalidDataException("its content expands to more than is read of such a file");
         }
     }
 
+    /// <summary>Bytes of an entry, as it claims.</summary>
+    internal long LengthOf(string name) => Find(name).Length;
+
+    /// <summary>The first bytes of an entry, at most this many, without looking at its CRC-32.</summary>
+    internal byte[] ReadBeginning(string name, int count)
+    {
+        using var stream = Find(name).Open();
+        var data = new byte[count];
+        return data[..stream.ReadAtLeast(data, count, throwOnEndOfStream: false)];
+    }
+
+    /// <param name="name">Of the entry.</param>
     /// <param name="compressed">Whether a compressed entry is acceptable.</param>
     internal byte[] Read(string name, bool compressed)
     {
-        if (!entries.TryGetValue(name, out var entry))
-        {
-            throw new InvalidDataException($"it has no entry '{name}'");
-        }
+        var entry = Find(name);
 
         // The base library does not tell the compression method; a stored entry has two equal lengths.
         if (!compressed && entry.CompressedLength != entry.Length)
@@ -85,6 +94,9 @@ internal sealed class ZipInput : IDisposable
     }
 
     public void Dispose() => archive.Dispose();
+
+    private ZipArchiveEntry Find(string name) =>
+        entries.GetValueOrDefault(name) ?? throw new InvalidDataException($"it has no entry '{name}'");
 
     private static uint Crc32(ReadOnlySpan<byte> data)
     {

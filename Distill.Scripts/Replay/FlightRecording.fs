@@ -121,6 +121,9 @@ module FlightRecording =
             true
         )
 
+    /// Steps of all flights of a file; each takes about 400 bytes of memory.
+    let private maxSteps = 2_000_000L
+
     /// Reads what `save` wrote.
     let load (path: string) : FlightRecording list =
         let arrays = Npz.Read path
@@ -141,6 +144,9 @@ module FlightRecording =
             | array when array.Shape.Count = 3 && array.Shape[0] > 0 && array.Shape[2] = 3 ->
                 array.Shape[0], array.Shape[1]
             | array -> wrongShape array "[flights, steps, 3]"
+
+        if int64 count * int64 (max 1 steps) > maxSteps then
+            fail $"its {count} flights of {steps} steps are more than the {maxSteps} steps that can be read"
 
         /// An array of this shape, as numbers.
         let numbers (name: string) (shape: int list) =

@@ -75,11 +75,7 @@ module Board =
 
     /// The folders of sweeps below the folder of all experiments.
     let private sweepsIn (logs: string) =
-        Directory.GetDirectories logs
-        |> Seq.collect Directory.GetDirectories
-        |> Seq.filter TrialFolders.isRoot
-        |> Seq.sort
-        |> Seq.toList
+        RunRecord.foldersOfExperiments logs |> Seq.filter TrialFolders.isRoot |> Seq.sort |> Seq.toList
 
     let private sweepRow (logs: string) (root: string) : (obj | null) list =
         let folders = TrialFolders.ofRoot root
@@ -107,7 +103,7 @@ module Board =
         (logs: string)
         (runs: RunRecord list)
         (broken: (string * string) list)
-        (sweeps: string list)
+        (sweeps: (obj | null) list list)
         : string =
         let table = Table(headings, runs |> List.map (row logs >> Seq.ofList))
 
@@ -128,8 +124,8 @@ module Board =
             if sweeps.IsEmpty then
                 ""
             else
-                let rows = sweeps |> List.map (sweepRow logs >> Seq.ofList)
-                $"<section><h2>Sweeps</h2>{Table(sweepHeadings, rows).ToElement()}</section>"
+                let table = Table(sweepHeadings, sweeps |> List.map Seq.ofList)
+                $"<section><h2>Sweeps</h2>{table.ToElement()}</section>"
 
         let brokenSection =
             if broken.IsEmpty then
@@ -138,7 +134,7 @@ module Board =
                 let rows =
                     broken |> List.map (fun (run, message) -> Seq.ofList [ box run; message ])
 
-                let table = Table([ "run"; "what is wrong" ], rows)
+                let table = Table([ "folder"; "what is wrong" ], rows)
                 $"<section><h2>Not readable</h2>{table.ToElement()}</section>"
 
         let body =
@@ -160,27 +156,26 @@ module Board =
 
         Page.html "Runs" (Page.chartScript PlotlyJs.Embedded + Table.Script) body
 
-    /// Writes `board.html` into a folder of experiments, with a list of runs that cannot be read; returns its path.
+    /// What the folders hold, and those that cannot be read with what is wrong: one that is broken must not hide the others.
+    let private readEach (logs: string) (read: string -> 'T) (folders: string list) =
+        let attempt (folder: string) =
+            try
+                Ok(read folder)
+            with error ->
+                Error(Path.GetRelativePath(logs, folder), Script.describe error)
+
+        let all = folders |> List.map attempt
+
+        all |> List.choose Result.toOption,
+        all
+        |> List.choose (function
+            | Error broken -> Some broken
+            | Ok _ -> None)
+
+    /// Writes `board.html` into a folder of experiments, with a list of what cannot be read; returns its path.
     let write (logs: string) : string =
         let path = Path.GetFullPath(Path.Combine(logs, "board.html"))
-
-        // One that is broken must not hide the others.
-        let found =
-            [
-                for folder in RunRecord.foldersIn logs do
-                    try
-                        Ok(RunRecord.read folder)
-                    with :? DistillException as error ->
-                        Error(Path.GetRelativePath(logs, folder), error.Message)
-            ]
-
-        let runs = found |> List.choose Result.toOption
-
-        let broken =
-            found
-            |> List.choose (function
-                | Error broken -> Some broken
-                | Ok _ -> None)
-
-        Page.save path (ofRuns logs runs broken (sweepsIn logs))
+        let runs, brokenRuns = RunRecord.foldersIn logs |> readEach logs RunRecord.read
+        let sweeps, brokenSweeps = sweepsIn logs |> readEach logs (sweepRow logs)
+        Page.save path (ofRuns logs runs (brokenRuns @ brokenSweeps) sweeps)
         path

@@ -6,8 +6,6 @@ open System.Globalization
 open System.IO
 open System.Text.Json
 open Distill.Storage
-open YamlDotNet.Core
-open YamlDotNet.RepresentationModel
 
 /// A policy's closed-loop result at the end of a run.
 type PolicyResult =
@@ -93,49 +91,15 @@ type RunRecord =
         | evaluations -> Some(List.maxBy snd evaluations)
 
 module RunRecord =
-    /// Settings are small; a larger file is something else.
-    let private largest = 4L <<< 20
-
-    let private readText (path: string) =
-        if FileInfo(path).Length > largest then
-            raise (
-                DistillException
-                    $"'{path}' has more than {largest >>> 20} MiB; a file of settings is expected."
-            )
-
-        File.ReadAllText path
-
-    let private parseYaml (path: string) =
-        let rec flatten (name: string) (node: YamlNode) : (string * string) list =
-            let inner (key: string) =
-                if name = "" then key else name + "." + key
-
-            match node with
-            | :? YamlMappingNode as mapping ->
-                [
-                    for entry in mapping.Children do
-                        yield! flatten (inner (string entry.Key)) entry.Value
-                ]
-            | :? YamlSequenceNode as items when
-                items.Children |> Seq.forall (fun item -> item :? YamlScalarNode)
-                ->
-                [ name, "[" + String.Join(", ", items.Children |> Seq.map string) + "]" ]
-            | :? YamlSequenceNode as items ->
-                items.Children |> Seq.mapi (fun i item -> flatten $"{name}[{i}]" item) |> List.concat
-            | scalar -> [ name, string scalar ]
-
-        try
-            let stream = YamlStream()
-            stream.Load(new StringReader(readText path))
-
-            stream.Documents |> Seq.collect (fun document -> flatten "" document.RootNode) |> Seq.toList
-        with :? YamlException as e ->
-            raise (DistillException($"'{path}' is not readable YAML: {e.Message.TrimEnd '.'}.", e))
-
     let private readParameters (folder: string) =
         Directory.GetFiles(Path.Combine(folder, "params"), "*.yaml")
         |> Array.sort
-        |> Array.map (fun path -> Path.GetFileNameWithoutExtension path |> string, parseYaml path)
+        |> Array.map (fun path ->
+            Path.GetFileNameWithoutExtension path |> string,
+            [
+                for setting in Yaml.Read path do
+                    setting.Key, setting.Value
+            ])
         |> List.ofArray
 
     let private readCommand (folder: string) =
@@ -145,7 +109,7 @@ module RunRecord =
             []
         else
             try
-                use json = JsonDocument.Parse(readText path)
+                use json = JsonDocument.Parse(InputFile.ReadText(path, "JSON file"))
 
                 [
                     for field in json.RootElement.EnumerateObject() do
@@ -168,19 +132,19 @@ module RunRecord =
             []
         else
             let rows =
-                (readText path)
+                (InputFile.ReadText(path, "table of results"))
                     .Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
                 |> Array.map _.Split(',')
 
             let broken () =
                 raise (
                     DistillException
-                        $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes."
+                        $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
                 )
 
             let number (text: string) =
                 match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
-                | true, value -> value
+                | true, value when Double.IsFinite value -> value
                 | _ -> broken ()
 
             match List.ofArray rows with
@@ -229,13 +193,20 @@ module RunRecord =
                     []
         }
 
+    /// What the folders of experiments hold: run folders, and the folders of sweeps.
+    let internal foldersOfExperiments (logs: string) : string seq =
+        // Those that are hidden, as half-made ones are, or that nobody may read, are passed over.
+        let inside (folder: string) =
+            Directory.GetDirectories(folder, "*", EnumerationOptions())
+
+        inside logs |> Seq.collect inside
+
     /// All run folders under a folder of experiments, newest first; what is not a run folder is passed over.
     let internal foldersIn (logs: string) : string list =
         if not (Directory.Exists logs) then
             raise (DistillException $"There is no folder '{logs}' with runs.")
 
-        Directory.GetDirectories logs
-        |> Seq.collect Directory.GetDirectories
+        foldersOfExperiments logs
         |> Seq.filter (fun folder -> Directory.Exists(Path.Combine(folder, "params")))
         |> Seq.sortByDescending Path.GetFileName
         |> Seq.toList

@@ -126,20 +126,27 @@ module internal Slurm =
         | Error reason when reason.Contains "Invalid job id" -> Set.empty
         | Error reason -> raise (DistillException $"Slurm does not answer: {reason}")
 
+    /// The number of a job that was submitted, and how many tasks it has.
+    let private readJob (path: string) : string * int =
+        match InputFile.ReadText(path, "number of a job").Split '\n' |> Array.toList with
+        | job :: tasks :: _ when Regex.IsMatch(job, @"\A\d+\z") && fst (Int32.TryParse tasks) && int tasks > 0 ->
+            job, int tasks
+        | _ -> raise (DistillException $"{path} does not hold the number of a job and that of its tasks.")
+
     /// Hashes of the trials whose tasks have not ended.
     let queued (root: string) : Set<string> =
         set
             [
                 for submission in submissions root do
-                    let job = File.ReadAllLines(Path.Combine(submission, jobName))
-                    let tasks = tasksOf job[0]
+                    let job = readJob (Path.Combine(submission, jobName))
+                    let tasks = tasksOf (fst job)
 
                     if not tasks.IsEmpty then
-                        let path = Path.Combine(submission, listName)
+                        let trials = TrialRecord.readAll (Path.Combine(submission, listName))
 
-                        for line in 0 .. Seq.length (File.ReadLines path) - 1 do
-                            if tasks.Contains(line % int job[1]) then
-                                (TrialRecord.read path line).Hash
+                        for line, trial in List.indexed trials do
+                            if tasks.Contains(line % snd job) then
+                                trial.Hash
             ]
 
     let private writeText (path: string) (text: string) =

@@ -66,7 +66,9 @@ module internal Sweeping =
 
         trials |> List.filter (fun trial -> wanted |> List.forall (matches trial))
 
-    let private firstLine (text: string) = text.Split('\n')[0]
+    /// A message of a process, which may be anything, on one line.
+    let private firstLine (text: string) =
+        DistillException.Printable(text.Split('\n')[0])
 
     let private describe (state: TrialState) =
         match state with
@@ -273,7 +275,11 @@ module internal Sweeping =
             say $"state     {describe folder.State}"
             say ("changes   " + String.Join(' ', folder.Trial.Changes))
             say $"hash      {folder.Trial.Hash}"
-            folder.Error |> Option.iter (fun message -> say $"error     {message}")
+
+            folder.Error
+            |> Option.iter (fun message ->
+                for line in message.Split '\n' do
+                    say $"error     {DistillException.Printable line}")
         | several -> fail $"{several.Length} trials have a hash that begins with {hash}; give more of it."
 
     /// The job `sweep ...` of a script.

@@ -87,15 +87,18 @@ module internal TrialRecord =
 
     /// The content of a file, or of the files of a folder.
     let private contentHash (path: string) =
+        let ofFile (path: string) =
+            InputFile.Parse(path, "file", fun stream -> Convert.ToHexStringLower(SHA256.HashData stream))
+
         if Directory.Exists path then
             Directory.GetFiles path
             |> Array.sortWith (fun a b -> String.CompareOrdinal(a, b))
-            |> Array.map (fun file -> nonNull (Path.GetFileName file) + " " + sha256 (File.ReadAllBytes file))
+            |> Array.map (fun file -> nonNull (Path.GetFileName file) + " " + ofFile file)
             |> String.concat "\n"
             |> Encoding.UTF8.GetBytes
             |> sha256
         else
-            sha256 (File.ReadAllBytes path)
+            ofFile path
 
     /// A setting as it counts for the result: where it names a file or a folder of them, their content.
     let private meaning (contentHash: string -> string) (value: string) =
@@ -137,27 +140,72 @@ module internal TrialRecord =
     let toJson (trial: TrialRecord) =
         JsonSerializer.Serialize(trial, options)
 
+    /// What a trial of a file must have, so that nothing that uses it has to look again: above all a label that is the name of
+    /// a folder and no path out of the sweep's.
+    let private fault (trial: TrialRecord) =
+        let isNull (value: 'T) = isNull (box value)
+
+        let isText (pattern: string) (text: string) =
+            not (isNull text) && RegularExpressions.Regex.IsMatch(text, pattern)
+
+        if not (isText @"\A[0-9a-f]{64}\z" trial.Hash) then
+            Some "its hash is not one of 64 hexadecimal digits"
+        elif not (isText @"\A[A-Za-z0-9_\-\[\]][A-Za-z0-9._\-\[\]]{0,199}\z" trial.Label) then
+            Some "its label is not a name of letters, digits, '.', '-' and '_'"
+        elif
+            isNull trial.Settings
+            || trial.Settings |> Map.exists (fun name value -> isNull name || isNull value)
+        then
+            Some "it has no settings"
+        elif
+            not (trial.Settings.TryFind "seed" |> Option.exists (fun seed -> fst (UInt64.TryParse seed)))
+        then
+            Some "its setting 'seed' is no number"
+        elif
+            isNull trial.Changes
+            || isNull trial.Arguments
+            || trial.Changes @ trial.Arguments |> List.exists isNull
+        then
+            Some "it has no lists of changes and arguments"
+        else
+            None
+
+    /// The trials that the lines of a file describe.
+    let private readLines (path: string) (text: string) : TrialRecord list =
+        let broken (reason: string) =
+            raise (DistillException $"{path} does not describe a trial: {reason}.")
+
+        [
+            for line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries) do
+                try
+                    match JsonSerializer.Deserialize<TrialRecord>(line, options) with
+                    | null -> broken "it is empty"
+                    | trial ->
+                        match fault trial with
+                        | Some fault -> broken fault
+                        | None -> trial
+                with
+                | :? JsonException
+                | :? NotSupportedException
+                | :? InvalidOperationException
+                | :? ArgumentException as error -> broken (error.Message.TrimEnd '.')
+        ]
+
+    /// The trials of a list of them, by line.
+    let readAll (path: string) : TrialRecord list =
+        InputFile.Parse(
+            path,
+            "list of trials",
+            fun stream ->
+                use reader = new StreamReader(stream)
+                readLines path (reader.ReadToEnd())
+        )
+
     /// The trial on a line of a file.
     let read (path: string) (line: int) : TrialRecord =
-        let broken (reason: string) =
-            raise (DistillException $"{path} does not describe a trial: {reason}")
-
-        match
-            (try
-                File.ReadLines path |> Seq.tryItem line
-             with :? IOException as error ->
-                 broken error.Message)
-        with
-        | None -> broken $"it has no line {line + 1}."
-        | Some text ->
-            try
-                match JsonSerializer.Deserialize<TrialRecord>(text, options) with
-                | null -> broken "it is empty."
-                | trial when isNull (box trial.Hash) || trial.Hash.Length <> 64 || isNull (box trial.Settings) ->
-                    broken "it has no hash and settings."
-                | trial -> trial
-            with :? JsonException as error ->
-                broken error.Message
+        match readAll path |> List.tryItem line with
+        | Some trial -> trial
+        | None -> raise (DistillException $"{path} does not describe a trial: it has no line {line + 1}.")
 
 /// A trial's place on the disk: a run folder, with trial.json and log.txt, and error.txt if it failed.
 type internal TrialFolder(root: string, trial: TrialRecord) =
@@ -187,7 +235,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
 
     member _.Error =
         if File.Exists error then
-            Some(File.ReadAllText(error).Trim())
+            Some(InputFile.ReadBeginning(error, "message", 4000).Trim())
         else
             None
 
@@ -245,7 +293,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
                     Globalization.CultureInfo.InvariantCulture
                 )
             with
-            | true, value -> Some value
+            | true, value when Double.IsFinite value -> Some value
             | _ -> None
 
         if File.Exists result then

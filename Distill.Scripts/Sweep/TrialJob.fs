@@ -76,12 +76,7 @@ module internal TrialJob =
         | error ->
             Console.Error.WriteLine error
 
-            match Script.sentence error with
-            | Some sentence -> sentence
-            | None ->
-                let error = error.GetBaseException()
-                $"{error.GetType().Name}: {error.Message}"
-            |> folder.Fail
+            folder.Fail(Script.describe error)
 
     /// The job of a child process: the trial on a line of a file, with what it prints in log.txt. Returns the exit code.
     let main (sweep: Sweep<'T>) (root: string) (file: string) (line: int) : int =

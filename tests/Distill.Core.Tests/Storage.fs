@@ -10,14 +10,17 @@ module Storage =
     let fixture (name: string) =
         Path.Combine(AppContext.BaseDirectory, "fixtures", name)
 
-    /// Runs the test in a new folder that is removed afterwards.
-    let inTemporaryFolder (test: string -> unit) =
+    /// What the work in a new folder gives, which is removed afterwards.
+    let inTemporaryFolderOf (work: string -> 'T) : 'T =
         let folder = Directory.CreateTempSubdirectory("distill-test-").FullName
 
         try
-            test folder
+            work folder
         finally
             Directory.Delete(folder, recursive = true)
+
+    /// Runs the test in a new folder that is removed afterwards.
+    let inTemporaryFolder (test: string -> unit) = inTemporaryFolderOf test
 
     /// The action is refused by one sentence that names the file; returns the sentence.
     let refused (path: string) (action: unit -> unit) =

@@ -132,7 +132,7 @@ let ``broken files of a run are named`` () =
         File.WriteAllText(Path.Combine(folder, file), text)
         (Expect.throws<DistillException>(fun () -> Report.write folder |> ignore)).Message
 
-    Assert.Contains("agent.yaml' is not readable YAML", message "params/agent.yaml" "a: [1")
+    Assert.Contains("agent.yaml' is not a readable YAML file", message "params/agent.yaml" "a: [1")
     Assert.Contains("command.json' is not readable JSON", message "params/command.json" "{")
     Assert.Contains("command.json' holds no JSON object", message "params/command.json" "[]")
     Assert.Contains("result.csv' is not a table of results", message "result.csv" "a,b\n")
@@ -171,7 +171,7 @@ let ``a run that cannot be read does not keep the others from the board`` () =
     let html = File.ReadAllText(Board.write logs)
     Assert.Contains("1 run, 0 sweeps", html)
     Assert.Contains("Not readable", html)
-    Assert.Contains("is not readable YAML", html)
+    Assert.Contains("is not a readable YAML file", html)
 
 [<BrowserFact>]
 let ``reports and the board work in a browser`` () =

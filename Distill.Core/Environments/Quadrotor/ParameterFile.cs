@@ -68,27 +68,18 @@ public static class ParameterFile
         AtomicFile.Write(path, stream => JsonSerializer.Serialize(stream, parameters, Json));
     }
 
-    private static byte[] Bytes(string path)
-    {
-        try
-        {
-            using var stream = File.OpenRead(path);
-            if (stream.Length > SizeLimit)
-                throw new DistillException(
-                    $"{path} has {stream.Length} bytes; a quadrotor parameter file has at most {SizeLimit}."
-                );
-            var bytes = new byte[stream.Length];
-            stream.ReadExactly(bytes);
-            return bytes;
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw new DistillException(
-                $"Cannot read quadrotor parameters {path}: {exception.Message}",
-                exception
-            );
-        }
-    }
+    private static byte[] Bytes(string path) =>
+        InputFile.Parse(
+            path,
+            "quadrotor parameter file",
+            stream =>
+            {
+                InputFile.CheckLength(stream, SizeLimit);
+                var bytes = new byte[stream.Length];
+                stream.ReadExactly(bytes);
+                return bytes;
+            }
+        );
 
     // The serializer finds the same faults, but names the .NET type where a user needs the field.
     private static void CheckFields(JsonElement element, Type type, string prefix, string path)
