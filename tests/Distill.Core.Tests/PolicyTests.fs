@@ -477,7 +477,9 @@ let ``the activation comes from what is said, then from params/agent.yaml, then 
         Expect.equal (activation "v5_ppo" "seed: 1\n" unsaid) (Activation.Elu, "assumed") "silent settings"
 
         let path = beside folder "v5_ppo" "actor:\n  activation: mish\n"
-        refused path (fun () -> PolicyFile.Load path |> ignore) |> contains "activation mish")
+
+        refused (Path.Combine(folder, "params", "agent.yaml")) (fun () -> PolicyFile.Load path |> ignore)
+        |> contains "activation mish")
 
 [<Fact>]
 let ``a file that says its activation is not told another`` () =
