@@ -34,22 +34,24 @@ let private slope activation x =
     | Activation.Tanh -> 1.0 - tanh x ** 2.0
     | _ -> 1.0
 
+// Of all floats the worst are, for tanh, 2.92e-7 at 5.126 and, for its slope, 5.80e-7 at 5.908; ELU stays below 5.1e-8 in
+// both. Multiplying the slope by a dy of at most 1 rounds once more, by 6e-8.
 [<Fact>]
-let ``Activations and their slopes agree with double precision to 5e-7`` () =
+let ``Activations agree with double precision to 3e-7, their slopes to 6.5e-7`` () =
     checkLengths (fun (groups, seed) ->
         let random = Random seed
-        let x = Draw.floats random (16 * groups) |> Array.map (fun v -> 6f * v)
+        let x = Draw.floats random (16 * groups) |> Array.map (fun v -> 8f * v)
         let dy = Draw.floats random (16 * groups)
 
         for activation in Enum.GetValues<Activation>() do
             let y = changed $"{activation}" x (fun v -> Elementwise.Activate(activation, v))
-            Expect.closeAll 5e-7 (Seq.map float y) (Seq.map (float >> activate activation) x) $"{activation}"
+            Expect.closeAll 3e-7 (Seq.map float y) (Seq.map (float >> activate activation) x) $"{activation}"
 
             let dx =
                 changed $"{activation} backward" dy (fun v -> Elementwise.ActivateBackward(activation, y, v))
 
             Expect.closeAll
-                5e-7
+                6.5e-7
                 (Seq.map float dx)
                 (Seq.map2 (fun x d -> float d * slope activation (float x)) x dy)
                 $"{activation} backward")

@@ -79,25 +79,6 @@ let valueLoss (clip: float option) before target value =
         let kept = before + Math.Clamp(value - before, -c, c) - target
         max (error * error) (kept * kept)
 
-/// Mean and population variance of everything seen so far.
-type private Statistics(size) =
-    let seen = ResizeArray<float[]>()
-    let mutable mean = Array.create size 0.0
-    let mutable variance = Array.create size 1.0
-    member _.Count = seen.Count
-    member _.Mean = mean
-    member _.Variance = variance
-    member _.Add observation = seen.Add observation
-
-    member _.Refresh() =
-        mean <- Array.init size (fun i -> Seq.averageBy (fun (x: float[]) -> x[i]) seen)
-
-        variance <-
-            Array.init size (fun i -> Seq.averageBy (fun (x: float[]) -> (x[i] - mean[i]) ** 2.0) seen)
-
-    member _.Apply(observation: float[]) =
-        Array.init size (fun i -> (observation[i] - mean[i]) / (sqrt variance[i] + 1e-2))
-
 type private Optimizer(settings: AdamConfig, parameters: float[]) =
     let first = Array.zeroCreate<float> parameters.Length
     let second = Array.zeroCreate<float> parameters.Length
@@ -158,13 +139,13 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
 
     let criticSpec = network config.CriticGroup config.CriticHidden 1 Head.Plain
     let deviations = if actions.Discrete then 0 else actions.Size
-    let ofActor = Statistics(size config.ActorGroup)
+    let ofActor = NetworksReference.Statistics(size config.ActorGroup)
 
     let ofCritic =
         if shared then
             ofActor
         else
-            Statistics(size config.CriticGroup)
+            NetworksReference.Statistics(size config.CriticGroup)
 
     let actorOptimizer = Optimizer(config.Optimizer, actor)
     let criticOptimizer = Optimizer(config.Optimizer, critic)
@@ -204,7 +185,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         |]
 
     /// The normalised observation; the statistics notice what is counted, but only change with the iteration.
-    let show (statistics: Statistics) counted observation =
+    let show (statistics: NetworksReference.Statistics) counted observation =
         if not config.NormaliseObservations then
             observation
         else
