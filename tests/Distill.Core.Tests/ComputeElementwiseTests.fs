@@ -79,7 +79,16 @@ let ``Add, ScaleLanes and Normalise are exact`` () =
             Array.init width (fun lane -> if lane % 3 = 0 then 0f else 1f + float32 lane)
 
         let scaled = changed "scale" a (fun v -> Elementwise.ScaleLanes(v, factors))
-        Paths.sameBits scaled (Array.mapi (fun i v -> v * factors[i % width]) a) "scale"
+
+        let expected =
+            a
+            |> Array.mapi (fun i v ->
+                if factors[i % width] = 0f then
+                    0f
+                else
+                    v * factors[i % width])
+
+        Paths.sameBits scaled expected "scale"
 
         let offset, scale = Draw.floats random features, Draw.floats random features
 
@@ -88,6 +97,31 @@ let ``Add, ScaleLanes and Normalise are exact`` () =
 
         let expected = Array.mapi (fun i v -> (v - offset[i / width]) * scale[i / width]) a
         Paths.sameBits normalised expected "normalise")
+
+[<Fact>]
+let ``A lane that is cleared forgets what is not a number`` () =
+    let broken =
+        Array.init (3 * width) (fun i -> [| nanf; infinityf; -infinityf |][i / width])
+
+    let factors = Array.init width (fun lane -> float32 (lane % 2))
+    let cleared = changed "clear" broken (fun v -> Elementwise.ScaleLanes(v, factors))
+
+    for i in 0 .. cleared.Length - 1 do
+        Expect.equal (Single.IsFinite cleared[i]) (i % 2 = 0) $"element {i}"
+
+[<Fact>]
+let ``One value that is not finite is found in a span of any length, anywhere`` () =
+    Property.check (fun (seed: int) ->
+        let random = Random seed
+
+        let values =
+            Array.init (random.Next 70) (fun _ -> random.NextSingle() * 3e38f - 1.5e38f)
+
+        Expect.isTrue (Elementwise.AllFinite values) "finite"
+
+        if values.Length > 0 then
+            values[random.Next values.Length] <- [| nanf; infinityf; -infinityf |][random.Next 3]
+            Expect.isTrue (not (Elementwise.AllFinite values)) $"{values.Length} values")
 
 [<Fact>]
 let ``Sums are added in one order and agree with double precision`` () =

@@ -610,6 +610,8 @@ let ``settings that cannot work are refused by name, value and what would be rig
             DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
             DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
             DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
+            DistillationConfig(Environment = env, Loss = Huber 1e39), "delta=1E+39 "
+            DistillationConfig(Environment = env, Optimizer = AdamConfig(Epsilon = 1e-60)), "epsilon=1E-60 "
             DistillationConfig(Environment = env, Loss = CrossEntropy 1.0), "smoothing=1 "
         ]
 

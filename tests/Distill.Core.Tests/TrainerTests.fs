@@ -136,28 +136,66 @@ let ``sequences train Gaussian and categorical heads`` () =
         agrees $"{loss}" policy loss rollout 10 4 (choose random rollout 10 33) 2
 
 [<Fact>]
-let ``what masked rows hold changes nothing`` () =
-    let trained (garbage: float32) =
+let ``what masked rows hold changes nothing, whatever the loss, even if it is not a number`` () =
+    let trained (loss: Loss) head outputs choices (garbage: float32) =
+        let actions = if choices > 0 then 1 else outputs
         use pool = new WorkerPool(1)
-        use rollout = randomRollout (Random 1) 40 10 5 3 0 0
+        use rollout = randomRollout (Random 1) 40 10 5 actions 0 choices
 
         for row in 0 .. rollout.Rows - 1 do
             if rollout.Valid[row] = 0uy then
                 rollout.StudentObservations.Slice(row * 5, 5).Fill garbage
-                rollout.TeacherActions.Slice(row * 3, 3).Fill garbage
+                rollout.TeacherActions.Slice(row * actions, actions).Fill garbage
 
         use dataset = datasetOf rollout 1
 
         use policy =
-            randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu)) "student" false
+            randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], outputs, Activation.Elu, head)) "student" false
 
-        use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 1, 400, 1, 1)
+        use trainer = new StudentTrainer(policy, loss, optimizer, 1, 400, 1, 1)
         let struct (sum, rows) = trainer.Train(pool, dataset, ReadOnlySpan [| 0..399 |])
         sum, rows, floats policy.Network.Parameters
 
-    let _, rows, _ = trained 0f
-    Expect.isTrue (rows > 200L && rows < 400L) "some rows are masked"
-    Expect.isTrue (trained 0f = trained 100f && trained 0f = trained -7f) "masked rows count"
+    for loss, head, outputs, choices in heads do
+        let trained = trained loss head outputs choices
+        let _, rows, _ = trained 0f
+        Expect.isTrue (rows > 200L && rows < 400L) "some rows are masked"
+
+        for garbage in [ 100f; -7f; nanf; infinityf; -infinityf; Single.MaxValue ] do
+            Expect.isTrue (trained garbage = trained 0f) $"{loss}: masked rows that hold {garbage} count"
+
+[<Fact>]
+let ``a gradient that is not finite ends the training and changes nothing`` () =
+    for spec, length in
+        [ NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1; NetworkSpec.GruStack(5, 6, 4, 0, 3), 6 ] do
+        use pool = new WorkerPool(2)
+        let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
+        use rollout = randomRollout (Random 2) 40 6 5 3 memory 0
+        use policy = randomPolicy 2 0.5f spec "student" false
+        rollout.Valid.AsSpan().Fill 1uy
+        // In the last window of sequences.
+        rollout.TeacherActions.Slice(3 * (6 * 17 + 5), 1).Fill 1e30f
+        use dataset = datasetOf rollout length
+        let batch = 240 / length
+
+        use trainer =
+            new StudentTrainer(policy, MeanSquared(), optimizer, 4, batch, length, 2)
+
+        let before = DistillationTestbed.bytes trainer.Visit
+        let parameters = floats policy.Network.Parameters
+
+        let struct (sum, _) =
+            trainer.Train(pool, dataset, ReadOnlySpan [| 0 .. batch - 1 |])
+
+        Expect.equal sum infinity "loss"
+
+        if length = 1 then
+            Paths.sameBits (floats policy.Network.Parameters) parameters "parameters"
+            sameState (DistillationTestbed.bytes trainer.Visit) before "optimizer"
+        else
+            Expect.equal trainer.Optimizer.Steps 1L "steps before the last window"
+
+        Expect.isTrue (Elementwise.AllFinite policy.Network.Parameters.Span) "parameters are finite"
 
 [<Fact>]
 let ``windows without a valid row take no step but carry the memory`` () =
