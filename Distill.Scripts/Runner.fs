@@ -171,6 +171,18 @@ module Runner =
         if not resume then
             save folder algorithm memory log
 
+        let saved = ref first
+
+        /// What cannot go on leaves the last state as it is, and says which one that is.
+        let orKeep (step: unit -> 'Result) =
+            try
+                step ()
+            with :? DistillException as error ->
+                let sentence =
+                    $"{error.Message} {folder.Path} keeps the state after {saved.Value} iterations."
+
+                raise (DistillException(sentence, error))
+
         let before = memory.Elapsed
         let watch = Stopwatch.StartNew()
         let mutable stepsBefore = -1L
@@ -211,7 +223,7 @@ module Runner =
             evaluationMetrics result @ algorithm.Reference
 
         while algorithm.Completed() < plan.Iterations && interruption.ExitCode = 0 do
-            let progress = algorithm.Iterate()
+            let progress = orKeep algorithm.Iterate
             let clock = clockAfter progress
             let completed = progress.Iteration + 1
             let last = completed = plan.Iterations
@@ -220,7 +232,7 @@ module Runner =
 
             let evaluation =
                 if last || completed % plan.EvaluationInterval = 0 then
-                    evaluate completed
+                    orKeep (fun () -> evaluate completed)
                 else
                     []
 
@@ -235,6 +247,7 @@ module Runner =
                 List.iter display.Say (Display.block progress clock)
                 savePolicy folder $"{algorithm.Role}_{completed}" algorithm memory completed
                 save folder algorithm memory log
+                saved.Value <- completed
 
         if algorithm.Completed() < plan.Iterations then
             if algorithm.Completed() > 0 then

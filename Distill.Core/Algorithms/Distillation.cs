@@ -145,11 +145,14 @@ public sealed class Distillation : IDisposable
     public long DatasetLimit => dataset.Limit;
 
     /// <summary>Collect, aggregate, train.</summary>
+    /// <exception cref="DistillException">
+    /// A number is not finite; the message says which. The student is as it was before the step that would have taken it over.
+    /// </exception>
     public IterationReport Iterate()
     {
         var started = Stopwatch.GetTimestamp();
         var teacherShare = Config.Acting.TeacherShare(iteration);
-        collector.Collect(pool, teacherShare);
+        collector.Collect(pool, teacherShare, iteration);
         CountEpisodes();
         var collected = Stopwatch.GetTimestamp();
 
@@ -167,10 +170,14 @@ public sealed class Distillation : IDisposable
             for (var start = 0; start < order.Length; start += batch)
             {
                 var part = trainer.Train(pool, dataset, order[start..Math.Min(start + batch, order.Length)]);
+                FiniteWatch.Require(part.Sum, "loss", iteration);
+                FiniteWatch.Require(trainer.Optimizer.GradientNorm, "norm of the gradient", iteration);
                 sum += part.Sum;
                 rows += part.Rows;
             }
         }
+
+        FiniteWatch.Require(Student, "student", iteration);
 
         var (phase, number, within) = Config.Acting.Phase(iteration);
         return new IterationReport(

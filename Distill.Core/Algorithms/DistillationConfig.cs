@@ -272,10 +272,10 @@ public sealed record DistillationConfig
             );
         }
         if (Loss is Huber huber)
-            Require(huber.Delta is > 0 and < double.PositiveInfinity, "delta", huber.Delta, "above 0");
+            Require(Positive(huber.Delta), "delta", huber.Delta, AboveZero);
         if (Loss is CrossEntropy entropy)
             Require(
-                entropy.Smoothing is >= 0 and < 1,
+                entropy.Smoothing >= 0 && (float)entropy.Smoothing < 1,
                 "smoothing",
                 entropy.Smoothing,
                 "at least 0 and below 1"
@@ -284,24 +284,27 @@ public sealed record DistillationConfig
 
     internal static void Require(AdamConfig adam)
     {
+        Require(Positive(adam.LearningRate), "learning_rate", adam.LearningRate, AboveZero);
+        Require(adam.Beta1 >= 0 && (float)adam.Beta1 < 1, "beta1", adam.Beta1, "at least 0 and below 1");
+        Require(adam.Beta2 >= 0 && (float)adam.Beta2 < 1, "beta2", adam.Beta2, "at least 0 and below 1");
+        Require(Positive(adam.Epsilon), "epsilon", adam.Epsilon, AboveZero);
+        Require(ZeroOrPositive(adam.Floor), "floor", adam.Floor, ZeroOrAbove);
+        Require(ZeroOrPositive(adam.WeightDecay), "weight_decay", adam.WeightDecay, ZeroOrAbove);
         Require(
-            adam.LearningRate is > 0 and < double.PositiveInfinity,
-            "learning_rate",
-            adam.LearningRate,
-            "above 0"
+            ZeroOrPositive(adam.MaxGradNorm),
+            "max_grad_norm",
+            adam.MaxGradNorm,
+            $"0 for no clipping, or {AboveZero}"
         );
-        Require(adam.Beta1 is >= 0 and < 1, "beta1", adam.Beta1, "at least 0 and below 1");
-        Require(adam.Beta2 is >= 0 and < 1, "beta2", adam.Beta2, "at least 0 and below 1");
-        Require(adam.Epsilon is > 0 and < double.PositiveInfinity, "epsilon", adam.Epsilon, "above 0");
-        Require(adam.Floor is >= 0 and < double.PositiveInfinity, "floor", adam.Floor, "at least 0");
-        Require(
-            adam.WeightDecay is >= 0 and < double.PositiveInfinity,
-            "weight_decay",
-            adam.WeightDecay,
-            "at least 0"
-        );
-        Require(adam.MaxGradNorm >= 0, "max_grad_norm", adam.MaxGradNorm, "0 for no clipping, or more");
     }
+
+    internal const string AboveZero = "above 0, in the range of single precision";
+    internal const string ZeroOrAbove = $"0, or {AboveZero}";
+
+    /// <summary>Neither 0 nor infinite when rounded to single precision, in which everything is computed.</summary>
+    internal static bool Positive(double value) => (float)value is > 0 and < float.PositiveInfinity;
+
+    internal static bool ZeroOrPositive(double value) => value == 0 || Positive(value);
 
     internal static void Require<T>(bool holds, string name, T value, string right)
     {

@@ -32,6 +32,7 @@ public sealed class Ppo : IDisposable
     private readonly float[] oldLogStd;
     private readonly PpoLossSums[] chunkLosses = new PpoLossSums[2 * MaxChunks];
     private readonly PpoScratch[] scratch;
+    private readonly FiniteWatch watch;
     private readonly Work collect;
     private readonly Work advantages;
     private readonly Work gather;
@@ -82,6 +83,7 @@ public sealed class Ppo : IDisposable
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
         restarts = new RandomStream(config.Seed, "ppo.restart");
         scratch = [.. Enumerable.Range(0, pool.Threads).Select(_ => new PpoScratch(Actor, critic, layout))];
+        watch = new FiniteWatch(this.environment.Count);
         collect = new Work(ShuffleOrCollect);
         advantages = new Work(EstimateAdvantages);
         gather = new Work((panel, _) => rollout.Gather(panel));
@@ -102,11 +104,16 @@ public sealed class Ppo : IDisposable
     public int Iteration => iteration;
 
     /// <summary>Collect, estimate advantages, learn.</summary>
+    /// <exception cref="DistillException">
+    /// A number is not finite; the message says which. The networks are as they were before the step that would have taken
+    /// it over.
+    /// </exception>
     public PpoReport Iterate()
     {
         var started = Stopwatch.GetTimestamp();
         Restart();
         pool.Run(collect, 1 + rollout.Panels);
+        watch.Check(iteration);
         steps += Config.StepsPerEnv;
         CountEpisodes();
         var collected = Stopwatch.GetTimestamp();
@@ -116,6 +123,8 @@ public sealed class Ppo : IDisposable
         actorObserver.Merge();
         if (criticObserver != actorObserver)
             criticObserver.Merge();
+        FiniteWatch.Require(Actor, "actor", iteration);
+        FiniteWatch.Require(critic, "critic", iteration);
         return new PpoReport(
             iteration++,
             StepsCollected: steps * environment.Count,
@@ -212,7 +221,8 @@ public sealed class Ppo : IDisposable
         for (var step = 0; step < Config.StepsPerEnv; step++)
         {
             var now = new Range(step * Panel.Width, (step + 1) * Panel.Width);
-            Observe(panel, sample, counted: true);
+            if (!Observe(panel, step, sample, counted: true))
+                return;
             var outputs = own.ForwardActor(layout.ActorObservation.Of(sample));
             outputs.CopyTo(layout.Outputs.Of(sample));
             distribution.Sample(
@@ -230,6 +240,13 @@ public sealed class Ppo : IDisposable
                 layout.LogProbability.Of(sample)
             );
             own.ForwardCritic(layout.CriticObservation.Of(sample)).CopyTo(values[now]);
+            // An index of a choice is always finite, so the outputs count too.
+            if (
+                watch.Catches(panel, step, "action", outputs)
+                || watch.Catches(panel, step, "action", action)
+                || watch.Catches(panel, step, "value", values[now])
+            )
+                return;
             environment.Step(
                 panel,
                 action,
@@ -237,17 +254,26 @@ public sealed class Ppo : IDisposable
                 rollout.Terminated(panel)[now],
                 rollout.Truncated(panel)[now]
             );
+            if (watch.Catches(panel, step, "reward", rollout.Rewards(panel)[now]))
+                return;
             rollout.Record(panel, step, sample[..(layout.Recorded * Panel.Width)]);
         }
-        Observe(panel, sample, counted: false);
+        if (!Observe(panel, Config.StepsPerEnv, sample, counted: false))
+            return;
         own.ForwardCritic(layout.CriticObservation.Of(sample)).CopyTo(values[^Panel.Width..]);
+        watch.Catches(panel, Config.StepsPerEnv, "value", values[^Panel.Width..]);
     }
 
-    private void Observe(int panel, Span<float> sample, bool counted)
+    /// <returns>Whether all of it is finite.</returns>
+    private bool Observe(int panel, int step, Span<float> sample, bool counted)
     {
-        actorObserver.Observe(panel, layout.ActorObservation.Of(sample), counted);
+        var ofActor = layout.ActorObservation.Of(sample);
+        var ofCritic = layout.CriticObservation.Of(sample);
+        actorObserver.Observe(panel, ofActor, counted);
         if (criticObserver != actorObserver)
-            criticObserver.Observe(panel, layout.CriticObservation.Of(sample), counted);
+            criticObserver.Observe(panel, ofCritic, counted);
+        return !watch.Catches(panel, step, "actor's observation", ofActor)
+            && !watch.Catches(panel, step, "critic's observation", ofCritic);
     }
 
     /// <summary>Episode statistics in the order of time, then environment, so that threads do not matter.</summary>
@@ -305,7 +331,7 @@ public sealed class Ppo : IDisposable
         for (var epoch = 0; epoch < Config.NumLearningEpochs; epoch++)
         for (var batch = 0; batch < batches; batch++)
             total += Step(Start(batch, batches), Start(batch + 1, batches));
-        return total * (1.0 / (Config.NumLearningEpochs * batches));
+        return total * (1.0 / ((double)Config.NumLearningEpochs * batches));
 
         int Start(int part, int parts) => (int)((long)part * panels / parts);
     }
@@ -324,10 +350,16 @@ public sealed class Ppo : IDisposable
         foreach (var part in chunkLosses.AsSpan(0, 2 * chunks))
             losses += part;
         losses *= 1.0 / count;
+        FiniteWatch.Require(losses.Surrogate, "surrogate loss", iteration);
+        FiniteWatch.Require(losses.Value, "value loss", iteration);
+        FiniteWatch.Require(losses.Entropy, "entropy", iteration);
+        FiniteWatch.Require(losses.Divergence, "KL divergence", iteration);
         if (Config.Schedule == RateSchedule.Adaptive)
             AdaptLearningRate(losses.Divergence);
         actorOptimizer.Step(pool, chunks);
         criticOptimizer.Step(pool, chunks);
+        FiniteWatch.Require(actorOptimizer.GradientNorm, "norm of the actor's gradient", iteration);
+        FiniteWatch.Require(criticOptimizer.GradientNorm, "norm of the critic's gradient", iteration);
         return losses;
     }
 

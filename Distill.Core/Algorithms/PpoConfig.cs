@@ -158,20 +158,27 @@ public sealed record PpoConfig
         );
         Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
         Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
-        Require(ClipParam > 0, "clip_param", ClipParam, "above 0");
+        Require(Positive(ClipParam), "clip_param", ClipParam, AboveZero);
         Require(Gamma is >= 0 and <= 1, "gamma", Gamma, "within 0 and 1");
         Require(Lambda is >= 0 and <= 1, "lambda", Lambda, "within 0 and 1");
-        Require(DesiredKl > 0, "desired_kl", DesiredKl, "above 0");
-        Require(MinLearningRate > 0, "min_learning_rate", MinLearningRate, "above 0");
+        Require(ZeroOrPositive(ValueLossCoef), "value_loss_coef", ValueLossCoef, ZeroOrAbove);
+        Require(ZeroOrPositive(EntropyCoef), "entropy_coef", EntropyCoef, ZeroOrAbove);
+        Require(Positive(DesiredKl), "desired_kl", DesiredKl, AboveZero);
+        Require(Positive(MinLearningRate), "min_learning_rate", MinLearningRate, AboveZero);
         Require(
-            MaxLearningRate >= MinLearningRate,
+            Positive(MaxLearningRate) && MaxLearningRate >= MinLearningRate,
             "max_learning_rate",
             MaxLearningRate,
-            $"at least min_learning_rate={MinLearningRate}"
+            $"at least min_learning_rate={MinLearningRate}, in the range of single precision"
         );
-        Require(CriticLearningRate is null or > 0, "critic_learning_rate", CriticLearningRate, "above 0");
-        Require(RewardScale > 0, "reward_scale", RewardScale, "above 0");
-        Require(InitStd > 0, "init_std", InitStd, "above 0");
+        Require(
+            CriticLearningRate is null || Positive(CriticLearningRate.Value),
+            "critic_learning_rate",
+            CriticLearningRate,
+            AboveZero
+        );
+        Require(Positive(RewardScale), "reward_scale", RewardScale, AboveZero);
+        Require(Positive(InitStd), "init_std", InitStd, AboveZero);
         Require(Optimizer);
     }
 }

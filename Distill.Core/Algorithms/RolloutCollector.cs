@@ -26,6 +26,7 @@ public sealed class RolloutCollector : IWork, IDisposable
     private readonly FloatBuffer studentMemory;
     private readonly byte[] starting;
     private readonly Scratch[] scratch;
+    private readonly FiniteWatch watch;
     private double teacherShare;
     private long steps;
 
@@ -71,6 +72,7 @@ public sealed class RolloutCollector : IWork, IDisposable
         studentMemory = new FloatBuffer(panels * student.MemorySize * Panel.Width);
         starting = new byte[panels * Panel.Width];
         starting.AsSpan().Fill(1);
+        watch = new FiniteWatch(environment.Count);
         scratch =
         [
             .. Enumerable.Range(0, threads).Select(_ => new Scratch(teacher, student, environment.Spec)),
@@ -81,10 +83,13 @@ public sealed class RolloutCollector : IWork, IDisposable
 
     /// <summary>Runs every environment for the rollout's steps.</summary>
     /// <param name="teacherShare">Probability that the teacher drives, per environment and step.</param>
-    public void Collect(WorkerPool pool, double teacherShare)
+    /// <param name="iteration">For the message.</param>
+    /// <exception cref="DistillException">An observation, an action or a reward of a valid row is not finite.</exception>
+    public void Collect(WorkerPool pool, double teacherShare, int iteration = 0)
     {
         this.teacherShare = teacherShare;
         pool.Run(this, Panel.Count(environment.Count));
+        watch.Check(iteration);
         steps += rollout.Steps;
     }
 
@@ -125,7 +130,11 @@ public sealed class RolloutCollector : IWork, IDisposable
             );
             student.Act(own.StudentObservation.Span, memoryOfStudent, own.StudentAction.Span, own.Student);
             ChooseDriver(own, first, (uint)(steps + step));
+            if (!Finite(panel, step, own))
+                return;
             environment.Step(panel, own.Action.Span, own.Reward, own.Terminated, own.Truncated);
+            if (watch.Catches(panel, step, "reward", own.Reward, alive))
+                return;
 
             Record(
                 rollout.TeacherObservations,
@@ -195,6 +204,16 @@ public sealed class RolloutCollector : IWork, IDisposable
                 for (var i = lane; i < own.Action.Length; i += Panel.Width)
                     own.Action.Span[i] = own.TeacherAction.Span[i];
     }
+
+    /// <summary>Whether what both policies saw and gave is finite. An index of a choice always is, so outputs count too.</summary>
+    private bool Finite(int panel, int step, Scratch own) =>
+        !(
+            watch.Catches(panel, step, "teacher's observation", own.TeacherObservation.Span, own.Alive)
+            || watch.Catches(panel, step, "student's observation", own.StudentObservation.Span, own.Alive)
+            || watch.Catches(panel, step, "teacher's action", own.Teacher.Outputs, own.Alive)
+            || watch.Catches(panel, step, "teacher's action", own.TeacherAction.Span, own.Alive)
+            || watch.Catches(panel, step, "student's action", own.Student.Outputs, own.Alive)
+        );
 
     private void Record(FloatBuffer target, FloatBuffer panel, int first, int step, int size, int lanes) =>
         Matrix.Scatter(

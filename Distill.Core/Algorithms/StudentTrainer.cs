@@ -69,7 +69,10 @@ public sealed class StudentTrainer : IWork, IDisposable
     public Adam Optimizer => adam;
 
     /// <summary>Trains on one mini-batch and notes in the dataset how well the student did on each segment.</summary>
-    /// <returns>Sum of the loss over valid rows, and the number of those rows.</returns>
+    /// <returns>
+    /// Sum of the loss over valid rows, and the number of those rows. Where the loss or the gradient's norm is not finite it
+    /// ends early, with the student as it was before that step.
+    /// </returns>
     public (double Sum, long Rows) Train(WorkerPool pool, AggregatedDataset dataset, ReadOnlySpan<int> batch)
     {
         this.dataset = dataset;
@@ -91,11 +94,15 @@ public sealed class StudentTrainer : IWork, IDisposable
             // A window without a valid row has nothing to teach, but its memory must still be carried on.
             scale = valid == 0 ? 0 : 1f / ((float)valid * terms);
             pool.Run(this, chunks);
-            if (valid > 0)
-                adam.Step(pool, chunks);
             foreach (var part in losses.AsSpan(0, chunks))
                 sum += part / terms;
             rows += valid;
+            if (!double.IsFinite(sum))
+                return (sum, rows);
+            if (valid > 0)
+                adam.Step(pool, chunks);
+            if (!double.IsFinite(adam.GradientNorm))
+                return (sum, rows);
         }
         for (var i = 0; i < count; i++)
         {

@@ -171,7 +171,10 @@ public static unsafe class Elementwise
             Kernels.Normalise(p, o, s, offset.Length, width);
     }
 
-    /// <summary>Every feature of a panel <c>[features, 32]</c> times the lane's factor <c>[32]</c>; a factor 0 clears the lane.</summary>
+    /// <summary>
+    /// Every feature of a panel <c>[features, 32]</c> times the lane's factor <c>[32]</c>; a factor 0 clears the lane, even of
+    /// what is not a number.
+    /// </summary>
     public static void ScaleLanes(Span<float> panel, ReadOnlySpan<float> factors)
     {
         var width = Panel.WidthOf(factors.Length, 1);
@@ -181,6 +184,20 @@ public static unsafe class Elementwise
                 f = factors
         )
             Kernels.ScaleLanes(p, f, panel.Length / width, width);
+    }
+
+    /// <summary>Whether no value is infinite or not a number; spans of any length.</summary>
+    public static bool AllFinite(ReadOnlySpan<float> values)
+    {
+        // 0 x is 0 for what is finite, else not a number.
+        var zeros = Vector256<float>.Zero;
+        var i = 0;
+        for (; i <= values.Length - Vector256<float>.Count; i += Vector256<float>.Count)
+            zeros += Vector256.Create(values[i..]) * 0f;
+        var finite = zeros == Vector256<float>.Zero;
+        for (; i < values.Length; i++)
+            finite &= float.IsFinite(values[i]);
+        return finite;
     }
 
     /// <summary>target += values.</summary>

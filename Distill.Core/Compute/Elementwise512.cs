@@ -162,8 +162,9 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         for (var lane = 0; lane < width; lane += Vector512<float>.Count)
         {
             var factor = Vector512.Load(factors + lane);
+            var cleared = Vector512.Equals(factor, Vector512<float>.Zero);
             for (var p = panel + lane; p < panel + features * width; p += width)
-                (Vector512.Load(p) * factor).Store(p);
+                Vector512.AndNot(Vector512.Load(p) * factor, cleared).Store(p);
         }
     }
 

@@ -47,6 +47,9 @@ public sealed class AggregatedDataset : IDisposable
 
     private const int StepsAtATime = 8;
 
+    // No product of a network's weights with this overflows.
+    private const float LargestMasked = 1e15f;
+
     private readonly int observationSize;
     private readonly int actionSize;
     private readonly int memorySize;
@@ -329,9 +332,25 @@ public sealed class AggregatedDataset : IDisposable
         rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.Span[to..]);
         if (memorySize > 0)
             Move(rollout.Memory, position, chunk.Memory, local, run, memorySize);
+        for (var row = 0; row < rows; row++)
+            if (chunk.Valid.Span[to + row] == 0)
+            {
+                ClearUnusable(chunk.Observations.Slice((to + row) * observationSize, observationSize));
+                ClearUnusable(chunk.Actions.Slice((to + row) * actionSize, actionSize));
+            }
+        ClearUnusable(chunk.Memory.Slice(local * memorySize, run * memorySize));
         for (var i = 0; i < run; i++)
             chunk.Births.Span[local + i] = added + i;
         chunk.Losses.Slice(local, run).Fill(float.NaN);
+    }
+
+    /// <summary>
+    /// A masked row goes through the network like any other, and only what it gives is left out: it must give numbers.
+    /// </summary>
+    private static void ClearUnusable(Span<float> values)
+    {
+        foreach (ref var value in values)
+            value = MathF.Abs(value) <= LargestMasked ? value : 0;
     }
 
     /// <summary>Consecutive rows of a table to one lane of the panels of steps <paramref name="start"/> to <paramref name="end"/>.</summary>

@@ -53,6 +53,7 @@ public sealed class Evaluator : IWork, IDisposable
     private readonly float[] returns;
     private readonly int[] lengths;
     private readonly bool[] terminated;
+    private readonly FiniteWatch watch;
     private Policy policy = null!;
     private int group;
     private Scratch?[] scratch = [];
@@ -66,9 +67,12 @@ public sealed class Evaluator : IWork, IDisposable
         returns = new float[episodes];
         lengths = new int[episodes];
         terminated = new bool[episodes];
+        watch = new FiniteWatch(episodes);
     }
 
-    /// <exception cref="DistillException">The policy does not fit the environment.</exception>
+    /// <exception cref="DistillException">
+    /// The policy does not fit the environment; or an observation, an action or a reward is not finite.
+    /// </exception>
     public EvaluationResult Run(Policy policy)
     {
         policy.Check(environment.Spec, "policy");
@@ -87,6 +91,7 @@ public sealed class Evaluator : IWork, IDisposable
             foreach (var used in scratch)
                 used?.Dispose();
         }
+        watch.Check();
         return new EvaluationResult([.. returns], [.. lengths], [.. terminated]);
     }
 
@@ -95,26 +100,32 @@ public sealed class Evaluator : IWork, IDisposable
         var own = scratch[worker] ??= new Scratch(policy, environment.Spec);
         var first = panel * Panel.Width;
         var lanes = Math.Min(Panel.Width, environment.Count - first);
-        Span<bool> done = stackalloc bool[Panel.Width];
-        done.Clear();
+        Span<byte> flies = stackalloc byte[Panel.Width];
+        flies.Fill(1);
         own.Memory.Span.Clear();
         returns.AsSpan(first, lanes).Clear();
         environment.Reset(panel);
-        for (int step = 1, running = lanes; running > 0; step++)
+        for (int step = 0, running = lanes; running > 0; step++)
         {
             environment.Observe(panel, group, own.Observation.Span);
             policy.Act(own.Observation.Span, own.Memory.Span, own.Action.Span, own.Policy);
             environment.Step(panel, own.Action.Span, own.Reward, own.Terminated, own.Truncated);
+            if (
+                watch.Catches(panel, step, "observation", own.Observation.Span, flies)
+                || watch.Catches(panel, step, "policy's action", own.Policy.Outputs, flies)
+                || watch.Catches(panel, step, "reward", own.Reward, flies)
+            )
+                return;
             for (var lane = 0; lane < lanes; lane++)
             {
-                if (done[lane])
+                if (flies[lane] == 0)
                     continue;
                 returns[first + lane] += own.Reward[lane];
                 if (own.Terminated[lane] == 0 && own.Truncated[lane] == 0)
                     continue;
-                done[lane] = true;
+                flies[lane] = 0;
                 running--;
-                lengths[first + lane] = step;
+                lengths[first + lane] = step + 1;
                 terminated[first + lane] = own.Terminated[lane] != 0;
             }
         }

@@ -112,7 +112,10 @@ public sealed class Adam : IDisposable
     /// <summary>The gradient that a chunk adds to, in the layout of the network's parameters. The chunk clears it first.</summary>
     public Span<float> Gradient(int chunk) => gradients[chunk].Span;
 
-    /// <summary>Sums the gradients of the first <paramref name="usedChunks"/> chunks, clips and updates the network.</summary>
+    /// <summary>
+    /// Sums the gradients of the first <paramref name="usedChunks"/> chunks, clips and updates the network. A gradient whose
+    /// norm is not finite changes nothing.
+    /// </summary>
     public void Step(WorkerPool pool, int usedChunks)
     {
         chunks = usedChunks;
@@ -122,6 +125,8 @@ public sealed class Adam : IDisposable
         foreach (var part in squares)
             sum += part;
         GradientNorm = Math.Sqrt(sum);
+        if (!double.IsFinite(GradientNorm))
+            return;
         steps++;
         // PyTorch's clip_grad_norm_, with its 1e-6.
         var scale = Config.MaxGradNorm > 0 ? Math.Min(1, Config.MaxGradNorm / (GradientNorm + 1e-6)) : 1;

@@ -91,7 +91,9 @@ public static class Losses
         {
             var i = first + lane;
             var w = Vector256.Create(weight[lane..]);
-            var error = Vector256.Create(y[i..]) - Vector256.Create(target[i..]);
+            // Left out, not multiplied by 0: what does not count may be infinite or not a number.
+            var counted = ~Vector256.Equals(w, Vector256<float>.Zero);
+            var error = Vector256.Create(y[i..]) - Vector256.Create(target[i..]) & counted;
             (slope * w * error).CopyTo(dy[i..]);
             var (low, high) = Vector256.Widen(w * (error * error));
             (Vector256.Create<double>(sums[lane..]) + low).CopyTo(sums[lane..]);
@@ -112,7 +114,7 @@ public static class Losses
         for (var i = 0; i < dy.Length; i++)
         {
             var w = weight[i % weight.Length];
-            var error = y[i] - target[i];
+            var error = w == 0 ? 0 : y[i] - target[i];
             var size = MathF.Abs(error);
             sums[i % weight.Length] +=
                 w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
@@ -139,7 +141,7 @@ public static class Losses
             for (var lane = 0; lane < weight.Length; lane++)
             {
                 var i = output * weight.Length + lane;
-                var deviation = (mean[i] - target[i]) * inverse;
+                var deviation = weight[lane] == 0 ? 0 : (mean[i] - target[i]) * inverse;
                 sums[lane] += weight[lane] * (0.5f * deviation * deviation + logStd[output] + HalfLogTwoPi);
                 dMean[i] = scale * weight[lane] * deviation * inverse;
                 change += scale * weight[lane] * (1 - deviation * deviation);
@@ -161,6 +163,12 @@ public static class Losses
         var choices = dLogits.Length / weight.Length;
         for (var lane = 0; lane < weight.Length; lane++)
         {
+            if (weight[lane] == 0)
+            {
+                for (var i = lane; i < dLogits.Length; i += weight.Length)
+                    dLogits[i] = 0;
+                continue;
+            }
             var largest = float.NegativeInfinity;
             for (var choice = 0; choice < choices; choice++)
                 largest = MathF.Max(largest, logits[choice * weight.Length + lane]);

@@ -139,8 +139,9 @@ let ``losses below zero count from the lowest`` () =
     for i in 0..19 do
         dataset.RecordLoss(i, float32 i - 10f)
 
-    let weights = Array.init 20 (fun i -> float i + 0.5)
-    drawn (400 * 20) (counts (LossPrioritised(1.0, 0.5)) dataset 20 400) weights
+    // Without the epsilon the best segment would never come up.
+    let weights = Array.init 20 (fun i -> float i + 5.0)
+    drawn (400 * 20) (counts (LossPrioritised(1.0, 5.0)) dataset 20 400) weights
 
 [<Fact>]
 let ``a new rollout in the place of an old one is untrained`` () =

@@ -157,6 +157,24 @@ let ``reservoir: every segment ever seen is kept with equal probability, with it
     for third in Array.splitInto 4 counts do
         Expect.close 130.0 (float (Array.sum third)) (expected * 100.0) "share of a quarter"
 
+[<Fact>]
+let ``reservoir: of three segments a single place keeps each in a third of the cases`` () =
+    let trials = 3000
+    let counts = Array.zeroCreate<int> 3
+    use rollout = randomRollout (Random 3) 3 1 1 1 0 0
+
+    for trial in 1..trials do
+        use dataset =
+            new AggregatedDataset(1, 1, 1, 0, 1L, Reservoir 1L, RandomStream(uint64 trial, "r"))
+
+        dataset.Add rollout
+        let kept = int (dataset.Birth 0)
+        counts[kept] <- counts[kept] + 1
+
+    for kept in 0..2 do
+        // Five standard deviations.
+        Expect.close 130.0 (float counts[kept]) 1000.0 $"segment {kept}"
+
 /// The dataset's own memory, which nothing public shows.
 let private buffers (dataset: AggregatedDataset) =
     let field =

@@ -224,6 +224,30 @@ let ``whole episodes: rows after an end are neither counted nor trained on`` () 
             Expect.isTrue (report.StepsCollected < 4000L) "an untrained student drops the pole"
 
 [<Fact>]
+let ``a mini-batch is an eighth of the dataset, at most 512 rows or 64 sequences`` () =
+    let size (changes: DistillationConfig) length segments =
+        DistillationShape.MiniBatch(changes, length, segments)
+
+    let settings = DistillationConfig(Environment = small.Environment)
+
+    Expect.equal
+        [ for n in [ 1; 80; 4095; 4096; 1_000_000 ] -> size settings 1 n ]
+        [ 1; 10; 511; 512; 512 ]
+        "rows"
+
+    Expect.equal
+        [ for n in [ 1; 80; 511; 512; 1_000_000 ] -> size settings 25 n ]
+        [ 1; 10; 63; 64; 64 ]
+        "sequences"
+
+    let quarter =
+        DistillationConfig(Environment = small.Environment, NumMiniBatches = 4)
+
+    Expect.equal (size quarter 1 80) 20 "num_mini_batches"
+    let given = DistillationConfig(Environment = small.Environment, MiniBatchSize = 100)
+    Expect.equal [ for n in [ 80; 4000 ] -> size given 25 n ] [ 80; 100 ] "mini_batch_size"
+
+[<Fact>]
 let ``a full-batch step is one step, however large mini_batch_size is`` () =
     use pool = new WorkerPool(1)
     use teacher = cartPoleTeacher ()
@@ -586,6 +610,8 @@ let ``settings that cannot work are refused by name, value and what would be rig
             DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
             DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
             DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
+            DistillationConfig(Environment = env, Loss = Huber 1e39), "delta=1E+39 "
+            DistillationConfig(Environment = env, Optimizer = AdamConfig(Epsilon = 1e-60)), "epsilon=1E-60 "
             DistillationConfig(Environment = env, Loss = CrossEntropy 1.0), "smoothing=1 "
         ]
 

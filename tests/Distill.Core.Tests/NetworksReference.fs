@@ -167,6 +167,25 @@ let backward (spec: NetworkSpec) p gradient kept (dy: float[]) (dMemory: float[]
 
     d, before
 
+/// Mean and population variance of everything seen so far.
+type Statistics(size) =
+    let seen = ResizeArray<float[]>()
+    let mutable mean = Array.create size 0.0
+    let mutable variance = Array.create size 1.0
+    member _.Count = seen.Count
+    member _.Mean = mean
+    member _.Variance = variance
+    member _.Add observation = seen.Add observation
+
+    member _.Refresh() =
+        mean <- Array.init size (fun i -> Seq.averageBy (fun (x: float[]) -> x[i]) seen)
+
+        variance <-
+            Array.init size (fun i -> Seq.averageBy (fun (x: float[]) -> (x[i] - mean[i]) ** 2.0) seen)
+
+    member _.Apply(observation: float[]) =
+        Array.init size (fun i -> (observation[i] - mean[i]) / (sqrt variance[i] + 1e-2))
+
 /// Lane by lane values of a panel [features, 32], and back.
 let lane (panel: float32[]) l =
     Array.init (panel.Length / Panel.Width) (fun f -> float panel[f * Panel.Width + l])

@@ -6,6 +6,7 @@ open Distill.Algorithms
 open Distill.Compute
 open Distill.Networks
 open Distill.Policies
+open Distill.Tests.PpoReference
 open Xunit
 
 let private width = Panel.Width
@@ -15,22 +16,6 @@ let private uniform (random: Random) (low: float) (high: float) =
 
 let private floats count (draw: int -> float) =
     Array.init count (fun i -> float32 (draw i))
-
-/// A_t is the sum of the discounted surprises up to the end of the episode or of the rollout.
-let private advantageReference gamma lambda (rewards: float[]) (values: float[]) (ends: int[]) =
-    let steps = rewards.Length
-
-    let surprise t =
-        match ends[t] with
-        | 1 -> rewards[t] - values[t]
-        | 2 -> rewards[t] + gamma * values[t] - values[t]
-        | _ -> rewards[t] + gamma * values[t + 1] - values[t]
-
-    Array.init steps (fun t ->
-        let last =
-            seq { t .. steps - 1 } |> Seq.tryFind (fun k -> ends[k] <> 0) |> Option.defaultValue (steps - 1)
-
-        seq { t..last } |> Seq.sumBy (fun k -> (gamma * lambda) ** float (k - t) * surprise k))
 
 [<Fact>]
 let ``Advantages are sums of discounted surprises, cut at terminations and time-outs`` () =
@@ -46,46 +31,23 @@ let ``Advantages are sums of discounted surprises, cut at terminations and time-
         let flag kind =
             floats (steps * width) (fun i -> if ends[i] = kind then 1.0 else 0.0)
 
-        let advantages = Array.zeroCreate<float32>(steps * width)
+        let actual = Array.zeroCreate<float32>(steps * width)
 
-        PpoAdvantage.Estimate(rewards, values, flag 1, flag 2, float32 gamma, float32 lambda, advantages)
+        PpoAdvantage.Estimate(rewards, values, flag 1, flag 2, float32 gamma, float32 lambda, actual)
 
         for lane in 0 .. width - 1 do
             let column (source: 'a[]) count =
                 Array.init count (fun t -> source[t * width + lane])
 
             let expected =
-                advantageReference
+                advantages
                     (float (float32 gamma))
                     (float (float32 lambda))
                     (column rewards steps |> Array.map float)
                     (column values (steps + 1) |> Array.map float)
                     (column ends steps)
 
-            Expect.closeAll 2e-5 (column advantages steps |> Array.map float) expected $"lane {lane}")
-
-// Plain references, one lane at a time, in double precision.
-
-let private gaussianLogProbability (mean: float[]) (logStd: float[]) (action: float[]) =
-    Array.map3
-        (fun m s a -> -0.5 * ((a - m) / exp s) ** 2.0 - s - 0.5 * log (2.0 * Math.PI))
-        mean
-        logStd
-        action
-    |> Array.sum
-
-let private gaussianEntropy (logStd: float[]) =
-    logStd |> Array.sumBy (fun s -> s + 0.5 * log (2.0 * Math.PI * Math.E))
-
-let private probabilities (logits: float[]) =
-    let e = logits |> Array.map exp
-    e |> Array.map (fun value -> value / Array.sum e)
-
-let private categoricalLogProbability (logits: float[]) (action: float[]) =
-    log ((probabilities logits).[int action[0]])
-
-let private categoricalEntropy (logits: float[]) =
-    probabilities logits |> Array.sumBy (fun p -> -p * log p)
+            Expect.closeAll 2e-5 (column actual steps |> Array.map float) expected $"lane {lane}")
 
 /// A distribution with its references and random parameters.
 type private Case =
@@ -153,13 +115,9 @@ let ``Log-probability, entropy and divergence match the formulas`` () =
 
                 let expectedDivergence =
                     if case.Head = Head.Categorical then
-                        Array.map2 (fun a b -> a * log (a / b)) (probabilities p) (probabilities q)
-                        |> Array.sum
+                        categoricalDivergence p q
                     else
-                        [ 0 .. case.Outputs - 1 ]
-                        |> List.sumBy (fun i ->
-                            let s0, s1 = exp (float beforeLogStd[i]), exp logStd[i]
-                            log (s1 / s0) + (s0 * s0 + (p[i] - q[i]) ** 2.0) / (2.0 * s1 * s1) - 0.5)
+                        gaussianDivergence p (doubles beforeLogStd) q logStd
 
                 let expected =
                     [ case.LogProbability q logStd action; case.Entropy q logStd; expectedDivergence ]
@@ -168,11 +126,6 @@ let ``Log-probability, entropy and divergence match the formulas`` () =
                     [ logProbability[lane]; entropy[lane]; divergence[lane] ] |> List.map float
 
                 Expect.closeAll 1e-5 actual expected $"{case.Head}, lane {lane}: log p, entropy, KL")
-
-/// max(-A r, -A clip r) as the paper writes it.
-let private surrogateReference clip advantage logProbability oldLogProbability =
-    let ratio = exp (logProbability - oldLogProbability)
-    max (-advantage * ratio) (-advantage * Math.Clamp(ratio, 1.0 - clip, 1.0 + clip))
 
 [<Fact>]
 let ``Gradient of the clipped surrogate minus the entropy bonus matches finite differences`` () =
@@ -228,7 +181,7 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
                     let p = case.LogProbability own logStd (column actions case.Actions lane)
 
                     scale
-                    * (surrogateReference clip (float advantage[lane]) p (float old[lane])
+                    * (surrogate clip (float advantage[lane]) p (float old[lane])
                        - bonus * case.Entropy own logStd))
 
             let slope (f: float[] -> float) (x: float[]) =
@@ -249,7 +202,7 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
                             logStd
                             (column actions case.Actions lane)
 
-                    surrogateReference clip (float advantage[lane]) p (float old[lane]))
+                    surrogate clip (float advantage[lane]) p (float old[lane]))
 
             Expect.close (1e-4 * (1.0 + abs expectedSum)) sum expectedSum $"{case.Head}: surrogate"
 
@@ -280,15 +233,7 @@ let ``Value loss and its gradient match finite differences, clipped and not`` ()
         let weight = floats width (fun lane -> if lane % 3 = 0 then 0.0 else 1.0)
 
         let reference clip lane v =
-            let error = v - float returns[lane]
-
-            match clip with
-            | None -> error * error
-            | Some c ->
-                let kept =
-                    float before[lane] + Math.Clamp(v - float before[lane], -c, c) - float returns[lane]
-
-                max (error * error) (kept * kept)
+            valueLoss clip (float before[lane]) (float returns[lane]) v
 
         for clip in [ None; Some 0.2 ] do
             let gradient = Array.zeroCreate<float32> width

@@ -287,9 +287,60 @@ let ``Settings that cannot work are refused with a sentence`` () =
 
     Expect.equal
         (message (PpoConfig(Optimizer = AdamConfig(MaxGradNorm = -1.0))))
-        "max_grad_norm=-1 cannot work; it must be 0 for no clipping, or more."
+        "max_grad_norm=-1 cannot work; it must be 0 for no clipping, or above 0, in the range of single precision."
         "optimizer"
 
     Expect.isTrue
         ((message (PpoConfig(StepsPerEnv = 10_000_000))).Contains "10000000 steps is too large")
         "rollout"
+
+[<Fact>]
+let ``Settings without a sign, a size or a number that single precision has are refused by name`` () =
+    // Wrong for all: no number, infinite, overflowing or vanishing in single precision, negative.
+    let wrong = [ nan; infinity; 1e39; 1e-60; -0.1 ]
+
+    let cases: (string * (float -> PpoConfig) * bool) list =
+        [
+            "clip_param", (fun v -> PpoConfig(ClipParam = v)), false
+            "value_loss_coef", (fun v -> PpoConfig(ValueLossCoef = v)), true
+            "entropy_coef", (fun v -> PpoConfig(EntropyCoef = v)), true
+            "desired_kl", (fun v -> PpoConfig(DesiredKl = v)), false
+            "min_learning_rate", (fun v -> PpoConfig(MinLearningRate = v, MaxLearningRate = 1e38)), false
+            "max_learning_rate", (fun v -> PpoConfig(MaxLearningRate = v)), false
+            "critic_learning_rate", (fun v -> PpoConfig(CriticLearningRate = v)), false
+            "reward_scale", (fun v -> PpoConfig(RewardScale = v)), false
+            "init_std", (fun v -> PpoConfig(InitStd = v)), false
+            "learning_rate", (fun v -> PpoConfig(Optimizer = AdamConfig(LearningRate = v))), false
+            "epsilon", (fun v -> PpoConfig(Optimizer = AdamConfig(Epsilon = v))), false
+            "floor", (fun v -> PpoConfig(Optimizer = AdamConfig(Floor = v))), true
+            "weight_decay", (fun v -> PpoConfig(Optimizer = AdamConfig(WeightDecay = v))), true
+            "max_grad_norm", (fun v -> PpoConfig(Optimizer = AdamConfig(MaxGradNorm = v))), true
+        ]
+
+    for name, config, zeroWorks in cases do
+        for value in (if zeroWorks then wrong else 0.0 :: wrong) do
+            let message = (Expect.throws<DistillException> (config value).Validate).Message
+            Expect.isTrue (message.StartsWith $"{name}=" && message.EndsWith '.') $"{value}: {message}"
+
+        if zeroWorks then
+            (config 0.0).Validate()
+
+    for name, config in
+        [
+            "gamma", (fun v -> PpoConfig(Gamma = v))
+            "lambda", fun v -> PpoConfig(Lambda = v)
+            "restart_probability", fun v -> PpoConfig(RestartProbability = v)
+            "beta1", fun v -> PpoConfig(Optimizer = AdamConfig(Beta1 = v))
+            "beta2", fun v -> PpoConfig(Optimizer = AdamConfig(Beta2 = v))
+        ] do
+        for value in [ nan; -0.1; 1.1; infinity ] do
+            let message = (Expect.throws<DistillException> (config value).Validate).Message
+            Expect.isTrue (message.StartsWith $"{name}=") $"{value}: {message}"
+
+    // 1 in single precision.
+    (Expect.throws<DistillException> (PpoConfig(Optimizer = AdamConfig(Beta2 = 1.0 - 1e-12))).Validate)
+        .Message
+    |> Storage.contains "beta2="
+
+    PpoConfig().Validate()
+    PpoConfig.Quadrotor.Validate()

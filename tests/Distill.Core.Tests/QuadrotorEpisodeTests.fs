@@ -205,6 +205,45 @@ let ``Langevin references have the published spread`` () =
     Expect.close 0.010 (trace |> Array.map snd |> largest) 0.24 "largest velocity of an episode"
 
 [<Fact>]
+let ``Langevin noise is a stream's: apart for each axis, step, episode and environment`` () =
+    let envs, seed = 64, 21UL
+
+    let config =
+        QuadrotorConfig(Envs = envs, Task = QuadrotorTask.Langevin, EpisodeLimit = 3)
+
+    use env =
+        new QuadrotorEnvironment(config, seed, [| endless (Airframes.Get "x500_sim") |])
+
+    let drone = env.Drones[0]
+    let stream = RandomStream(seed, "quadrotor.langevin")
+
+    let normals (a: uint32) (b: uint32) =
+        let uniform (bits: uint32) = float (bits >>> 8) / 16777216.0
+        let radius = sqrt (-2.0 * log (1.0 - uniform a))
+        let angle = 2.0 * Math.PI * uniform b
+        radius * cos angle, radius * sin angle
+
+    for time in 0..8 do
+        let episode = time / 3
+
+        let expected =
+            states env
+            |> Array.mapi (fun i before ->
+                let struct (x0, x1, x2, x3) =
+                    stream.Bits(uint32 i, uint32 episode, uint32 before.Step)
+
+                let x, y = normals x0 x1
+                let z, _ = normals x2 x3
+                advanceLangevin drone.Trajectory drone.Integration.Dt [| x; y; z |] before)
+
+        step env (Array.create envs (Array.create 4 0.0)) |> ignore
+
+        // The last step of an episode shows the start of the next one.
+        if time % 3 < 2 then
+            for actual, expected in Array.zip (states env) expected do
+                Expect.closeAll 1e-5 actual.LangevinVelocity expected.LangevinVelocity $"step {time}"
+
+[<Fact>]
 let ``tasks choose the references`` () =
     let follows task =
         use env = new QuadrotorEnvironment(QuadrotorConfig(Envs = 64, Task = task), 1UL)

@@ -8,138 +8,11 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Networks
 open Distill.Policies
+open Distill.Tests.DistillationReference
 open Distill.Tests.DistillationTestbed
 
 let private optimizer =
     AdamConfig(LearningRate = 0.01, Epsilon = 0.01, MaxGradNorm = 0.0)
-
-/// One row of a segment.
-type private Row = { X: float[]; Y: float[]; Valid: bool; Keep: float }
-
-type private Segment = { Memory: float[]; Rows: Row[] }
-
-let private parse observation action memory (values: float32[]) =
-    let width = observation + action + 2
-    let values = Array.map float values
-
-    {
-        Memory = values[.. memory - 1]
-        Rows =
-            values[memory..]
-            |> Array.chunkBySize width
-            |> Array.map (fun row ->
-                {
-                    X = row[.. observation - 1]
-                    Y = row[observation .. observation + action - 1]
-                    Valid = row[width - 2] = 1.0
-                    Keep = row[width - 1]
-                })
-    }
-
-/// Loss of one row (a sum over terms), its gradient, and the gradient of log_std.
-let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[]) =
-    match loss with
-    | :? MeanSquared ->
-        let e = Array.map2 (-) y target
-        Array.sumBy (fun v -> v * v) e, Array.map ((*) 2.0) e, [||]
-    | :? Huber as huber ->
-        let e = Array.map2 (-) y target
-        let d = huber.Delta
-
-        Array.sumBy (fun v -> if abs v <= d then v * v / 2.0 else d * (abs v - d / 2.0)) e,
-        Array.map (fun v -> max -d (min d v)) e,
-        [||]
-    | :? GaussianLogLikelihood ->
-        let z = Array.map3 (fun v t s -> (v - t) / exp s) y target logStd
-
-        Array.sum (Array.map2 (fun z s -> z * z / 2.0 + s + log (2.0 * Math.PI) / 2.0) z logStd),
-        Array.map2 (fun z s -> z / exp s) z logStd,
-        Array.map (fun z -> 1.0 - z * z) z
-    | :? CrossEntropy as entropy ->
-        let total = log (Array.sumBy exp y)
-        let n = float y.Length
-
-        let desired =
-            Array.init y.Length (fun i ->
-                entropy.Smoothing / n + (if i = int target[0] then 1.0 - entropy.Smoothing else 0.0))
-
-        Array.sum (Array.map2 (fun v d -> -d * (v - total)) y desired),
-        Array.map2 (fun v d -> exp (v - total) - d) y desired,
-        [||]
-    | _ -> failwith $"{loss}"
-
-/// What training on one mini-batch does: loss sum, rows, optimizer steps, losses of segments, parameters, last gradient.
-let private reference (policy: Policy) (loss: Loss) gradientLength (batch: Segment[]) =
-    let spec = policy.Network.Spec
-    let p = floats policy.Network.Parameters |> Array.map float
-    let deviations = policy.Network.LogStd.Length
-    let first = policy.Network.ParameterCount - deviations
-    let terms = float (Losses.TermsPerRow(loss, spec.Outputs))
-    let m, v = Array.zeroCreate<float> p.Length, Array.zeroCreate<float> p.Length
-    let memories = batch |> Array.map (fun s -> Array.copy s.Memory)
-    let losses = Array.zeroCreate<float> batch.Length
-    let mutable gradient = [||]
-    let mutable steps = 0
-
-    let normalise (x: float[]) =
-        match policy.Normaliser with
-        | null -> x
-        | n -> x |> Array.mapi (fun i v -> (v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
-
-    for start in 0..gradientLength .. batch[0].Rows.Length - 1 do
-        let stop = min (start + gradientLength) batch[0].Rows.Length
-
-        let valid =
-            batch |> Array.sumBy (fun s -> s.Rows[start .. stop - 1] |> Array.filter _.Valid |> Array.length)
-
-        gradient <- Array.zeroCreate<float> p.Length
-        let logStd = p[first .. first + deviations - 1]
-
-        batch
-        |> Array.iteri (fun i segment ->
-            let passes =
-                [
-                    for row in segment.Rows[start .. stop - 1] do
-                        let before = Array.map ((*) row.Keep) memories[i]
-                        let y, next, kept = NetworksReference.forward spec p (normalise row.X) before
-                        memories[i] <- next
-                        row, y, kept
-                ]
-
-            let mutable dMemory = Array.zeroCreate<float> policy.MemorySize
-
-            for row, y, kept in List.rev passes do
-                let value, dy, dLogStd = evaluate loss logStd y row.Y
-                let scale = if row.Valid then 1.0 / (float valid * terms) else 0.0
-
-                if row.Valid then
-                    losses[i] <- losses[i] + value / terms
-
-                    dLogStd
-                    |> Array.iteri (fun j d -> gradient[first + j] <- gradient[first + j] + scale * d)
-
-                let _, before =
-                    NetworksReference.backward spec p gradient kept (Array.map ((*) scale) dy) dMemory
-
-                dMemory <- Array.map ((*) row.Keep) before)
-
-        if valid > 0 then
-            steps <- steps + 1
-
-            for i in 0 .. p.Length - 1 do
-                m[i] <- 0.9 * m[i] + 0.1 * gradient[i]
-                v[i] <- 0.999 * v[i] + 0.001 * gradient[i] * gradient[i]
-                let mHat = m[i] / (1.0 - 0.9 ** float steps)
-                let vHat = v[i] / (1.0 - 0.999 ** float steps)
-                p[i] <- p[i] - 0.01 * mHat / (sqrt vHat + 0.01)
-
-    let rows =
-        batch |> Array.map (fun s -> s.Rows |> Array.filter _.Valid |> Array.length)
-
-    let mean =
-        Array.map2 (fun loss n -> if n = 0 then 0.0 else loss / float n) losses rows
-
-    Array.sum losses, Array.sum rows, steps, mean, p, gradient
 
 let private datasetOf (rollout: Rollout) length =
     let dataset =
@@ -173,29 +46,31 @@ let private agrees
     use trainer =
         new StudentTrainer(policy, loss, optimizer, gradientLength, chosen.Length, length, threads)
 
-    let segments =
-        segmentsOf rollout length
-        |> Array.map (parse rollout.StudentObservationSize rollout.ActionSize rollout.MemorySize)
-
-    let sum, rows, steps, losses, parameters, gradient =
-        reference policy loss gradientLength (Array.map (fun s -> segments[s]) chosen)
+    let learner = Learner(policy, loss, optimizer, gradientLength)
+    let own = segments rollout length
+    let lesson = learner.Train(Array.map (fun s -> own[s]) chosen)
+    let sum, losses = lesson.Sum, lesson.MeanLosses
 
     let struct (actualSum, actualRows) =
         trainer.Train(pool, dataset, ReadOnlySpan chosen)
 
-    Expect.equal actualRows (int64 rows) $"{what}: valid rows"
+    Expect.equal actualRows (int64 lesson.Rows) $"{what}: valid rows"
     Expect.close (2e-6 * max 1.0 (abs sum)) actualSum sum $"{what}: loss"
-    Expect.equal trainer.Optimizer.Steps (int64 steps) $"{what}: optimizer steps"
+    Expect.equal trainer.Optimizer.Steps (int64 learner.Steps) $"{what}: optimizer steps"
 
     // After the step the first chunk holds the sum of all.
     let total = trainer.Optimizer.Gradient(0).ToArray()
-    NetworksReference.closeNorm 3e-5 total gradient $"{what}: gradient"
-    let expected = parameters[.. policy.Network.ParameterCount - 1]
+
+    NetworksReference.closeNorm
+        3e-5
+        total[.. learner.Gradient.Length - 1]
+        learner.Gradient
+        $"{what}: gradient"
 
     let actual =
         policy.Network.Parameters.Slice(0, policy.Network.ParameterCount).ToArray()
 
-    Expect.closeAll 1e-5 (Seq.map float actual) expected $"{what}: parameters"
+    Expect.closeAll 1e-5 (Seq.map float actual) learner.Parameters $"{what}: parameters"
 
     for i, segment in Array.indexed chosen do
         Expect.close
@@ -261,28 +136,66 @@ let ``sequences train Gaussian and categorical heads`` () =
         agrees $"{loss}" policy loss rollout 10 4 (choose random rollout 10 33) 2
 
 [<Fact>]
-let ``what masked rows hold changes nothing`` () =
-    let trained (garbage: float32) =
+let ``what masked rows hold changes nothing, whatever the loss, even if it is not a number`` () =
+    let trained (loss: Loss) head outputs choices (garbage: float32) =
+        let actions = if choices > 0 then 1 else outputs
         use pool = new WorkerPool(1)
-        use rollout = randomRollout (Random 1) 40 10 5 3 0 0
+        use rollout = randomRollout (Random 1) 40 10 5 actions 0 choices
 
         for row in 0 .. rollout.Rows - 1 do
             if rollout.Valid[row] = 0uy then
                 rollout.StudentObservations.Slice(row * 5, 5).Fill garbage
-                rollout.TeacherActions.Slice(row * 3, 3).Fill garbage
+                rollout.TeacherActions.Slice(row * actions, actions).Fill garbage
 
         use dataset = datasetOf rollout 1
 
         use policy =
-            randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu)) "student" false
+            randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], outputs, Activation.Elu, head)) "student" false
 
-        use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 1, 400, 1, 1)
+        use trainer = new StudentTrainer(policy, loss, optimizer, 1, 400, 1, 1)
         let struct (sum, rows) = trainer.Train(pool, dataset, ReadOnlySpan [| 0..399 |])
         sum, rows, floats policy.Network.Parameters
 
-    let _, rows, _ = trained 0f
-    Expect.isTrue (rows > 200L && rows < 400L) "some rows are masked"
-    Expect.isTrue (trained 0f = trained 100f && trained 0f = trained -7f) "masked rows count"
+    for loss, head, outputs, choices in heads do
+        let trained = trained loss head outputs choices
+        let _, rows, _ = trained 0f
+        Expect.isTrue (rows > 200L && rows < 400L) "some rows are masked"
+
+        for garbage in [ 100f; -7f; nanf; infinityf; -infinityf; Single.MaxValue ] do
+            Expect.isTrue (trained garbage = trained 0f) $"{loss}: masked rows that hold {garbage} count"
+
+[<Fact>]
+let ``a gradient that is not finite ends the training and changes nothing`` () =
+    for spec, length in
+        [ NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1; NetworkSpec.GruStack(5, 6, 4, 0, 3), 6 ] do
+        use pool = new WorkerPool(2)
+        let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
+        use rollout = randomRollout (Random 2) 40 6 5 3 memory 0
+        use policy = randomPolicy 2 0.5f spec "student" false
+        rollout.Valid.AsSpan().Fill 1uy
+        // In the last window of sequences.
+        rollout.TeacherActions.Slice(3 * (6 * 17 + 5), 1).Fill 1e30f
+        use dataset = datasetOf rollout length
+        let batch = 240 / length
+
+        use trainer =
+            new StudentTrainer(policy, MeanSquared(), optimizer, 4, batch, length, 2)
+
+        let before = DistillationTestbed.bytes trainer.Visit
+        let parameters = floats policy.Network.Parameters
+
+        let struct (sum, _) =
+            trainer.Train(pool, dataset, ReadOnlySpan [| 0 .. batch - 1 |])
+
+        Expect.equal sum infinity "loss"
+
+        if length = 1 then
+            Paths.sameBits (floats policy.Network.Parameters) parameters "parameters"
+            sameState (DistillationTestbed.bytes trainer.Visit) before "optimizer"
+        else
+            Expect.equal trainer.Optimizer.Steps 1L "steps before the last window"
+
+        Expect.isTrue (Elementwise.AllFinite policy.Network.Parameters.Span) "parameters are finite"
 
 [<Fact>]
 let ``windows without a valid row take no step but carry the memory`` () =

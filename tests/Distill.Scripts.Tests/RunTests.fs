@@ -8,6 +8,7 @@ open System.Text
 open Distill
 open Distill.Compute
 open Distill.Environments.Quadrotor
+open Distill.Evaluation
 open Distill.Networks
 open Distill.Policies
 open Distill.Storage
@@ -453,3 +454,90 @@ let ``a teacher far below its record gets a warning`` () =
         Console.SetOut console
 
     Assert.Contains("records a return of 700.0", string printed)
+
+/// A run of four iterations that saves and evaluates after every second, and spoils its policy or stops in the third.
+let private failing (place: Workplace) (third: Policy -> unit) =
+    use pool = new WorkerPool(1)
+    let environment = CartPole.balance { envs = 32 }
+    use evaluator = new Evaluator(environment, 32, 1UL, pool)
+    use interruption = new Script.Interruption()
+
+    use teacher =
+        new Policy(NetworkSpec(4, [| Dense(2, Activation.Identity) |], Head.Categorical), "teacher")
+
+    let completed = [| 0 |]
+
+    let algorithm: Algorithm =
+        {
+            Role = "teacher"
+            Policy = teacher
+            Completed = fun () -> completed[0]
+            Iterate =
+                fun () ->
+                    if completed[0] = 2 then
+                        third teacher
+
+                    completed[0] <- completed[0] + 1
+
+                    {
+                        Iteration = completed[0] - 1
+                        Phase = ""
+                        Losses = []
+                        MeanReturn = None
+                        MeanEpisodeLength = None
+                        StepsCollected = int64 completed[0]
+                        CollectionSeconds = 1.0
+                        LearningSeconds = 1.0
+                        Data = ""
+                        Events = []
+                        Metrics = []
+                    }
+            Visit =
+                fun state ->
+                    state.Block("completed", Span<int>(completed))
+                    state.Part("policy", fun part -> teacher.Network.Visit part)
+            Reference = []
+        }
+
+    let plan: Plan =
+        {
+            Iterations = 4
+            SaveInterval = 2
+            EvaluationInterval = 1
+            EvaluationEpisodes = 32
+            FinalEpisodes = 32
+        }
+
+    let folder = RunFolder.CreateAt(place.Path "run")
+    let display: Display = { Say = ignore; Advance = fun _ _ -> () }
+
+    let refusal =
+        Expect.throws<DistillException>(fun () ->
+            Runner.run folder false plan evaluator interruption display algorithm |> ignore)
+
+    let files =
+        Directory.GetFiles(Path.GetDirectoryName(folder.Checkpoint "x") |> nonNull)
+        |> Array.map Path.GetFileName
+
+    use best = PolicyFile.Load(folder.Checkpoint "best_teacher.safetensors")
+    refusal.Message, Array.sort files, best.Metadata["iteration"]
+
+[<Fact>]
+let ``numbers that are not finite end a run, which keeps its last state and its best policy`` () =
+    let kept = "keeps the state after 2 iterations."
+
+    let files =
+        [| "best_teacher.safetensors"; "state.safetensors"; "teacher_2.safetensors" |]
+
+    for third, start in
+        [
+            (fun (_: Policy) -> raise (DistillException "Iteration 2: the loss is NaN.")),
+            "Iteration 2: the loss is NaN. "
+            (fun teacher -> teacher.Network.Parameters.Span[0] <- nanf),
+            "Evaluation: the policy's action of environment 0 is NaN at step 0;"
+        ] do
+        use place = new Workplace()
+        let message, left, best = failing place third
+        Expect.isTrue (message.StartsWith start && message.EndsWith kept) message
+        Expect.equal left files "files"
+        Expect.equal best "1" "best of the evaluations before"

@@ -1,0 +1,92 @@
+using System.Globalization;
+using Distill.Compute;
+using Distill.Networks;
+using Distill.Policies;
+
+namespace Distill;
+
+/// <summary>
+/// Finds the first number that is not finite while environments run: of the earliest step, then of the lowest environment,
+/// whatever the number of threads.
+/// </summary>
+/// <param name="envs">Number of environments that run side by side.</param>
+internal sealed class FiniteWatch(int envs)
+{
+    private readonly Finding[] findings = new Finding[Panel.Count(envs)];
+
+    /// <summary>Whether a lane holds a number that is not finite. The panel should then stop: the rest only follows from it.</summary>
+    /// <param name="quantity">For the message: "reward".</param>
+    /// <param name="values"><c>[size, 32]</c>.</param>
+    /// <param name="counted"><c>[32]</c>: 0 where nothing counts; empty if all environments do.</param>
+    public bool Catches(
+        int panel,
+        int step,
+        string quantity,
+        ReadOnlySpan<float> values,
+        ReadOnlySpan<byte> counted = default
+    )
+    {
+        if (Elementwise.AllFinite(values))
+            return false;
+        var first = panel * Panel.Width;
+        for (var lane = 0; lane < Math.Min(Panel.Width, envs - first); lane++)
+        for (var i = lane; i < values.Length; i += Panel.Width)
+            if (!float.IsFinite(values[i]) && (counted.IsEmpty || counted[lane] != 0))
+            {
+                findings[panel] = new Finding(quantity, step, first + lane, values[i]);
+                return true;
+            }
+        return false;
+    }
+
+    /// <summary>Throws if something was found; call it when all panels are done.</summary>
+    /// <param name="iteration">For the message; null for an evaluation.</param>
+    /// <exception cref="DistillException">The message names quantity, environment and step.</exception>
+    public void Check(int? iteration = null)
+    {
+        var earliest = new Finding();
+        foreach (var finding in findings)
+            if (finding.Quantity is not null && (earliest.Quantity is null || finding.Step < earliest.Step))
+                earliest = finding;
+        findings.AsSpan().Clear();
+        if (earliest.Quantity is not null)
+            throw new DistillException(
+                $"{(iteration is null ? "Evaluation" : $"Iteration {iteration}")}: the {earliest.Quantity} of environment {earliest.Environment} is {Text(earliest.Value)} at step "
+                    + $"{earliest.Step}; observations, actions and rewards must be finite."
+            );
+    }
+
+    /// <exception cref="DistillException">A loss or the norm of a gradient is not finite.</exception>
+    public static void Require(double value, string quantity, int iteration)
+    {
+        if (!double.IsFinite(value))
+            throw new DistillException(
+                $"Iteration {iteration}: the {quantity} is {Text(value)}; lower the learning rate, or look for numbers in the "
+                    + "observations or labels that are far larger than the others."
+            );
+    }
+
+    /// <exception cref="DistillException">A weight or an observation statistic of the policy is not finite.</exception>
+    /// <param name="role">For the message: "student".</param>
+    public static void Require(Policy policy, string role, int iteration)
+    {
+        foreach (var view in policy.Network.Views)
+            Require(policy.Network.Parameters.Slice(view.Offset, view.Length), role, view.Name, iteration);
+        if (policy.Normaliser is not { } normaliser)
+            return;
+        Require(normaliser.Mean, role, "mean observation", iteration);
+        Require(normaliser.Variance, role, "variance of observations", iteration);
+    }
+
+    private static void Require(ReadOnlySpan<float> values, string role, string name, int iteration)
+    {
+        if (Elementwise.AllFinite(values))
+            return;
+        foreach (var value in values)
+            Require(value, $"{role}'s {name}", iteration);
+    }
+
+    private static string Text(double value) => value.ToString(CultureInfo.InvariantCulture);
+
+    private readonly record struct Finding(string? Quantity, int Step, int Environment, float Value);
+}

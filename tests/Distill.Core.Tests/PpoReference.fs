@@ -1,0 +1,505 @@
+/// PPO as plain loops in double precision, one sample at a time: an independent twin of the whole algorithm. It shares
+/// nothing with the product but the random numbers, the environments and the networks' first weights.
+module Distill.Tests.PpoReference
+
+open System
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Environments
+open Distill.Networks
+
+let gaussianLogProbability (mean: float[]) (logStd: float[]) (action: float[]) =
+    Array.map3
+        (fun m s a -> -0.5 * ((a - m) / exp s) ** 2.0 - s - 0.5 * log (2.0 * Math.PI))
+        mean
+        logStd
+        action
+    |> Array.sum
+
+let gaussianEntropy (logStd: float[]) =
+    logStd |> Array.sumBy (fun s -> s + 0.5 * log (2.0 * Math.PI * Math.E))
+
+/// KL(old || new).
+let gaussianDivergence (oldMean: float[]) (oldLogStd: float[]) (mean: float[]) (logStd: float[]) =
+    Seq.sum (
+        seq {
+            for i in 0 .. mean.Length - 1 do
+                let before, after = exp oldLogStd[i], exp logStd[i]
+
+                log (after / before)
+                + (before * before + (oldMean[i] - mean[i]) ** 2.0) / (2.0 * after * after)
+                - 0.5
+        }
+    )
+
+let probabilities (logits: float[]) =
+    let e = logits |> Array.map exp
+    e |> Array.map (fun value -> value / Array.sum e)
+
+let categoricalLogProbability (logits: float[]) (action: float[]) =
+    log ((probabilities logits).[int action[0]])
+
+let categoricalEntropy (logits: float[]) =
+    probabilities logits |> Array.sumBy (fun p -> -p * log p)
+
+/// KL(old || new).
+let categoricalDivergence (oldLogits: float[]) (logits: float[]) =
+    Array.map2 (fun a b -> a * log (a / b)) (probabilities oldLogits) (probabilities logits)
+    |> Array.sum
+
+/// A_t is the sum of the discounted surprises up to the end of the episode or of the rollout.
+/// ends: 0 where the episode goes on, 1 where it terminated, 2 where it was truncated.
+let advantages gamma lambda (rewards: float[]) (values: float[]) (ends: int[]) =
+    let steps = rewards.Length
+
+    let surprise t =
+        match ends[t] with
+        | 1 -> rewards[t] - values[t]
+        | 2 -> rewards[t] + gamma * values[t] - values[t]
+        | _ -> rewards[t] + gamma * values[t + 1] - values[t]
+
+    Array.init steps (fun t ->
+        let last =
+            seq { t .. steps - 1 } |> Seq.tryFind (fun k -> ends[k] <> 0) |> Option.defaultValue (steps - 1)
+
+        seq { t..last } |> Seq.sumBy (fun k -> (gamma * lambda) ** float (k - t) * surprise k))
+
+/// max(-A r, -A clip r) as the paper writes it.
+let surrogate clip advantage logProbability oldLogProbability =
+    let ratio = exp (logProbability - oldLogProbability)
+    max (-advantage * ratio) (-advantage * Math.Clamp(ratio, 1.0 - clip, 1.0 + clip))
+
+/// The squared error, or the larger of it and that of the value kept within the clip range of the old one.
+let valueLoss (clip: float option) before target value =
+    let error = value - target
+
+    match clip with
+    | None -> error * error
+    | Some c ->
+        let kept = before + Math.Clamp(value - before, -c, c) - target
+        max (error * error) (kept * kept)
+
+type private Optimizer(settings: AdamConfig, parameters: float[]) =
+    let first = Array.zeroCreate<float> parameters.Length
+    let second = Array.zeroCreate<float> parameters.Length
+    let mutable steps = 0
+
+    member _.Step(gradient: float[], rate: float) =
+        steps <- steps + 1
+        let norm = gradient |> Array.sumBy (fun g -> g * g) |> sqrt
+
+        let scale =
+            if settings.MaxGradNorm > 0.0 then
+                min 1.0 (settings.MaxGradNorm / (norm + 1e-6))
+            else
+                1.0
+
+        for i in 0 .. parameters.Length - 1 do
+            let g = scale * gradient[i]
+            first[i] <- settings.Beta1 * first[i] + (1.0 - settings.Beta1) * g
+            second[i] <- settings.Beta2 * second[i] + (1.0 - settings.Beta2) * g * g
+            let mean = first[i] / (1.0 - settings.Beta1 ** float steps)
+            let square = second[i] / (1.0 - settings.Beta2 ** float steps)
+            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon)
+
+/// One step of one environment.
+type private Sample =
+    {
+        Actor: float[]
+        Critic: float[]
+        Action: float[]
+        Outputs: float[]
+        LogProbability: float
+        Value: float
+    }
+
+/// A twin of a Ppo with the same settings whose networks start from the given parameters.
+type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], critic: float[]) =
+    let environment =
+        description.Create(description.Envs, RandomStream(config.Seed, "training").Seed())
+
+    let actions = environment.Spec.Actions
+    let envs = environment.Count
+    let panels = (envs + 31) / 32
+    let lanes panel = min 32 (envs - 32 * panel)
+    let shared = config.ActorGroup = config.CriticGroup
+
+    let size group =
+        environment.Spec.Groups[environment.Spec.Group group].Size
+
+    let network group hidden outputs head =
+        NetworkSpec.Mlp(size group, hidden, outputs, config.Activation, head)
+
+    let actorSpec =
+        network
+            config.ActorGroup
+            config.ActorHidden
+            actions.Size
+            (if actions.Discrete then Head.Categorical else Head.Gaussian)
+
+    let criticSpec = network config.CriticGroup config.CriticHidden 1 Head.Plain
+    let deviations = if actions.Discrete then 0 else actions.Size
+    let ofActor = NetworksReference.Statistics(size config.ActorGroup)
+
+    let ofCritic =
+        if shared then
+            ofActor
+        else
+            NetworksReference.Statistics(size config.CriticGroup)
+
+    let actorOptimizer = Optimizer(config.Optimizer, actor)
+    let criticOptimizer = Optimizer(config.Optimizer, critic)
+    let noise = RandomStream(config.Seed, "ppo.action")
+    let shuffling = RandomStream(config.Seed, "ppo.shuffle")
+    let restarts = RandomStream(config.Seed, "ppo.restart")
+    let running = Array.create envs (0.0, 0)
+    let finished = ResizeArray<float * int * bool>()
+    let mutable iteration = 0
+    let mutable steps = 0
+    let mutable rate = config.Optimizer.LearningRate
+
+    do
+        for panel in 0 .. panels - 1 do
+            environment.Reset panel
+
+    let logStd () = actor[actor.Length - deviations ..]
+
+    let run spec parameters observation =
+        let output, _, kept = NetworksReference.forward spec parameters observation [||]
+        output, kept
+
+    let logProbability outputs logStd action =
+        if actions.Discrete then
+            categoricalLogProbability outputs action
+        else
+            gaussianLogProbability outputs logStd action
+
+    let observe group =
+        [|
+            for panel in 0 .. panels - 1 do
+                let values = Array.zeroCreate<float32>(32 * size group)
+                environment.Observe(panel, environment.Spec.Group group, values)
+
+                for lane in 0 .. lanes panel - 1 do
+                    NetworksReference.lane values lane
+        |]
+
+    /// The normalised observation; the statistics notice what is counted, but only change with the iteration.
+    let show (statistics: NetworksReference.Statistics) counted observation =
+        if not config.NormaliseObservations then
+            observation
+        else
+            if counted then
+                statistics.Add observation
+
+            statistics.Apply observation
+
+    let look counted =
+        let forActor = observe config.ActorGroup |> Array.map (show ofActor counted)
+
+        let forCritic =
+            if shared then
+                forActor
+            else
+                observe config.CriticGroup |> Array.map (show ofCritic counted)
+
+        Array.zip forActor forCritic
+
+    let value observation =
+        (fst (run criticSpec critic observation)).[0]
+
+    /// The actions of all environments, drawn from their distributions and rounded as they are executed.
+    let draw (outputs: float[][]) =
+        if actions.Discrete then
+            outputs
+            |> Array.mapi (fun env logits ->
+                let sums = probabilities logits |> Array.scan (+) 0.0
+                let u = float (noise.Uniform(uint32 env, uint32 steps))
+                let choice = Array.FindLastIndex(sums[.. logits.Length - 1], fun sum -> sum <= u)
+                [| float choice |])
+        else
+            let std = logStd () |> Array.map exp
+
+            [|
+                for panel in 0 .. panels - 1 do
+                    let normals = Array.zeroCreate<float32>(32 * actions.Size)
+                    noise.Normals(normals, uint32 (32 * panel), uint32 steps)
+
+                    for lane in 0 .. lanes panel - 1 do
+                        let own = NetworksReference.lane normals lane
+
+                        Array.map3
+                            (fun m s n -> float (float32 (m + s * n)))
+                            outputs[32 * panel + lane]
+                            std
+                            own
+            |]
+
+    /// Rewards and ends of all environments.
+    let execute (chosen: float[][]) =
+        [|
+            for panel in 0 .. panels - 1 do
+                let own = chosen[32 * panel .. 32 * panel + lanes panel - 1]
+
+                let reward, terminated, truncated =
+                    Array.zeroCreate<float32> 32, Array.zeroCreate<float32> 32, Array.zeroCreate<float32> 32
+
+                environment.Step(
+                    panel,
+                    NetworksReference.panel own actions.Floats,
+                    reward,
+                    terminated,
+                    truncated
+                )
+
+                for lane in 0 .. lanes panel - 1 do
+                    float reward[lane], int (terminated[lane] + 2f * truncated[lane])
+        |]
+
+    let count env (reward, ended) =
+        let sum, length = running[env]
+        running[env] <- sum + reward, length + 1
+
+        if ended <> 0 then
+            finished.Add(sum + reward, length + 1, (ended = 1))
+            running[env] <- 0.0, 0
+
+    let collectStep () =
+        let seen = look true
+        let outputs = seen |> Array.map (fst >> run actorSpec actor >> fst)
+        let chosen = draw outputs
+
+        let samples =
+            Array.init envs (fun env ->
+                {
+                    Actor = fst seen[env]
+                    Critic = snd seen[env]
+                    Action = chosen[env]
+                    Outputs = outputs[env]
+                    LogProbability = logProbability outputs[env] (logStd ()) chosen[env]
+                    Value = value (snd seen[env])
+                })
+
+        let results = execute chosen
+        results |> Array.iteri count
+        steps <- steps + 1
+        samples, results
+
+    /// Gradient of the loss of one sample (not yet divided by the number of samples) with respect to outputs and log_std.
+    let actorSlopes sample advantage outputs (logStd: float[]) =
+        let ratio =
+            exp (logProbability outputs logStd sample.Action - sample.LogProbability)
+
+        let clipped = Math.Clamp(ratio, 1.0 - config.ClipParam, 1.0 + config.ClipParam)
+
+        let slope =
+            if -advantage * ratio >= -advantage * clipped then
+                -advantage * ratio
+            else
+                0.0
+
+        let bonus = config.EntropyCoef
+
+        if actions.Discrete then
+            let p = probabilities outputs
+            let entropy = categoricalEntropy outputs
+
+            p
+            |> Array.mapi (fun i p ->
+                let chosen = if i = int sample.Action[0] then 1.0 else 0.0
+                slope * (chosen - p) + bonus * p * (log p + entropy)),
+            [||]
+        else
+            let deviation =
+                Array.map3 (fun a m s -> (a - m) / exp s) sample.Action outputs logStd
+
+            Array.map2 (fun d s -> slope * d / exp s) deviation logStd,
+            Array.map (fun d -> slope * (d * d - 1.0) - bonus) deviation
+
+    let criticSlope sample target value =
+        let limit = config.ClipParam
+        let kept = sample.Value + Math.Clamp(value - sample.Value, -limit, limit)
+
+        if config.UseClippedValueLoss && abs (kept - target) > abs (value - target) then
+            0.0
+        else
+            2.0 * config.ValueLossCoef * (value - target)
+
+    /// One step of both optimizers; returns the means of value loss, surrogate, entropy and divergence.
+    let learn (batch: (Sample * float * float)[]) oldLogStd =
+        let scale = 1.0 / float batch.Length
+        let actorGradient = Array.zeroCreate<float> actor.Length
+        let criticGradient = Array.zeroCreate<float> critic.Length
+        let sums = Array.zeroCreate<float> 4
+
+        let clip =
+            if config.UseClippedValueLoss then
+                Some config.ClipParam
+            else
+                None
+
+        for sample, advantage, target in batch do
+            let deviation = logStd ()
+            let outputs, kept = run actorSpec actor sample.Actor
+            let dOutputs, dLogStd = actorSlopes sample advantage outputs deviation
+
+            NetworksReference.backward
+                actorSpec
+                actor
+                actorGradient
+                kept
+                (Array.map ((*) scale) dOutputs)
+                [||]
+            |> ignore
+
+            dLogStd
+            |> Array.iteri (fun i d ->
+                let place = actor.Length - deviations + i
+                actorGradient[place] <- actorGradient[place] + scale * d)
+
+            let values, kept = run criticSpec critic sample.Critic
+            let dValue = [| scale * criticSlope sample target values[0] |]
+            NetworksReference.backward criticSpec critic criticGradient kept dValue [||] |> ignore
+            let now = logProbability outputs deviation sample.Action
+
+            let terms =
+                [|
+                    valueLoss clip sample.Value target values[0]
+                    surrogate config.ClipParam advantage now sample.LogProbability
+                    if actions.Discrete then
+                        categoricalEntropy outputs
+                    else
+                        gaussianEntropy deviation
+                    if actions.Discrete then
+                        categoricalDivergence sample.Outputs outputs
+                    else
+                        gaussianDivergence sample.Outputs oldLogStd outputs deviation
+                |]
+
+            terms |> Array.iteri (fun i term -> sums[i] <- sums[i] + scale * term)
+
+        if config.Schedule = RateSchedule.Adaptive then
+            let divergence = sums[3]
+
+            if divergence > 2.0 * config.DesiredKl then
+                rate <- max config.MinLearningRate (rate / 1.5)
+            elif divergence > 0.0 && divergence < config.DesiredKl / 2.0 then
+                rate <- min config.MaxLearningRate (rate * 1.5)
+
+        actorOptimizer.Step(actorGradient, rate)
+
+        criticOptimizer.Step(
+            criticGradient,
+            Option.ofNullable config.CriticLearningRate |> Option.defaultValue rate
+        )
+
+        sums
+
+    let standardise (values: float[]) =
+        let mean = Array.average values
+        let square = values |> Array.sumBy (fun v -> (v - mean) ** 2.0)
+        let std = sqrt (square / float (max 1 (values.Length - 1)))
+        values |> Array.map (fun v -> (v - mean) / (std + 1e-8))
+
+    /// The bounds of n parts of the shuffled samples: whole panels of 32, the last of which may be shorter.
+    let parts n (shuffled: 'a[]) =
+        let panels = (shuffled.Length + 31) / 32
+
+        [|
+            for part in 0 .. n - 1 do
+                shuffled[32 * (part * panels / n) .. min (32 * ((part + 1) * panels / n)) shuffled.Length - 1]
+        |]
+
+    member _.Actor = actor
+    member _.Critic = critic
+
+    /// (mean, variance, count) of the actor's and the critic's observations.
+    member _.Statistics = [ for s in [ ofActor; ofCritic ] -> s.Mean, s.Variance, s.Count ]
+
+    /// How many episodes have terminated, and how many were truncated.
+    member _.Ends =
+        let terminated = finished |> Seq.filter (fun (_, _, t) -> t) |> Seq.length
+        terminated, finished.Count - terminated
+
+    /// The numbers that a report must have after the iteration.
+    member _.Iterate() =
+        for panel in 0 .. panels - 1 do
+            if float (restarts.Uniform(uint32 panel, uint32 iteration)) < config.RestartProbability then
+                environment.Reset panel
+
+                for env in 32 * panel .. 32 * panel + lanes panel - 1 do
+                    running[env] <- 0.0, 0
+
+        let collected = Array.init config.StepsPerEnv (fun _ -> collectStep ())
+        let last = look false |> Array.map (snd >> value)
+
+        let advantage =
+            Array.init envs (fun env ->
+                let rewards = collected |> Array.map (fun (_, r) -> config.RewardScale * fst r[env])
+                let ends = collected |> Array.map (fun (_, r) -> snd r[env])
+                let values = collected |> Array.map (fun (s, _) -> s[env].Value)
+                advantages config.Gamma config.Lambda rewards (Array.append values [| last[env] |]) ends)
+
+        let order = Array.zeroCreate<int>(envs * config.StepsPerEnv)
+        shuffling.Permutation(order, uint32 iteration)
+
+        let shuffled =
+            order
+            |> Array.map (fun place ->
+                let step, env = place / envs, place % envs
+                let sample = (fst collected[step]).[env]
+                sample, advantage[env][step], sample.Value + advantage[env][step])
+
+        let batches = min config.NumMiniBatches ((shuffled.Length + 31) / 32)
+
+        let batches =
+            [|
+                for part in parts (if config.NormalizeAdvantagePerMiniBatch then batches else 1) shuffled do
+                    let standard = part |> Array.map (fun (_, a, _) -> a) |> standardise
+                    yield! Array.map2 (fun (sample, _, target) a -> sample, a, target) part standard
+            |]
+            |> parts batches
+
+        if config.Schedule = RateSchedule.Linear then
+            rate <- config.Optimizer.LearningRate * max 0.0 (1.0 - float iteration / float config.Iterations)
+
+        let oldLogStd = logStd ()
+
+        let losses =
+            [|
+                for _ in 1 .. config.NumLearningEpochs do
+                    for batch in batches do
+                        learn batch oldLogStd
+            |]
+
+        if config.NormaliseObservations then
+            ofActor.Refresh()
+
+            if not shared then
+                ofCritic.Refresh()
+
+        iteration <- iteration + 1
+        let recent = finished |> Seq.skip (max 0 (finished.Count - 100)) |> Seq.toArray
+
+        let loss i =
+            losses |> Array.averageBy (fun terms -> terms[i])
+
+        [
+            "iteration", float (iteration - 1)
+            "steps collected", float (steps * envs)
+            "steps", float (config.StepsPerEnv * envs)
+            "value loss", loss 0
+            "surrogate loss", loss 1
+            "entropy", loss 2
+            "divergence", loss 3
+            "learning rate", rate
+            if not actions.Discrete then
+                "mean std", logStd () |> Array.averageBy exp
+            if recent.Length > 0 then
+                "mean return", recent |> Array.averageBy (fun (r, _, _) -> r)
+                "mean length", recent |> Array.averageBy (fun (_, l, _) -> float l)
+                "share terminated", recent |> Array.averageBy (fun (_, _, t) -> if t then 1.0 else 0.0)
+        ]
+
+    interface IDisposable with
+        member _.Dispose() = environment.Dispose()
