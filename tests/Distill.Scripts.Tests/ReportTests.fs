@@ -178,10 +178,20 @@ let ``reports and the board work in a browser`` () =
     use work = new Workplace()
     let logs = work.Path "logs"
     let first = makeRun logs "first" 20 true
-    makeRun logs "second" 7 false |> ignore
+
+    for name in [ "second"; "third" ] do
+        makeRun logs name 10 false |> ignore
 
     let drawn (browser: Browser) =
         browser.Evaluate "distill.drawn()" |> ignore
+        expectHeight browser ".distill-chart"
+
+        let lines =
+            browser.Evaluate
+                "[...document.querySelectorAll('.distill-chart')].map((c) => Math.max(...[...c.querySelectorAll('path.js-line')].map((p) => p.getBoundingClientRect().width)))"
+
+        Assert.NotEqual(0, lines.GetArrayLength())
+        Assert.All(lines.EnumerateArray(), fun width -> Assert.InRange(width.GetDouble(), 100., 2000.))
 
     let board (browser: Browser) =
         let value (expression: string) =
@@ -193,18 +203,32 @@ let ``reports and the board work in a browser`` () =
         value "document.querySelectorAll('th button')[3].click()" |> ignore
         Assert.Contains("first", value firstRow)
         value "document.querySelectorAll('th button')[3].click()" |> ignore
-        Assert.Contains("second", value firstRow)
+        Assert.DoesNotContain("first", value firstRow)
 
         let filter =
-            "(() => { const f = document.getElementById('filter'); f.value = 'FIRST'; f.dispatchEvent(new Event('input')); })()"
+            "(() => { const f = document.getElementById('filter'); f.value = 'SECOND'; f.dispatchEvent(new Event('input')); })()"
 
         value filter |> ignore
-        Assert.Contains("first", value firstRow)
-        Assert.Equal("1 of 2", value "document.getElementById('matching').textContent")
+        Assert.Contains("second", value firstRow)
+        Assert.Equal("1 of 3", value "document.getElementById('matching').textContent")
 
-        value "document.querySelectorAll('tbody input').forEach((box) => box.click())" |> ignore
-        value "new Promise((done) => setTimeout(done, 500)).then(() => distill.drawn())" |> ignore
-        Assert.Equal("2", value "document.getElementById('overlay').data.length")
+        // One is ticked, and drawn, after the other; then all but one are unticked.
+        let tick (i: int) =
+            value $"document.querySelectorAll('tbody input')[{i}].click()" |> ignore
+            value "distill.drawn()" |> ignore
+
+        for i in 0..2 do
+            tick i
+            expectDrawn browser "#overlay" ".scatterlayer path.js-line" (i + 1)
+
+        Assert.Equal("3", value "document.querySelectorAll('#overlay .legendtext').length")
+        tick 0
+        tick 2
+        expectDrawn browser "#overlay" ".scatterlayer path.js-line" 1
+        // All at once.
+        value "for (const i of [0, 2]) document.querySelectorAll('tbody input')[i].click()" |> ignore
+        value "distill.drawn()" |> ignore
+        expectDrawn browser "#overlay" ".scatterlayer path.js-line" 3
 
     let phone (browser: Browser) =
         browser.Resize(390, 844, 1., true)

@@ -258,10 +258,16 @@ let ``the page of a sweep works in a browser`` () =
         browser.Resize(1400, 900, 1., false)
         value browser "distill.drawn()" |> ignore
 
-        let title (axis: string) =
-            value browser $"document.getElementById('fields').layout.{axis}axis.title.text"
+        let drawn () =
+            // Cells of a heat map are one picture.
+            expectDrawn browser "#fields" ".heatmaplayer image" 1
 
-        Assert.Equal(("rate", "rows"), (title "x", title "y"))
+        // What stands beside the axes, not what the figure asks for.
+        let shown (axis: string) =
+            value browser $"document.querySelector('#fields .{axis}title').textContent"
+
+        Assert.Equal(("rate", "rows"), (shown "x", shown "y"))
+        drawn ()
 
         let pick (id: string) (field: int) =
             value
@@ -270,10 +276,22 @@ let ``the page of a sweep works in a browser`` () =
             |> ignore
 
         pick "field-x" 2
-        Assert.Equal(("student", "rows"), (title "x", title "y"))
+        Assert.Equal(("student", "rows"), (shown "x", shown "y"))
+        drawn ()
         // The other picker takes the one that was replaced.
         pick "field-y" 2
-        Assert.Equal(("rows", "student"), (title "x", title "y"))
+        Assert.Equal(("rows", "student"), (shown "x", shown "y"))
+        drawn ()
+
+        // Two picks at once: the second is what stays.
+        value
+            browser
+            "(() => { const p = document.getElementById('field-x'); for (const i of [0, 1]) { p.value = i; p.dispatchEvent(new Event('change')); } return distill.drawn(); })()"
+        |> ignore
+
+        Assert.Equal(("rows", "student"), (shown "x", shown "y"))
+        drawn ()
+        expectDrawn browser ".distill-chart:has(.parcoords)" "canvas.gl-canvas-context" 1
 
     let phone (browser: Browser) =
         browser.Resize(390, 844, 1., true)
