@@ -542,7 +542,7 @@ let private targets: (string * string * string * (string list -> int option)) li
     let swept (arguments: string list) =
         match arguments with
         | [] -> None
-        | ("list" | "results" | "best" | "show" as what) :: rest ->
+        | ("list" | "results" | "best" | "compare" | "show" as what) :: rest ->
             scripted (fun path values -> run path ("sweep" :: what :: values)) rest
         | _ -> scripted (fun path values -> run path ("sweep" :: values)) arguments
 
@@ -564,7 +564,7 @@ let private targets: (string * string * string * (string list -> int option)) li
         target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
         target
             "sweep"
-            "[list|results|best|show] SCRIPT [name=value,value ...]"
+            "[list|results|best|compare|show] SCRIPT [name=value,value ...]"
             "run the trials of a script"
             swept
         target

@@ -307,8 +307,14 @@ let private table =
     Table(
         [ "run"; "return"; "finished"; "when" ],
         [
-            [ "<a>"; { Mean = 431.2345; Spread = 3.4 }; true; DateTime(2026, 11, 21) ]
+            [
+                "<a>"
+                { Estimate = 431.2345; Low = 427.8345; High = 434.6345 }
+                true
+                DateTime(2026, 11, 21)
+            ]
             [ "b"; None; false; null ]
+            [ "c"; Some { Estimate = 1.5; Low = nan; High = nan }; false; null ]
             [ "long name"; 1234567; true; null ]
         ]
     )
@@ -317,11 +323,12 @@ let private table =
 let ``a table on a console is columns of text, numbers to the right`` () =
     let expected =
         [
-            "run             return  finished                 when"
-            "---------  -----------  --------  -------------------"
-            "<a>        431.2 ± 3.4  yes       2026-11-21 00:00:00"
-            "b                    –  no                          –"
-            "long name    1,234,567  yes                         –"
+            "run                      return  finished                 when"
+            "---------  --------------------  --------  -------------------"
+            "<a>        431.2 [427.8, 434.6]  yes       2026-11-21 00:00:00"
+            "b                             –  no                          –"
+            "c                           1.5  no                          –"
+            "long name             1,234,567  yes                         –"
         ]
 
     Assert.Equal<string list>(expected, (string table).Split '\n' |> List.ofArray)

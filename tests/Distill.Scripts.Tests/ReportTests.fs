@@ -89,7 +89,8 @@ let ``the report of a finished run has its numbers, the switch of phases, parame
             "finished after 20 iterations"
             "Teacher return</dt><dd>600<"
             "Student return</dt><dd>570<"
-            "Student / teacher</dt><dd>0.950<"
+            // A table without differences, as it was once: the difference of the means, and no interval.
+            "Student − teacher</dt><dd>-30<small>of the mean returns; 0.950 of the teacher&#39;s return<"
             "Student terminated</dt><dd>0.4 %<"
             "phase 2: student drives"
             "Policy/noise"
@@ -102,6 +103,51 @@ let ``the report of a finished run has its numbers, the switch of phases, parame
     Assert.Contains("\"x0\":10,\"x1\":10", html)
     Assert.DoesNotContain("<b>", html)
     Assert.True(html.Length < 6_000_000)
+
+let private withDifferences (teacher: float) =
+    "policy,mean_return,std_return,mean_length,share_terminated,episodes,minus_teacher,minus_teacher_low,minus_teacher_high\n"
+    + $"teacher,{teacher},10,500,0.75,1000,,,\n"
+    + $"best student,{teacher - 5.},20,499,0.75,1000,-5,-7.5,-2.5\nfinal student,{teacher - 6.},30,498,0.75,1000,-6,-9,-3\n"
+
+[<Fact>]
+let ``what student and teacher differ by is shown with its interval, and a ratio only where it says something`` () =
+    use work = new Workplace()
+    let folder = makeRun (work.Path "logs") "" 20 true
+
+    let report (teacher: float) =
+        File.WriteAllText(Path.Combine(folder, "result.csv"), withDifferences teacher)
+        let run = RunRecord.read folder
+
+        Assert.Equal<Interval option list>(
+            [
+                None
+                Some { Estimate = -5.; Low = -7.5; High = -2.5 }
+                Some { Estimate = -6.; Low = -9.; High = -3. }
+            ],
+            run.Results |> List.map _.MinusTeacher
+        )
+
+        Report.ofRun run
+
+    let good = report 500.
+    Assert.Contains("<dd>-5<small>95 % interval -7.5 to -2.5, in the same episodes; 0.990 of the", good)
+    Assert.Contains("-6 [-9, -3]", good)
+    let negative = report -500.
+    Assert.Contains("<dd>-5<small>95 % interval -7.5 to -2.5, in the same episodes</small>", negative)
+    Assert.Contains("-5 [-7.5, -2.5]", File.ReadAllText(Board.write (work.Path "logs")))
+
+[<Fact>]
+let ``what was wrong from the start stands above all else in the report`` () =
+    use work = new Workplace()
+    let folder = makeRun (work.Path "logs") "" 20 true
+    Assert.DoesNotContain("Warning", Report.ofRun (RunRecord.read folder))
+    RunRecord.writeWarnings folder [ "The teacher <falls>."; "Its record is higher." ]
+    let html = Report.ofRun (RunRecord.read folder)
+    Assert.Contains("<strong>Warning:</strong> The teacher &lt;falls&gt;.</p>", html)
+    Assert.Contains("Its record is higher.", html)
+    Assert.True(html.IndexOf "Warning" < html.IndexOf "<h2>")
+    RunRecord.writeWarnings folder []
+    Assert.Empty((RunRecord.read folder).Warnings)
 
 [<Fact>]
 let ``an interrupted run is reported as far as it went`` () =

@@ -85,11 +85,14 @@ let ``the page of a grid has its charts, tables and provenance`` () =
             "8 trials: 8 finished"
             // 50 + 20 + 5 + 0.5, two seeds.
             "Best student return</dt><dd>75.5<"
-            "Best: <strong>max_rows=5000 rate=20</strong>"
+            "Best of 4: <strong>max_rows=5000 rate=20</strong>"
             "\"type\":\"parcoords\""
             "\"type\":\"heatmap\""
             "max_rows 5,000<br>rate 20<br>return 75.5 [69.15, 81.85], 2 trials"
             "dotnet fsi build.fsx sweep experiments/rates.fsx rate=1,2"
+            // The teacher's 100.
+            "Student − teacher</dt><dd>-24.5<"
+            "is the best of 4 variants by these same numbers"
             "abc123"
             "2026-01-02 03:04:05"
             "href=\"trial-7-00000007/report.html\""
@@ -157,7 +160,7 @@ let ``drawn settings are named with as many digits as a reader needs`` () =
         |> ignore
 
     Assert.Equal(Some "rate=0.0012346 style=s1", (Sweep.load root).Best |> Option.map fst)
-    Assert.Contains("Best: <strong>rate=0.0012346 style=s1</strong>", write root)
+    Assert.Contains("Best of 2: <strong>rate=0.0012346 style=s1</strong>", write root)
 
 [<Fact>]
 let ``a random search is drawn as points on logarithmic axes`` () =
