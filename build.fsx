@@ -320,21 +320,34 @@ let test () =
     if code <> 0 then
         Console.Error.WriteLine("Step 'test' failed with exit code " + string code + ".")
 
-    let count =
-        let counters =
-            filesUnder results
-            |> Seq.filter (fun f -> f.Extension = ".trx")
-            |> Seq.collect (fun f -> Xml.Linq.XDocument.Load(f.FullName).Descendants())
-            |> Seq.filter (fun e -> e.Name.LocalName = "Counters")
-            |> Seq.toList
+    let elements =
+        filesUnder results
+        |> Seq.filter (fun f -> f.Extension = ".trx")
+        |> Seq.collect (fun f -> Xml.Linq.XDocument.Load(f.FullName).Descendants())
+        |> Seq.toList
 
-        fun (name: string) ->
-            counters |> List.sumBy (fun c -> int (c.Attribute(Xml.Linq.XName.Get name).Value))
+    let named (name: string) =
+        elements |> List.filter (fun e -> e.Name.LocalName = name)
+
+    let attribute (name: string) (element: Xml.Linq.XElement) =
+        element.Attribute(Xml.Linq.XName.Get name).Value
+
+    let count (name: string) =
+        named "Counters" |> List.sumBy (attribute name >> int)
+
+    let skippedTests =
+        named "UnitTestResult" |> List.filter (fun test -> attribute "outcome" test = "NotExecuted")
 
     let passed, executed, total = count "passed", count "executed", count "total"
     let failed, skipped = executed - passed, total - executed
 
     Console.WriteLine(string passed + " passed, " + string failed + " failed, " + string skipped + " skipped")
+
+    for reason, tests in skippedTests |> List.groupBy _.Value.Trim() do
+        Console.WriteLine("Skipped: " + (if reason = "" then "no reason given" else reason))
+
+        for test in tests do
+            Console.WriteLine("  " + attribute "testName" test)
 
     if code = 0 && total = 0 then
         raise (Stop(1, "No test ran."))
@@ -535,7 +548,7 @@ let clean () =
     for folder in folders |> Seq.filter Directory.Exists do
         Directory.Delete(folder, true)
 
-let private sweepVerbs = [ "list"; "results"; "best"; "show" ]
+let private sweepVerbs = [ "list"; "results"; "best"; "compare"; "show" ]
 
 /// What can be called: name, arguments, purpose, and what it does: None where the arguments do not fit, else the exit code.
 let private targets: (string * string * string * (string list -> int option)) list =
@@ -596,7 +609,7 @@ let private targets: (string * string * string * (string list -> int option)) li
         target "run" "SCRIPT [name=value ...]" "run a script on freshly built libraries" (scripted run)
         target
             "sweep"
-            "[list|results|best|show] SCRIPT [name=value,value ...]"
+            "[list|results|best|compare|show] SCRIPT [name=value,value ...]"
             "run the trials of a script"
             swept
         target

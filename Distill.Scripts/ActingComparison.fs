@@ -16,43 +16,50 @@ type ComparisonOptions =
 
 /// One experiment with different answers to "who acts", over several seeds.
 type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list) list) =
-    /// Mean and standard deviation over the seeds.
-    let spread (measure: TrialResult -> float) (runs: (SweepTrial * TrialResult) list) =
-        let values = runs |> List.map (snd >> measure)
-
-        {
-            PlusMinus.Mean = List.average values
-            Spread =
-                if values.Length < 2 then
-                    0.0
-                else
-                    Statistics.deviation values
-        }
+    let over (measure: TrialResult -> float) (runs: (SweepTrial * TrialResult) list) =
+        runs |> List.map (snd >> measure) |> Statistics.mean95
 
     let measures =
         [
             "student return", (fun (result: TrialResult) -> result.StudentReturn)
-            "student / teacher", _.Ratio
+            "minus teacher", _.MinusTeacher.Estimate
             "terminated %", (fun result -> 100.0 * result.ShareTerminated)
             "final student return", _.FinalStudentReturn
         ]
 
+    let bySeed (runs: (SweepTrial * TrialResult) list) =
+        runs |> List.map (fun (trial, result) -> trial.Seed, result.StudentReturn)
+
+    let comparisons =
+        match rows with
+        | [] -> []
+        | (first, runsOfFirst) :: others ->
+            others
+            |> List.choose (fun (label, runs) ->
+                Statistics.paired (label, bySeed runs) (first, bySeed runsOfFirst))
+
     let table =
         Table(
-            "who acts" :: List.map fst measures @ [ "seeds" ],
+            "who acts" :: (measures |> List.map (fun (name, _) -> name + " [95 %]")) @ [ "seeds" ],
             [
                 for label, runs in rows do
                     [
                         box label
                         for _, measure in measures do
-                            spread measure runs
+                            over measure runs
                         runs.Length
                     ]
             ]
         )
 
+    let warnings =
+        rows |> List.collect snd |> List.collect (fun (_, result) -> result.Warnings) |> List.distinct
+
     /// Variant and runs, a run with its result for each seed.
     member _.Rows = rows
+
+    /// Each variant but the first against the first, on the same seeds.
+    member _.Comparisons: PairedComparison list = comparisons
     member _.ToHtml() = table.ToHtml()
 
     /// One row per run.
@@ -69,9 +76,17 @@ type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list)
             ]
 
     override _.ToString() =
-        string table
-        + Environment.NewLine
-        + "Mean ± standard deviation over seeds; each student is the best of its run, on episodes that training never saw."
+        String.Join(
+            Environment.NewLine,
+            [
+                string table
+                "Means with Student's 95 % interval over seeds; each student is the best of its run, on episodes that training never saw."
+                for comparison in comparisons do
+                    string comparison
+                for warning in warnings do
+                    $"Warning: {warning}"
+            ]
+        )
 
 module internal ActingComparison =
     let defaults = { Logs = Training.options.Logs; Seeds = 3 }

@@ -1,6 +1,8 @@
 namespace Distill
 
 open System
+open System.Collections.Generic
+open System.Globalization
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -9,17 +11,20 @@ open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
-/// A finished distillation: teacher, best and final student on episodes that training never saw.
+/// A finished distillation: teacher, best and final student on episodes that training never saw, the same for all three.
 type DistillationResult
     (
         folder: string,
         bestIteration: int,
         teacher: EvaluationResult,
         best: EvaluationResult,
-        final: EvaluationResult
+        final: EvaluationResult,
+        warnings: string list
     ) =
     let comparison =
-        Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ])
+        Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ], "teacher")
+
+    let difference = comparison.Difference "best student"
 
     /// The run folder.
     member _.Folder = folder
@@ -34,20 +39,38 @@ type DistillationResult
     /// The student after the last iteration.
     member _.FinalStudent = final
 
-    /// Mean return of the student over that of the teacher.
-    member _.Ratio = best.MeanReturn / teacher.MeanReturn
+    /// Mean difference of the student's returns from the teacher's in the same episodes, with its 95 % interval.
+    member _.Difference = difference
+
+    /// Mean return of the student over that of the teacher; NaN where the teacher's is not above 0.
+    member _.Ratio = Statistics.ratio best.MeanReturn teacher.MeanReturn
+
+    /// What was wrong from the start, such as a teacher that fails.
+    member _.Warnings = warnings
     member _.Comparison = comparison
-    member _.ToHtml() = comparison.ToHtml()
+
+    member _.ToHtml() =
+        let warnings =
+            warnings |> List.map (fun warning -> $"<p><strong>Warning:</strong> {Page.escape warning}</p>")
+
+        String.Join("", comparison.ToHtml() :: warnings)
 
     override this.ToString() =
         String.Join(
             Environment.NewLine,
-            string comparison,
-            $"Teacher return: {teacher.MeanReturn:F1}",
-            $"Student return: {best.MeanReturn:F1} (the best student, after {bestIteration} iterations)",
-            $"Student / teacher: {this.Ratio:F3}",
-            $"Student terminated: {100.0 * best.ShareTerminated:F1} %%",
-            $"Run folder: {folder}"
+            [
+                string comparison
+                $"Teacher return: {teacher.MeanReturn:F1}"
+                $"Student return: {best.MeanReturn:F1} (the best student, after {bestIteration} iterations)"
+                $"Student - teacher: {difference.Estimate:F1}, 95 %% interval [{difference.Low:F1}, {difference.High:F1}] "
+                + $"(mean over {best.Episodes} episodes that both flew)"
+                if not (Double.IsNaN this.Ratio) then
+                    $"Student / teacher: {this.Ratio:F3}"
+                $"Student terminated: {100.0 * best.ShareTerminated:F1} %%"
+                $"Run folder: {folder}"
+                for warning in warnings do
+                    $"Warning: {warning}"
+            ]
         )
 
 /// Distillation as a run.
@@ -74,6 +97,9 @@ module internal Distilling =
                 DistillException
                     $"The dataset would take {mebibytes estimate.TotalBytes} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
             )
+
+    /// Whether nothing but the newest rollout is kept: there is no limit to be named then.
+    let private onPolicy (config: DistillationConfig) = config.Retention :? NewestRollout
 
     let private plan (config: DistillationConfig) : Plan =
         {
@@ -108,25 +134,54 @@ module internal Distilling =
         teacher.Check(environment, "teacher")
         teacher
 
-    /// Flies the teacher alone, before any training, on the episodes of the evaluations during training, and compares with
-    /// what its file says it can do.
+    /// What speaks against a teacher that flew alone, in sentences: it fails, or it is worse than its file records. The latter
+    /// on the scale of both standard errors; a file that lacks its own is taken for one of returns as spread as here.
+    let doubts (metadata: IReadOnlyDictionary<string, string>) (flown: EvaluationResult) : string list =
+        let number (name: string) =
+            match metadata.TryGetValue name with
+            | true, text ->
+                match Double.TryParse(text, CultureInfo.InvariantCulture) with
+                | true, value when Double.IsFinite value -> Some value
+                | _ -> None
+            | _ -> None
+
+        let standardError (episodes: float) = flown.StdReturn / sqrt episodes
+        let own = standardError (float flown.Episodes)
+
+        let ofRecord =
+            number "return_standard_error"
+            |> Option.defaultWith (fun () ->
+                number "return_episodes" |> Option.defaultValue (float flown.Episodes) |> standardError)
+
+        [
+            if flown.ShareTerminated > 0.5 then
+                $"The teacher itself fails: {100.0 * flown.ShareTerminated:F1} %% of its episodes end in a terminal state, and "
+                + "a student can only learn to do the same."
+            match number "return" with
+            | Some recorded ->
+                // A record has six digits.
+                let both = sqrt (own * own + ofRecord * ofRecord) + 1e-5 * abs recorded
+
+                if recorded - flown.MeanReturn > 3.0 * both then
+                    $"The teacher's file records a return of {recorded:F1} (standard error {ofRecord:F1}), but here it reaches "
+                    + $"{flown.MeanReturn:F1} (standard error {own:F1}); is this the environment it was made for?"
+            | None -> ()
+        ]
+
+    /// Flies the teacher alone, before any training, on the episodes of the evaluations during training. Also gives what
+    /// speaks against it.
     let private solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
         use evaluator =
             new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
 
         let result = evaluator.Run teacher
         Console.Out.WriteLine $"Teacher alone: {Runner.describe result}"
+        let doubts = doubts teacher.Metadata result
 
-        match teacher.Metadata.TryGetValue "return" with
-        | true, text ->
-            match Double.TryParse text with
-            | true, recorded when result.MeanReturn < 0.9 * recorded ->
-                Console.Out.WriteLine
-                    $"Warning: its file records a return of {recorded:F1}; is this the environment it was made for?"
-            | _ -> ()
-        | _ -> ()
+        for doubt in doubts do
+            Console.Out.WriteLine $"Warning: {doubt}"
 
-        result
+        result, doubts
 
     let private who (phase: string) =
         match phase with
@@ -181,7 +236,11 @@ module internal Distilling =
             StepsCollected = report.StepsCollected
             CollectionSeconds = report.CollectionSeconds
             LearningSeconds = report.LearningSeconds
-            Data = $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
+            Data =
+                if onPolicy config then
+                    $"rows {report.DatasetRows}"
+                else
+                    $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
             Events =
                 [
                     if report.IterationInPhase = 0 && report.PhaseNumber > 1 then
@@ -196,6 +255,7 @@ module internal Distilling =
         (config: DistillationConfig)
         (distillation: Distillation)
         (teacher: EvaluationResult)
+        (warnings: string list)
         : Algorithm =
         {
             Role = "student"
@@ -209,6 +269,7 @@ module internal Distilling =
                     "evaluation/teacher_return", teacher.MeanReturn
                     "evaluation/teacher_share_terminated", teacher.ShareTerminated
                 ]
+            Warnings = warnings
         }
 
     let private judge
@@ -218,6 +279,7 @@ module internal Distilling =
         (pool: WorkerPool)
         (teacher: Policy)
         (final: Policy)
+        (warnings: string list)
         =
         use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
         use evaluator = Training.finalEvaluator setup pool
@@ -228,7 +290,8 @@ module internal Distilling =
                 int best.Metadata["iteration"],
                 evaluator.Run teacher,
                 evaluator.Run best,
-                evaluator.Run final
+                evaluator.Run final,
+                warnings
             )
 
         result.Comparison.WriteCsv(Training.results folder)
@@ -254,16 +317,16 @@ module internal Distilling =
             $"Student: {student.Architecture}, {student.Network.ParameterCount} parameters, reads '{student.ObservationGroup}'"
 
         let limit =
-            if config.Retention :? NewestRollout then
+            if onPolicy config then
                 "the newest rollout only"
             else
                 $"at most {distillation.DatasetLimit} rows"
 
         Console.Out.WriteLine $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
-        let alone = solo teacher setup pool
+        let alone, doubts = solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
 
         let folder =
-            Training.run options settings setup pool (algorithm config distillation alone)
+            Training.run options settings setup pool (algorithm config distillation alone doubts)
 
-        judge options folder setup pool teacher student
+        judge options folder setup pool teacher student doubts

@@ -26,6 +26,9 @@ type Algorithm =
 
         /// Metrics that are logged with every evaluation, to compare it with: those of the teacher on the same episodes.
         Reference: (string * float) list
+
+        /// What is wrong from the start, in sentences that the run folder keeps for its report.
+        Warnings: string list
     }
 
 /// How long a run is, and how often it stops to look and to save.
@@ -119,7 +122,7 @@ module Runner =
 
     /// An evaluation in words.
     let describe (result: EvaluationResult) =
-        $"return {result.MeanReturn:F1} ± {result.StdReturn:F1}, length {result.MeanLength:F1}, "
+        $"return {result.MeanReturn:F1} (std {result.StdReturn:F1}), length {result.MeanLength:F1}, "
         + $"{100.0 * result.ShareTerminated:F1} %% terminated ({result.Episodes} episodes)"
 
     /// Writes the policy after these iterations in both forms: safetensors, and .pt with what PyTorch users expect beside it.

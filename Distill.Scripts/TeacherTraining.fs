@@ -128,6 +128,7 @@ module TeacherTraining =
             Iterate = fun () -> progress (ppo.Iterate())
             Visit = ppo.Visit
             Reference = []
+            Warnings = []
         }
 
     /// Evaluates the best teacher and writes down, in its file, how good it is.
@@ -146,6 +147,7 @@ module TeacherTraining =
             teacher.Metadata[name] <- value.ToString("G6", CultureInfo.InvariantCulture)
 
         record "return" evaluation.MeanReturn
+        record "return_standard_error" (evaluation.StdReturn / sqrt (float evaluation.Episodes))
         record "share_terminated" evaluation.ShareTerminated
         teacher.Metadata["return_episodes"] <- string evaluation.Episodes
 

@@ -272,6 +272,7 @@ module Training =
 
         let command = Command.now own setup.Seed
         let folder = openFolder options command setup
+        RunRecord.writeWarnings folder.Path algorithm.Warnings
         algorithm.Policy.Metadata["command"] <- command.Repeat()
         algorithm.Policy.Metadata["experiment"] <- setup.Name
         algorithm.Policy.Metadata["seed"] <- string setup.Seed

@@ -6,9 +6,6 @@ open System.Text
 open System.Text.RegularExpressions
 open Microsoft.FSharp.Reflection
 
-/// A mean and what it is uncertain by, as one cell of a table; sorted by the mean.
-type PlusMinus = { Mean: float; Spread: float }
-
 /// A text that leads somewhere, as one cell of a table.
 type Link = { Text: string; Address: string }
 
@@ -41,8 +38,14 @@ module private TableCell =
         match value with
         | null -> text "–"
         | :? Link as link -> { text link.Text with Address = link.Address }
-        | :? PlusMinus as value ->
-            { text $"{number value.Mean} ± {number value.Spread}" with Key = value.Mean }
+        | :? Interval as value ->
+            let bounds =
+                if Double.IsNaN value.Low then
+                    ""
+                else
+                    $" [{number value.Low}, {number value.High}]"
+
+            { text (number value.Estimate + bounds) with Key = value.Estimate }
         | :? bool as value -> text (if value then "yes" else "no")
         | :? string as value -> text value
         | :? DateTime as value -> { text (value.ToString "yyyy-MM-dd HH:mm:ss") with Key = float value.Ticks }
@@ -63,7 +66,7 @@ module private TableCell =
                 text (string value)
 
 /// Rows under headings. In a notebook or a page, a click on a heading sorts; on a console it is text in columns.
-/// Cells may be numbers, texts, dates, booleans, options, `PlusMinus` and `Link`.
+/// Cells may be numbers, texts, dates, booleans, options, `Interval`, sorted by its estimate, and `Link`.
 [<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
 type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
     let headings = List.ofSeq headings

@@ -78,21 +78,22 @@
     return Plotly.react(element, figure.data, figure.layout, { displayModeBar, ...figure.config });
   }
 
+  // One after another: a chart that is replaced while it is being drawn would be left half done.
   function chart(id, figure) {
     const element = typeof id === "string" ? document.getElementById(id) : id;
     charts.set(element, figure);
-    drawn = Promise.all([
-      drawn,
-      plotly(element)
-        .then(() => {
-          element.replaceChildren();
-          return draw(element);
-        })
-        .catch((error) => {
-          element.textContent = error.message;
-          console.error(error);
-        }),
-    ]).then(() => undefined);
+    drawn = Promise.all([drawn, plotly(element)])
+      .then(() => {
+        // plotly.js would take a chart whose elements are gone for one that it has only to update.
+        Plotly.purge(element);
+        element.replaceChildren();
+        return draw(element);
+      })
+      .then(() => undefined)
+      .catch((error) => {
+        element.textContent = error.message;
+        console.error(error);
+      });
     return drawn;
   }
 

@@ -28,10 +28,7 @@ module Board =
             run.Iterations
             teacherReturn
             student |> Option.map _.MeanReturn
-            Option.map2
-                (fun (student: PolicyResult) teacher -> student.MeanReturn / teacher)
-                student
-                teacherReturn
+            student |> Option.bind _.MinusTeacher
             student |> Option.orElse teacher |> Option.map (fun result -> 100. * result.ShareTerminated)
             run.BestEvaluation |> Option.map snd
             run.Series "Loss/behavior" |> List.tryLast |> Option.map snd
@@ -45,7 +42,7 @@ module Board =
             "iterations"
             "teacher return"
             "student return"
-            "student / teacher"
+            "student − teacher [95 %]"
             "terminated, %"
             "best evaluation"
             "loss"
@@ -68,9 +65,10 @@ module Board =
             "trials"
             "finished"
             "failed"
-            "best configuration"
-            "student return ± 95 %"
-            "student / teacher"
+            "configurations"
+            "best of them"
+            "student return [95 %]"
+            "student − teacher [95 %]"
         ]
 
     /// The folders of sweeps below the folder of all experiments.
@@ -87,15 +85,10 @@ module Board =
             folders.Length
             results.Count
             folders |> List.filter _.State.IsFailed |> List.length
+            results.Variants.Length
             best |> Option.map fst |> Option.toObj
-            best
-            |> Option.map (fun (_, mean) ->
-                if Double.IsNaN mean.High then
-                    box mean.Estimate
-                else
-                    { Mean = mean.Estimate; Spread = mean.High - mean.Estimate })
-            |> Option.toObj
-            best |> Option.map (fun _ -> results.ResultsOfBest |> List.averageBy _.Ratio)
+            best |> Option.map snd
+            best |> Option.map (fun _ -> results.BestMinusTeacher)
         ]
 
     /// The page for runs and sweeps whose folders lie under `logs`, and for folders with what is wrong with them.

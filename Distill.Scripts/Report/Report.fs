@@ -323,10 +323,31 @@ module Report =
 
         match run.Result "teacher", result with
         | Some reference, Some result ->
+            let difference =
+                result.MinusTeacher |> Option.defaultValue { Estimate = nan; Low = nan; High = nan }
+
+            let interval =
+                if Double.IsNaN difference.Low then
+                    "of the mean returns"
+                else
+                    $"95 %% interval {significant difference.Low} to {significant difference.High}, in the same episodes"
+
+            let ratio = Statistics.ratio result.MeanReturn reference.MeanReturn
+
+            let share =
+                if Double.IsNaN ratio then
+                    ""
+                else
+                    $"; {ratio:F3} of the teacher's return"
+
             [
-                "Teacher return", significant reference.MeanReturn, $"± {significant reference.StdReturn}"
-                "Student return", significant result.MeanReturn, $"± {significant result.StdReturn}"
-                "Student / teacher", $"{result.MeanReturn / reference.MeanReturn:F3}", "of the mean returns"
+                "Teacher return",
+                significant reference.MeanReturn,
+                $"standard deviation {significant reference.StdReturn}"
+                "Student return",
+                significant result.MeanReturn,
+                $"standard deviation {significant result.StdReturn}"
+                "Student − teacher", significant difference.Estimate, interval + share
                 "Student terminated",
                 percent result.ShareTerminated,
                 $"of {string result.Episodes} episodes; teacher {percent reference.ShareTerminated}"
@@ -337,7 +358,7 @@ module Report =
                 | result :: _, _ ->
                     "Return",
                     significant result.MeanReturn,
-                    $"{result.Policy}, ± {significant result.StdReturn}"
+                    $"{result.Policy}, standard deviation {significant result.StdReturn}"
 
                     "Terminated", percent result.ShareTerminated, $"of {string result.Episodes} episodes"
                 | [], Some(iteration, value) ->
@@ -375,16 +396,18 @@ module Report =
             ]
             |> String.concat " · "
 
-        header run.Experiment line (mainNumbers run)
+        header run.Experiment line (mainNumbers run) + warnings run.Warnings
 
     let private results (run: RunRecord) =
         Table(
-            [ "policy"; "return"; "length"; "terminated, %"; "episodes" ],
+            [ "policy"; "return"; "std"; "minus teacher [95 %]"; "length"; "terminated, %"; "episodes" ],
             [
                 for result in run.Results do
                     [
-                        result.Policy
-                        { Mean = result.MeanReturn; Spread = result.StdReturn }
+                        box result.Policy
+                        result.MeanReturn
+                        result.StdReturn
+                        result.MinusTeacher
                         result.MeanLength
                         100. * result.ShareTerminated
                         result.Episodes

@@ -32,6 +32,13 @@ let header (title: string) (line: string) (numbers: (string * string * string) l
 
     $"<header><h1>{escape title}</h1><p class=\"muted\">{escape line}</p><dl class=\"figures\">{numbers}</dl></header>"
 
+/// What is wrong with all that follows.
+let warnings (sentences: string list) =
+    sentences
+    |> List.map (fun sentence ->
+        $"<p class=\"warning\" role=\"alert\"><strong>Warning:</strong> {escape sentence}</p>")
+    |> String.concat ""
+
 /// A chart, or other elements, above a caption.
 let captioned (caption: string) (elements: string) =
     $"<figure>{elements}<figcaption>{escape caption}</figcaption></figure>"

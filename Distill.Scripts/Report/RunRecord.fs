@@ -4,6 +4,7 @@ open System
 open System.Collections.Generic
 open System.Globalization
 open System.IO
+open System.Text
 open System.Text.Json
 open Distill.Storage
 
@@ -17,6 +18,10 @@ type PolicyResult =
         MeanLength: float
         ShareTerminated: float
         Episodes: int
+
+        /// Mean difference of its returns from the teacher's in the same episodes; None for the teacher. A run of a Distill
+        /// that did not measure it has the difference of the means, without an interval.
+        MinusTeacher: Interval option
     }
 
 /// What a run folder holds, as far as it is there: an interrupted run has no results, a new one no metrics.
@@ -34,6 +39,8 @@ type RunRecord =
         Command: (string * string) list
         /// result.csv; empty before the end.
         Results: PolicyResult list
+        /// What was wrong from the start, such as a teacher that fails: sentences of warnings.txt.
+        Warnings: string list
         /// Names and sizes in bytes.
         Checkpoints: (string * int64) list
     }
@@ -125,7 +132,7 @@ module RunRecord =
             | :? InvalidOperationException as e ->
                 raise (DistillException($"'{path}' holds no JSON object.", e))
 
-    let private readResults (folder: string) =
+    let internal readResults (folder: string) : PolicyResult list =
         let path = Path.Combine(folder, "result.csv")
 
         if not (File.Exists path) then
@@ -147,23 +154,75 @@ module RunRecord =
                 | true, value when Double.IsFinite value -> value
                 | _ -> broken ()
 
-            match List.ofArray rows with
-            | [| "policy"; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" |] :: rows ->
-                [
-                    for row in rows do
-                        match row with
-                        | [| policy; mean; std; length; terminated; episodes |] ->
-                            {
-                                Policy = policy
-                                MeanReturn = number mean
-                                StdReturn = number std
-                                MeanLength = number length
-                                ShareTerminated = number terminated
-                                Episodes = int (number episodes)
-                            }
-                        | _ -> broken ()
-                ]
-            | _ -> broken ()
+            /// A single episode gives no interval.
+            let bound (text: string) =
+                if text = "NaN" then nan else number text
+
+            let columns =
+                [ "policy"; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
+
+            let withDifference =
+                columns @ [ "minus_teacher"; "minus_teacher_low"; "minus_teacher_high" ]
+
+            let result (row: string list) (difference: string list) =
+                match row with
+                | [ policy; mean; std; length; terminated; episodes ] ->
+                    {
+                        Policy = policy
+                        MeanReturn = number mean
+                        StdReturn = number std
+                        MeanLength = number length
+                        ShareTerminated = number terminated
+                        Episodes = int (number episodes)
+                        MinusTeacher =
+                            match difference with
+                            | [ estimate; low; high ] when estimate <> "" ->
+                                Some { Estimate = number estimate; Low = bound low; High = bound high }
+                            | _ -> None
+                    }
+                | _ -> broken ()
+
+            let results =
+                match rows |> Array.map List.ofArray |> List.ofArray with
+                | head :: rows when head = withDifference ->
+                    rows
+                    |> List.map (fun row ->
+                        result (List.truncate 6 row) (row |> List.skip (min 6 row.Length)))
+                | head :: rows when head = columns -> rows |> List.map (fun row -> result row [])
+                | _ -> broken ()
+
+            let teacher = results |> List.tryFind (fun result -> result.Policy = "teacher")
+
+            [
+                for result in results do
+                    match teacher with
+                    | Some teacher when result <> teacher && result.MinusTeacher.IsNone ->
+                        let difference = result.MeanReturn - teacher.MeanReturn
+                        { result with MinusTeacher = Some { Estimate = difference; Low = nan; High = nan } }
+                    | _ -> result
+            ]
+
+    /// File of a run folder with what was wrong from the start, a sentence a line; none where nothing was.
+    let private warningsFile = "warnings.txt"
+
+    let internal readWarnings (folder: string) : string list =
+        let path = Path.Combine(folder, warningsFile)
+
+        if File.Exists path then
+            (InputFile.ReadText(path, "list of warnings"))
+                .Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
+            |> List.ofArray
+        else
+            []
+
+    let internal writeWarnings (folder: string) (warnings: string list) =
+        let path = Path.Combine(folder, warningsFile)
+
+        if warnings.IsEmpty then
+            File.Delete path
+        else
+            let text = String.Join('\n', warnings) + "\n"
+            AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes text)))
 
     /// Reads a run folder.
     let read (folder: string) : RunRecord =
@@ -182,6 +241,7 @@ module RunRecord =
             Parameters = readParameters folder
             Command = readCommand folder
             Results = readResults folder
+            Warnings = readWarnings folder
             Checkpoints =
                 if checkpoints.Exists then
                     checkpoints.GetFiles()

@@ -155,7 +155,7 @@ module SweepReport =
                         SettingAxis.spread axis (trials |> List.map (fun (values, _, _) -> values[i]))
 
                     axis.Name, values, marks
-                "student / teacher", Array.ofList (measure _.Ratio), []
+                "student − teacher", Array.ofList (measure _.MinusTeacher.Estimate), []
                 "terminated, %", Array.ofList (measure (fun result -> 100. * result.ShareTerminated)), []
                 "student return", Array.ofList (measure _.StudentReturn), []
             ],
@@ -439,7 +439,9 @@ module SweepReport =
 
     let private trialTable (names: string list) (rows: Row list) =
         Table(
-            [ "trial" ] @ names @ [ "seed"; "state"; "student return"; "student / teacher"; "terminated, %" ],
+            [ "trial" ]
+            @ names
+            @ [ "seed"; "state"; "student return"; "minus teacher [95 % over episodes]"; "terminated, %" ],
             [
                 for row in rows do
                     let result =
@@ -453,7 +455,7 @@ module SweepReport =
                         float row.Folder.Trial.Seed
                         string row.State
                         result |> Option.map _.StudentReturn |> Option.toNullable
-                        result |> Option.map _.Ratio |> Option.toNullable
+                        result |> Option.map _.MinusTeacher
                         result
                         |> Option.map (fun result -> 100. * result.ShareTerminated)
                         |> Option.toNullable
@@ -504,15 +506,19 @@ module SweepReport =
             | Some(_, mean) ->
                 let chosen = results.ResultsOfBest
 
-                let uncertain =
+                let uncertain (mean: Interval) =
                     if Double.IsNaN mean.Low then
                         "one seed"
                     else
                         $"95 %% interval {significant mean.Low} to {significant mean.High}, {chosen.Length} seeds"
 
+                let difference = results.BestMinusTeacher
+
                 [
-                    "Best student return", significant mean.Estimate, uncertain
-                    "Student / teacher", $"{chosen |> List.averageBy _.Ratio:F3}", "of the best configuration"
+                    "Best student return", significant mean.Estimate, uncertain mean
+                    "Student − teacher",
+                    significant difference.Estimate,
+                    $"of the best configuration; {uncertain difference}"
                     "Student terminated",
                     percent (chosen |> List.averageBy _.ShareTerminated),
                     "of the best configuration's episodes"
@@ -524,6 +530,7 @@ module SweepReport =
             name
             $"sweep · {trials}: {states}"
             (best @ [ "Configurations", string configurations, "with a finished trial" ])
+        + warnings results.Warnings
 
     /// The best configuration in words, and how it compares with the next.
     let private verdict (results: SweepResults) =
@@ -534,7 +541,7 @@ module SweepReport =
                 | next :: _ -> $"<p>{escape (string next)}.</p>"
                 | [] -> ""
 
-            $"<p>Best: <strong>{escape best}</strong></p>{comparison}"
+            $"<p>Best of {results.Variants.Length}: <strong>{escape best}</strong></p>{comparison}"
         | _ -> ""
 
     let private provenance (root: string) (rows: Row list) =
@@ -628,9 +635,7 @@ module SweepReport =
                 [
                     verdict results
                     table "" (if results.Count > 0 then results.Table else Table([], []))
-                    table
-                        "Each setting on its own"
-                        (if axes.Length > 1 then results.Effects else Table([], []))
+                    table "Each setting on its own" results.Effects
                 ]
             column "Not finished" [ table "" (missing names rows) ]
             column

@@ -3,7 +3,6 @@
   const rows = [...document.querySelectorAll("#runs tbody tr")];
   const overlay = document.getElementById("overlay");
   const colours = 8;
-  let drawing = Promise.resolve();
 
   const boxes = rows.map((row, i) => {
     const box = document.createElement("input");
@@ -27,7 +26,7 @@
       line: { ...series.line, color: "@" + (i % colours), dash: ["solid", "dash", "dot"][Math.floor(i / colours) % 3] },
     }));
     const figure = { ...board.figure, data, layout: { ...board.figure.layout, showlegend: true } };
-    drawing = drawing.then(() => distill.chart(overlay, figure));
+    distill.chart(overlay, figure);
   }
 
   const filter = document.getElementById("filter");

@@ -60,68 +60,100 @@ type SweepResults internal (all: SweepTrial list) =
             |> List.choose (fun (name, value) -> value |> Option.map (fun value -> $"{name}={short value}"))
             |> String.concat " "
 
-    let ranked = variants |> List.sortByDescending (snd >> scores >> List.average)
+    /// Best first, and last those whose return is not a number.
+    let ranked =
+        variants
+        |> List.sortByDescending (fun (_, trials) ->
+            let mean = List.average (scores trials)
+            if Double.IsNaN mean then -infinity else mean)
 
-    let interval (interval: Interval) : obj =
-        if Double.IsNaN interval.Low then
-            interval.Estimate
+    /// Where some variant has the seeds for it, the interquartile mean; a variant with fewer has none.
+    let middle =
+        if variants |> List.exists (fun (_, trials) -> trials.Length >= Statistics.fewest) then
+            Some(fun trials -> Statistics.stratifiedBootstrap Statistics.interquartileMean [ scores trials ])
         else
-            $"{interval.Estimate:F1} [{interval.Low:F1}, {interval.High:F1}]"
-
-    let half (interval: Interval) : obj =
-        if Double.IsNaN interval.Low then
-            interval.Estimate
-        else
-            { PlusMinus.Mean = interval.Estimate; Spread = interval.High - interval.Estimate }
-
-    let iqm = Statistics.stratifiedBootstrap Statistics.interquartileMean
+            None
 
     let cells (values: string option list) =
         values |> List.map (Option.map cell >> Option.toObj)
+
+    let minusTeacher trials =
+        trials |> List.map (fun (_, result) -> result.MinusTeacher.Estimate) |> Statistics.mean95
 
     let table =
         lazy
             Table(
                 names
-                @ [
-                    "seeds"
-                    "student return ± 95 %"
-                    "interquartile mean [95 %]"
-                    "student / teacher"
-                    "terminated %"
-                ],
+                @ [ "seeds"; "student return [95 %]" ]
+                @ (middle |> Option.map (fun _ -> "interquartile mean [95 %]") |> Option.toList)
+                @ [ "minus teacher [95 %]"; "terminated %" ],
                 [
                     for values, trials in variants do
-                        yield
-                            cells values
-                            @ [
-                                trials.Length
-                                half (Statistics.mean95 (scores trials))
-                                interval (iqm [ scores trials ])
-                                trials |> List.averageBy (fun (_, result) -> result.Ratio)
-                                trials |> List.averageBy (fun (_, result) -> 100.0 * result.ShareTerminated)
-                            ]
+                        cells values
+                        @ [ trials.Length; Statistics.mean95 (scores trials) ]
+                        @ (middle |> Option.map (fun middle -> box (middle trials)) |> Option.toList)
+                        @ [
+                            minusTeacher trials
+                            trials |> List.averageBy (fun (_, result) -> 100.0 * result.ShareTerminated)
+                        ]
                 ]
             )
+
+    /// Trials of A beside those of B that differ from them in nothing but the settings of these places; refuses a choice
+    /// that has several of them.
+    let pairs (apart: int list) trialsOfA trialsOfB =
+        let common (trial: TrialRecord, _) =
+            trial.Seed,
+            valuesOf trial |> List.indexed |> List.filter (fun (i, _) -> not (List.contains i apart))
+
+        let single trials =
+            [
+                for (seed, _) as key, same in List.groupBy common trials do
+                    match same with
+                    | [ _, result ] -> key, score result
+                    | several ->
+                        let what = several |> List.map (fst >> valuesOf >> nameOf) |> String.concat " and "
+
+                        raise (
+                            DistillException
+                                $"One side of the comparison has several trials with seed {seed}: {what}. Say more of their settings."
+                        )
+            ]
+
+        let ofB = Map.ofList (single trialsOfB)
+
+        single trialsOfA
+        |> List.choose (fun (key, value) ->
+            ofB.TryFind key |> Option.map (fun other -> fst key, value - other))
+
+    /// The mean of the pairs of each seed: only seeds are independent of each other.
+    let bySeedMean (pairs: (uint64 * float) list) =
+        pairs |> List.groupBy fst |> List.map (fun (_, pairs) -> List.averageBy snd pairs)
 
     let effects =
         lazy
             Table(
-                [ "setting"; "value"; "trials"; "interquartile mean [95 %]" ],
+                [ "setting"; "value"; "against"; "difference of returns [95 %]"; "seeds"; "pairs" ],
                 [
                     for i, name in List.indexed names do
-                        let pooled = variants |> List.groupBy (fst >> List.item i)
+                        match trials |> List.groupBy (fst >> valuesOf >> List.item i) with
+                        | [] -> ()
+                        | (first, trialsOfFirst) :: others ->
+                            for value, trials in others do
+                                match pairs [ i ] trials trialsOfFirst with
+                                // In a random search no two trials differ in one setting alone.
+                                | [] -> ()
+                                | pairs ->
+                                    let differences = bySeedMean pairs
 
-                        // Of a setting that each variant has with another value, as in a random search, nothing is pooled.
-                        for value, variants in (if pooled.Length < variants.Length then pooled else []) do
-                            let strata = variants |> List.map (snd >> scores)
-
-                            [
-                                box name
-                                value |> Option.map cell |> Option.toObj
-                                strata |> List.sumBy List.length
-                                interval (iqm strata)
-                            ]
+                                    [
+                                        box name
+                                        value |> Option.map cell |> Option.toObj
+                                        first |> Option.map cell |> Option.toObj
+                                        Statistics.mean95 differences
+                                        differences.Length
+                                        pairs.Length
+                                    ]
                 ]
             )
 
@@ -139,14 +171,19 @@ type SweepResults internal (all: SweepTrial list) =
     member internal _.Variants =
         variants |> List.map (fun (values, trials) -> values, scores trials)
 
+    /// What was wrong from the start of finished trials, such as a teacher that fails; each sentence once.
+    member _.Warnings =
+        trials |> List.collect (fun (_, result) -> result.Warnings) |> List.distinct
+
     /// How many trials have finished.
     member _.Count = trials.Length
 
-    /// A row for every variant: mean over seeds with Student's 95 % interval, interquartile mean with a bootstrap one.
+    /// A row for every variant: mean over seeds with Student's 95 % interval, the mean difference from the teacher likewise and,
+    /// from five seeds, the interquartile mean with a bootstrap interval.
     member _.Table = table.Value
 
-    /// A row for every value of every setting that varies: the interquartile mean of all trials with it, with an interval
-    /// from resampling seeds within each combination of the other settings.
+    /// A row for every value of every setting that varies but the first: the mean difference of returns from trials that
+    /// have the first value and are the same in all else, with Student's 95 % interval over seeds.
     member _.Effects = effects.Value
 
     /// The variant with the highest mean return, in words; None where no trial has finished.
@@ -159,6 +196,9 @@ type SweepResults internal (all: SweepTrial list) =
     member internal _.ResultsOfBest =
         ranked |> List.tryHead |> Option.map (snd >> List.map snd) |> Option.defaultValue []
 
+    /// Mean difference of the best variant's returns from the teacher's, with Student's 95 % interval over seeds.
+    member internal _.BestMinusTeacher: Interval = minusTeacher (snd ranked.Head)
+
     /// The best variant against each of the others on the same seeds, next best first.
     member _.Comparisons: PairedComparison list =
         match ranked with
@@ -167,6 +207,54 @@ type SweepResults internal (all: SweepTrial list) =
             others
             |> List.choose (fun (values, trials) ->
                 Statistics.paired (nameOf best, bySeed trialsOfBest) (nameOf values, bySeed trials))
+            |> List.map (fun comparison -> { comparison with PickedFrom = ranked.Length })
+
+    /// Any two variants, or groups of them, against each other: trials of A minus those of B that differ in nothing but the
+    /// settings that tell A from B. Where other settings vary as well, the pairs of each seed are averaged.
+    member _.Compare(a: SweepTrial -> bool, b: SweepTrial -> bool) : PairedComparison =
+        let chosen (side: string) (choice: SweepTrial -> bool) =
+            match all |> List.filter choice with
+            | [] -> raise (DistillException $"No trial is {side} of the comparison.")
+            | trials ->
+                match
+                    trials |> List.choose (fun trial -> trial.Result |> Option.map (fun r -> trial.Record, r))
+                with
+                | [] -> raise (DistillException $"No trial that is {side} of the comparison has finished.")
+                | finished -> finished
+
+        let ofA, ofB = chosen "A" a, chosen "B" b
+
+        let valuesAt i trials =
+            trials |> List.map (fst >> valuesOf >> List.item i) |> List.distinct
+
+        let apart =
+            [
+                for i in 0 .. names.Length - 1 do
+                    let other = valuesAt i ofB
+
+                    if valuesAt i ofA |> List.forall (fun value -> not (List.contains value other)) then
+                        i
+            ]
+
+        if apart.IsEmpty then
+            raise (DistillException "The two sides of a comparison must differ in the values of a setting.")
+
+        let name trials =
+            apart
+            |> List.map (fun i ->
+                let values =
+                    valuesAt i trials |> List.map (Option.map short >> Option.defaultValue "none")
+
+                $"""{names[i]}={String.concat "," values}""")
+            |> String.concat " "
+
+        match pairs apart ofA ofB |> bySeedMean |> Statistics.ofDifferences (name ofA) (name ofB) with
+        | Some comparison -> comparison
+        | None ->
+            raise (
+                DistillException
+                    $"{name ofA} and {name ofB} have no two finished trials with the same seed that are the same in all else."
+            )
 
     /// Each trial on a line: what varies, seed and results, with all digits and nothing that depends on time or machine.
     member _.WriteCsv(path: string) =
@@ -180,6 +268,9 @@ type SweepResults internal (all: SweepTrial list) =
                  "final_student_return"
                  "student_length"
                  "share_terminated"
+                 "minus_teacher"
+                 "minus_teacher_low"
+                 "minus_teacher_high"
                  "trial"
              ])
             [
@@ -192,11 +283,14 @@ type SweepResults internal (all: SweepTrial list) =
                         Csv.number result.FinalStudentReturn
                         Csv.number result.StudentLength
                         Csv.number result.ShareTerminated
+                        Csv.number result.MinusTeacher.Estimate
+                        Csv.number result.MinusTeacher.Low
+                        Csv.number result.MinusTeacher.High
                         trial.Hash.Substring(0, 8)
                     ]
             ]
 
-    /// Each variant on a line, with all digits.
+    /// Each variant on a line, with all digits; NaN for what so few seeds cannot give.
     member _.WriteSummary(path: string) =
         Csv.write
             path
@@ -213,7 +307,9 @@ type SweepResults internal (all: SweepTrial list) =
             [
                 for values, trials in variants do
                     let mean = Statistics.mean95 (scores trials)
-                    let middle = iqm [ scores trials ]
+
+                    let middle =
+                        Statistics.stratifiedBootstrap Statistics.interquartileMean [ scores trials ]
 
                     (values |> List.map (Option.defaultValue ""))
                     @ [ string trials.Length ]
@@ -230,7 +326,7 @@ type SweepResults internal (all: SweepTrial list) =
         else
             [
                 string results.Table
-                if names.Length > 1 then
+                if results.Effects.RowCount > 0 then
                     ""
                     string results.Effects
                 match results.Comparisons with
@@ -238,11 +334,24 @@ type SweepResults internal (all: SweepTrial list) =
                 | next :: _ ->
                     ""
                     string next
+                for warning in results.Warnings do
+                    ""
+                    $"Warning: {warning}"
             ]
             |> String.concat "\n"
 
     member results.ToHtml() =
-        results.Table.ToHtml() + (if names.Length > 1 then results.Effects.ToHtml() else "")
+        let effects =
+            if results.Effects.RowCount > 0 then
+                results.Effects.ToHtml()
+            else
+                ""
+
+        let warnings =
+            results.Warnings
+            |> List.map (fun warning -> $"<p><strong>Warning:</strong> {Page.escape warning}</p>")
+
+        String.Join("", results.Table.ToHtml() :: effects :: warnings)
 
 /// Sweeps as values.
 module Sweep =

@@ -267,6 +267,21 @@ module internal Sweeping =
 
                 raise (Script.Stopped(1, $"{what} did not finish: {states}."))
 
+    /// Two sides of a comparison: of a setting that is named twice, A has the first value and B the second; one that is named
+    /// once holds for both.
+    let private sides (settings: string list) : string list * string list =
+        let name (setting: string) = (setting.Split('=')[0]).Trim()
+        let groups = settings |> List.groupBy name
+
+        match groups |> List.tryFind (fun (_, same) -> same.Length > 2) with
+        | Some(name, same) ->
+            fail
+                $"{name} is given {same.Length} times; compare takes a setting twice, for A and for B, or once for both."
+        | None when groups |> List.forall (fun (_, same) -> same.Length = 1) ->
+            fail
+                "compare takes two values of a setting, the first of A and the second of B: sweep compare SCRIPT max_buffer_size=5_000 max_buffer_size=50_000."
+        | None -> groups |> List.map (snd >> List.head), groups |> List.map (snd >> List.last)
+
     let private show (root: string) (hash: string) =
         match TrialFolders.ofRoot root |> List.filter (fun folder -> folder.Trial.Hash.StartsWith hash) with
         | [] -> fail $"No trial in {Command.shortest root} has a hash that begins with {hash}."
@@ -282,43 +297,60 @@ module internal Sweeping =
                     say $"error     {DistillException.Printable line}")
         | several -> fail $"{several.Length} trials have a hash that begins with {hash}; give more of it."
 
+    /// The command line, the folder of the sweep, and its trials there that the settings ask for.
+    let private found (arguments: string list) (sweep: Sweep<'T>) =
+        let options = SweepOptions.parse arguments
+        let declared = Trials.declared { options with Settings = [] } sweep
+        let root = Trials.root options.Logs declared
+
+        let names =
+            declared |> List.collect (fun trial -> List.ofSeq trial.Record.Settings.Keys)
+
+        options, root, SweepTrial.readAll Map.empty root |> filtered names options.Settings
+
+    /// Two of the sweep's variants, or groups of them, against each other, as the settings name them.
+    let compare (arguments: string list) (sweep: Sweep<'T>) : PairedComparison =
+        let options = SweepOptions.parse arguments
+        let a, b = sides options.Settings
+
+        let trials (settings: string list) =
+            let _, _, trials = found ($"logs={options.Logs}" :: settings) sweep
+            trials
+
+        let among (settings: string list) =
+            let folders = trials settings |> List.map _.Folder |> set
+            fun (trial: SweepTrial) -> folders.Contains trial.Folder
+
+        SweepResults(trials []).Compare(among a, among b)
+
     /// The job `sweep ...` of a script.
     let main (arguments: string list) (sweep: Sweep<'T>) : unit =
-        /// The command line, the folder of the sweep, and its trials there that the settings ask for.
-        let found (arguments: string list) =
-            let options = SweepOptions.parse arguments
-            let declared = Trials.declared { options with Settings = [] } sweep
-            let root = Trials.root options.Logs declared
-
-            let names =
-                declared |> List.collect (fun trial -> List.ofSeq trial.Record.Settings.Keys)
-
-            options, root, SweepTrial.readAll Map.empty root |> filtered names options.Settings
-
         match arguments with
         | "list" :: rest ->
-            match found rest with
+            match found rest sweep with
             | _, _, [] -> say "There are no trials."
             | _, _, trials ->
                 trials |> List.map (fun trial -> trial.Record, describe trial.State) |> table |> string |> say
         | "results" :: rest ->
-            let options, root, trials = found rest
+            let options, root, trials = found rest sweep
 
             if options.Settings.IsEmpty then
                 sayResults root (gather Map.empty root)
             else
                 say (string (SweepResults trials))
         | "best" :: rest ->
-            let _, _, trials = found rest
+            let _, _, trials = found rest sweep
             let results = SweepResults trials
 
             match results.Best with
             | None -> say "No trial has finished."
             | Some(name, mean) ->
-                say $"Best: {name}: student return {mean} (mean with 95 %% interval)"
+                let variants = Names.counted (List.length results.Variants) "variant"
+                say $"Best of {variants}: {name}: student return {mean} (mean with 95 %% interval)"
 
                 for comparison in results.Comparisons do
                     say (string comparison)
+        | "compare" :: rest -> say (string (compare rest sweep))
         | "show" :: rest ->
             let options = SweepOptions.parse rest
 

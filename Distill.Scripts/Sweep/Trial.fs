@@ -53,10 +53,17 @@ type TrialResult =
 
         /// Of the best student: share of episodes that ended by failure.
         ShareTerminated: float
+
+        /// Of the best student: mean difference of its returns from the teacher's in the same episodes, with the interval
+        /// over these; NaN bounds for a trial of a Distill that did not measure them.
+        MinusTeacher: Interval
+
+        /// What was wrong from the start, such as a teacher that fails.
+        Warnings: string list
     }
 
-    /// Return of the student over that of the teacher.
-    member result.Ratio = result.StudentReturn / result.TeacherReturn
+    /// Return of the student over that of the teacher; NaN where the teacher's is not above 0.
+    member result.Ratio = Statistics.ratio result.StudentReturn result.TeacherReturn
 
 /// How far a trial is.
 type TrialState =
@@ -285,42 +292,31 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
             | None -> true)
 
     member _.Result: TrialResult option =
-        let (|Number|_|) (text: string) =
-            match
-                Double.TryParse(
-                    text,
-                    Globalization.NumberStyles.Float,
-                    Globalization.CultureInfo.InvariantCulture
-                )
-            with
-            | true, value when Double.IsFinite value -> Some value
-            | _ -> None
-
-        if File.Exists result then
-            let rows =
-                Csv.read result [ "policy"; "mean_return"; "mean_length"; "share_terminated" ]
-
-            let measure (policy: string) (column: int) =
-                match
-                    rows |> List.tryFind (fun row -> row.Head = policy) |> Option.map (List.item column)
-                with
-                | Some(Number value) -> value
-                | _ ->
+        match RunRecord.readResults path with
+        | [] -> None
+        | results ->
+            let find (policy: string) =
+                match results |> List.tryFind (fun result -> result.Policy = policy) with
+                | Some result -> result
+                | None ->
                     raise (
                         DistillException
                             $"{result} has no numbers for '{policy}'; delete it and run the sweep again."
                     )
 
+            let teacher, student, final =
+                find "teacher", find "best student", find "final student"
+
             Some
                 {
-                    TeacherReturn = measure "teacher" 1
-                    StudentReturn = measure "best student" 1
-                    FinalStudentReturn = measure "final student" 1
-                    StudentLength = measure "best student" 2
-                    ShareTerminated = measure "best student" 3
+                    TeacherReturn = teacher.MeanReturn
+                    StudentReturn = student.MeanReturn
+                    FinalStudentReturn = final.MeanReturn
+                    StudentLength = student.MeanLength
+                    ShareTerminated = student.ShareTerminated
+                    MinusTeacher = student.MinusTeacher.Value
+                    Warnings = RunRecord.readWarnings path
                 }
-        else
-            None
 
     member folder.State: TrialState =
         match folder.Result with

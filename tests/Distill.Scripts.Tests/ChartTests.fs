@@ -307,8 +307,9 @@ let private table =
     Table(
         [ "run"; "return"; "finished"; "when" ],
         [
-            [ "<a>"; { Mean = 431.2345; Spread = 3.4 }; true; DateTime(2026, 11, 21) ]
+            [ "<a>"; { Estimate = 431.2345; Low = 427.8345; High = 434.6345 }; true; DateTime(2026, 11, 21) ]
             [ "b"; None; false; null ]
+            [ "c"; Some { Estimate = 1.5; Low = nan; High = nan }; false; null ]
             [ "long name"; 1234567; true; null ]
         ]
     )
@@ -317,11 +318,12 @@ let private table =
 let ``a table on a console is columns of text, numbers to the right`` () =
     let expected =
         [
-            "run             return  finished                 when"
-            "---------  -----------  --------  -------------------"
-            "<a>        431.2 ± 3.4  yes       2026-11-21 00:00:00"
-            "b                    –  no                          –"
-            "long name    1,234,567  yes                         –"
+            "run                      return  finished                 when"
+            "---------  --------------------  --------  -------------------"
+            "<a>        431.2 [427.8, 434.6]  yes       2026-11-21 00:00:00"
+            "b                             –  no                          –"
+            "c                           1.5  no                          –"
+            "long name             1,234,567  yes                         –"
         ]
 
     Assert.Equal<string list>(expected, (string table).Split '\n' |> List.ofArray)
@@ -373,6 +375,27 @@ let browse (pages: (string * (Browser -> unit)) list) =
     Assert.Empty browser.Problems
     Assert.Empty browser.Requests
 
+/// Width and height, in CSS pixels, of what a browser shows for a selector.
+let sizes (browser: Browser) (selector: string) : (float * float) list =
+    let boxes =
+        browser.Evaluate
+            $"[...document.querySelectorAll('{selector}')].map((e) => e.getBoundingClientRect()).map((b) => [b.width, b.height])"
+
+    [ for box in boxes.EnumerateArray() -> box[0].GetDouble(), box[1].GetDouble() ]
+
+/// Fails unless there is such a chart and all are as high as charts are.
+let expectHeight (browser: Browser) (charts: string) =
+    let found = sizes browser charts
+    Assert.NotEmpty found
+    Assert.All(found, fun (_, height) -> Assert.InRange(height, 200., 1000.))
+
+/// Fails unless the chart has its height and the selector finds so many traces in it, each with a size.
+let expectDrawn (browser: Browser) (chart: string) (trace: string) (count: int) =
+    expectHeight browser chart
+    let traces = sizes browser $"{chart} {trace}"
+    Assert.Equal(count, traces.Length)
+    Assert.All(traces, fun (width, height) -> Assert.True(width > 20. && height > 5., $"{width} by {height}"))
+
 [<BrowserFact>]
 let ``charts of every kind are drawn without an error`` () =
     let x = [ 0..20 ]
@@ -381,35 +404,38 @@ let ``charts of every kind are drawn without an error`` () =
 
     let charts =
         [
-            Chart.Line(x, y)
-            Chart.Point(List.zip x y)
-            Chart.Range(x, y, List.map ((+) 1.) y, y)
-            Chart.Column([ 1; 2 ], Keys = [ "a"; "b" ])
-            Chart.Bar [ 1; 2 ]
-            Chart.Histogram y
-            Chart.BoxPlot y
-            Chart.Violin y
-            Chart.Heatmap z
-            Chart.Contour z
-            Chart.Line3D(x, y, y)
-            Chart.Surface z
-            Chart.ParallelCoord([ ("a", y); ("b", y) ], Color = y)
-            [ Chart.Line(x, y); Chart.Surface z ] |> Chart.Grid(1, 2)
+            Chart.Line(x, y), "path.js-line"
+            Chart.Point(List.zip x y), ".points"
+            Chart.Range(x, y, List.map ((+) 1.) y, y), "path.js-fill"
+            Chart.Column([ 1; 2 ], Keys = [ "a"; "b" ]), ".bars .points"
+            Chart.Bar [ 1; 2 ], ".bars .points"
+            Chart.Histogram y, ".bars .points"
+            Chart.BoxPlot y, "path.box"
+            Chart.Violin y, "path.violin"
+            Chart.Heatmap z, ".heatmaplayer image"
+            Chart.Contour z, ".contourlines"
+            Chart.Line3D(x, y, y), ".gl-container canvas"
+            Chart.Surface z, ".gl-container canvas"
+            Chart.ParallelCoord([ ("a", y); ("b", y) ], Color = y), "canvas.gl-canvas-context"
+            [ Chart.Line(x, y); Chart.Surface z ] |> Chart.Grid(1, 2), "path.js-line"
         ]
 
     use folder = new RunTests.Workplace()
     let path = folder.Path "charts.html"
-    let body = charts |> List.map _.ToElement() |> String.concat "\n"
+
+    let body =
+        charts
+        |> List.mapi (fun i (chart, _) -> $"<div id=\"chart-{i}\">{chart.ToElement()}</div>")
+        |> String.concat "\n"
+
     Page.save path (Page.html "Charts" (Page.chartScript PlotlyJs.Embedded) body)
 
     let drawn (browser: Browser) =
         browser.Evaluate "distill.drawn()" |> ignore
 
-        let count =
-            browser.Evaluate
-                "document.querySelectorAll('.distill-chart .main-svg, .distill-chart svg').length"
 
-        Assert.True(count.GetInt32() >= charts.Length)
+        for i, (_, trace) in List.indexed charts do
+            expectDrawn browser $"#chart-{i}" trace 1
 
     browse [ path, drawn ]
 

@@ -42,6 +42,8 @@ let ``a trained teacher carries its command, seed and measured return, and resum
     use teacher = PolicyFile.Load(saved "whole")
     Assert.Equal("5", teacher.Metadata["seed"])
     Expect.close 1e-2 (invariant teacher.Metadata["return"]) whole.Evaluation.MeanReturn "recorded return"
+    let spread = whole.Evaluation.StdReturn / sqrt 32.0
+    Expect.close 1e-4 (invariant teacher.Metadata["return_standard_error"]) spread "its standard error"
     Assert.Contains("iterations=6", teacher.Metadata["command"])
 
     let stopped = train "stopped" [ "iterations=3" ]
@@ -214,6 +216,10 @@ let ``a comparison runs every variant with every seed on the same budget`` () =
         [ "student only", 2; "two stages", 2 ],
         comparison.Rows |> List.map (fun (label, results) -> label, results.Length)
     )
+
+    let against = List.exactlyOne comparison.Comparisons
+    Assert.Equal(("two stages", "student only", 2), (against.A, against.B, against.Differences.Length))
+    Assert.Contains(string against, string comparison)
 
     let folders =
         comparison.Rows |> List.collect snd |> List.map (fun (run, _) -> run.Folder)

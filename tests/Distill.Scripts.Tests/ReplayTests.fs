@@ -2,6 +2,7 @@
 module Distill.Tests.ReplayTests
 
 open System
+open System.Diagnostics
 open System.IO
 open System.Text
 open System.Text.Json
@@ -22,14 +23,18 @@ let private constant (throttle: float32) =
     policy.Network.Parameters.Span.Slice(policy.Network.ParameterCount - 4).Fill throttle
     policy
 
+let private config =
+    QuadrotorConfig(Task = QuadrotorTask.Langevin, EpisodeLimit = 60)
+
 let private record (throttle: float32) (seed: uint64) (steps: int) =
     use policy = constant throttle
+    FlightRecording.record config policy seed steps
 
-    FlightRecording.record
-        (QuadrotorConfig(Task = QuadrotorTask.Langevin, EpisodeLimit = 60))
-        policy
-        seed
-        steps
+/// A flight of a policy that never falls.
+let private recordSkilled (steps: int) =
+    let fixtures = Path.Combine(AppContext.BaseDirectory, "fixtures", "raptor")
+    use policy = PolicyFile.Load(Path.Combine(fixtures, "raptor-student.safetensors"))
+    FlightRecording.record config policy 3UL steps
 
 [<Fact>]
 let ``policies fly the same episode of a seed`` () =
@@ -64,8 +69,8 @@ let ``a recording is the flight that was flown`` () =
 let ``a flight ends with its episode`` () =
     let crash = record -1f 3UL 1000
     Assert.True(crash.Terminated && crash.Steps < 60)
-    let full = (record 0.3f 3UL 1000)
-    Assert.True(full.Steps <= 60)
+    let full = recordSkilled 1000
+    Assert.Equal((60, false), (full.Steps, full.Terminated))
 
 [<Fact>]
 let ``flights come back from their file as they were`` () =
@@ -153,6 +158,57 @@ let ``the page of a replay stays small and its notebook cell is escaped`` () =
     Assert.True(replay.ToPage().Length < 1_500_000)
     Assert.DoesNotContain("<two>", replay.ToHtml())
     Assert.DoesNotContain("<script", replay.ToHtml())
+
+/// A fact about a video.
+type private VideoFactAttribute() =
+    inherit BrowserFactAttribute()
+
+    override _.Skip =
+        let folders = string (Environment.GetEnvironmentVariable "PATH")
+
+        let missing =
+            [ "ffmpeg"; "ffprobe" ]
+            |> List.filter (fun name ->
+                folders.Split Path.PathSeparator
+                |> Array.forall (fun folder -> not (File.Exists(Path.Combine(folder, name)))))
+
+        match base.Skip, missing with
+        | null, name :: _ -> $"This test needs {name} (on Debian: apt-get install ffmpeg)."
+        | reason, _ -> reason
+
+/// The lines that a program prints.
+let private linesOf (program: string) (arguments: string list) =
+    use running =
+        Process.Start(ProcessStartInfo(program, arguments, RedirectStandardOutput = true)) |> nonNull
+
+    let output = running.StandardOutput.ReadToEnd()
+    running.WaitForExit()
+    Assert.Equal(0, running.ExitCode)
+    List.ofArray (output.Split('\n', StringSplitOptions.RemoveEmptyEntries))
+
+[<VideoFact>]
+let ``a video shows the flight in real time`` () =
+    use work = new Workplace()
+    let flight = recordSkilled 51
+    let path = work.Path "flight.mp4"
+    Replay("film", [ "student", flight ]).SaveVideo(path, Width = 320, Height = 240, FramesPerSecond = 20)
+
+    let entries = "stream=codec_name,width,height,r_frame_rate,nb_read_frames,duration"
+
+    // 51 states of 10 ms are half a second, whose ends both have a frame.
+    Assert.Equal<string list>(
+        [ "h264,320,240,20/1,0.550000,11" ],
+        linesOf "ffprobe" [ "-v"; "error"; "-count_frames"; "-show_entries"; entries; "-of"; "csv=p=0"; path ]
+    )
+
+    // Something moves from each frame to the next.
+    let frames =
+        linesOf "ffmpeg" [ "-v"; "error"; "-i"; path; "-f"; "framemd5"; "-" ]
+        |> List.filter (fun line -> not (line.StartsWith '#'))
+        |> List.map (fun line -> line.Substring(line.LastIndexOf ','))
+
+    Assert.Equal(11, (List.distinct frames).Length)
+    Assert.Equal<string list>([ path ], List.ofArray (Directory.GetFiles(work.Path "")))
 
 [<BrowserFact>]
 let ``a replay plays, scrubs and listens to keys`` () =

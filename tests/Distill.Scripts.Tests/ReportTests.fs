@@ -89,7 +89,8 @@ let ``the report of a finished run has its numbers, the switch of phases, parame
             "finished after 20 iterations"
             "Teacher return</dt><dd>600<"
             "Student return</dt><dd>570<"
-            "Student / teacher</dt><dd>0.950<"
+            // A table without differences, as it was once: the difference of the means, and no interval.
+            "Student − teacher</dt><dd>-30<small>of the mean returns; 0.950 of the teacher&#39;s return<"
             "Student terminated</dt><dd>0.4 %<"
             "phase 2: student drives"
             "Policy/noise"
@@ -102,6 +103,53 @@ let ``the report of a finished run has its numbers, the switch of phases, parame
     Assert.Contains("\"x0\":10,\"x1\":10", html)
     Assert.DoesNotContain("<b>", html)
     Assert.True(html.Length < 6_000_000)
+
+let private withDifferences (teacher: float) =
+    "policy,mean_return,std_return,mean_length,share_terminated,episodes,minus_teacher,minus_teacher_low,minus_teacher_high\n"
+    + $"teacher,{teacher},10,500,0.75,1000,,,\n"
+    + $"best student,{teacher - 5.},20,499,0.75,1000,-5,-7.5,-2.5\nfinal student,{teacher - 6.},30,498,0.75,1000,-6,-9,-3\n"
+
+[<Fact>]
+let ``what student and teacher differ by is shown with its interval, and a ratio only where it says something``
+    ()
+    =
+    use work = new Workplace()
+    let folder = makeRun (work.Path "logs") "" 20 true
+
+    let report (teacher: float) =
+        File.WriteAllText(Path.Combine(folder, "result.csv"), withDifferences teacher)
+        let run = RunRecord.read folder
+
+        Assert.Equal<Interval option list>(
+            [
+                None
+                Some { Estimate = -5.; Low = -7.5; High = -2.5 }
+                Some { Estimate = -6.; Low = -9.; High = -3. }
+            ],
+            run.Results |> List.map _.MinusTeacher
+        )
+
+        Report.ofRun run
+
+    let good = report 500.
+    Assert.Contains("<dd>-5<small>95 % interval -7.5 to -2.5, in the same episodes; 0.990 of the", good)
+    Assert.Contains("-6 [-9, -3]", good)
+    let negative = report -500.
+    Assert.Contains("<dd>-5<small>95 % interval -7.5 to -2.5, in the same episodes</small>", negative)
+    Assert.Contains("-5 [-7.5, -2.5]", File.ReadAllText(Board.write (work.Path "logs")))
+
+[<Fact>]
+let ``what was wrong from the start stands above all else in the report`` () =
+    use work = new Workplace()
+    let folder = makeRun (work.Path "logs") "" 20 true
+    Assert.DoesNotContain("Warning", Report.ofRun (RunRecord.read folder))
+    RunRecord.writeWarnings folder [ "The teacher <falls>."; "Its record is higher." ]
+    let html = Report.ofRun (RunRecord.read folder)
+    Assert.Contains("<strong>Warning:</strong> The teacher &lt;falls&gt;.</p>", html)
+    Assert.Contains("Its record is higher.", html)
+    Assert.True(html.IndexOf "Warning" < html.IndexOf "<h2>")
+    RunRecord.writeWarnings folder []
+    Assert.Empty((RunRecord.read folder).Warnings)
 
 [<Fact>]
 let ``an interrupted run is reported as far as it went`` () =
@@ -178,10 +226,20 @@ let ``reports and the board work in a browser`` () =
     use work = new Workplace()
     let logs = work.Path "logs"
     let first = makeRun logs "first" 20 true
-    makeRun logs "second" 7 false |> ignore
+
+    for name in [ "second"; "third" ] do
+        makeRun logs name 10 false |> ignore
 
     let drawn (browser: Browser) =
         browser.Evaluate "distill.drawn()" |> ignore
+        expectHeight browser ".distill-chart"
+
+        let lines =
+            browser.Evaluate
+                "[...document.querySelectorAll('.distill-chart')].map((c) => Math.max(...[...c.querySelectorAll('path.js-line')].map((p) => p.getBoundingClientRect().width)))"
+
+        Assert.NotEqual(0, lines.GetArrayLength())
+        Assert.All(lines.EnumerateArray(), fun width -> Assert.InRange(width.GetDouble(), 100., 2000.))
 
     let board (browser: Browser) =
         let value (expression: string) =
@@ -193,18 +251,32 @@ let ``reports and the board work in a browser`` () =
         value "document.querySelectorAll('th button')[3].click()" |> ignore
         Assert.Contains("first", value firstRow)
         value "document.querySelectorAll('th button')[3].click()" |> ignore
-        Assert.Contains("second", value firstRow)
+        Assert.DoesNotContain("first", value firstRow)
 
         let filter =
-            "(() => { const f = document.getElementById('filter'); f.value = 'FIRST'; f.dispatchEvent(new Event('input')); })()"
+            "(() => { const f = document.getElementById('filter'); f.value = 'SECOND'; f.dispatchEvent(new Event('input')); })()"
 
         value filter |> ignore
-        Assert.Contains("first", value firstRow)
-        Assert.Equal("1 of 2", value "document.getElementById('matching').textContent")
+        Assert.Contains("second", value firstRow)
+        Assert.Equal("1 of 3", value "document.getElementById('matching').textContent")
 
-        value "document.querySelectorAll('tbody input').forEach((box) => box.click())" |> ignore
-        value "new Promise((done) => setTimeout(done, 500)).then(() => distill.drawn())" |> ignore
-        Assert.Equal("2", value "document.getElementById('overlay').data.length")
+        // One is ticked, and drawn, after the other; then all but one are unticked.
+        let tick (i: int) =
+            value $"document.querySelectorAll('tbody input')[{i}].click()" |> ignore
+            value "distill.drawn()" |> ignore
+
+        for i in 0..2 do
+            tick i
+            expectDrawn browser "#overlay" ".scatterlayer path.js-line" (i + 1)
+
+        Assert.Equal("3", value "document.querySelectorAll('#overlay .legendtext').length")
+        tick 0
+        tick 2
+        expectDrawn browser "#overlay" ".scatterlayer path.js-line" 1
+        // All at once.
+        value "for (const i of [0, 2]) document.querySelectorAll('tbody input')[i].click()" |> ignore
+        value "distill.drawn()" |> ignore
+        expectDrawn browser "#overlay" ".scatterlayer path.js-line" 3
 
     let phone (browser: Browser) =
         browser.Resize(390, 844, 1., true)

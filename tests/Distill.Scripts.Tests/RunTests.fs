@@ -435,25 +435,140 @@ let ``a dataset that this machine cannot hold is refused with the size that fits
     let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes
     Assert.InRange(Int64.Parse fits.Groups[1].Value, memory / 20L / 2L, memory / 20L)
 
+/// What is printed to the console meanwhile, by tests beside this one, too.
+let private printed (work: unit -> unit) : string =
+    let console = Console.Out
+    // Not disposed: a test beside this one may hold it as its console.
+    let text = new StringWriter()
+
+    try
+        Console.SetOut text
+        work ()
+    finally
+        Console.SetOut console
+
+    string text
+
 [<Fact>]
-let ``a teacher far below its record gets a warning`` () =
+let ``a teacher far below its record is warned of before training and beside the result`` () =
     use place = new Workplace()
     let path = place.Path "proud.safetensors"
     saveTeacher path
     use teacher = PolicyFile.Load path
     teacher.Metadata["return"] <- "700"
     PolicyFile.Save(path, teacher)
-    let console = Console.Out
-    // Not disposed: a test beside this one may hold it as its console.
-    let printed = new StringWriter()
+    let mutable result = Unchecked.defaultof<DistillationResult>
 
-    try
-        Console.SetOut printed
-        run place [ $"teacher={path}"; "iterations=1" ] |> ignore
-    finally
-        Console.SetOut console
+    let text =
+        printed (fun () -> result <- run place [ $"teacher={path}"; "iterations=1" ])
 
-    Assert.Contains("records a return of 700.0", string printed)
+    let sentence = "records a return of 700.0"
+    Assert.Contains("Warning: The teacher's file " + sentence, text)
+    Assert.Contains(sentence, List.exactlyOne result.Warnings)
+    Assert.Contains("Warning: The teacher's file " + sentence, string result)
+    Assert.Contains(sentence, result.ToHtml())
+    Assert.Contains(sentence, File.ReadAllText(Path.Combine(result.Folder, "report.html")))
+
+[<Fact>]
+let ``a teacher that itself fails is warned of`` () =
+    use place = new Workplace()
+    let path = place.Path "fallen.safetensors"
+    saveTeacher path
+    use teacher = PolicyFile.Load path
+    teacher.Network.Parameters.Span.Clear()
+    PolicyFile.Save(path, teacher)
+    let result = run place [ $"teacher={path}"; "iterations=1" ]
+
+    Assert.StartsWith(
+        "The teacher itself fails: 100.0 % of its episodes end in a terminal state",
+        List.exactlyOne result.Warnings
+    )
+
+    // Its run says nothing of another that began well.
+    Assert.Empty (run place [ "iterations=1" ]).Warnings
+
+/// An evaluation with these returns whose first episodes ended in a terminal state.
+let private flown (returns: float32 list) (terminated: int) =
+    EvaluationResult(
+        Array.ofList returns,
+        Array.create returns.Length 10,
+        Array.init returns.Length (fun i -> i < terminated)
+    )
+
+[<Fact>]
+let ``a teacher is held against its record on the scale of both standard errors`` () =
+    // 100 episodes around -50 with a standard deviation of 10: a standard error of 1.
+    let here = flown [ for i in 0..99 -> if i % 2 = 0 then -40.0f else -60.0f ] 50
+
+    let doubts (metadata: (string * string) list) =
+        (Distilling.doubts (dict metadata |> Collections.Generic.Dictionary) here).Length
+
+    Assert.Equal(0, doubts [])
+    // Of a negative record nothing is nine tenths.
+    Assert.Equal(0, doubts [ "return", "-50"; "return_standard_error", "0" ])
+    Assert.Equal(0, doubts [ "return", "-80"; "return_standard_error", "0" ])
+    Assert.Equal(0, doubts [ "return", "-47.1"; "return_standard_error", "0" ])
+    Assert.Equal(1, doubts [ "return", "-46.9"; "return_standard_error", "0" ])
+    // Root of 1 + 9.
+    Assert.Equal(0, doubts [ "return", "-40.6"; "return_standard_error", "3" ])
+    Assert.Equal(1, doubts [ "return", "-40.4"; "return_standard_error", "3" ])
+    // A file without one: of 25 episodes that spread as here it would be 2, of as many as here 1.
+    Assert.Equal(0, doubts [ "return", "-43.4"; "return_episodes", "25" ])
+    Assert.Equal(1, doubts [ "return", "-43.2"; "return_episodes", "25" ])
+    Assert.Equal(0, doubts [ "return", "-45.8" ])
+    Assert.Equal(1, doubts [ "return", "-45.7" ])
+    Assert.Equal(0, doubts [ "return", "much" ])
+    Assert.Equal(0, doubts [ "return", "NaN" ])
+    // A record of six digits and a teacher that is always the same.
+    let exact = flown [ 123.4564f; 123.4564f ] 0
+    Assert.Empty(Distilling.doubts (dict [ "return", "123.457" ] |> Collections.Generic.Dictionary) exact)
+
+[<Fact>]
+let ``a teacher fails where most of its episodes end in a terminal state`` () =
+    let doubts terminated =
+        Distilling.doubts (Collections.Generic.Dictionary()) (flown (List.replicate 4 1.0f) terminated)
+
+    Assert.Empty(doubts 2)
+    Assert.Contains("75.0 %", List.exactlyOne (doubts 3))
+
+[<Fact>]
+let ``a result has the difference of student and teacher, and a ratio only above 0`` () =
+    let result (shift: float32) =
+        let teacher = [ 10.0f; 20.0f; 30.0f ] |> List.map ((+) shift)
+        let student = List.map2 (+) teacher [ 1.0f; 2.0f; 3.0f ]
+        DistillationResult("logs/a", 7, flown teacher 0, flown student 0, flown teacher 0, [])
+
+    // scipy.stats.t.interval(0.95, 2, 2, 1 / sqrt(3))
+    let good = result 0.0f
+    Expect.closeAll 1e-6 [ good.Difference.Low; good.Difference.High ] [ -0.484138; 4.484138 ] "interval"
+    Assert.Contains("Student - teacher: 2.0, 95 % interval [-0.5, 4.5] (mean over 3 episodes", string good)
+    Assert.Contains("Student / teacher: 1.100", string good)
+    // Better by as much where returns are negative.
+    let negative = result -100.0f
+    Assert.Equal(good.Difference, negative.Difference)
+    Assert.True(Double.IsNaN negative.Ratio)
+    Assert.DoesNotContain("Student / teacher", string negative)
+    Assert.Contains("2 [-0.4841, 4.484]", string negative)
+
+[<Fact>]
+let ``the difference of a run is that of the episodes which both flew, and its table keeps it`` () =
+    use place = new Workplace()
+    let result = run place [ "iterations=3" ]
+
+    Assert.Equal(Statistics.difference result.Student.Returns result.Teacher.Returns, result.Difference)
+
+    let record = RunRecord.read result.Folder
+    Assert.Equal(Some result.Difference, record.Result "best student" |> Option.bind _.MinusTeacher)
+    Assert.Equal(None, record.Result "teacher" |> Option.bind _.MinusTeacher)
+
+[<Fact>]
+let ``a run that keeps the newest rollout alone names its rows, and no limit`` () =
+    use place = new Workplace()
+
+    let text =
+        printed (fun () -> run place [ "retention=newest_rollout"; "iterations=1"; "report=false" ] |> ignore)
+
+    Assert.Contains(" | rows 640 | ", text)
 
 /// A run of four iterations that saves and evaluates after every second, and spoils its policy or stops in the third.
 let private failing (place: Workplace) (third: Policy -> unit) =
@@ -465,12 +580,14 @@ let private failing (place: Workplace) (third: Policy -> unit) =
     use teacher =
         new Policy(NetworkSpec(4, [| Dense(2, Activation.Identity) |], Head.Categorical), "teacher")
 
+    use adam = new Adam(teacher.Network, AdamConfig(), 1)
     let completed = [| 0 |]
 
     let algorithm: Algorithm =
         {
             Role = "teacher"
             Policy = teacher
+            Optimizer = adam
             Completed = fun () -> completed[0]
             Iterate =
                 fun () ->
@@ -497,6 +614,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
                     state.Block("completed", Span<int>(completed))
                     state.Part("policy", fun part -> teacher.Network.Visit part)
             Reference = []
+            Warnings = []
         }
 
     let plan: Plan =
@@ -527,7 +645,13 @@ let ``numbers that are not finite end a run, which keeps its last state and its 
     let kept = "keeps the state after 2 iterations."
 
     let files =
-        [| "best_teacher.safetensors"; "state.safetensors"; "teacher_2.safetensors" |]
+        [|
+            "best_teacher.pt"
+            "best_teacher.safetensors"
+            "state.safetensors"
+            "teacher_2.pt"
+            "teacher_2.safetensors"
+        |]
 
     for third, start in
         [
@@ -541,3 +665,17 @@ let ``numbers that are not finite end a run, which keeps its last state and its 
         Expect.isTrue (message.StartsWith start && message.EndsWith kept) message
         Expect.equal left files "files"
         Expect.equal best "1" "best of the evaluations before"
+
+[<Fact>]
+let ``a single final episode has a result without an interval, which is read again`` () =
+    use place = new Workplace()
+    let result = run place [ "iterations=1"; "final_episodes=1" ]
+
+    let kept =
+        (RunRecord.read result.Folder).Result "best student" |> Option.bind _.MinusTeacher
+
+    Assert.Equal(Some result.Difference.Estimate, kept |> Option.map _.Estimate)
+
+    Assert.True(
+        kept |> Option.exists (fun interval -> Double.IsNaN interval.Low && Double.IsNaN interval.High)
+    )

@@ -85,11 +85,14 @@ let ``the page of a grid has its charts, tables and provenance`` () =
             "8 trials: 8 finished"
             // 50 + 20 + 5 + 0.5, two seeds.
             "Best student return</dt><dd>75.5<"
-            "Best: <strong>max_rows=5000 rate=20</strong>"
+            "Best of 4: <strong>max_rows=5000 rate=20</strong>"
             "\"type\":\"parcoords\""
             "\"type\":\"heatmap\""
             "max_rows 5,000<br>rate 20<br>return 75.5 [69.15, 81.85], 2 trials"
             "dotnet fsi build.fsx sweep experiments/rates.fsx rate=1,2"
+            // The teacher's 100.
+            "Student − teacher</dt><dd>-24.5<"
+            "is the best of 4 variants by these same numbers"
             "abc123"
             "2026-01-02 03:04:05"
             "href=\"trial-7-00000007/report.html\""
@@ -157,7 +160,7 @@ let ``drawn settings are named with as many digits as a reader needs`` () =
         |> ignore
 
     Assert.Equal(Some "rate=0.0012346 style=s1", (Sweep.load root).Best |> Option.map fst)
-    Assert.Contains("Best: <strong>rate=0.0012346 style=s1</strong>", write root)
+    Assert.Contains("Best of 2: <strong>rate=0.0012346 style=s1</strong>", write root)
 
 [<Fact>]
 let ``a random search is drawn as points on logarithmic axes`` () =
@@ -258,10 +261,16 @@ let ``the page of a sweep works in a browser`` () =
         browser.Resize(1400, 900, 1., false)
         value browser "distill.drawn()" |> ignore
 
-        let title (axis: string) =
-            value browser $"document.getElementById('fields').layout.{axis}axis.title.text"
+        let drawn () =
+            // Cells of a heat map are one picture.
+            expectDrawn browser "#fields" ".heatmaplayer image" 1
 
-        Assert.Equal(("rate", "rows"), (title "x", title "y"))
+        // What stands beside the axes, not what the figure asks for.
+        let shown (axis: string) =
+            value browser $"document.querySelector('#fields .{axis}title').textContent"
+
+        Assert.Equal(("rate", "rows"), (shown "x", shown "y"))
+        drawn ()
 
         let pick (id: string) (field: int) =
             value
@@ -270,10 +279,22 @@ let ``the page of a sweep works in a browser`` () =
             |> ignore
 
         pick "field-x" 2
-        Assert.Equal(("student", "rows"), (title "x", title "y"))
+        Assert.Equal(("student", "rows"), (shown "x", shown "y"))
+        drawn ()
         // The other picker takes the one that was replaced.
         pick "field-y" 2
-        Assert.Equal(("rows", "student"), (title "x", title "y"))
+        Assert.Equal(("rows", "student"), (shown "x", shown "y"))
+        drawn ()
+
+        // Two picks at once: the second is what stays.
+        value
+            browser
+            "(() => { const p = document.getElementById('field-x'); for (const i of [0, 1]) { p.value = i; p.dispatchEvent(new Event('change')); } return distill.drawn(); })()"
+        |> ignore
+
+        Assert.Equal(("rows", "student"), (shown "x", shown "y"))
+        drawn ()
+        expectDrawn browser ".distill-chart:has(.parcoords)" "canvas.gl-canvas-context" 1
 
     let phone (browser: Browser) =
         browser.Resize(390, 844, 1., true)

@@ -283,13 +283,15 @@ let ``what a killed trial left is cleared where it cannot go on`` () =
     Assert.Equal(2, (run place [ "seed=0,1" ]).Count)
     Assert.Equal(whole, table place)
 
-let private trial (phase1: int) (seed: int) (value: float) : SweepTrial =
+/// A finished trial whose teacher has a return of 100.
+let private trialWith (settings: (string * int) list) (value: float) : SweepTrial =
     let record =
         {
-            Hash = String('a', 62) + $"{phase1}{seed}"
+            Hash =
+                String.Join("", settings |> List.map (fun (_, value) -> value.ToString "x8")).PadLeft(64, 'a')
             Label = ""
             Settings =
-                Map [ "acting.phase1_iterations", string phase1; "seed", string seed; "iterations", "9" ]
+                Map(("iterations", "9") :: (settings |> List.map (fun (name, value) -> name, string value)))
             Changes = []
             Arguments = []
         }
@@ -301,9 +303,14 @@ let private trial (phase1: int) (seed: int) (value: float) : SweepTrial =
             FinalStudentReturn = value - 1.0
             StudentLength = 9.0
             ShareTerminated = 0.25
+            MinusTeacher = { Estimate = value - 100.0; Low = value - 101.0; High = value - 99.0 }
+            Warnings = []
         }
 
     SweepTrial(record, "", Finished result, lazy Experiment.empty)
+
+let private trial (phase1: int) (seed: int) (value: float) =
+    trialWith [ "acting.phase1_iterations", phase1; "seed", seed ] value
 
 [<Fact>]
 let ``the tables have a row for every variant, and say which is best`` () =
@@ -328,10 +335,168 @@ let ``the tables have a row for every variant, and say which is best`` () =
 
     Assert.Equal<string list>(
         [
-            "phase1_iterations,seed,teacher_return,student_return,final_student_return,student_length,share_terminated,trial"
-            "5,0,100,60.1,59.1,9,0.25,aaaaaaaa"
+            "phase1_iterations,seed,teacher_return,student_return,final_student_return,student_length,share_terminated,minus_teacher,minus_teacher_low,minus_teacher_high,trial"
+            "5,0,100,60.1,59.1,9,0.25,-39.9,-40.9,-38.9,aaaaaaaa"
         ],
         File.ReadAllLines path |> Array.toList |> List.take 2
     )
 
     Assert.Equal("No trial has finished.", string (SweepResults []))
+
+/// Three values of one setting and two of another, each with three seeds: rows of 10 more are worth 2 + 0.1 per seed, the
+/// other setting 5 in the mean and -30 at its second value.
+let private grid =
+    [
+        for seed in 0..2 do
+            for rows in [ 10; 20; 30 ] do
+                for rate in [ 1; 2 ] do
+                    trialWith
+                        [ "max_rows", rows; "optimizer.rate", rate; "seed", seed ]
+                        (-100.0 + (2.0 + 0.1 * float seed) * float (rows / 10)
+                         - (if rate = 2 then 30.0 + float seed else 0.0)
+                         + 7.0 * float seed)
+    ]
+
+[<Fact>]
+let ``negative returns are ranked by their size`` () =
+    let results =
+        SweepResults
+            [
+                for seed in 0..1 do
+                    trial 1 seed (-200.0 + float seed)
+                    trial 2 seed (-10.0 + float seed)
+                    trial 3 seed -100.0
+                    trial 4 seed nan
+            ]
+
+    Assert.Equal(Some "phase1_iterations=2", results.Best |> Option.map fst)
+
+    Assert.Equal<string list>(
+        [ "phase1_iterations=3"; "phase1_iterations=1"; "phase1_iterations=4" ],
+        results.Comparisons |> List.map _.B
+    )
+
+[<Fact>]
+let ``the effect of a setting is the paired difference from its first value`` () =
+    let lines = (string (SweepResults(grid).Effects)).Split '\n' |> List.ofArray
+
+    let cells (line: string) =
+        line.Split("  ", StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
+        |> List.ofArray
+
+    // Student's interval of 2, 2.1, 2.2 over three seeds is 0.2484 to either side, of -30, -31, -32 it is 2.484.
+    Assert.Equal<string list list>(
+        [
+            [ "setting"; "value"; "against"; "difference of returns [95 %]"; "seeds"; "pairs" ]
+            [ "max_rows"; "20"; "10"; "2.1 [1.852, 2.348]"; "3"; "6" ]
+            [ "max_rows"; "30"; "10"; "4.2 [3.703, 4.697]"; "3"; "6" ]
+            [ "rate"; "2"; "1"; "-31 [-33.48, -28.52]"; "3"; "9" ]
+        ],
+        lines |> List.filter (fun line -> not (line.StartsWith "--")) |> List.map cells
+    )
+
+    // In a random search nothing is the same but one setting.
+    let random =
+        [ for i in 0..3 -> trialWith [ "max_rows", 10 * i; "optimizer.rate", i; "seed", 0 ] (float i) ]
+
+    Assert.Equal(0, SweepResults(random).Effects.RowCount)
+
+[<Fact>]
+let ``any two variants are compared on the seeds and settings that they share`` () =
+    let results = SweepResults(grid)
+
+    let having (settings: (string * int) list) (trial: SweepTrial) =
+        settings |> List.forall (fun (name, value) -> trial.Settings[name] = string value)
+
+    // Two variants that differ in both settings.
+    let two =
+        results.Compare(
+            having [ "max_rows", 30; "optimizer.rate", 1 ],
+            having [ "max_rows", 10; "optimizer.rate", 2 ]
+        )
+
+    Assert.Equal(("max_rows=30 rate=1", "max_rows=10 rate=2"), (two.A, two.B))
+    Expect.closeAll 1e-9 two.Differences [ 34.0; 35.2; 36.4 ] "differences"
+    // A setting against the other of its values, whatever the rest.
+    let groups = results.Compare(having [ "max_rows", 10 ], having [ "max_rows", 20 ])
+    Assert.Equal(("max_rows=10", "max_rows=20"), (groups.A, groups.B))
+    Expect.closeAll 1e-9 groups.Differences [ -2.0; -2.1; -2.2 ] "differences of groups"
+    Assert.Equal(-1, groups.Sign)
+
+    let refused (sentence: string) a b =
+        let error =
+            Expect.throws<DistillException>(fun () -> results.Compare(a, b) |> ignore)
+
+        Assert.Contains(sentence, error.Message)
+
+    refused "No trial is A" (having [ "max_rows", 11 ]) (having [ "max_rows", 20 ])
+    refused "No trial is B" (having [ "max_rows", 20 ]) (having [ "max_rows", 11 ])
+    refused "must differ" (having [ "max_rows", 20 ]) (having [ "optimizer.rate", 1 ])
+
+    refused
+        "several trials with seed 0: max_rows=20 rate=1 and max_rows=30 rate=1"
+        (having [ "max_rows", 10 ])
+        (fun trial -> trial.Settings["max_rows"] <> "10")
+
+    refused
+        "no two finished trials with the same seed"
+        (having [ "max_rows", 10; "seed", 0 ])
+        (having [ "max_rows", 20; "seed", 1 ])
+
+[<Fact>]
+let ``compare takes a setting twice for A and B, and once for both`` () =
+    use place = new Workplace()
+    let results = run place [ "phase1_iterations=0,2"; "hidden=4,5"; "seed=0,1" ]
+    let logs = place.Path "logs"
+
+    let compare (settings: string list) =
+        Sweeping.compare ($"logs={logs}" :: settings) (Sweep.ofExperiment (pole place))
+
+    let one = compare [ "hidden=5"; "phase1_iterations=2"; "phase1_iterations=0" ]
+
+    let returnOf (phase1: string) (seed: uint64) =
+        results.Trials
+        |> List.find (fun trial ->
+            trial.Seed = seed
+            && trial.Settings["student.hidden"] = "5"
+            && trial.Settings["acting.phase1_iterations"] = phase1)
+        |> _.Result
+        |> Option.map _.StudentReturn
+        |> Option.get
+
+    Assert.Equal(("phase1_iterations=2", "phase1_iterations=0"), (one.A, one.B))
+
+    Expect.closeAll
+        1e-9
+        one.Differences
+        [ for seed in [ 0UL; 1UL ] -> returnOf "2" seed - returnOf "0" seed ]
+        "one"
+
+    Assert.Equal(2, (compare [ "phase1_iterations=2"; "phase1_iterations=0" ]).Differences.Length)
+
+    let refused (sentence: string) settings =
+        Assert.Contains(
+            sentence,
+            Expect.throws<DistillException>(fun () -> compare settings |> ignore).Message
+        )
+
+    refused "two values of a setting" [ "hidden=5" ]
+    refused "given 3 times" [ "hidden=5"; "hidden=4"; "hidden=6" ]
+    refused "No trial is B" [ "hidden=5"; "hidden=6" ]
+
+[<Fact>]
+let ``the best of many variants is said to be picked, and few seeds have no interquartile mean`` () =
+    let results (variants: int) (seeds: int) =
+        string (
+            SweepResults
+                [
+                    for phase1 in 1..variants do
+                        for seed in 1..seeds -> trial phase1 seed (float (10 * phase1 + seed % 3))
+                ]
+        )
+
+    Assert.Contains("is the best of 3 variants by these same numbers", results 3 2)
+    Assert.DoesNotContain("best of", results 2 2)
+    Assert.DoesNotContain("interquartile", results 2 4)
+    Assert.Contains("interquartile", results 2 5)
+    Assert.DoesNotContain("±", results 3 5)

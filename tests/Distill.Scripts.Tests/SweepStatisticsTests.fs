@@ -45,6 +45,8 @@ let ``quantiles and interquartile means are numpy's and scipy's`` () =
         5.666666666666667
         "ten values, one far off"
 
+    Assert.True(Double.IsNaN(Statistics.interquartileMean [ 1.0; 2.0; 3.0; 4.0 ]))
+
 [<Fact>]
 let ``the stratified bootstrap resamples within strata`` () =
     // The percentiles of 5,000 resamples of each stratum by numpy, the same for five of its seeds.
@@ -55,10 +57,32 @@ let ``the stratified bootstrap resamples within strata`` () =
     interval |> expectInterval 1e-9 (8.5, 7.25, 9.75)
     Assert.Equal(interval, Statistics.stratifiedBootstrap Statistics.interquartileMean strata)
     // Strata without spread inside have none, however far apart they are.
-    Statistics.stratifiedBootstrap Statistics.mean [ [ 1.0; 1.0 ]; [ 9.0; 9.0 ] ]
+    Statistics.stratifiedBootstrap Statistics.mean [ List.replicate 5 1.0; List.replicate 5 9.0 ]
     |> expectInterval 0.0 (5.0, 5.0, 5.0)
 
-    Assert.True(Double.IsNaN (Statistics.stratifiedBootstrap Statistics.mean [ [ 1.0 ]; [ 9.0 ] ]).Low)
+[<Fact>]
+let ``fewer than five runs of a stratum have no bootstrap interval`` () =
+    let bounds (strata: float list list) =
+        let interval = Statistics.stratifiedBootstrap Statistics.mean strata
+        Double.IsFinite interval.Low, Double.IsFinite interval.High
+
+    Assert.Equal((true, true), bounds [ five ])
+    Assert.Equal((false, false), bounds [ List.tail five ])
+    Assert.Equal((false, false), bounds [ five; List.tail five ])
+
+[<Fact>]
+let ``the difference of returns is one of pairs, and a ratio has a reference above 0`` () =
+    let reference = [| -10.0f; -20.0f; -30.0f; -40.0f; -50.0f |]
+    let values = Array.map2 (+) reference [| 0.5f; 1.25f; -0.25f; 0.75f; 1.0f |]
+    // scipy.stats.t.interval(0.95, 4, mean, sem) of the five differences; of unpaired values it would be 46 wide.
+    Statistics.difference values reference
+    |> expectInterval 1e-9 (0.65, -0.0646312977467568, 1.3646312977467567)
+
+    Assert.Equal(0.5, Statistics.ratio 300.0 600.0)
+    Assert.Equal(-0.5, Statistics.ratio -300.0 600.0)
+
+    for reference in [ 0.0; -600.0; nan ] do
+        Assert.True(Double.IsNaN(Statistics.ratio 300.0 reference))
 
 [<Fact>]
 let ``the sign test is exact`` () =
@@ -83,6 +107,9 @@ let ``pairs are compared seed by seed`` () =
     Assert.Equal((4, 1, 0), (comparison.Wins, comparison.Losses, comparison.Sign))
     Expect.close 1e-12 comparison.SignP 0.375 "p of 4 to 1"
     Assert.Contains("no difference that these seeds can show", string comparison)
+    // Percentiles of 20,000 resamples by Python's random.choices, the same to 0.02 for its seeds.
+    comparison.Bootstrap |> expectInterval 0.03 (0.62, 0.15, 1.0)
+    Assert.Contains("bootstrap [", string comparison)
 
 [<Fact>]
 let ``a comparison says who beats whom, or that it cannot`` () =
@@ -90,6 +117,15 @@ let ``a comparison says who beats whom, or that it cannot`` () =
     let better = compare [ 11.0; 21.1; 30.9 ] b
     Assert.Equal(1, better.Sign)
     Assert.StartsWith("A beats B", string better)
+    Assert.DoesNotContain("bootstrap", string better)
+    Assert.DoesNotContain("best of", string better)
+    Assert.DoesNotContain("best of", string { better with PickedFrom = 2 })
+
+    Assert.Contains(
+        "A is the best of 3 variants by these same numbers",
+        string { better with PickedFrom = 3 }
+    )
+
     let worse = compare [ 9.0; 19.1; 28.9 ] b
     Assert.Equal(-1, worse.Sign)
     Assert.StartsWith("B beats A", string worse)
