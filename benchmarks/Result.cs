@@ -76,7 +76,7 @@ public sealed record Result
     /// <summary>That limit, measured in the same repetitions, in operations or bytes per second.</summary>
     public Spread? Peak { get; init; }
 
-    /// <summary>Share of the limit that ours reached.</summary>
+    /// <summary>Share of the limit that ours reached; null also where the limit could not be measured undisturbed.</summary>
     public Spread? Share { get; init; }
 
     public Goal? Goal { get; init; }
