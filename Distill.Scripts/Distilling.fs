@@ -83,7 +83,7 @@ module internal Distilling =
 
         Console.Out.WriteLine(
             $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
-            + $"bookkeeping {mebibytes estimate.BookkeepingBytes}; rollout {mebibytes estimate.RolloutBytes}; available {mebibytes estimate.AvailableBytes}"
+            + $"bookkeeping {mebibytes estimate.BookkeepingBytes}; rollout {mebibytes estimate.RolloutBytes}; network {mebibytes estimate.NetworkBytes}; available {mebibytes estimate.AvailableBytes}"
         )
 
         if not estimate.Fits then
@@ -91,11 +91,11 @@ module internal Distilling =
                 if estimate.RowsThatFit > 0L then
                     $"max_buffer_size={estimate.RowsThatFit} would fit"
                 else
-                    "lower envs or the steps of an iteration"
+                    "lower envs, the steps of an iteration or the sizes of the student's layers"
 
             raise (
                 DistillException
-                    $"The dataset would take {mebibytes estimate.TotalBytes} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
+                    $"The distillation would take {mebibytes estimate.TotalBytes} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
             )
 
     /// Whether nothing but the newest rollout is kept: there is no limit to be named then.

@@ -162,6 +162,20 @@ module TeacherTraining =
         Training.present options folder setup [ "teacher", teacher ]
         result
 
+    /// Says what PPO will take, and refuses what the machine cannot hold.
+    let private checkMemory (config: PpoConfig) (environment: IEnvironmentConfig) (threads: int) =
+        let memory = PpoMemory.Of(config, environment, threads)
+        let mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
+
+        Console.Out.WriteLine
+            $"Memory: rollout {mebibytes memory.RolloutBytes}; networks {mebibytes memory.NetworkBytes}; available {mebibytes memory.AvailableBytes}"
+
+        if not memory.Fits then
+            raise (
+                DistillException
+                    $"PPO would take {mebibytes memory.TotalBytes} but this machine has {mebibytes memory.AvailableBytes}; lower envs, steps_per_env or the sizes of the hidden layers."
+            )
+
     let internal run
         (options: RunOptions)
         (settings: string list)
@@ -175,6 +189,7 @@ module TeacherTraining =
         Training.atLeastOne "final_episodes" training.FinalEpisodes
         let setup = setup training config
         use pool = Training.pool training.Threads
+        checkMemory config training.Environment pool.Threads
         use ppo = new Ppo(config, training.Environment, pool)
         let actor = ppo.Actor
 

@@ -214,7 +214,7 @@ public sealed record DistillationConfig
     public int FinalEpisodes { get; init; } = 1000;
 
     // Beyond any machine, and small enough to be counted in bytes.
-    private const long MostRows = 1_000_000_000_000;
+    internal const long MostRows = 1_000_000_000_000;
 
     /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
     public void Validate()

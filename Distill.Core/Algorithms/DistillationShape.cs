@@ -1,4 +1,7 @@
+using Distill.Compute;
 using Distill.Datasets;
+using Distill.Networks;
+using Distill.Policies;
 
 namespace Distill.Algorithms;
 
@@ -35,11 +38,14 @@ public sealed record DistillationShape(
                 $"sequence_length={sequence} does not divide the {steps} steps of a rollout; whole sequences are needed."
             );
         var segment = recurrent ? sequence : 1;
-        var rollout = (long)envs * steps;
-        var most = (config.Retention is NewestRollout ? rollout : config.Retention.Limit) / segment;
-        var batch = MiniBatch(config, segment, (int)Math.Clamp(most, 1, int.MaxValue));
-        return new DistillationShape(envs, steps, whole, segment, batch);
+        var shape = new DistillationShape(envs, steps, whole, segment, LargestBatch: 1);
+        var rows = config.Retention is NewestRollout ? (long)envs * steps : config.Retention.Limit;
+        return shape with { LargestBatch = shape.LargestBatchOf(config, rows) };
     }
+
+    /// <summary>Most segments that a mini-batch can have if the dataset holds so many rows.</summary>
+    internal int LargestBatchOf(DistillationConfig config, long rows) =>
+        MiniBatch(config, SegmentLength, (int)Math.Clamp(rows / SegmentLength, 1, int.MaxValue));
 
     /// <summary>Segments per optimizer step for a dataset that holds <paramref name="segments"/>.</summary>
     public static int MiniBatch(DistillationConfig config, int segmentLength, int segments)
@@ -58,21 +64,30 @@ public sealed record DistillationShape(
 /// and the order in which they are drawn.
 /// </param>
 /// <param name="RolloutBytes">The rollout that every iteration overwrites.</param>
-/// <param name="RowsThatFit">Largest <c>max_buffer_size</c> for which all fit the machine's memory, with a tenth to spare.</param>
+/// <param name="NetworkBytes">The student's parameters, moments, gradients of every chunk, and activations of every thread.</param>
+/// <param name="RowsThatFit">
+/// Largest <c>max_buffer_size</c> for which all fit the machine's memory, with a tenth to spare; 0 if there is none.
+/// </param>
 public sealed record MemoryEstimate(
     long DatasetBytes,
     long BookkeepingBytes,
     long RolloutBytes,
+    long NetworkBytes,
     long AvailableBytes,
     long RowsThatFit
 )
 {
-    /// <summary>Dataset, bookkeeping and rollout.</summary>
-    public long TotalBytes => DatasetBytes + BookkeepingBytes + RolloutBytes;
+    /// <summary>Dataset, bookkeeping, rollout and network.</summary>
+    public long TotalBytes => DatasetBytes + BookkeepingBytes + RolloutBytes + NetworkBytes;
 
     public bool Fits => TotalBytes <= AvailableBytes;
 
+    /// <summary>Of what is available, all but a tenth: for the runtime, the environments and other programs.</summary>
+    internal static long WithATenthToSpare(long? availableBytes) =>
+        (availableBytes ?? MachineMemory.AvailableBytes) / 10 * 9;
+
     /// <param name="availableBytes">What the machine has for this process; null asks it.</param>
+    /// <exception cref="DistillException">The settings, or the sizes that follow from them, cannot work.</exception>
     public static MemoryEstimate Of(
         DistillationConfig config,
         int teacherObservation,
@@ -83,25 +98,56 @@ public sealed record MemoryEstimate(
         using var probe = config.Environment.Create(1, 0);
         var observation = probe.Spec.Groups[probe.Spec.Group(config.Student.ObservationGroup)].Size;
         var action = probe.Spec.Actions.Floats;
+        var network = config.Student.Network(observation, probe.Spec.Actions.Size, Head.Gaussian);
+        var memory = (int)network.Size.Memory;
+        var threads = config.Threads > 0 ? config.Threads : Environment.ProcessorCount;
         var rollout = (long)shape.Envs * shape.Steps;
-        var rows = config.Retention is NewestRollout ? rollout : config.Retention.Limit;
-        var network = config.Student.Network(observation, probe.Spec.Actions.Size, Networks.Head.Plain);
-        var memory = network.Layers.OfType<Networks.Gru>().Sum(layer => layer.Size);
         // Three bytes of flags, and the memory at the start of every sequence.
         var rolloutBytes =
             rollout * ((observation + teacherObservation + 2 * action + 1) * sizeof(float) + 3)
             + rollout / shape.SegmentLength * memory * sizeof(float);
-        var available = (availableBytes ?? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes) / 10 * 9;
-        var datasetBytes = AggregatedDataset.EstimateBytes(rows, observation, action);
-        var bookkeepingBytes =
-            AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory)
-            + Sampler.EstimateBytes(config.Sampling, rows / shape.SegmentLength);
-        return new MemoryEstimate(
-            datasetBytes,
-            bookkeepingBytes,
-            rolloutBytes,
-            available,
-            (long)((Int128)Math.Max(0, available - rolloutBytes) * rows / (datasetBytes + bookkeepingBytes))
-        );
+        var available = WithATenthToSpare(availableBytes);
+        var limited = config.Retention is not NewestRollout;
+        var estimate = Holding(limited ? config.Retention.Limit : rollout);
+        return limited ? estimate with { RowsThatFit = LargestThatFits() } : estimate;
+
+        MemoryEstimate Holding(long rows) =>
+            new(
+                AggregatedDataset.EstimateBytes(rows, observation, action),
+                AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory)
+                    + Sampler.EstimateBytes(config.Sampling, rows / shape.SegmentLength),
+                rolloutBytes,
+                NetworkBytes(shape.LargestBatchOf(config, rows)),
+                available,
+                RowsThatFit: 0
+            );
+
+        long NetworkBytes(int batch) =>
+            network.Size.Parameters * sizeof(float)
+            // Acting in training and in evaluations.
+            + 2 * threads * PolicyScratch.EstimateBytes(network)
+            + (long)Panel.Count(shape.Envs) * Panel.Width * memory * sizeof(float)
+            + StudentTrainer.EstimateBytes(
+                network,
+                action,
+                config.GradientLength,
+                batch,
+                shape.SegmentLength,
+                threads
+            );
+
+        long LargestThatFits()
+        {
+            var (fits, over) = (0L, DistillationConfig.MostRows + 1);
+            while (over - fits > 1)
+            {
+                var middle = fits + (over - fits) / 2;
+                if (Holding(middle).Fits)
+                    fits = middle;
+                else
+                    over = middle;
+            }
+            return fits < shape.SegmentLength ? 0 : fits;
+        }
     }
 }

@@ -143,6 +143,13 @@ public sealed class Ppo : IDisposable
         );
     }
 
+    /// <summary>Bytes that parameters and optimizers take.</summary>
+    internal static long EstimateBytes(NetworkSpec actor, NetworkSpec critic)
+    {
+        var parameters = actor.Size.Parameters + critic.Size.Parameters;
+        return parameters * sizeof(float) + Adam.EstimateBytes(parameters, MaxChunks);
+    }
+
     /// <summary>Everything that the next iteration depends on.</summary>
     public void Visit(State state)
     {
@@ -261,7 +268,6 @@ public sealed class Ppo : IDisposable
         if (!Observe(panel, Config.StepsPerEnv, sample, counted: false))
             return;
         own.ForwardCritic(layout.CriticObservation.Of(sample)).CopyTo(values[^Panel.Width..]);
-        watch.Catches(panel, Config.StepsPerEnv, "value", values[^Panel.Width..]);
     }
 
     /// <returns>Whether all of it is finite.</returns>

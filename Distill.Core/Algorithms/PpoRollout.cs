@@ -73,14 +73,22 @@ internal sealed class PpoRollout : IDisposable
         Rollout.CheckSize(envs, steps, layout.Size);
         (this.envs, this.steps, this.layout) = (envs, steps, layout);
         Panels = Panel.Count(envs);
-        rows = new FloatBuffer(Panels * steps * Panel.Width * layout.Recorded);
+        rows = new FloatBuffer((long)Panels * steps * Panel.Width * layout.Recorded);
         rewards = Scalars(steps);
         terminated = Scalars(steps);
         truncated = Scalars(steps);
         advantages = Scalars(steps);
         values = Scalars(steps + 1);
         order = new int[envs * steps];
-        samples = new FloatBuffer(SamplePanels * layout.Size * Panel.Width);
+        samples = new FloatBuffer((long)SamplePanels * layout.Size * Panel.Width);
+    }
+
+    /// <summary>Bytes that a rollout takes.</summary>
+    internal static long EstimateBytes(int envs, int steps, SampleLayout layout)
+    {
+        var rows = (long)Panel.Count(envs) * Panel.Width * steps;
+        // As recorded and as shuffled; reward, two flags, advantage and value; the place in the order.
+        return rows * (layout.Recorded + layout.Size + 5) * sizeof(float) + rows * sizeof(int);
     }
 
     /// <summary>Number of samples.</summary>

@@ -68,8 +68,8 @@ public sealed class RolloutCollector : IWork, IDisposable
         teacherGroup = environment.Spec.Group(teacher.ObservationGroup);
         studentGroup = environment.Spec.Group(student.ObservationGroup);
         var panels = Panel.Count(environment.Count);
-        teacherMemory = new FloatBuffer(panels * teacher.MemorySize * Panel.Width);
-        studentMemory = new FloatBuffer(panels * student.MemorySize * Panel.Width);
+        teacherMemory = new FloatBuffer((long)panels * teacher.MemorySize * Panel.Width);
+        studentMemory = new FloatBuffer((long)panels * student.MemorySize * Panel.Width);
         starting = new byte[panels * Panel.Width];
         starting.AsSpan().Fill(1);
         watch = new FiniteWatch(environment.Count);

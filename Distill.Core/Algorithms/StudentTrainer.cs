@@ -53,9 +53,9 @@ public sealed class StudentTrainer : IWork, IDisposable
         this.loss = loss;
         this.gradientLength = Math.Min(gradientLength, segmentLength);
         segments = new int[batch];
-        width = segmentLength > 1 && batch <= MostInHalves ? Panel.HalfWidth : Panel.Width;
+        width = WidthOf(batch, segmentLength);
         laneLosses = new double[PanelsOf(batch) * width];
-        memory = new FloatBuffer(PanelsOf(batch) * student.MemorySize * width);
+        memory = new FloatBuffer((long)PanelsOf(batch) * student.MemorySize * width);
         adam = new Adam(student.Network, optimizer, Chunks(PanelsOf(batch), segmentLength));
         var labels = loss is CrossEntropy ? 1 : student.Network.Spec.Outputs;
         scratch =
@@ -67,6 +67,28 @@ public sealed class StudentTrainer : IWork, IDisposable
     }
 
     public Adam Optimizer => adam;
+
+    /// <summary>Bytes that a trainer takes, its optimizer included.</summary>
+    internal static long EstimateBytes(
+        NetworkSpec student,
+        int labels,
+        int gradientLength,
+        int batch,
+        int segmentLength,
+        int threads
+    )
+    {
+        var size = student.Size;
+        var width = WidthOf(batch, segmentLength);
+        var panels = PanelsOf(batch, width);
+        var steps = (long)Math.Min(gradientLength, segmentLength);
+        var perLane =
+            steps * (student.Inputs + labels + 2 + size.Activations) + size.Memory + student.Outputs;
+        return Adam.EstimateBytes(size.Parameters, Chunks(panels, segmentLength))
+            + panels * width * (size.Memory * sizeof(float) + sizeof(double))
+            + batch * sizeof(int)
+            + threads * (perLane * width + size.Scratch) * sizeof(float);
+    }
 
     /// <summary>Trains on one mini-batch and notes in the dataset how well the student did on each segment.</summary>
     /// <returns>
@@ -199,7 +221,12 @@ public sealed class StudentTrainer : IWork, IDisposable
         return sum;
     }
 
-    private int PanelsOf(int segments) => (segments + width - 1) / width;
+    private int PanelsOf(int segments) => PanelsOf(segments, width);
+
+    private static int PanelsOf(int segments, int width) => (int)(((long)segments + width - 1) / width);
+
+    private static int WidthOf(int batch, int segmentLength) =>
+        segmentLength > 1 && batch <= MostInHalves ? Panel.HalfWidth : Panel.Width;
 
     private ReadOnlySpan<int> Segments(int panel) =>
         segments.AsSpan(panel * width, Math.Min(width, count - panel * width));
@@ -236,11 +263,11 @@ public sealed class StudentTrainer : IWork, IDisposable
             this.student = student;
             this.labels = labels;
             this.width = width;
-            observations = new FloatBuffer(checked(steps * net.Spec.Inputs * width));
-            targets = new FloatBuffer(steps * labels * width);
-            weights = new FloatBuffer(steps * width);
-            keeps = new FloatBuffer(steps * width);
-            activations = new FloatBuffer(checked(steps * net.ActivationSize * width));
+            observations = new FloatBuffer((long)steps * net.Spec.Inputs * width);
+            targets = new FloatBuffer((long)steps * labels * width);
+            weights = new FloatBuffer((long)steps * width);
+            keeps = new FloatBuffer((long)steps * width);
+            activations = new FloatBuffer((long)steps * net.ActivationSize * width);
             memoryGradient = new FloatBuffer(net.MemorySize * width);
             outputGradient = new FloatBuffer(net.Spec.Outputs * width);
             network = new FloatBuffer(net.ScratchSize);

@@ -13,12 +13,18 @@ public unsafe class NativeBuffer<T> : IDisposable
     private void* block;
     private T* pointer;
 
-    /// <param name="length">Number of elements, at least 0.</param>
+    /// <param name="length">Number of elements, at least 0; counted wide, because it is often a product.</param>
+    /// <exception cref="DistillException">It is more than a span can hold.</exception>
     /// <exception cref="OutOfMemoryException">The machine has no such block.</exception>
-    public NativeBuffer(int length)
+    public NativeBuffer(long length)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
-        Length = length;
+        if (length > int.MaxValue)
+            throw new DistillException(
+                $"A block of {length} numbers is too large; at most {int.MaxValue} are possible. Lower the number of environments, "
+                    + "the steps, the mini-batch or the hidden layers."
+            );
+        Length = (int)length;
         // The allocator hands out large zeroed blocks as untouched pages, so growing a dataset costs nothing up front.
         block = NativeMemory.AllocZeroed((nuint)length * (nuint)sizeof(T) + Alignment);
         pointer = (T*)(((nuint)block + Alignment - 1) / Alignment * Alignment);
@@ -47,4 +53,4 @@ public unsafe class NativeBuffer<T> : IDisposable
 }
 
 /// <summary>A block of floats: states, panels, parameters.</summary>
-public sealed class FloatBuffer(int length) : NativeBuffer<float>(length);
+public sealed class FloatBuffer(long length) : NativeBuffer<float>(length);

@@ -20,7 +20,7 @@ public static class Panel
     public const int Padding = 16;
 
     /// <summary>Number of panels that hold <paramref name="samples"/> samples; the last one may be partly unused.</summary>
-    public static int Count(int samples) => (samples + Width - 1) / Width;
+    public static int Count(int samples) => (int)(((long)samples + Width - 1) / Width);
 
     /// <summary>The width of the panel or half panel that a span of this length holds.</summary>
     /// <exception cref="ArgumentException">It is neither.</exception>

@@ -393,11 +393,11 @@ public sealed class AggregatedDataset : IDisposable
     private sealed class Chunk(int segments, int length, int observation, int action, int memory)
         : IDisposable
     {
-        public FloatBuffer Observations { get; } = new(checked(segments * length * observation));
-        public FloatBuffer Actions { get; } = new(checked(segments * length * action));
-        public FloatBuffer Memory { get; } = new(checked(segments * memory));
-        public NativeBuffer<byte> Valid { get; } = new(checked(segments * length));
-        public NativeBuffer<byte> EpisodeStart { get; } = new(checked(segments * length));
+        public FloatBuffer Observations { get; } = new((long)segments * length * observation);
+        public FloatBuffer Actions { get; } = new((long)segments * length * action);
+        public FloatBuffer Memory { get; } = new((long)segments * memory);
+        public NativeBuffer<byte> Valid { get; } = new((long)segments * length);
+        public NativeBuffer<byte> EpisodeStart { get; } = new((long)segments * length);
         public NativeBuffer<long> Births { get; } = new(segments);
         public FloatBuffer Losses { get; } = new(segments);
 

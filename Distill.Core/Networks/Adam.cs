@@ -81,6 +81,10 @@ public sealed class Adam : IDisposable
         updates = new Updates(this);
     }
 
+    /// <summary>Bytes of an optimizer on so many parameters: two moments, and a gradient for each chunk.</summary>
+    internal static long EstimateBytes(long parameters, int maxChunks) =>
+        parameters * (2 + maxChunks) * sizeof(float);
+
     public AdamConfig Config { get; }
 
     /// <summary>The step size in force; schedules change it.</summary>

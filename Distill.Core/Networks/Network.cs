@@ -17,6 +17,10 @@ public sealed class Network : IDisposable
     {
         if (spec.Layers.Count == 0)
             throw new DistillException($"The network {spec} has no layers.");
+        if (spec.Inputs < 1 || spec.Layers.Any(layer => layer.Size < 1))
+            throw new DistillException($"The network {spec} has a layer without inputs or outputs.");
+        // Refuses what 32 bits cannot count.
+        _ = spec.Size;
         Spec = spec;
         layers = new Layer[spec.Layers.Count];
         parameterStart = new int[layers.Length];
@@ -27,8 +31,6 @@ public sealed class Network : IDisposable
         var widest = 0;
         for (var i = 0; i < layers.Length; i++)
         {
-            if (spec.Layers[i].Size < 1 || inputs < 1)
-                throw new DistillException($"The network {spec} has a layer without inputs or outputs.");
             var layer = Layer.Create(inputs, spec.Layers[i]);
             layers[i] = layer;
             parameterStart[i] = ParameterCount;

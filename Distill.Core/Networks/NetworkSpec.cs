@@ -28,10 +28,63 @@ public enum Head
 /// <summary>The architecture of a network: what it reads, its layers in order and what its outputs mean.</summary>
 public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, Head Head = Head.Plain)
 {
+    // A checkpoint stores each part of the parameters as one array of bytes.
+    private const long MostParameters = int.MaxValue / 8;
+
+    // A panel of them, and what a layer needs beside it, is one block of memory.
+    private const long MostActivations = MostParameters / Panel.Width;
+
     public int Outputs => Layers.Count == 0 ? Inputs : Layers[^1].Size;
 
     /// <summary>Whether any layer keeps a memory between steps.</summary>
     public bool Recurrent => Layers.Any(layer => layer is Gru);
+
+    /// <summary>What a network of this architecture takes.</summary>
+    /// <exception cref="DistillException">It is larger than any network can be.</exception>
+    public NetworkSize Size
+    {
+        get
+        {
+            Int128 parameters = Weights + (Head == Head.Gaussian ? Outputs : 0);
+            long activations = 0;
+            long memory = 0;
+            long scratch = 0;
+            long widest = Inputs;
+            long inputs = Inputs;
+            foreach (var layer in Layers)
+            {
+                long size = layer.Size;
+                activations += layer is Gru ? 6 * size : size;
+                memory += layer is Gru ? size : 0;
+                scratch = Math.Max(scratch, inputs + (layer is Gru ? 7 * size : 0) + 2 * Panel.Padding);
+                widest = Math.Max(widest, size);
+                inputs = size;
+            }
+            if (parameters > MostParameters || Math.Max(activations, Inputs) > MostActivations)
+                throw new DistillException(
+                    $"The network {this} is too large with {parameters} parameters and {activations} outputs of layers; at most "
+                        + $"{MostParameters} and {MostActivations} are possible."
+                );
+            return new((long)parameters, activations, memory, (scratch + 2 * widest) * Panel.Width);
+        }
+    }
+
+    /// <summary>Parameters of all layers; counted wide, because the sizes of layers multiply.</summary>
+    internal Int128 Weights
+    {
+        get
+        {
+            Int128 weights = 0;
+            Int128 inputs = Inputs;
+            foreach (var layer in Layers)
+            {
+                Int128 size = layer.Size;
+                weights += layer is Gru ? 3 * size * (inputs + size + 2) : size * (inputs + 1);
+                inputs = size;
+            }
+            return weights;
+        }
+    }
 
     /// <summary>Dense hidden layers of one activation and an identity output layer.</summary>
     public static NetworkSpec Mlp(
@@ -98,6 +151,13 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
                 .Prepend($"{Inputs}")
         );
 }
+
+/// <summary>What a network takes, in floats.</summary>
+/// <param name="Parameters">All parameters, without padding.</param>
+/// <param name="Activations">Per lane, kept from forward to backward.</param>
+/// <param name="Memory">Per lane, handed from step to step.</param>
+/// <param name="Scratch">Of one thread, at most.</param>
+public readonly record struct NetworkSize(long Parameters, long Activations, long Memory, long Scratch);
 
 /// <summary>A named part of a network's flat parameter vector.</summary>
 /// <param name="Name">Layer index and role, e.g. <c>2.weight</c> or <c>1.weight_hh</c>.</param>

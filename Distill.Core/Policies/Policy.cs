@@ -151,6 +151,12 @@ public sealed class PolicyScratch : IDisposable
         network = new FloatBuffer(policy.Network.ScratchSize);
     }
 
+    internal static long EstimateBytes(NetworkSpec network)
+    {
+        var size = network.Size;
+        return ((network.Inputs + size.Activations) * Panel.Width + size.Scratch) * sizeof(float);
+    }
+
     /// <summary>Raw network outputs <c>[outputs, 32]</c> of the last forward pass.</summary>
     public Span<float> Outputs => policy.Network.Output(activations.Span);
 

@@ -414,19 +414,11 @@ public static class PolicyFile
     /// <summary>A network is only allocated if the file holds at least as many numbers, so a lie in it costs nothing.</summary>
     private static void CheckSizes(string path, NetworkSpec spec, long available)
     {
-        Int128 needed = 0;
-        Int128 inputs = spec.Inputs;
-        foreach (var layer in spec.Layers)
-        {
-            Int128 size = layer.Size;
-            needed += layer is Gru ? 3 * size * (inputs + size + 2) : size * (inputs + 1);
-            inputs = size;
-        }
         if (
             spec.Layers.Count == 0
             || spec.Inputs < 1
             || spec.Layers.Any(layer => layer.Size < 1)
-            || needed > available
+            || spec.Weights > available
         )
             throw new DistillException($"{path} does not hold the parameters of its architecture {spec}.");
     }

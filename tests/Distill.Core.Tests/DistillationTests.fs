@@ -2,7 +2,10 @@
 module Distill.Tests.DistillationTests
 
 open System
+open System.Collections
+open System.Collections.Generic
 open System.IO
+open System.Reflection
 open Xunit
 open Distill
 open Distill.Algorithms
@@ -546,10 +549,6 @@ let ``memory is estimated before anything is allocated`` () =
     Expect.isTrue estimate.Fits "fits"
     Expect.equal estimate.AvailableBytes (available / 10L * 9L) "a tenth is spared"
 
-    let fit =
-        (available / 10L * 9L - rollout) * 1_000_000L / (estimate.DatasetBytes + bookkeeping)
-
-    Expect.equal estimate.RowsThatFit fit "rows that fit"
     let tight = MemoryEstimate.Of(settings, 26, 60L <<< 20)
     Expect.isTrue (not tight.Fits && tight.RowsThatFit < 1_000_000L && tight.RowsThatFit > 0L) "does not fit"
     Expect.equal (MemoryEstimate.Of(settings, 26, 1L <<< 20)).RowsThatFit 0L "no room at all"
@@ -559,6 +558,208 @@ let ``memory is estimated before anything is allocated`` () =
         DistillationConfig(Environment = QuadrotorConfig(Envs = 100), Retention = NewestRollout())
 
     Expect.equal (MemoryEstimate.Of(newest, 26, available)).DatasetBytes (40_000L * 26L * 4L) "newest only"
+
+/// Bytes outside the runtime's heap that can be reached from an object.
+let private nativeBytes (root: obj) =
+    let seen = HashSet<obj>(HashIdentity.Reference)
+
+    let rec visit (value: objnull) =
+        match value with
+        | null -> 0L
+        | :? Delegate
+        | :? string
+        | :? Type -> 0L
+        | value when not (seen.Add value) -> 0L
+        | :? NativeBuffer<float32> as buffer -> 4L * int64 buffer.Length
+        | :? NativeBuffer<byte> as buffer -> int64 buffer.Length
+        | :? NativeBuffer<int64> as buffer -> 8L * int64 buffer.Length
+        | :? Array as items ->
+            if (nonNull (items.GetType().GetElementType())).IsValueType then
+                0L
+            else
+                Seq.sumBy visit (Seq.cast<objnull> items)
+        | value when (string (value.GetType().Namespace)).StartsWith "System.Collections" ->
+            Seq.sumBy visit (Seq.cast<objnull>(value :?> IEnumerable))
+        | value when (string (value.GetType().Namespace)).StartsWith "Distill" ->
+            value
+                .GetType()
+                .GetFields(BindingFlags.Instance ||| BindingFlags.NonPublic ||| BindingFlags.Public)
+            |> Seq.filter (fun field -> not field.FieldType.IsValueType)
+            |> Seq.sumBy (fun field -> visit (field.GetValue value))
+        | _ -> 0L
+
+    visit root
+
+/// The estimate leaves out the environments and the teacher, and rounds upwards.
+let private covers (estimate: int64) (actual: int64) (spared: int64) what =
+    Expect.isTrue
+        (estimate >= actual - spared && float estimate < 1.25 * float actual + 100_000.0)
+        $"{what}: {estimate} bytes are estimated, {actual} are allocated, {spared} of them by environments and teacher"
+
+[<Fact>]
+let ``the estimates count what is allocated`` () =
+    use pool = new WorkerPool(3)
+    use raptor = raptorTeacher ()
+
+    let students: StudentConfig list =
+        [
+            MlpStudent(Hidden = [ 300; 200 ])
+            GruStudent(Hidden = 90)
+            GruStudent(Hidden = 20, DenseAfter = 100)
+        ]
+
+    for student in students do
+        for batch, sequence in [ 0, 0; 5000, 50; 40, 10 ] do
+            let settings =
+                DistillationConfig(
+                    Environment = QuadrotorConfig(Envs = 128),
+                    Student = student,
+                    Threads = 3,
+                    Retention = FirstInFirstOut 100_000L,
+                    Collection = StepsPerIteration 100,
+                    MiniBatchSize = batch,
+                    SequenceLength = sequence
+                )
+
+            use distillation = new Distillation(settings, raptor, pool)
+            use environment = settings.Environment.Create(128, 0UL)
+            let spared = nativeBytes environment + 4L * nativeBytes raptor + 40_000L
+            let estimate = MemoryEstimate.Of(settings, 22)
+            // Flags of the rollout and the order of sampling are on the runtime's heap.
+            let heap = 12_800L * 3L + 100_000L * 4L
+
+            covers
+                estimate.TotalBytes
+                (nativeBytes distillation + heap)
+                (spared + heap)
+                $"{student}, {batch}, {sequence}"
+
+    for config in
+        [
+            PpoConfig()
+            PpoConfig(ActorGroup = "student", ActorHidden = [| 400; 300 |], CriticHidden = [| 500 |])
+        ] do
+        let environment = QuadrotorConfig(Envs = 500)
+        use ppo = new Ppo(config, environment, pool)
+        use inner = (environment :> IEnvironmentConfig).Create(500, 0UL)
+        let estimate = PpoMemory.Of(config, environment, 3)
+        covers estimate.TotalBytes (nativeBytes ppo) (nativeBytes inner) $"PPO, {config.ActorGroup}"
+        Expect.isTrue estimate.Fits "fits"
+
+        Expect.isTrue
+            (not (PpoMemory.Of(config, environment, 3, estimate.TotalBytes)).Fits)
+            "no tenth to spare"
+
+[<Fact>]
+let ``as many rows as are said to fit do fit, and no sequence more`` () =
+    Property.check (fun (seed: int) ->
+        let random = Random seed
+        let sequence = [| 0; 10; 50 |][random.Next 3]
+
+        let student: StudentConfig =
+            if random.Next 2 = 0 then
+                MlpStudent(Hidden = [ random.Next(1, 600); random.Next(1, 600) ])
+            else
+                GruStudent(Hidden = random.Next(1, 200))
+
+        let plans: Sampling list = [ Permutation(); RecencyWeighted() ]
+
+        let batch = if random.Next 2 = 0 then 0 else random.Next 100_000
+        let available = 1L <<< random.Next(20, 40)
+
+        let estimate (rows: int64) =
+            let config =
+                DistillationConfig(
+                    Environment = QuadrotorConfig(Envs = 64),
+                    Student = student,
+                    Retention = FirstInFirstOut rows,
+                    Sampling = plans[abs seed % 2],
+                    Collection = StepsPerIteration 50,
+                    SequenceLength = sequence,
+                    MiniBatchSize = batch
+                )
+
+            MemoryEstimate.Of(config, 22, available)
+
+        let fit = (estimate 1000L).RowsThatFit
+
+        if fit > 0L then
+            Expect.isTrue (estimate fit).Fits $"{fit} rows do not fit"
+
+        let whole = if sequence = 0 then 50 else sequence
+        let length = if student :? GruStudent then whole else 1
+        Expect.isTrue (not (estimate (fit + int64 length)).Fits) $"more than {fit} rows fit")
+
+[<Fact>]
+let ``a network that no machine counts is refused with a sentence`` () =
+    use pool = new WorkerPool(1)
+    use teacher = cartPoleTeacher ()
+
+    for hidden in
+        [
+            [ 65537; 65537 ]
+            [ 46341; 46341 ]
+            [ Int32.MaxValue ]
+            [ 1; Int32.MaxValue; Int32.MaxValue ]
+            [ 9_000_000; 1 ]
+        ] do
+        for student in
+            [
+                MlpStudent(Hidden = hidden) :> StudentConfig
+                GruStudent(Hidden = hidden[0], DenseAfter = List.last hidden)
+            ] do
+            let settings = config { small with Student = student }
+
+            for start in
+                [
+                    fun () -> (new Distillation(settings, teacher, pool)).Dispose()
+                    fun () -> MemoryEstimate.Of(settings, 4) |> ignore
+                ] do
+                (Expect.throws<DistillException> start).Message |> Storage.contains "is too large with"
+
+        for ppo in
+            [ PpoConfig(ActorHidden = List.toArray hidden); PpoConfig(CriticHidden = List.toArray hidden) ] do
+            (Expect.throws<DistillException>(fun () -> (new Ppo(ppo, small.Environment, pool)).Dispose()))
+                .Message
+            |> Storage.contains "is too large with"
+
+            (Expect.throws<DistillException>(fun () -> PpoMemory.Of(ppo, small.Environment, 1) |> ignore))
+                .Message
+            |> Storage.contains "is too large with"
+
+[<Fact>]
+let ``a block that a span cannot hold is refused with a sentence`` () =
+    (Expect.throws<DistillException>(fun () -> (new FloatBuffer(1L <<< 31)).Dispose())).Message
+    |> Storage.contains "A block of 2147483648 numbers is too large"
+
+[<Fact>]
+let ``control groups limit what is available: the tightest one, of either version`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        let write (name: string) (text: string) =
+            let path = Path.Combine(folder, name)
+            Directory.CreateDirectory(nonNull (Path.GetDirectoryName path)) |> ignore
+            File.WriteAllText(path, text)
+
+        let membership = Path.Combine(folder, "self")
+
+        let left () =
+            MachineMemory.OfGroups(folder, membership)
+
+        Expect.equal (left ()) Int64.MaxValue "no groups"
+        write "self" "0::/slice/job\n"
+        write "memory.max" "max\n"
+        write "slice/job/memory.max" "max\n"
+        Expect.equal (left ()) Int64.MaxValue "no limits"
+        write "slice/memory.max" "1000000\n"
+        write "slice/memory.current" "300000\n"
+        write "slice/memory.stat" "anon 1\ninactive_file 100000\n"
+        Expect.equal (left ()) 800_000L "of the group above, cached files left out"
+        write "slice/job/memory.max" "500000\n"
+        Expect.equal (left ()) 500_000L "its own"
+        write "self" "5:devices:/a\n4:cpu,memory:/x/y\n"
+        Expect.equal (left ()) Int64.MaxValue "version 1 without limits"
+        write "memory/x/memory.limit_in_bytes" "4096"
+        Expect.equal (left ()) 4096L "version 1")
 
 // Settings
 

@@ -73,6 +73,7 @@ let private distillation (environment: IEnvironmentConfig) collection student lo
         Loss = loss,
         Collection = collection,
         NumLearningEpochs = 1,
+        SequenceLength = 10,
         Sampling = Datasets.Permutation()
     )
 
@@ -305,6 +306,53 @@ let ``PPO stops at the first action, loss and weight that is not finite`` () =
 
     message (rewards -infinityf) ignore
     |> Storage.contains "the reward of environment 37 is -Infinity at step 3;"
+
+/// Overwrites the first number of a block.
+type private Spoiler(block: string, value: float32) =
+    inherit State()
+
+    override _.Visit(name, values) =
+        if name = block then
+            BitConverter.TryWriteBytes(values, value) |> ignore
+
+[<Fact>]
+let ``PPO stops at the first value that is not finite`` () =
+    use pool = new WorkerPool(2)
+    use spoilt = ppo poles pool
+    spoilt.Visit(Spoiler("critic.0.weight", nanf))
+
+    (Expect.throws<DistillException>(fun () -> spoilt.Iterate() |> ignore)).Message
+    |> Storage.contains "Iteration 0: the value of environment 0 is NaN at step 0;"
+
+[<Fact>]
+let ``weights that are not finite end an iteration`` () =
+    use pool = new WorkerPool(2)
+    use teacher = cartPoleTeacher ()
+    let far = AdamConfig(LearningRate = 1e38, WeightDecay = 1e3, Decoupled = true)
+
+    let config =
+        DistillationConfig(
+            Environment = poles,
+            Student = mlp,
+            Loss = CrossEntropy(),
+            Collection = StepsPerIteration 10,
+            NumLearningEpochs = 1,
+            MiniBatchSize = 1_000_000,
+            Optimizer = far
+        )
+
+    use training = new Distillation(config, teacher, pool)
+
+    (Expect.throws<DistillException>(fun () -> training.Iterate() |> ignore)).Message
+    |> Storage.contains "Iteration 0: the student's 0.weight is "
+
+    let settings =
+        PpoConfig(NumLearningEpochs = 1, NumMiniBatches = 1, Schedule = RateSchedule.Fixed, Optimizer = far)
+
+    use other = new Ppo(settings, poles, pool)
+
+    (Expect.throws<DistillException>(fun () -> other.Iterate() |> ignore)).Message
+    |> Storage.contains "Iteration 0: the actor's 0.weight is "
 
 [<Fact>]
 let ``an evaluation stops at the first number that is not finite`` () =

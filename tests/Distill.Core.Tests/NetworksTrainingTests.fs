@@ -1,6 +1,7 @@
 module Distill.Tests.NetworksTrainingTests
 
 open System
+open Distill
 open Distill.Compute
 open Distill.Networks
 open Distill.Tests.NetworksReference
@@ -9,6 +10,18 @@ open Xunit
 
 let private width = Panel.Width
 let private none: float32[] = [||]
+
+type private Blocks() =
+    inherit State()
+    member val All = ResizeArray<string * byte list>()
+
+    override this.Visit(name, values) =
+        this.All.Add(name, List.ofArray (values.ToArray()))
+
+let private stateOf (visit: State -> unit) =
+    let blocks = Blocks()
+    visit blocks
+    List.ofSeq blocks.All
 
 /// Gradient of a weighted sum of squared outputs over a sequence of one panel, with resets in some lanes.
 let private checkNetwork (spec: NetworkSpec) steps =
@@ -195,7 +208,7 @@ type private Regression(pool: WorkerPool, panels: int, chunks: int, head: Head) 
 
     let weight = Array.create width 1f
 
-    let buffers size =
+    let buffers (size: int) =
         Array.init pool.Threads (fun _ -> new FloatBuffer(size))
 
     let activations = buffers (network.ActivationSize * width)
@@ -434,3 +447,64 @@ let ``Normaliser adds single observations as it adds panels, and starts as the i
 
     Expect.closeAll 1e-12 sums' sums "sums"
     Expect.closeAll 1e-12 squares' squares "squares"
+
+[<Fact>]
+let ``a gradient whose norm is not finite changes neither weights nor moments`` () =
+    use pool = new WorkerPool(2)
+    use network = new Network(NetworkSpec.Mlp(5, [ 9 ], 2))
+    network.Initialise(RandomStream(4UL, "weights"))
+    use adam = new Adam(network, AdamConfig(), 2)
+
+    let step value =
+        for chunk in 0..1 do
+            (adam.Gradient chunk).Fill 0.1f
+
+        (adam.Gradient 1)[7] <- value
+        adam.Step(pool, 2)
+        network.Parameters.Span.ToArray()
+
+    let before = step 0.3f
+    let state = stateOf adam.Visit
+
+    for value in [ nanf; infinityf; -infinityf ] do
+        Paths.sameBits (step value) before $"weights after {value}"
+        Expect.equal (stateOf adam.Visit) state $"moments and steps after {value}"
+        Expect.isTrue (not (Double.IsFinite adam.GradientNorm)) "norm"
+
+    Expect.isTrue (step 0.3f <> before) "goes on"
+
+[<Fact>]
+let ``losses leave out what does not count, even if it is not a number`` () =
+    for loss, outputs, labels, logStd in
+        [
+            MeanSquared() :> Loss, 3, 3, none
+            Huber 0.4, 3, 3, none
+            GaussianLogLikelihood(), 3, 3, [| 0.1f; -0.2f; 0.3f |]
+            CrossEntropy 0.05, 4, 1, none
+        ] do
+        let random = Random 3
+        let weight = Array.init width (fun lane -> float32 (lane % 2))
+
+        let y, target =
+            Draw.floats random (outputs * width), Array.create (labels * width) 1f
+
+        let evaluate garbage =
+            let spoil (values: float32[]) =
+                values |> Array.mapi (fun i v -> if i % 2 = 0 then garbage else v)
+
+            let dy, dLogStd =
+                Array.create y.Length nanf, Array.zeroCreate<float32> logStd.Length
+
+            let sums = Array.zeroCreate<float> width
+
+            let sum =
+                Losses.Evaluate(loss, spoil y, spoil target, weight, 0.1f, logStd, dy, dLogStd, sums)
+
+            sum, dy, dLogStd, sums
+
+        let expected = evaluate 0f
+        let _, dy, _, _ = expected
+        Expect.isTrue (Elementwise.AllFinite dy && Array.exists ((<>) 0f) dy) $"{loss}"
+
+        for garbage in [ nanf; infinityf; -infinityf ] do
+            Expect.equal (evaluate garbage) expected $"{loss}: {garbage}"
