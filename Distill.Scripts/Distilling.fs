@@ -224,7 +224,7 @@ module internal Distilling =
             "dataset/capacity", float report.GrownTo
         ]
 
-    let private progress (config: DistillationConfig) (report: IterationReport) : Progress =
+    let progress (config: DistillationConfig) (report: IterationReport) : Progress =
         let phase = phase config report
 
         {

@@ -303,6 +303,21 @@ let ``changed content of an npz is noticed by its CRC`` () =
         refused path (fun () -> ignoreNpz path) |> contains "damaged")
 
 [<Fact>]
+let ``an atomic write replaces the file as a whole: who reads the old one reads it to its end`` () =
+    inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "x.bin")
+        AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan "old content"B))
+
+        use reader =
+            new StreamReader(
+                new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite ||| FileShare.Delete)
+            )
+
+        AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan "new"B))
+        Expect.equal (reader.ReadToEnd()) "old content" "what the reader sees"
+        Expect.equal (File.ReadAllText path) "new" "content")
+
+[<Fact>]
 let ``an atomic write leaves the old file and nothing else when it fails`` () =
     inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "x.bin")

@@ -66,6 +66,26 @@ let ``a recording is the flight that was flown`` () =
         Expect.close 2e-3 moved (flight.Velocity[step][2]) $"vertical velocity in step {step}"
 
 [<Fact>]
+let ``position and velocity are off by their distance to the reference`` () =
+    let flight = record 0.3f 3UL 20
+
+    let distance (a: float[]) (b: float[]) =
+        sqrt ((a[0] - b[0]) ** 2. + (a[1] - b[1]) ** 2. + (a[2] - b[2]) ** 2.)
+
+    for step in 0 .. flight.Steps - 1 do
+        let position = distance flight.Position[step] flight.ReferencePosition[step]
+        let velocity = distance flight.Velocity[step] flight.ReferenceVelocity[step]
+        Expect.close 1e-12 flight.PositionError[step] position $"position in step {step}"
+        Expect.close 1e-12 flight.VelocityError[step] velocity $"velocity in step {step}"
+        Assert.NotEqual(position, velocity)
+
+    // The table of a flight takes each from its own.
+    let table = FlightResult [ flight ]
+    Expect.close 1e-12 table.Position.Mean (Array.average flight.PositionError) "position"
+    Expect.close 1e-12 table.Velocity.Mean (Array.average flight.VelocityError) "velocity"
+    Expect.close 1e-12 table.Velocity.Max (Array.max flight.VelocityError) "velocity"
+
+[<Fact>]
 let ``a flight ends with its episode`` () =
     let crash = record -1f 3UL 1000
     Assert.True(crash.Terminated && crash.Steps < 60)

@@ -562,6 +562,30 @@ let ``the difference of a run is that of the episodes which both flew, and its t
     Assert.Equal(None, record.Result "teacher" |> Option.bind _.MinusTeacher)
 
 [<Fact>]
+let ``the final evaluation flies best and final student on episodes that chose neither`` () =
+    use place = new Workplace()
+
+    let result =
+        run place [ "iterations=6"; "evaluation_interval=1"; "evaluation_episodes=64"; "report=false" ]
+
+    use pool = new WorkerPool(1)
+    let environment = Environments.CartPole.CartPoleConfig(Envs = 32)
+
+    let flown (seed: uint64) (name: string) =
+        use policy = PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint $"{name}.safetensors")
+        use evaluator = new Evaluator(environment, 64, seed, pool)
+        (evaluator.Run policy).Returns
+
+    let final = RandomStream(0UL, "final evaluation").Seed()
+    Assert.NotEqual(6, result.BestIteration)
+    Assert.Equal<float32 array>(flown final "best_student", result.Student.Returns)
+    Assert.Equal<float32 array>(flown final "final_student", result.FinalStudent.Returns)
+    Assert.NotEqual<float32 array>(result.Student.Returns, result.FinalStudent.Returns)
+    // As many on the episodes of the evaluations during training would be others.
+    Assert.NotEqual<float32 array>(flown 0UL "best_student", result.Student.Returns)
+    Assert.Equal(result.Student.MeanReturn / result.Teacher.MeanReturn, result.Ratio)
+
+[<Fact>]
 let ``a run that keeps the newest rollout alone names its rows, and no limit`` () =
     use place = new Workplace()
 

@@ -1,0 +1,211 @@
+/// The loop that all training shares, with an algorithm of which every number is known; and what a distillation tells it.
+module Distill.Tests.RunnerTests
+
+open System
+open Distill
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Datasets
+open Distill.Environments.CartPole
+open Distill.Evaluation
+open Distill.Policies
+open Distill.Storage
+open Distill.Tests.RunTests
+open Xunit
+
+/// An "algorithm" whose policy balances the pole after those iterations that are good, and falls after the others. Each
+/// iteration collects 300 steps in 1 s, and learns for 2 s.
+type private Fake(place: Workplace, good: Set<int>) =
+    let policy =
+        let path = place.Path "pole.safetensors"
+        saveTeacher path
+        PolicyFile.Load path
+
+    let weights = policy.Network.Parameters.Span.ToArray()
+    let iteration = [| 0 |]
+
+    let iterate () : Progress =
+        iteration[0] <- iteration[0] + 1
+
+        if good.Contains iteration[0] then
+            weights.CopyTo policy.Network.Parameters.Span
+        else
+            policy.Network.Parameters.Span.Clear()
+
+        {
+            Iteration = iteration[0] - 1
+            Phase = ""
+            Losses = [ "behavior", 0.5 ]
+            MeanReturn = Some 7.0
+            MeanEpisodeLength = Some 8.0
+            // The steps of an earlier iteration were more.
+            StepsCollected = 1000L + 300L * int64 iteration[0]
+            CollectionSeconds = 1.0
+            LearningSeconds = 2.0
+            Data = ""
+            Events = []
+            Metrics = []
+        }
+
+    member _.Algorithm: Algorithm =
+        {
+            Role = "student"
+            Policy = policy
+            Completed = fun () -> iteration[0]
+            Iterate = iterate
+            Visit = fun state -> state.Block("iteration", Span<int>(iteration))
+            Reference = []
+            Warnings = []
+        }
+
+    interface IDisposable with
+        member _.Dispose() = policy.Dispose()
+
+/// Runs to this number of iterations, evaluating after each.
+let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int list) (iterations: int) =
+    use fake = new Fake(place, set good)
+    use pool = new WorkerPool(1)
+    use evaluator = new Evaluator(CartPoleConfig(Envs = 32), 32, 0UL, pool)
+    use interruption = new Script.Interruption()
+
+    let plan =
+        {
+            Iterations = iterations
+            SaveInterval = 1
+            EvaluationInterval = 1
+            EvaluationEpisodes = 32
+            FinalEpisodes = 32
+        }
+
+    let silent = { Say = ignore; Advance = fun _ _ -> () }
+    Runner.run folder resume plan evaluator interruption silent fake.Algorithm |> ignore
+
+let private iterationOfBest (folder: RunFolder) =
+    use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
+    int best.Metadata["iteration"]
+
+[<Fact>]
+let ``a run that goes on keeps the best student that it had`` () =
+    use place = new Workplace()
+    let folder = RunFolder.CreateAt(place.Path "run")
+    run place folder false [ 1 ] 2
+    Assert.Equal(1, iterationOfBest folder)
+    let before = IO.File.ReadAllBytes(folder.Checkpoint "best_student.safetensors")
+    run place folder true [] 4
+    Assert.Equal<byte array>(before, IO.File.ReadAllBytes(folder.Checkpoint "best_student.safetensors"))
+    // A better one still takes its place.
+    let other = RunFolder.CreateAt(place.Path "other")
+    run place other false [] 2
+    run place other true [ 4 ] 5
+    Assert.Equal(4, iterationOfBest other)
+
+[<Fact>]
+let ``steps per second are those of the iteration, of collecting and learning together`` () =
+    use place = new Workplace()
+    let folder = RunFolder.CreateAt(place.Path "run")
+    run place folder false [] 3
+
+    let rates =
+        (RunRecord.read folder.Path).Series "Perf/total_fps" |> List.map snd
+
+    // Where the steps before the first of a session are not known, their mean: here 1,300 of one iteration.
+    Assert.Equal<float list>([ 1300.0 / 3.0; 100.0; 100.0 ], rates)
+
+let private report: IterationReport =
+    IterationReport(
+        Iteration = 40,
+        Phase = "student",
+        PhaseNumber = 2,
+        IterationInPhase = 10,
+        TeacherShare = 0.125,
+        Loss = 0.5,
+        NewestLoss = 0.75,
+        HistoricalLoss = 0.25,
+        GradientNorm = 3.0,
+        OptimizerSteps = 8L,
+        ClippedSteps = 6L,
+        RowsAdded = 640L,
+        DatasetRows = 2000L,
+        DatasetLimit = 4000L,
+        GrownFrom = 3000L,
+        GrownTo = 3000L,
+        MeanReturn = 11.0,
+        StdReturn = 12.0,
+        MeanEpisodeLength = 13.0,
+        ShareTerminated = 0.375,
+        EpisodesFinished = 14L,
+        StepsCollected = 15L,
+        CollectionSeconds = 16.0,
+        LearningSeconds = 17.0
+    )
+
+/// The report with other values.
+let private but (changes: (string * (obj | null)) list) (report: IterationReport) =
+    (report, changes) ||> List.fold (fun report (name, value) -> Settings.change name value report)
+
+let private config (acting: Acting) =
+    DistillationConfig(Environment = CartPoleConfig(Envs = 32), Acting = acting, Iterations = 100)
+
+let private told (report: IterationReport) =
+    Distilling.progress (config (TeacherUntil 30)) report
+
+[<Fact>]
+let ``every number of an iteration is logged under its own name`` () =
+    Assert.Equal<(string * float) list>(
+        [
+            "Loss/behavior", 0.5
+            "Loss/newest", 0.75
+            "Loss/historical", 0.25
+            "Loss/learning_rate", 1e-3
+            "training/loss", 0.5
+            "training/gradient_norm", 3.0
+            "training/optimizer_steps", 8.0
+            "training/clipped_share", 0.75
+            "phase", 2.0
+            "data_collection/teacher_share", 0.125
+            "data_collection/mean_return", 11.0
+            "data_collection/std_return", 12.0
+            "data_collection/share_terminated", 0.375
+            "data_collection/episodes", 14.0
+            "dataset/rows", 2000.0
+            "dataset/capacity", 3000.0
+        ],
+        (told report).Metrics
+    )
+
+    let progress = told report
+    Assert.Equal((40, 15L, 16.0, 17.0), (progress.Iteration, progress.StepsCollected, progress.CollectionSeconds, progress.LearningSeconds))
+    Assert.Equal((Some 11.0, Some 13.0), (progress.MeanReturn, progress.MeanEpisodeLength))
+    // What is not known is left out; without an optimizer step nothing was clipped.
+    let bare = told (report |> but [ "NewestLoss", null; "OptimizerSteps", box 0L; "ClippedSteps", box 0L ])
+    Assert.DoesNotContain(bare.Metrics, fun (name, _) -> name = "Loss/newest")
+    Assert.Contains(("training/clipped_share", 0.0), bare.Metrics)
+
+[<Fact>]
+let ``the line of an iteration says where in its phase it is, and which rows came`` () =
+    let phase (acting: Acting) (report: IterationReport) =
+        (Distilling.progress (config acting) report).Phase
+
+    Assert.Equal("phase 2 (student) 11/70", phase (TeacherUntil 30) report)
+    let first = report |> but [ "Phase", box "teacher"; "PhaseNumber", box 1 ]
+    Assert.Equal("phase 1 (teacher) 11/30", phase (TeacherUntil 30) first)
+    Assert.Equal("phase 1 (teacher) 11/100", phase (TeacherUntil 300) first)
+    Assert.Equal("phase 1 (mixed) 11/100", phase (LinearBeta()) (first |> but [ "Phase", box "mixed" ]))
+    Assert.Equal("rows +640, 2000/4000", (told report).Data)
+
+[<Fact>]
+let ``the switch of phases and the growth of the dataset are said when they happen`` () =
+    Assert.Empty (told report).Events
+
+    Assert.Equal<string list>(
+        [ "Phase 2 begins with iteration 41: student drives" ],
+        (told (report |> but [ "IterationInPhase", box 0 ])).Events
+    )
+
+    // The first phase begins with the run.
+    Assert.Empty (told (report |> but [ "IterationInPhase", box 0; "PhaseNumber", box 1 ])).Events
+
+    Assert.Equal<string list>(
+        [ "Dataset grew from 3000 to 6000 rows" ],
+        (told (report |> but [ "GrownTo", box 6000L ])).Events
+    )
