@@ -572,7 +572,9 @@ let ``the final evaluation flies best and final student on episodes that chose n
     let environment = Environments.CartPole.CartPoleConfig(Envs = 32)
 
     let flown (seed: uint64) (name: string) =
-        use policy = PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint $"{name}.safetensors")
+        use policy =
+            PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint $"{name}.safetensors")
+
         use evaluator = new Evaluator(environment, 64, seed, pool)
         (evaluator.Run policy).Returns
 

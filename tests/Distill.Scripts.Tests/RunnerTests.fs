@@ -8,6 +8,7 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Environments.CartPole
 open Distill.Evaluation
+open Distill.Networks
 open Distill.Policies
 open Distill.Storage
 open Distill.Tests.RunTests
@@ -21,6 +22,7 @@ type private Fake(place: Workplace, good: Set<int>) =
         saveTeacher path
         PolicyFile.Load path
 
+    let adam = new Adam(policy.Network, AdamConfig(), 1)
     let weights = policy.Network.Parameters.Span.ToArray()
     let iteration = [| 0 |]
 
@@ -51,6 +53,7 @@ type private Fake(place: Workplace, good: Set<int>) =
         {
             Role = "student"
             Policy = policy
+            Optimizer = adam
             Completed = fun () -> iteration[0]
             Iterate = iterate
             Visit = fun state -> state.Block("iteration", Span<int>(iteration))
@@ -59,7 +62,9 @@ type private Fake(place: Workplace, good: Set<int>) =
         }
 
     interface IDisposable with
-        member _.Dispose() = policy.Dispose()
+        member _.Dispose() =
+            adam.Dispose()
+            policy.Dispose()
 
 /// Runs to this number of iterations, evaluating after each.
 let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int list) (iterations: int) =
@@ -105,8 +110,7 @@ let ``steps per second are those of the iteration, of collecting and learning to
     let folder = RunFolder.CreateAt(place.Path "run")
     run place folder false [] 3
 
-    let rates =
-        (RunRecord.read folder.Path).Series "Perf/total_fps" |> List.map snd
+    let rates = (RunRecord.read folder.Path).Series "Perf/total_fps" |> List.map snd
 
     // Where the steps before the first of a session are not known, their mean: here 1,300 of one iteration.
     Assert.Equal<float list>([ 1300.0 / 3.0; 100.0; 100.0 ], rates)
@@ -174,10 +178,17 @@ let ``every number of an iteration is logged under its own name`` () =
     )
 
     let progress = told report
-    Assert.Equal((40, 15L, 16.0, 17.0), (progress.Iteration, progress.StepsCollected, progress.CollectionSeconds, progress.LearningSeconds))
+
+    Assert.Equal(
+        (40, 15L, 16.0, 17.0),
+        (progress.Iteration, progress.StepsCollected, progress.CollectionSeconds, progress.LearningSeconds)
+    )
+
     Assert.Equal((Some 11.0, Some 13.0), (progress.MeanReturn, progress.MeanEpisodeLength))
     // What is not known is left out; without an optimizer step nothing was clipped.
-    let bare = told (report |> but [ "NewestLoss", null; "OptimizerSteps", box 0L; "ClippedSteps", box 0L ])
+    let bare =
+        told (report |> but [ "NewestLoss", null; "OptimizerSteps", box 0L; "ClippedSteps", box 0L ])
+
     Assert.DoesNotContain(bare.Metrics, fun (name, _) -> name = "Loss/newest")
     Assert.Contains(("training/clipped_share", 0.0), bare.Metrics)
 
