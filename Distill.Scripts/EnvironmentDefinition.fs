@@ -153,7 +153,7 @@ and private DefinedEnvironment(definition: EnvironmentDefinition, count: int, se
     let stepRow, episodeRow = stateSize, stateSize + 1
     let panelLength = (stateSize + 2) * Panel.Width
     let panels = Panel.Count count
-    let values = new FloatBuffer(panels * panelLength)
+    let values = new FloatBuffer(int64 panels * int64 panelLength)
 
     let stream = RandomStream(seed, definition.Name)
 
