@@ -74,8 +74,10 @@ module Runner =
 
         member _.Visit(state: State) =
             state.Block("best_return", Span<float>(bestReturn))
-            state.Block("best_iteration", Span<int>(bestIteration))
-            state.Block("elapsed", Span<float>(elapsed))
+            state.Count("best_iteration", &bestIteration[0])
+            state.Amount("elapsed", &elapsed[0])
+            // More than a TimeSpan holds, and than any run.
+            state.Require("elapsed", elapsed[0] < 1e11, elapsed[0], "a duration")
 
     let private visit (algorithm: Algorithm) (memory: Memory) (state: State) =
         state.Part("runner", fun part -> memory.Visit part)

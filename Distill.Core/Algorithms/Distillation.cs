@@ -211,9 +211,9 @@ public sealed class Distillation : IDisposable
     /// <summary>Everything that the next iteration depends on.</summary>
     public void Visit(State state)
     {
-        state.Number("iteration", ref iteration);
-        state.Number("epoch", ref epoch);
-        state.Number("steps_collected", ref stepsCollected);
+        state.Count("iteration", ref iteration);
+        state.Count("epoch", ref epoch);
+        state.Count("steps_collected", ref stepsCollected);
         state.Part("student", Student.Network.Visit);
         if (Student.Normaliser is { } normaliser)
             state.Part("normaliser", normaliser.Visit);

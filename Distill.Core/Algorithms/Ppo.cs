@@ -153,8 +153,8 @@ public sealed class Ppo : IDisposable
     /// <summary>Everything that the next iteration depends on.</summary>
     public void Visit(State state)
     {
-        state.Number("iteration", ref iteration);
-        state.Number("steps", ref steps);
+        state.Count("iteration", ref iteration);
+        state.Count("steps", ref steps);
         state.Part("actor", Actor.Network.Visit);
         state.Part("critic", critic.Network.Visit);
         state.Part("actor_optimizer", actorOptimizer.Visit);

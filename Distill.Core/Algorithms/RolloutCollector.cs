@@ -177,8 +177,8 @@ public sealed class RolloutCollector : IWork, IDisposable
 
     public void Visit(State state)
     {
-        state.Number("steps", ref steps);
-        state.Block<byte>("starting", starting);
+        state.Count("steps", ref steps);
+        state.Flags("starting", starting);
         state.Block("teacher_memory", teacherMemory);
         state.Block("student_memory", studentMemory);
         foreach (var (name, values) in environment.State)

@@ -262,12 +262,14 @@ public sealed class AggregatedDataset : IDisposable
     {
         var held = count;
         var room = capacity;
-        state.Number("count", ref held);
-        state.Number("capacity", ref room);
-        state.Number("added", ref added);
-        if (held < 0 || held > room || room > maxSegments || added < held)
+        state.Count("count", ref held);
+        state.Count("capacity", ref room);
+        state.Count("added", ref added);
+        // Where only the newest rollout is held, there is room for it from the start.
+        var most = retention is NewestRollout ? capacity : maxSegments;
+        if (held > room || room > most || added < held)
             throw new DistillException(
-                $"The saved dataset has {held} of {room} segments, but this run holds at most {maxSegments}: it belongs to "
+                $"The saved dataset has {held} of {room} segments, but this run holds at most {most}: it belongs to "
                     + "a run with other settings."
             );
         Grow(room);
@@ -285,10 +287,17 @@ public sealed class AggregatedDataset : IDisposable
                         chunk.Observations.Slice(0, used * SegmentLength * observationSize)
                     );
                     part.Block("actions", chunk.Actions.Slice(0, used * SegmentLength * actionSize));
-                    part.Block("valid", chunk.Valid.Slice(0, used * SegmentLength));
-                    part.Block("episode_start", chunk.EpisodeStart.Slice(0, used * SegmentLength));
+                    part.Flags("valid", chunk.Valid.Slice(0, used * SegmentLength));
+                    part.Flags("episode_start", chunk.EpisodeStart.Slice(0, used * SegmentLength));
                     part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
                     part.Block("births", chunk.Births.Slice(0, used));
+                    foreach (var birth in chunk.Births.Slice(0, used))
+                        part.Require(
+                            "births",
+                            birth >= 0 && birth < added,
+                            birth,
+                            $"one of {added} segments"
+                        );
                     part.Block("losses", chunk.Losses.Slice(0, used));
                 }
             );

@@ -67,8 +67,8 @@ public sealed class EpisodeStatistics(int envs)
         state.Block<int>("running_length", runningLength);
         state.Block<double>("returns", returns);
         state.Block<int>("lengths", lengths);
-        state.Block<byte>("terminations", terminations);
-        state.Number("finished", ref finished);
+        state.Flags("terminations", terminations);
+        state.Count("finished", ref finished);
     }
 
     private double? Mean<T>(T[] values)

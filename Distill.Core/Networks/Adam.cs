@@ -158,9 +158,9 @@ public sealed class Adam : IDisposable
     {
         state.Block("first", first);
         state.Block("second", second);
-        state.Number("steps", ref steps);
-        state.Number("clipped_steps", ref clippedSteps);
-        state.Number("learning_rate", ref learningRate);
+        state.Count("steps", ref steps);
+        state.Count("clipped_steps", ref clippedSteps);
+        state.Amount("learning_rate", ref learningRate);
     }
 
     public void Dispose()

@@ -99,7 +99,9 @@ public sealed class Normaliser
     {
         state.Block<float>("mean", Mean);
         state.Block<float>("variance", Variance);
-        state.Number("count", ref count);
+        foreach (var variance in Variance)
+            state.Require("variance", variance >= 0, variance, "a variance");
+        state.Count("count", ref count);
         Refresh();
     }
 }

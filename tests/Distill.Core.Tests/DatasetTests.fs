@@ -295,7 +295,7 @@ let ``the file of a state holds its blocks as tensors of bytes`` () =
 
         let actual =
             [|
-                for tensor in SafeTensors.Read(path).Tensors do
+                for tensor in SafeTensors.Read(path).Tensors |> Seq.filter (fun t -> t.Name <> "sha256") do
                     Expect.equal tensor.ElementType ElementType.UInt8 tensor.Name
                     tensor.Name, tensor.Data.ToArray()
             |]

@@ -124,6 +124,9 @@ let private agree (environment: IEnvironmentConfig) changes =
     let start = DistillationTestbed.bytes ppo.Visit
     let actor, critic = part "actor." start, part "critic." start
 
+    for logStd in part "actor.log_std" start do
+        Expect.close 1e-6 logStd (log config.InitStd) "log_std at the start"
+
     use twin =
         new PpoReference.Twin(config, environment, Array.copy actor, Array.copy critic)
 
