@@ -350,7 +350,7 @@ let ``a sweep leaves a table of its variants behind`` () =
     Assert.Equal(3, summary.Length)
     let path = place.Path "summary.csv"
     (SweepResults [ trial 5 0 60.0; trial 5 1 62.0 ]).WriteSummary path
-    let cells = (File.ReadAllLines path)[1].Split ','
+    let cells = (File.ReadAllLines path)[1] |> _.Split(',')
     Assert.Equal<string list>([ "2"; "61" ], List.ofArray cells[0..1])
     // The quantile of one degree of freedom is 12.7; two seeds have no middle half.
     Expect.close 1e-3 (float cells[3]) (61.0 + 12.7062) "upper bound"
