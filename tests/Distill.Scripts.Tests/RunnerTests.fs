@@ -2,6 +2,7 @@
 module Distill.Tests.RunnerTests
 
 open System
+open System.Threading
 open Distill
 open Distill.Algorithms
 open Distill.Compute
@@ -15,8 +16,8 @@ open Distill.Tests.RunTests
 open Xunit
 
 /// An "algorithm" whose policy balances the pole after those iterations that are good, and falls after the others. Each
-/// iteration collects 300 steps in 1 s, and learns for 2 s.
-type private Fake(place: Workplace, good: Set<int>) =
+/// iteration says that it collected 300 steps in 1 s and learned for 2 s, and takes as long as it is told.
+type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan) =
     let policy =
         let path = place.Path "pole.safetensors"
         saveTeacher path
@@ -28,6 +29,7 @@ type private Fake(place: Workplace, good: Set<int>) =
 
     let iterate () : Progress =
         iteration[0] <- iteration[0] + 1
+        Thread.Sleep takes
 
         if good.Contains iteration[0] then
             weights.CopyTo policy.Network.Parameters.Span
@@ -66,9 +68,16 @@ type private Fake(place: Workplace, good: Set<int>) =
             adam.Dispose()
             policy.Dispose()
 
-/// Runs to this number of iterations, evaluating after each.
-let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int list) (iterations: int) =
-    use fake = new Fake(place, set good)
+/// Runs to this number of iterations, evaluating after each; returns the clock after each.
+let private runFor
+    (takes: TimeSpan)
+    (place: Workplace)
+    (folder: RunFolder)
+    (resume: bool)
+    (good: int list)
+    (iterations: int)
+    : Clock list =
+    use fake = new Fake(place, set good, takes)
     use pool = new WorkerPool(1)
     use evaluator = new Evaluator(CartPoleConfig(Envs = 32), 32, 0UL, pool)
     use interruption = new Script.Interruption()
@@ -82,8 +91,13 @@ let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int
             FinalEpisodes = 32
         }
 
-    let silent = { Say = ignore; Advance = fun _ _ -> () }
-    Runner.run folder resume plan evaluator interruption silent fake.Algorithm |> ignore
+    let clocks = ResizeArray<Clock>()
+    let display = { Say = ignore; Advance = fun _ clock -> clocks.Add clock }
+    Runner.run folder resume plan evaluator interruption display fake.Algorithm |> ignore
+    List.ofSeq clocks
+
+let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int list) (iterations: int) =
+    runFor TimeSpan.Zero place folder resume good iterations |> ignore
 
 let private iterationOfBest (folder: RunFolder) =
     use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
@@ -103,6 +117,48 @@ let ``a run that goes on keeps the best student that it had`` () =
     run place other false [] 2
     run place other true [ 4 ] 5
     Assert.Equal(4, iterationOfBest other)
+
+[<Fact>]
+let ``of equals the earlier is the best, and only its file has the return that chose it`` () =
+    use place = new Workplace()
+    let folder = RunFolder.CreateAt(place.Path "run")
+    run place folder false [ 2; 3 ] 4
+    Assert.Equal(2, iterationOfBest folder)
+
+    let hasReturn (name: string) =
+        use policy = PolicyFile.Load(folder.Checkpoint $"{name}.safetensors")
+        policy.Metadata.ContainsKey "evaluation_return"
+
+    Assert.Equal<bool list>(
+        [ true; false; false ],
+        [ "best_student"; "student_3"; "final_student" ] |> List.map hasReturn
+    )
+
+[<Fact>]
+let ``a run that goes on counts the time before, and expects the rest at the pace of now`` () =
+    use place = new Workplace()
+    let folder = RunFolder.CreateAt(place.Path "run")
+    let before = runFor (TimeSpan.FromSeconds 0.1) place folder false [] 2 |> List.last
+    let after = (runFor TimeSpan.Zero place folder true [] 4).Head
+    Assert.True(after.Elapsed >= before.Elapsed && before.Elapsed.TotalSeconds >= 0.2)
+    // One iteration is done in this session, and one is left.
+    let session = after.Elapsed - before.Elapsed
+    Expect.close 1e-6 after.Remaining.TotalSeconds session.TotalSeconds "remaining time"
+
+[<Fact>]
+let ``what was logged after the last checkpoint is logged anew`` () =
+    use place = new Workplace()
+    let folder = RunFolder.CreateAt(place.Path "run")
+    run place folder false [] 2
+    let state = IO.File.ReadAllBytes(folder.Checkpoint "state.safetensors")
+    run place folder true [] 4
+    IO.File.WriteAllBytes(folder.Checkpoint "state.safetensors", state)
+    run place folder true [] 3
+
+    Assert.Equal<int64 list>(
+        [ 0L; 1L; 2L ],
+        MetricsLog.Read folder.Path |> Seq.map _.Iteration |> List.ofSeq
+    )
 
 [<Fact>]
 let ``steps per second are those of the iteration, of collecting and learning together`` () =

@@ -343,6 +343,21 @@ let ``the tables have a row for every variant, and say which is best`` () =
 
     Assert.Equal("No trial has finished.", string (SweepResults []))
 
+[<Fact>]
+let ``a sweep leaves a table of its variants behind`` () =
+    use place = new Workplace()
+    run place [ "phase1_iterations=0,2"; "seed=0,1" ] |> ignore
+    let summary = File.ReadAllLines(Path.Combine(root place, "summary.csv"))
+    Assert.StartsWith("phase1_iterations,seeds,mean,mean_low,mean_high,interquartile_mean", summary[0])
+    Assert.Equal(3, summary.Length)
+    let path = place.Path "summary.csv"
+    (SweepResults [ trial 5 0 60.0; trial 5 1 62.0 ]).WriteSummary path
+    let cells = (File.ReadAllLines path)[1] |> _.Split(',')
+    Assert.Equal<string list>([ "2"; "61" ], List.ofArray cells[0..1])
+    // The quantile of one degree of freedom is 12.7; two seeds have no middle half.
+    Expect.close 1e-3 (float cells[3]) (61.0 + 12.7062) "upper bound"
+    Assert.Equal<string list>([ "NaN"; "NaN"; "NaN" ], List.ofArray cells[4..6])
+
 /// Three values of one setting and two of another, each with three seeds: rows of 10 more are worth 2 + 0.1 per seed, the
 /// other setting 5 in the mean and -30 at its second value.
 let private grid =
