@@ -40,7 +40,7 @@ internal sealed class FiniteWatch(int envs)
     }
 
     /// <summary>Throws if something was found; call it when all panels are done.</summary>
-    /// <param name="iteration">For the message; null for an evaluation.</param>
+    /// <param name="iteration">From 0; the message counts from 1, as a run's lines do. Null for an evaluation.</param>
     /// <exception cref="DistillException">The message names quantity, environment and step.</exception>
     public void Check(int? iteration = null)
     {
@@ -51,7 +51,7 @@ internal sealed class FiniteWatch(int envs)
         findings.AsSpan().Clear();
         if (earliest.Quantity is not null)
             throw new DistillException(
-                $"{(iteration is null ? "Evaluation" : $"Iteration {iteration}")}: the {earliest.Quantity} of environment {earliest.Environment} is {Text(earliest.Value)} at step "
+                $"{(iteration is null ? "Evaluation" : $"Iteration {iteration + 1}")}: the {earliest.Quantity} of environment {earliest.Environment} is {Text(earliest.Value)} at step "
                     + $"{earliest.Step}; observations, actions and rewards must be finite."
             );
     }
@@ -61,7 +61,7 @@ internal sealed class FiniteWatch(int envs)
     {
         if (!double.IsFinite(value))
             throw new DistillException(
-                $"Iteration {iteration}: the {quantity} is {Text(value)}; lower the learning rate, or look for numbers in the "
+                $"Iteration {iteration + 1}: the {quantity} is {Text(value)}; lower the learning rate, or look for numbers in the "
                     + "observations or labels that are far larger than the others."
             );
     }

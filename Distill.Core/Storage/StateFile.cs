@@ -68,7 +68,7 @@ public static class StateFile
         );
 
     /// <summary>Leaves the stream where it was.</summary>
-    private static void CheckBytes(FileStream stream, IReadOnlyList<SafeTensors.Entry> entries)
+    private static void CheckBytes(Stream stream, IReadOnlyList<SafeTensors.Entry> entries)
     {
         if (entries is not [.., { Name: Checksum } last] || last.End - last.Begin != SHA256.HashSizeInBytes)
             throw new InvalidDataException(

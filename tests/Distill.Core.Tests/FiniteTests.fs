@@ -129,7 +129,7 @@ let ``distillation stops at the first observation or reward that is not finite``
 
             Expect.equal
                 message
-                $"Iteration 2: the {name} of environment 45 is {text} at step 3; observations, actions and rewards must be finite."
+                $"Iteration 3: the {name} of environment 45 is {text} at step 3; observations, actions and rewards must be finite."
                 "message"
 
             Expect.equal completed 2 "iterations completed"
@@ -149,14 +149,14 @@ let ``distillation stops at the first action that is not finite, though a choice
         (Expect.throws<DistillException>(fun () -> training.Iterate() |> ignore)).Message
 
     Storage.contains
-        "Iteration 0: the teacher's action of environment 0 is NaN at step 0;"
+        "Iteration 1: the teacher's action of environment 0 is NaN at step 0;"
         (message ofTeacher)
 
     use good = cartPoleTeacher ()
     use ofStudent = new Distillation(config, good, pool)
     ofStudent.Student.Network.Parameters.Span[0] <- nanf
 
-    Storage.contains "Iteration 0: the student's action of environment 0 is" (message ofStudent)
+    Storage.contains "Iteration 1: the student's action of environment 0 is" (message ofStudent)
 
 [<Fact>]
 let ``distillation stops at the first loss that is not finite and leaves the student as it was`` () =
@@ -187,7 +187,7 @@ let ``distillation stops at the first loss that is not finite and leaves the stu
     let refusal =
         Expect.throws<DistillException>(fun () -> training.Iterate() |> ignore)
 
-    Storage.contains "Iteration 1: the loss is Infinity; lower the learning rate" refusal.Message
+    Storage.contains "Iteration 2: the loss is Infinity; lower the learning rate" refusal.Message
     Expect.isTrue (Elementwise.AllFinite training.Student.Network.Parameters.Span) "weights"
 
 [<Fact>]
@@ -273,7 +273,7 @@ let ``PPO stops at the first observation or reward that is not finite`` () =
 
             Expect.equal
                 message
-                $"Iteration 1: the {name} of environment 69 is NaN at step 7; observations, actions and rewards must be finite."
+                $"Iteration 2: the {name} of environment 69 is NaN at step 7; observations, actions and rewards must be finite."
                 "message"
 
             Expect.equal completed 1 "iterations completed"
@@ -292,7 +292,7 @@ let ``PPO stops at the first action, loss and weight that is not finite`` () =
         training.Actor.Network.Parameters.Span[3] <- nanf
 
     message poles spoilt
-    |> Storage.contains "Iteration 1: the action of environment 0 is NaN at step 0;"
+    |> Storage.contains "Iteration 2: the action of environment 0 is NaN at step 0;"
 
     // Too far for a float's square, and then for a float.
     let rewards value =
@@ -302,7 +302,7 @@ let ``PPO stops at the first action, loss and weight that is not finite`` () =
                 if name = "reward" && panel = 1 && now = 13 then
                     values[5] <- value))
 
-    message (rewards 1e25f) ignore |> Storage.contains "Iteration 1: the value loss is Infinity;"
+    message (rewards 1e25f) ignore |> Storage.contains "Iteration 2: the value loss is Infinity;"
 
     message (rewards -infinityf) ignore
     |> Storage.contains "the reward of environment 37 is -Infinity at step 3;"
@@ -322,7 +322,7 @@ let ``PPO stops at the first value that is not finite`` () =
     spoilt.Visit(Spoiler("critic.0.weight", nanf))
 
     (Expect.throws<DistillException>(fun () -> spoilt.Iterate() |> ignore)).Message
-    |> Storage.contains "Iteration 0: the value of environment 0 is NaN at step 0;"
+    |> Storage.contains "Iteration 1: the value of environment 0 is NaN at step 0;"
 
 [<Fact>]
 let ``weights that are not finite end an iteration`` () =
@@ -344,7 +344,7 @@ let ``weights that are not finite end an iteration`` () =
     use training = new Distillation(config, teacher, pool)
 
     (Expect.throws<DistillException>(fun () -> training.Iterate() |> ignore)).Message
-    |> Storage.contains "Iteration 0: the student's 0.weight is "
+    |> Storage.contains "Iteration 1: the student's 0.weight is "
 
     let settings =
         PpoConfig(NumLearningEpochs = 1, NumMiniBatches = 1, Schedule = RateSchedule.Fixed, Optimizer = far)
@@ -352,7 +352,7 @@ let ``weights that are not finite end an iteration`` () =
     use other = new Ppo(settings, poles, pool)
 
     (Expect.throws<DistillException>(fun () -> other.Iterate() |> ignore)).Message
-    |> Storage.contains "Iteration 0: the actor's 0.weight is "
+    |> Storage.contains "Iteration 1: the actor's 0.weight is "
 
 [<Fact>]
 let ``an evaluation stops at the first number that is not finite`` () =
