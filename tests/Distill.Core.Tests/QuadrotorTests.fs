@@ -106,6 +106,43 @@ let ``observation groups agree with the oracle on every path`` () =
         true)
 
 [<Fact>]
+let ``rotors that start beyond the action limits are back within them after a step`` () =
+    let drones, states, actions = bench 4
+
+    let beyond =
+        Array.map2
+            (fun (drone: QuadrotorParameters) (state: State) ->
+                let limit = drone.Dynamics.ActionLimit
+                let range = limit.Max - limit.Min
+
+                { state with
+                    Rotors =
+                        [|
+                            for i in 0..3 ->
+                                if i % 2 = 0 then
+                                    limit.Max + 9.0 * range
+                                else
+                                    limit.Min - 9.0 * range
+                        |]
+                })
+            drones
+            states
+
+    use env =
+        new QuadrotorEnvironment(asGiven Panel.Width, 1UL, Array.map endless drones)
+
+    writeStates env beyond
+    step env actions |> ignore
+
+    for after, drone in Array.zip (QuadrotorTestbed.states env) drones do
+        let limit = drone.Dynamics.ActionLimit
+
+        for rotor in after.Rotors do
+            Expect.isTrue
+                (rotor >= float (float32 limit.Min) && rotor <= float (float32 limit.Max))
+                $"{drone.Name}: rotor state {rotor} is not within {limit}"
+
+[<Fact>]
 let ``observation groups have the sizes that policies expect`` () =
     use env = new QuadrotorEnvironment(QuadrotorConfig(), 1UL)
     let sizes = [ for group in env.Spec.Groups -> group.Name, group.Size ]
