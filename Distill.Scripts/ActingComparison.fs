@@ -40,9 +40,7 @@ type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list)
 
     let table =
         Table(
-            "who acts"
-            :: (measures |> List.map (fun (name, _) -> name + " [95 %]"))
-            @ [ "seeds" ],
+            "who acts" :: (measures |> List.map (fun (name, _) -> name + " [95 %]")) @ [ "seeds" ],
             [
                 for label, runs in rows do
                     [

@@ -171,8 +171,11 @@ module Statistics =
         if differences.IsEmpty then
             None
         else
-            let wins = differences |> List.filter (fun difference -> difference > 0.0) |> List.length
-            let losses = differences |> List.filter (fun difference -> difference < 0.0) |> List.length
+            let wins =
+                differences |> List.filter (fun difference -> difference > 0.0) |> List.length
+
+            let losses =
+                differences |> List.filter (fun difference -> difference < 0.0) |> List.length
 
             Some
                 {

@@ -341,8 +341,12 @@ module Report =
                     $"; {ratio:F3} of the teacher's return"
 
             [
-                "Teacher return", significant reference.MeanReturn, $"standard deviation {significant reference.StdReturn}"
-                "Student return", significant result.MeanReturn, $"standard deviation {significant result.StdReturn}"
+                "Teacher return",
+                significant reference.MeanReturn,
+                $"standard deviation {significant reference.StdReturn}"
+                "Student return",
+                significant result.MeanReturn,
+                $"standard deviation {significant result.StdReturn}"
                 "Student − teacher", significant difference.Estimate, interval + share
                 "Student terminated",
                 percent result.ShareTerminated,
@@ -396,15 +400,7 @@ module Report =
 
     let private results (run: RunRecord) =
         Table(
-            [
-                "policy"
-                "return"
-                "std"
-                "minus teacher [95 %]"
-                "length"
-                "terminated, %"
-                "episodes"
-            ],
+            [ "policy"; "return"; "std"; "minus teacher [95 %]"; "length"; "terminated, %"; "episodes" ],
             [
                 for result in run.Results do
                     [

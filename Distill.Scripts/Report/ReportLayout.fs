@@ -35,7 +35,8 @@ let header (title: string) (line: string) (numbers: (string * string * string) l
 /// What is wrong with all that follows.
 let warnings (sentences: string list) =
     sentences
-    |> List.map (fun sentence -> $"<p class=\"warning\" role=\"alert\"><strong>Warning:</strong> {escape sentence}</p>")
+    |> List.map (fun sentence ->
+        $"<p class=\"warning\" role=\"alert\"><strong>Warning:</strong> {escape sentence}</p>")
     |> String.concat ""
 
 /// A chart, or other elements, above a caption.

@@ -218,7 +218,8 @@ module RunRecord =
                 match rows |> Array.map List.ofArray |> List.ofArray with
                 | head :: rows when head = withDifference ->
                     rows
-                    |> List.map (fun row -> result (List.truncate 6 row) (row |> List.skip (min 6 row.Length)))
+                    |> List.map (fun row ->
+                        result (List.truncate 6 row) (row |> List.skip (min 6 row.Length)))
                 | head :: rows when head = columns -> rows |> List.map (fun row -> result row [])
                 | _ -> broken ()
 

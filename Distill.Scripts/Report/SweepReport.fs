@@ -439,7 +439,9 @@ module SweepReport =
 
     let private trialTable (names: string list) (rows: Row list) =
         Table(
-            [ "trial" ] @ names @ [ "seed"; "state"; "student return"; "minus teacher [95 % over episodes]"; "terminated, %" ],
+            [ "trial" ]
+            @ names
+            @ [ "seed"; "state"; "student return"; "minus teacher [95 % over episodes]"; "terminated, %" ],
             [
                 for row in rows do
                     let result =
@@ -514,7 +516,9 @@ module SweepReport =
 
                 [
                     "Best student return", significant mean.Estimate, uncertain mean
-                    "Student − teacher", significant difference.Estimate, $"of the best configuration; {uncertain difference}"
+                    "Student − teacher",
+                    significant difference.Estimate,
+                    $"of the best configuration; {uncertain difference}"
                     "Student terminated",
                     percent (chosen |> List.averageBy _.ShareTerminated),
                     "of the best configuration's episodes"
@@ -631,9 +635,7 @@ module SweepReport =
                 [
                     verdict results
                     table "" (if results.Count > 0 then results.Table else Table([], []))
-                    table
-                        "Each setting on its own"
-                        results.Effects
+                    table "Each setting on its own" results.Effects
                 ]
             column "Not finished" [ table "" (missing names rows) ]
             column

@@ -103,7 +103,8 @@ type SweepResults internal (all: SweepTrial list) =
     /// that has several of them.
     let pairs (apart: int list) trialsOfA trialsOfB =
         let common (trial: TrialRecord, _) =
-            trial.Seed, valuesOf trial |> List.indexed |> List.filter (fun (i, _) -> not (List.contains i apart))
+            trial.Seed,
+            valuesOf trial |> List.indexed |> List.filter (fun (i, _) -> not (List.contains i apart))
 
         let single trials =
             [
@@ -122,7 +123,8 @@ type SweepResults internal (all: SweepTrial list) =
         let ofB = Map.ofList (single trialsOfB)
 
         single trialsOfA
-        |> List.choose (fun (key, value) -> ofB.TryFind key |> Option.map (fun other -> fst key, value - other))
+        |> List.choose (fun (key, value) ->
+            ofB.TryFind key |> Option.map (fun other -> fst key, value - other))
 
     /// The mean of the pairs of each seed: only seeds are independent of each other.
     let bySeedMean (pairs: (uint64 * float) list) =
@@ -214,12 +216,16 @@ type SweepResults internal (all: SweepTrial list) =
             match all |> List.filter choice with
             | [] -> raise (DistillException $"No trial is {side} of the comparison.")
             | trials ->
-                match trials |> List.choose (fun trial -> trial.Result |> Option.map (fun r -> trial.Record, r)) with
+                match
+                    trials |> List.choose (fun trial -> trial.Result |> Option.map (fun r -> trial.Record, r))
+                with
                 | [] -> raise (DistillException $"No trial that is {side} of the comparison has finished.")
                 | finished -> finished
 
         let ofA, ofB = chosen "A" a, chosen "B" b
-        let valuesAt i trials = trials |> List.map (fst >> valuesOf >> List.item i) |> List.distinct
+
+        let valuesAt i trials =
+            trials |> List.map (fst >> valuesOf >> List.item i) |> List.distinct
 
         let apart =
             [
@@ -236,7 +242,9 @@ type SweepResults internal (all: SweepTrial list) =
         let name trials =
             apart
             |> List.map (fun i ->
-                let values = valuesAt i trials |> List.map (Option.map short >> Option.defaultValue "none")
+                let values =
+                    valuesAt i trials |> List.map (Option.map short >> Option.defaultValue "none")
+
                 $"""{names[i]}={String.concat "," values}""")
             |> String.concat " "
 

@@ -273,7 +273,8 @@ module internal Sweeping =
 
         match groups |> List.tryFind (fun (_, same) -> same.Length > 2) with
         | Some(name, same) ->
-            fail $"{name} is given {same.Length} times; compare takes a setting twice, for A and for B, or once for both."
+            fail
+                $"{name} is given {same.Length} times; compare takes a setting twice, for A and for B, or once for both."
         | None when groups |> List.forall (fun (_, same) -> same.Length = 1) ->
             fail
                 "compare takes two values of a setting, the first of A and the second of B: sweep compare SCRIPT max_buffer_size=5_000 max_buffer_size=50_000."

@@ -256,7 +256,8 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
                             $"{result} has no numbers for '{policy}'; delete it and run the sweep again."
                     )
 
-            let teacher, student, final = find "teacher", find "best student", find "final student"
+            let teacher, student, final =
+                find "teacher", find "best student", find "final student"
 
             Some
                 {

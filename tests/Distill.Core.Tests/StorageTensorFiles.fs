@@ -310,7 +310,12 @@ let ``an atomic write replaces the file as a whole: who reads the old one reads 
 
         use reader =
             new StreamReader(
-                new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite ||| FileShare.Delete)
+                new FileStream(
+                    path,
+                    FileMode.Open,
+                    FileAccess.Read,
+                    FileShare.ReadWrite ||| FileShare.Delete
+                )
             )
 
         AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan "new"B))

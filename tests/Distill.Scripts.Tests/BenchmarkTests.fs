@@ -124,7 +124,11 @@ let ``a peak that was measured under load is measured again, and never exceeded 
     Assert.Equal(Some 0.5, share lower)
     let loaded, remarks = compared 1 [ 120.0; 80.0 ]
     Assert.Equal(None, share loaded)
-    Assert.Contains(remarks, fun remark -> remark.Contains "256 rows, 1 threads: more than the peak was reached")
+
+    Assert.Contains(
+        remarks,
+        fun remark -> remark.Contains "256 rows, 1 threads: more than the peak was reached"
+    )
 
 [<Theory>]
 [<InlineData(1.0, 1.02, 1.02)>]

@@ -307,12 +307,7 @@ let private table =
     Table(
         [ "run"; "return"; "finished"; "when" ],
         [
-            [
-                "<a>"
-                { Estimate = 431.2345; Low = 427.8345; High = 434.6345 }
-                true
-                DateTime(2026, 11, 21)
-            ]
+            [ "<a>"; { Estimate = 431.2345; Low = 427.8345; High = 434.6345 }; true; DateTime(2026, 11, 21) ]
             [ "b"; None; false; null ]
             [ "c"; Some { Estimate = 1.5; Low = nan; High = nan }; false; null ]
             [ "long name"; 1234567; true; null ]

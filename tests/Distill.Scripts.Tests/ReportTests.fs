@@ -110,7 +110,9 @@ let private withDifferences (teacher: float) =
     + $"best student,{teacher - 5.},20,499,0.75,1000,-5,-7.5,-2.5\nfinal student,{teacher - 6.},30,498,0.75,1000,-6,-9,-3\n"
 
 [<Fact>]
-let ``what student and teacher differ by is shown with its interval, and a ratio only where it says something`` () =
+let ``what student and teacher differ by is shown with its interval, and a ratio only where it says something``
+    ()
+    =
     use work = new Workplace()
     let folder = makeRun (work.Path "logs") "" 20 true
 

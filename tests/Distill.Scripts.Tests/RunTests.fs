@@ -435,8 +435,7 @@ let private flown (returns: float32 list) (terminated: int) =
 [<Fact>]
 let ``a teacher is held against its record on the scale of both standard errors`` () =
     // 100 episodes around -50 with a standard deviation of 10: a standard error of 1.
-    let here =
-        flown [ for i in 0..99 -> if i % 2 = 0 then -40.0f else -60.0f ] 50
+    let here = flown [ for i in 0..99 -> if i % 2 = 0 then -40.0f else -60.0f ] 50
 
     let doubts (metadata: (string * string) list) =
         (Distilling.doubts (dict metadata |> Collections.Generic.Dictionary) here).Length
@@ -493,10 +492,7 @@ let ``the difference of a run is that of the episodes which both flew, and its t
     use place = new Workplace()
     let result = run place [ "iterations=3" ]
 
-    Assert.Equal(
-        Statistics.difference result.Student.Returns result.Teacher.Returns,
-        result.Difference
-    )
+    Assert.Equal(Statistics.difference result.Student.Returns result.Teacher.Returns, result.Difference)
 
     let record = RunRecord.read result.Folder
     Assert.Equal(Some result.Difference, record.Result "best student" |> Option.bind _.MinusTeacher)
@@ -513,7 +509,9 @@ let ``the final evaluation flies best and final student on episodes that chose n
     let environment = Environments.CartPole.CartPoleConfig(Envs = 32)
 
     let flown (seed: uint64) (name: string) =
-        use policy = PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint $"{name}.safetensors")
+        use policy =
+            PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint $"{name}.safetensors")
+
         use evaluator = new Evaluator(environment, 64, seed, pool)
         (evaluator.Run policy).Returns
 

@@ -150,10 +150,7 @@ let ``what was logged after the last checkpoint is logged anew`` () =
     IO.File.WriteAllBytes(folder.Checkpoint "state.safetensors", state)
     run place folder true [] 3
 
-    Assert.Equal<int64 list>(
-        [ 0L; 1L; 2L ],
-        MetricsLog.Read folder.Path |> Seq.map _.Iteration |> List.ofSeq
-    )
+    Assert.Equal<int64 list>([ 0L; 1L; 2L ], MetricsLog.Read folder.Path |> Seq.map _.Iteration |> List.ofSeq)
 
 [<Fact>]
 let ``steps per second are those of the iteration, of collecting and learning together`` () =
@@ -161,8 +158,7 @@ let ``steps per second are those of the iteration, of collecting and learning to
     let folder = RunFolder.CreateAt(place.Path "run")
     run place folder false [] 3
 
-    let rates =
-        (RunRecord.read folder.Path).Series "Perf/total_fps" |> List.map snd
+    let rates = (RunRecord.read folder.Path).Series "Perf/total_fps" |> List.map snd
 
     // Where the steps before the first of a session are not known, their mean: here 1,300 of one iteration.
     Assert.Equal<float list>([ 1300.0 / 3.0; 100.0; 100.0 ], rates)
@@ -230,10 +226,17 @@ let ``every number of an iteration is logged under its own name`` () =
     )
 
     let progress = told report
-    Assert.Equal((40, 15L, 16.0, 17.0), (progress.Iteration, progress.StepsCollected, progress.CollectionSeconds, progress.LearningSeconds))
+
+    Assert.Equal(
+        (40, 15L, 16.0, 17.0),
+        (progress.Iteration, progress.StepsCollected, progress.CollectionSeconds, progress.LearningSeconds)
+    )
+
     Assert.Equal((Some 11.0, Some 13.0), (progress.MeanReturn, progress.MeanEpisodeLength))
     // What is not known is left out; without an optimizer step nothing was clipped.
-    let bare = told (report |> but [ "NewestLoss", null; "OptimizerSteps", box 0L; "ClippedSteps", box 0L ])
+    let bare =
+        told (report |> but [ "NewestLoss", null; "OptimizerSteps", box 0L; "ClippedSteps", box 0L ])
+
     Assert.DoesNotContain(bare.Metrics, fun (name, _) -> name = "Loss/newest")
     Assert.Contains(("training/clipped_share", 0.0), bare.Metrics)
 

@@ -287,9 +287,11 @@ let ``what a killed trial left is cleared where it cannot go on`` () =
 let private trialWith (settings: (string * int) list) (value: float) : SweepTrial =
     let record =
         {
-            Hash = String.Join("", settings |> List.map (fun (_, value) -> value.ToString "x8")).PadLeft(64, 'a')
+            Hash =
+                String.Join("", settings |> List.map (fun (_, value) -> value.ToString "x8")).PadLeft(64, 'a')
             Label = ""
-            Settings = Map(("iterations", "9") :: (settings |> List.map (fun (name, value) -> name, string value)))
+            Settings =
+                Map(("iterations", "9") :: (settings |> List.map (fun (name, value) -> name, string value)))
             Changes = []
             Arguments = []
         }
@@ -365,8 +367,7 @@ let private grid =
                 for rate in [ 1; 2 ] do
                     trialWith
                         [ "max_rows", rows; "optimizer.rate", rate; "seed", seed ]
-                        (-100.0
-                         + (2.0 + 0.1 * float seed) * float (rows / 10)
+                        (-100.0 + (2.0 + 0.1 * float seed) * float (rows / 10)
                          - (if rate = 2 then 30.0 + float seed else 0.0)
                          + 7.0 * float seed)
     ]
@@ -395,7 +396,8 @@ let ``the effect of a setting is the paired difference from its first value`` ()
     let lines = (string (SweepResults(grid).Effects)).Split '\n' |> List.ofArray
 
     let cells (line: string) =
-        line.Split("  ", StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries) |> List.ofArray
+        line.Split("  ", StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
+        |> List.ofArray
 
     // Student's interval of 2, 2.1, 2.2 over three seeds is 0.2484 to either side, of -30, -31, -32 it is 2.484.
     Assert.Equal<string list list>(
@@ -437,7 +439,9 @@ let ``any two variants are compared on the seeds and settings that they share`` 
     Assert.Equal(-1, groups.Sign)
 
     let refused (sentence: string) a b =
-        let error = Expect.throws<DistillException>(fun () -> results.Compare(a, b) |> ignore)
+        let error =
+            Expect.throws<DistillException>(fun () -> results.Compare(a, b) |> ignore)
+
         Assert.Contains(sentence, error.Message)
 
     refused "No trial is A" (having [ "max_rows", 11 ]) (having [ "max_rows", 20 ])
@@ -476,11 +480,20 @@ let ``compare takes a setting twice for A and B, and once for both`` () =
         |> Option.get
 
     Assert.Equal(("phase1_iterations=2", "phase1_iterations=0"), (one.A, one.B))
-    Expect.closeAll 1e-9 one.Differences [ for seed in [ 0UL; 1UL ] -> returnOf "2" seed - returnOf "0" seed ] "one"
+
+    Expect.closeAll
+        1e-9
+        one.Differences
+        [ for seed in [ 0UL; 1UL ] -> returnOf "2" seed - returnOf "0" seed ]
+        "one"
+
     Assert.Equal(2, (compare [ "phase1_iterations=2"; "phase1_iterations=0" ]).Differences.Length)
 
     let refused (sentence: string) settings =
-        Assert.Contains(sentence, Expect.throws<DistillException>(fun () -> compare settings |> ignore).Message)
+        Assert.Contains(
+            sentence,
+            Expect.throws<DistillException>(fun () -> compare settings |> ignore).Message
+        )
 
     refused "two values of a setting" [ "hidden=5" ]
     refused "given 3 times" [ "hidden=5"; "hidden=4"; "hidden=6" ]

@@ -121,7 +121,12 @@ let ``a comparison says who beats whom, or that it cannot`` () =
     Assert.DoesNotContain("bootstrap", string better)
     Assert.DoesNotContain("best of", string better)
     Assert.DoesNotContain("best of", string { better with PickedFrom = 2 })
-    Assert.Contains("A is the best of 3 variants by these same numbers", string { better with PickedFrom = 3 })
+
+    Assert.Contains(
+        "A is the best of 3 variants by these same numbers",
+        string { better with PickedFrom = 3 }
+    )
+
     let worse = compare [ 9.0; 19.1; 28.9 ] b
     Assert.Equal(-1, worse.Sign)
     Assert.StartsWith("B beats A", string worse)
