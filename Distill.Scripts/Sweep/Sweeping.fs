@@ -345,8 +345,13 @@ module internal Sweeping =
             match results.Best with
             | None -> say "No trial has finished."
             | Some(name, mean) ->
-                let variants = Names.counted (List.length results.Variants) "variant"
-                say $"Best of {variants}: {name}: student return {mean} (mean with 95 %% interval)"
+                let of' =
+                    if results.Variants.Length > 1 then
+                        $" of {results.Variants.Length} variants"
+                    else
+                        ""
+
+                say $"Best{of'}: {name}: student return {mean} (mean with 95 %% interval)"
 
                 for comparison in results.Comparisons do
                     say (string comparison)

@@ -155,10 +155,7 @@ let ``what was logged after the last checkpoint is logged anew`` () =
     IO.File.WriteAllBytes(folder.Checkpoint "state.safetensors", state)
     run place folder true [] 3
 
-    Assert.Equal<int64 list>(
-        [ 0L; 1L; 2L ],
-        MetricsLog.Read folder.Path |> Seq.map _.Iteration |> List.ofSeq
-    )
+    Assert.Equal<int64 list>([ 0L; 1L; 2L ], MetricsLog.Read folder.Path |> Seq.map _.Iteration |> List.ofSeq)
 
 [<Fact>]
 let ``steps per second are those of the iteration, of collecting and learning together`` () =
