@@ -9,14 +9,15 @@ open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
-/// A finished distillation: teacher, best and final student on episodes that training never saw.
+/// A distillation that has finished or was interrupted: teacher, best and newest student on episodes that training never saw.
 type DistillationResult
     (
         folder: string,
         bestIteration: int,
         teacher: EvaluationResult,
         best: EvaluationResult,
-        final: EvaluationResult
+        final: EvaluationResult,
+        interruption: string option
     ) =
     let comparison =
         Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ])
@@ -34,6 +35,9 @@ type DistillationResult
     /// The student after the last iteration.
     member _.FinalStudent = final
 
+    /// Where the run was interrupted, and how to go on; None for one that has finished.
+    member _.Interruption = interruption
+
     /// Mean return of the student over that of the teacher.
     member _.Ratio = best.MeanReturn / teacher.MeanReturn
     member _.Comparison = comparison
@@ -48,6 +52,7 @@ type DistillationResult
             $"Student / teacher: {this.Ratio:F3}",
             $"Student terminated: {100.0 * best.ShareTerminated:F1} %%",
             $"Run folder: {folder}"
+            + (interruption |> Option.map ((+) Environment.NewLine) |> Option.defaultValue "")
         )
 
 /// Distillation as a run.
@@ -213,27 +218,35 @@ module internal Distilling =
 
     let private judge
         (options: RunOptions)
-        (folder: RunFolder)
         (setup: Training.Setup)
         (pool: WorkerPool)
         (teacher: Policy)
-        (final: Policy)
+        (algorithm: Algorithm)
+        (folder: RunFolder)
+        (interruption: string option)
         =
-        use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
-        use evaluator = Training.finalEvaluator setup pool
+        Training.withBest folder algorithm (fun best iteration ->
+            use evaluator = Training.finalEvaluator setup pool
 
-        let result =
-            DistillationResult(
-                Training.path folder,
-                int best.Metadata["iteration"],
-                evaluator.Run teacher,
-                evaluator.Run best,
-                evaluator.Run final
-            )
+            let result =
+                DistillationResult(
+                    Training.path folder,
+                    iteration,
+                    evaluator.Run teacher,
+                    evaluator.Run best,
+                    evaluator.Run algorithm.Policy,
+                    interruption
+                )
 
-        result.Comparison.WriteCsv(Training.results folder)
-        Training.present options folder setup [ "teacher", teacher; "student", best ]
-        result
+            if interruption.IsNone then
+                Training.conclude
+                    options
+                    folder
+                    setup
+                    result.Comparison
+                    [ "teacher", teacher; "student", best ]
+
+            result)
 
     let run (options: RunOptions) (settings: string list) (experiment: Experiment) : DistillationResult =
         let config = experiment.Config
@@ -263,7 +276,5 @@ module internal Distilling =
         let alone = solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
 
-        let folder =
-            Training.run options settings setup pool (algorithm config distillation alone)
-
-        judge options folder setup pool teacher student
+        let algorithm = algorithm config distillation alone
+        judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm

@@ -50,7 +50,7 @@ let private experiment =
     }
 
 /// A run in the workplace with further settings.
-let private run (place: Workplace) (settings: string list) =
+let run (place: Workplace) (settings: string list) =
     let teacher = place.Path "teacher.safetensors"
 
     if not (File.Exists teacher) then
@@ -62,7 +62,7 @@ let private run (place: Workplace) (settings: string list) =
 let private checkpoint (name: string) (result: DistillationResult) =
     File.ReadAllBytes((RunFolder.Open result.Folder).Checkpoint name)
 
-let private refusal (place: Workplace) (settings: string list) =
+let refusal (place: Workplace) (settings: string list) =
     (Expect.throws<DistillException>(fun () -> run place settings |> ignore)).Message
 
 /// The scalars of a TensorBoard file, read by the format's description alone: records of length (8 bytes), checksum (4),
@@ -371,6 +371,32 @@ let ``a dataset that this machine cannot hold is refused with the size that fits
     let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes
     Assert.InRange(Int64.Parse fits.Groups[1].Value, memory / 20L / 2L, memory / 20L)
 
+/// What the work prints. The writer is not disposed: a test beside this one may hold it as its console.
+let printed (work: unit -> unit) : string =
+    let output, error = Console.Out, Console.Error
+    let written = new StringWriter()
+
+    try
+        Console.SetOut written
+        Console.SetError written
+        work ()
+    finally
+        Console.SetOut output
+        Console.SetError error
+
+    string written
+
+[<Fact>]
+let ``two runs cannot train in one folder`` () =
+    use place = new Workplace()
+    let folder = (run place [ "iterations=1" ]).Folder
+    let again = [ $"resume={folder}"; "iterations=2" ]
+
+    using ((RunFolder.Open folder).Lock()) (fun _ ->
+        Assert.Contains($"in use by process {Environment.ProcessId}", refusal place again))
+
+    Assert.Equal(2, (run place again).FinalStudent |> fun _ -> (MetricsLog.Read folder).Count)
+
 [<Fact>]
 let ``a teacher far below its record gets a warning`` () =
     use place = new Workplace()
@@ -379,14 +405,8 @@ let ``a teacher far below its record gets a warning`` () =
     use teacher = PolicyFile.Load path
     teacher.Metadata["return"] <- "700"
     PolicyFile.Save(path, teacher)
-    let console = Console.Out
-    // Not disposed: a test beside this one may hold it as its console.
-    let printed = new StringWriter()
 
-    try
-        Console.SetOut printed
-        run place [ $"teacher={path}"; "iterations=1" ] |> ignore
-    finally
-        Console.SetOut console
+    let printed =
+        printed (fun () -> run place [ $"teacher={path}"; "iterations=1" ] |> ignore)
 
-    Assert.Contains("records a return of 700.0", string printed)
+    Assert.Contains("records a return of 700.0", printed)
