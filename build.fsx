@@ -49,24 +49,24 @@ let mutable private child: Process = null
 let mutable private interrupted = 0
 
 let private registrations =
-    let on (signal: PosixSignal) (number: int) (reachesChild: bool) =
+    let on (signal: PosixSignal) (number: int) =
         PosixSignalRegistration.Create(
             signal,
             fun context ->
                 context.Cancel <- true
 
                 lock gate (fun () ->
-                    let first = interrupted = 0
                     interrupted <- 128 + number
 
                     if isNull child then
                         exit interrupted
-                    elif first && not reachesChild && not child.HasExited then
+                    // On Windows the console tells the child itself. On Ctrl-C a terminal does, too; the child takes the two
+                    // for one.
+                    elif not (OperatingSystem.IsWindows()) && not child.HasExited then
                         kill (child.Id, number) |> ignore)
         )
 
-    // Ctrl-C goes to every process of the terminal's foreground group, so the child has it already.
-    [ on PosixSignal.SIGINT 2 true; on PosixSignal.SIGTERM 15 (OperatingSystem.IsWindows()) ]
+    [ on PosixSignal.SIGHUP 1; on PosixSignal.SIGINT 2; on PosixSignal.SIGTERM 15 ]
 
 /// The `dotnet` that runs this script, so that children use the same SDK.
 let private host = Environment.ProcessPath
@@ -376,11 +376,11 @@ let private filesIn (folder: string) (pattern: string) =
 let private tryFindScript (path: string) =
     [ Path.GetFullPath path; inRoot path; inRoot $"experiments/{path}.fsx" ] |> List.tryFind File.Exists
 
-let run (path: string) (arguments: string list) =
+let private findScript (path: string) =
     match tryFindScript path with
     | Some found when not (found.EndsWith ".fsx") ->
         raise (Stop(2, $"{path} is not a script: the name of one ends in .fsx."))
-    | Some found -> script found arguments
+    | Some found -> found
     | None ->
         let names = filesIn "experiments" "*.fsx"
 
@@ -394,6 +394,8 @@ let run (path: string) (arguments: string list) =
             | names -> $"did you mean {orOf names}?"
 
         raise (Stop(2, $"There is no script {path}; {hint}"))
+
+let run (path: string) (arguments: string list) = script (findScript path) arguments
 
 /// The folder of a run: as it is given, or of the run that began last for `latest`.
 let private runFolder (name: string) =
@@ -415,21 +417,57 @@ let private runFolder (name: string) =
         Console.WriteLine("latest is " + Path.GetRelativePath(Environment.CurrentDirectory, folder))
         folder
 
-/// Goes on with a run: params/command.json of its folder says which script it belongs to.
-let resume (folder: string) (arguments: string list) =
-    let folder = runFolder folder
-    let command = Path.Combine(folder, "params", "command.json")
+/// What params/command.json in the folder of a run says of the script that made it.
+let private scriptOf (folder: string) =
+    let command = FileInfo(Path.Combine(folder, "params", "command.json"))
 
-    if not (File.Exists command) then
+    if not command.Exists then
         raise (Stop(2, $"{folder} is not the folder of a run: it has no params/command.json."))
 
-    use json = Text.Json.JsonDocument.Parse(File.ReadAllText command)
+    let broken () =
+        raise (Stop(2, $"{command.FullName} does not say which script made the run."))
 
-    match json.RootElement.GetProperty("script").GetString() with
+    // A pipe has no length and is not waited for.
+    if command.Length = 0L || command.Length > (1L <<< 20) || not (isNull command.LinkTarget) then
+        broken ()
+
+    try
+        use json = Text.Json.JsonDocument.Parse(File.ReadAllText command.FullName)
+        json.RootElement.GetProperty("script").GetString() |> Option.ofObj |> Option.defaultWith broken
+    with
+    | :? Text.Json.JsonException
+    | :? InvalidOperationException
+    | :? Collections.Generic.KeyNotFoundException -> broken ()
+
+/// Whether the file lies in the folder.
+let private isIn (folder: string) (path: string) =
+    (Path.GetFullPath path).StartsWith(Path.GetFullPath(folder + "/"), StringComparison.Ordinal)
+
+/// Goes on with a run: params/command.json of its folder says which script it belongs to. The folder may be somebody else's,
+/// so that a script that is not this repository's own runs only if it is trusted.
+let resume (folder: string) (arguments: string list) =
+    let folder = runFolder folder
+
+    match scriptOf folder with
     | "" -> raise (Stop(2, $"{folder} was not made by a script, so only what made it can go on with it."))
-    | path -> run path ($"resume={Path.GetFullPath folder}" :: arguments)
+    | path ->
+        let trust, arguments = arguments |> List.partition ((=) "--trust")
+        let script = findScript path
 
-/// Runs Distill.Scripts/NAME.fsx, which writes a page about the runs in a folder.
+        let own =
+            isIn root script && not (isIn (inRoot "logs") script || isIn folder script)
+
+        if not own && trust.IsEmpty then
+            raise (
+                Stop(
+                    2,
+                    $"The run would go on with {script}, which is not one of this repository's scripts: look at it, then add --trust."
+                )
+            )
+
+        run script ($"resume={Path.GetFullPath folder}" :: arguments)
+
+/// Runs Distill.Scripts/NAME.fsx, which does something with the runs in a folder.
 let page (name: string) (folder: string) (arguments: string list) =
     script (inRoot $"Distill.Scripts/{name}.fsx") (Path.GetFullPath(runFolder folder) :: arguments)
 
@@ -614,7 +652,7 @@ let private targets: (string * string * string * (string list -> int option)) li
             swept
         target
             "resume"
-            "RUN_FOLDER [name=value ...]"
+            "RUN_FOLDER [--trust] [name=value ...]"
             "go on with a run from its last checkpoint"
             (scripted resume)
         target "report" "FOLDER" "write the report of a run, or of a sweep, anew" (function
@@ -640,7 +678,15 @@ let private targets: (string * string * string * (string list -> int option)) li
         target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
         target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
         target "info" "" "print the SDK, the machine and the instruction set in use" (simple info)
-        target "clean" "" "delete everything that was built" (simple clean)
+        target
+            "clean"
+            "[runs [LOGS]]"
+            "delete everything that was built, or the states of finished runs"
+            (function
+             | [] -> simple clean []
+             | [ "runs" ] -> Some(page "clean" (inRoot "logs") [])
+             | [ "runs"; folder ] -> Some(page "clean" folder [])
+             | _ -> None)
     ]
 
 let private call (name: string) (arguments: string) =

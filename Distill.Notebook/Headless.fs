@@ -4,6 +4,7 @@ module Distill.Notebook.Headless
 open System
 open System.Diagnostics
 open System.IO
+open System.Runtime.InteropServices
 
 /// Executes the notebook in its own folder and writes NAME.ipynb and NAME.html, with the outputs, to the output folder.
 /// Stops at the first cell that fails, unless the cell is tagged `raises-exception`. Gives the exit code.
@@ -29,6 +30,25 @@ let run (path: string) (outputFolder: string) (parameters: (string * string) lis
     let folder = nonNull (Path.GetDirectoryName notebook.Path)
     use session = new Session(folder, folder, outputs.Add, TimeSpan.FromSeconds 1.0)
 
+    // The exit code of the signal that stopped the notebook, or 0.
+    let stopped = ref 0
+
+    let stopOn (signal: PosixSignal) (number: int) =
+        PosixSignalRegistration.Create(
+            signal,
+            fun context ->
+                context.Cancel <- true
+                stopped.Value <- 128 + number
+
+                // What stops by itself has heard the signal, too.
+                if not (Session.StopsItself()) then
+                    session.Interrupt()
+        )
+
+    use _ = stopOn PosixSignal.SIGHUP 1
+    use _ = stopOn PosixSignal.SIGINT 2
+    use _ = stopOn PosixSignal.SIGTERM 15
+
     let rec execute (count: int) (cells: NotebookFile.Cell list) =
         match cells with
         | [] -> None
@@ -40,6 +60,9 @@ let run (path: string) (outputFolder: string) (parameters: (string * string) lis
             NotebookFile.setOutputs cell count (List.ofSeq outputs)
 
             match failure with
+            | _ when stopped.Value <> 0 ->
+                let message = "A signal stopped the notebook."
+                Some(count, { Name = "Stopped"; Message = message; Trace = [ message ] })
             | Some failure when not (List.contains "raises-exception" cell.Tags) -> Some(count, failure)
             | _ -> execute (count + 1) rest
 
@@ -60,4 +83,4 @@ let run (path: string) (outputFolder: string) (parameters: (string * string) lis
         for line in failure.Trace do
             errors.WriteLine line
 
-        1
+        if stopped.Value <> 0 then stopped.Value else 1

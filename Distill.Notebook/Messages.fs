@@ -2,6 +2,7 @@
 module Distill.Notebook.Messages
 
 open System
+open System.Collections.Generic
 open System.Security.Cryptography
 open System.Text
 open System.Text.Json.Nodes
@@ -21,10 +22,32 @@ type Request =
         Content: JsonObject
     }
 
+/// The newest signatures of messages, so that none is acted on twice.
+type private Seen() =
+    let limit = 65_536
+    let order = Queue<string>()
+    let known = HashSet<string>()
+
+    /// Whether the signature is new; it is known from now on.
+    member _.Add(signature: byte array) : bool =
+        lock order (fun () ->
+            let text = Encoding.Latin1.GetString signature
+
+            if known.Add text then
+                order.Enqueue text
+
+                if order.Count > limit then
+                    known.Remove(order.Dequeue()) |> ignore
+
+                true
+            else
+                false)
+
 /// Signs and checks messages with the key of the connection file; an empty key means that nobody does.
 type Wire(key: string) =
     let session = Guid.NewGuid().ToString()
     let key = Encoding.UTF8.GetBytes key
+    let seen = Seen()
 
     let parse (bytes: byte array) =
         Json.parse (Encoding.UTF8.GetString bytes)
@@ -37,7 +60,7 @@ type Wire(key: string) =
             |> Convert.ToHexStringLower
             |> Encoding.ASCII.GetBytes
 
-    /// None for what is no message, or not from somebody who knows the key.
+    /// None for what is no message, not from somebody who knows the key, or a message that came before.
     member _.Read(frames: byte array list) : Request option =
         match List.tryFindIndex ((=) delimiter) frames with
         | None -> None
@@ -48,6 +71,7 @@ type Wire(key: string) =
                     ReadOnlySpan signed,
                     ReadOnlySpan(signature [ header; parent; metadata; content ])
                 )
+                && (key.Length = 0 || seen.Add signed)
                 ->
                 match parse header, parse content with
                 | Some head, Some body ->

@@ -86,6 +86,11 @@ type private CellRunner() =
             listener.Dispose()
             onCellThread.Dispose()
 
+module private Slots =
+    /// Where the libraries, which cannot refer to this program, leave what stops their work.
+    [<Literal>]
+    let Interrupt = "distill.interrupt"
+
 /// One F# Interactive session in which the cells of a notebook run. It owns the console and the current folder of the
 /// process until it is disposed of.
 /// `current`: the folder in which relative paths start.
@@ -269,8 +274,16 @@ type Session(current: string, folder: string, emit: Output -> unit, interval: Ti
         queue.Flush()
         failure
 
-    /// Stops the cell that runs. From another thread.
-    member _.Interrupt() = runner.Stop()
+    /// Stops the cell that runs, from another thread: by force, unless its code has asked to stop by itself, to save what it
+    /// has, and this is the first request.
+    member _.Interrupt() =
+        match AppContext.GetData Slots.Interrupt with
+        | :? Func<bool> as stopsItself when stopsItself.Invoke() -> ()
+        | _ -> runner.Stop()
+
+    /// Whether the code that runs stops by itself.
+    static member StopsItself() =
+        not (isNull (AppContext.GetData Slots.Interrupt))
 
     /// Checks the code without running it; gives the failure if it would not compile.
     member _.Check(name: string, code: string) : Failure option =

@@ -11,7 +11,8 @@ open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
-/// A finished distillation: teacher, best and final student on episodes that training never saw, the same for all three.
+/// A distillation that has finished or was interrupted: teacher, best and newest student on episodes that training never saw, the
+/// same for all three.
 type DistillationResult
     (
         folder: string,
@@ -19,7 +20,8 @@ type DistillationResult
         teacher: EvaluationResult,
         best: EvaluationResult,
         final: EvaluationResult,
-        warnings: string list
+        warnings: string list,
+        interruption: string option
     ) =
     let comparison =
         Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ], "teacher")
@@ -47,6 +49,9 @@ type DistillationResult
 
     /// What was wrong from the start, such as a teacher that fails.
     member _.Warnings = warnings
+
+    /// Where the run was interrupted, and how to go on; None for one that has finished.
+    member _.Interruption = interruption
     member _.Comparison = comparison
 
     member _.ToHtml() =
@@ -70,6 +75,7 @@ type DistillationResult
                 $"Run folder: {folder}"
                 for warning in warnings do
                     $"Warning: {warning}"
+                yield! Option.toList interruption
             ]
         )
 
@@ -274,29 +280,36 @@ module internal Distilling =
 
     let private judge
         (options: RunOptions)
-        (folder: RunFolder)
         (setup: Training.Setup)
         (pool: WorkerPool)
         (teacher: Policy)
-        (final: Policy)
-        (warnings: string list)
+        (algorithm: Algorithm)
+        (folder: RunFolder)
+        (interruption: string option)
         =
-        use best = PolicyFile.Load(folder.Checkpoint "best_student.safetensors")
-        use evaluator = Training.finalEvaluator setup pool
+        Training.withBest folder algorithm (fun best iteration ->
+            use evaluator = Training.finalEvaluator setup pool
 
-        let result =
-            DistillationResult(
-                Training.path folder,
-                int best.Metadata["iteration"],
-                evaluator.Run teacher,
-                evaluator.Run best,
-                evaluator.Run final,
-                warnings
-            )
+            let result =
+                DistillationResult(
+                    Training.path folder,
+                    iteration,
+                    evaluator.Run teacher,
+                    evaluator.Run best,
+                    evaluator.Run algorithm.Policy,
+                    algorithm.Warnings,
+                    interruption
+                )
 
-        result.Comparison.WriteCsv(Training.results folder)
-        Training.present options folder setup [ "teacher", teacher; "student", best ]
-        result
+            if interruption.IsNone then
+                Training.conclude
+                    options
+                    folder
+                    setup
+                    result.Comparison
+                    [ "teacher", teacher; "student", best ]
+
+            result)
 
     let run (options: RunOptions) (settings: string list) (experiment: Experiment) : DistillationResult =
         let config = experiment.Config
@@ -326,7 +339,5 @@ module internal Distilling =
         let alone, doubts = solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
 
-        let folder =
-            Training.run options settings setup pool (algorithm config distillation alone doubts)
-
-        judge options folder setup pool teacher student doubts
+        let algorithm = algorithm config distillation alone doubts
+        judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm

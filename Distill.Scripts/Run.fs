@@ -154,3 +154,9 @@ module Run =
         Script.main (function
             | [ logs ] -> print $"Board: {Command.shortest (Board.write logs)}"
             | _ -> required "the folder of all experiments")
+
+    /// Removes the states of the finished runs below a folder, from which they could go on with more iterations.
+    let clean () : unit =
+        Script.main (function
+            | [ logs ] -> Cleaning.removeStates logs
+            | _ -> required "the folder of all experiments")

@@ -50,7 +50,7 @@ type Ending =
 
 /// The loop that all training shares: iterate, evaluate, keep the best, log, save, stop when asked to.
 module Runner =
-    let private stateName = "state.safetensors"
+    let stateName = "state.safetensors"
 
     /// What the runner itself must remember over a restart.
     type private Memory() =
@@ -87,9 +87,11 @@ module Runner =
         log.Flush()
         StateFile.Save(folder.Checkpoint stateName, visit algorithm memory)
 
+    /// The file from which the run goes on.
+    let statePath (folder: RunFolder) = folder.Checkpoint stateName
+
     /// Whether the run has a state to go on from.
-    let hasState (folder: RunFolder) =
-        File.Exists(folder.Checkpoint stateName)
+    let hasState (folder: RunFolder) = File.Exists(statePath folder)
 
     let private restore (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) =
         let path = folder.Checkpoint stateName

@@ -59,17 +59,52 @@ let private fromHost () =
     | :? (string array) as arguments -> List.ofArray arguments
     | _ -> []
 
+/// A console's writer that goes on when nobody reads any more: the reader of a pipe has ended, the terminal is closed, the disk
+/// of a file is full. What a job does must not depend on who watches.
+type internal LastingWriter(inner: TextWriter) =
+    inherit TextWriter(inner.FormatProvider)
+
+    let attempt (work: unit -> unit) =
+        try
+            work ()
+        with
+        | :? IOException
+        | :? ObjectDisposedException -> ()
+
+    override _.Encoding = inner.Encoding
+    override _.NewLine = inner.NewLine
+
+    override _.Write(character: char) =
+        attempt (fun () -> inner.Write character)
+
+    override _.Write(text: string | null) = attempt (fun () -> inner.Write text)
+
+    override _.Write(text: char array, index: int, count: int) =
+        attempt (fun () -> inner.Write(text, index, count))
+
+    override _.WriteLine(text: string | null) =
+        attempt (fun () -> inner.WriteLine text)
+
+    override _.Flush() = attempt inner.Flush
+
+/// Takes the writers for the console's.
+let internal useConsole (output: TextWriter) (error: TextWriter) =
+    Console.SetOut(new LastingWriter(output))
+    Console.SetError(new LastingWriter(error))
+
 /// Runs the main job of a script with the arguments of the command line. Errors end a script with their exit code;
 /// elsewhere (in notebooks, in tests) they are thrown.
 let main (job: string list -> 'Result) : 'Result =
     match current with
     | None -> job (fromHost ())
     | Some(_, arguments) ->
+        useConsole Console.Out Console.Error
+
         try
             job arguments
         with
         | Stopped(code, sentence) ->
-            Console.Out.WriteLine sentence
+            Console.Out.WriteLine(DistillException.Printable sentence)
             exit code
         | error ->
             if Environment.GetEnvironmentVariable "DISTILL_TRACE" = "1" then
@@ -77,11 +112,31 @@ let main (job: string list -> 'Result) : 'Result =
 
             exit (fail error)
 
-/// Listens to Ctrl-C and SIGTERM. The first asks the job to stop when it can; a later one ends the process at once. What
-/// arrives within a second counts as one: a signal to a process group reaches a child directly and through its parent.
-type Interruption() =
+/// Listens to Ctrl-C, SIGTERM, SIGHUP and the interrupt of a notebook. The first asks the job to stop when it can, and is
+/// answered at once; a later one ends it: a signal the process, an interrupt the cell. Signals that arrive within a second
+/// count as one: one to a process group reaches a child directly and through its parent.
+/// `answer`: what the job does now, as a sentence.
+type Interruption(answer: string) =
+    let gate = obj ()
     let mutable code = 0
     let mutable first = 0L
+
+    /// Whether this is the first request.
+    let ask (number: int) : bool =
+        let isFirst =
+            lock gate (fun () ->
+                let isFirst = code = 0
+
+                if isFirst then
+                    first <- Stopwatch.GetTimestamp()
+                    code <- 128 + number
+
+                isFirst)
+
+        if isFirst then
+            Console.Error.WriteLine answer
+
+        isFirst
 
     let listen (signal: PosixSignal) (number: int) =
         PosixSignalRegistration.Create(
@@ -89,19 +144,25 @@ type Interruption() =
             fun context ->
                 context.Cancel <- true
 
-                if code = 0 then
-                    first <- Stopwatch.GetTimestamp()
-                    code <- 128 + number
-                elif Stopwatch.GetElapsedTime first > TimeSpan.FromSeconds 1.0 then
+                if not (ask number) && Stopwatch.GetElapsedTime first > TimeSpan.FromSeconds 1.0 then
+                    Console.Error.WriteLine "Stopped at once; what was saved last is kept."
                     exit (128 + number)
         )
 
-    let registrations = [ listen PosixSignal.SIGINT 2; listen PosixSignal.SIGTERM 15 ]
+    let registrations =
+        [ listen PosixSignal.SIGHUP 1; listen PosixSignal.SIGINT 2; listen PosixSignal.SIGTERM 15 ]
 
-    /// 0, or the exit code that the signal stands for: 130 or 143.
+    /// A host of notebooks looks here before it stops a cell by force; true says that the cell stops by itself.
+    let hostSlot = "distill.interrupt"
+
+    do AppContext.SetData(hostSlot, Func<bool>(fun () -> ask 2))
+
+    /// 0, or the exit code that the signal stands for: 129, 130 or 143.
     member _.ExitCode = code
 
     interface IDisposable with
         member _.Dispose() =
+            AppContext.SetData(hostSlot, null)
+
             for registration in registrations do
                 registration.Dispose()

@@ -43,7 +43,8 @@ type TeacherTraining =
     }
 
 /// A trained teacher on episodes that training never saw.
-type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult) =
+type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult, interruption: string option)
+    =
     let comparison = Comparison("policy", [ "teacher", evaluation ])
 
     /// The run folder.
@@ -52,6 +53,9 @@ type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult
     /// Iterations after which the teacher was kept: the one with the highest mean return of all evaluations.
     member _.Iteration = iteration
     member _.Evaluation = evaluation
+
+    /// Where the training was interrupted, and how to go on; None where it has finished.
+    member _.Interruption = interruption
     member _.Comparison = comparison
     member _.ToHtml() = comparison.ToHtml()
 
@@ -62,6 +66,7 @@ type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult
             $"Teacher return: {evaluation.MeanReturn:F1} (the best teacher, after {iteration} iterations)",
             $"Teacher terminated: {100.0 * evaluation.ShareTerminated:F1} %%",
             $"Run folder: {folder}"
+            + (interruption |> Option.map ((+) Environment.NewLine) |> Option.defaultValue "")
         )
 
 module TeacherTraining =
@@ -131,36 +136,41 @@ module TeacherTraining =
             Warnings = []
         }
 
-    /// Evaluates the best teacher and writes down, in its file, how good it is.
-    let private judge
-        (options: RunOptions)
-        (folder: RunFolder)
-        (setup: Training.Setup)
-        (pool: WorkerPool)
-        (saveTo: string)
-        =
-        use teacher = PolicyFile.Load(folder.Checkpoint "best_teacher.safetensors")
-        use evaluator = Training.finalEvaluator setup pool
-        let evaluation = evaluator.Run teacher
-
-        let record (name: string) (value: float) =
+    /// Writes down in the file of the best teacher how good it is, and copies it to where it is wanted.
+    let private record (folder: RunFolder) (saveTo: string) (teacher: Policy) (evaluation: EvaluationResult) =
+        let note (name: string) (value: float) =
             teacher.Metadata[name] <- value.ToString("G6", CultureInfo.InvariantCulture)
 
-        record "return" evaluation.MeanReturn
-        record "return_standard_error" (evaluation.StdReturn / sqrt (float evaluation.Episodes))
-        record "share_terminated" evaluation.ShareTerminated
+        note "return" evaluation.MeanReturn
+        note "return_standard_error" (evaluation.StdReturn / sqrt (float evaluation.Episodes))
+        note "share_terminated" evaluation.ShareTerminated
         teacher.Metadata["return_episodes"] <- string evaluation.Episodes
 
         for path in [ folder.Checkpoint "best_teacher.safetensors"; saveTo ] |> List.filter ((<>) "") do
             Training.makeFolderOf path
             PolicyFile.Save(path, teacher)
 
-        let result =
-            TrainingResult(Training.path folder, int teacher.Metadata["iteration"], evaluation)
+    let private judge
+        (options: RunOptions)
+        (setup: Training.Setup)
+        (pool: WorkerPool)
+        (saveTo: string)
+        (algorithm: Algorithm)
+        (folder: RunFolder)
+        (interruption: string option)
+        =
+        Training.withBest folder algorithm (fun teacher iteration ->
+            use evaluator = Training.finalEvaluator setup pool
+            let evaluation = evaluator.Run teacher
 
-        result.Comparison.WriteCsv(Training.results folder)
-        Training.present options folder setup [ "teacher", teacher ]
-        result
+            let result =
+                TrainingResult(Training.path folder, iteration, evaluation, interruption)
+
+            if interruption.IsNone then
+                record folder saveTo teacher evaluation
+                Training.conclude options folder setup result.Comparison [ "teacher", teacher ]
+
+            result)
 
     /// Says what PPO will take, and refuses what the machine cannot hold.
     let private checkMemory (config: PpoConfig) (environment: IEnvironmentConfig) (threads: int) =
@@ -197,5 +207,7 @@ module TeacherTraining =
             $"PPO '{training.Name}', seed {config.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
 
         Console.Out.WriteLine $"Teacher: {actor.Architecture}, reads '{actor.ObservationGroup}'"
-        let folder = Training.run options settings setup pool (algorithm ppo)
-        judge options folder setup pool training.SaveTo
+        let algorithm = algorithm ppo
+
+        judge options setup pool training.SaveTo algorithm
+        |> Training.run options settings setup pool algorithm

@@ -98,24 +98,35 @@ module Training =
                     )
                 )
 
-    /// The folder of a new run with its parameters written, or of the run that goes on, checked.
-    let private openFolder (options: RunOptions) (command: Command) (setup: Setup) =
-        if options.Resume <> "" then
-            let folder = RunFolder.Open options.Resume
-            checkUnchanged folder setup
-            folder
-        else
-            let folder =
-                if options.Folder <> "" then
-                    RunFolder.CreateAt options.Folder
-                else
-                    RunFolder.Create(options.Logs, setup.Name, setup.RunName)
+    let path (folder: RunFolder) = Command.shortest folder.Path
 
+    /// The file of the closed-loop results at the end of a run.
+    let results (folder: RunFolder) = Path.Combine(folder.Path, "result.csv")
+
+    /// The folder of a new run, or of the run that goes on.
+    let private openFolder (options: RunOptions) (setup: Setup) =
+        if options.Resume <> "" then
+            RunFolder.Open options.Resume
+        elif options.Folder <> "" then
+            RunFolder.CreateAt options.Folder
+        else
+            RunFolder.Create(options.Logs, setup.Name, setup.RunName)
+
+    /// Writes the parameters of a new run, or checks those of the run that goes on.
+    let private prepare (options: RunOptions) (folder: RunFolder) (command: Command) (setup: Setup) =
+        if options.Resume <> "" then
+            checkUnchanged folder setup
+
+            if not (Runner.hasState folder) && File.Exists(results folder) then
+                raise (
+                    DistillException
+                        $"The run in {folder.Path} has finished: result.csv and report.html there say how. It has no state any more from which it could go on with more iterations."
+                )
+        else
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
 
             Command.write folder command
-            folder
 
     /// The arguments, after those that the run began with if it goes on; of several values for one name the last stays.
     let arguments (arguments: string list) =
@@ -163,11 +174,6 @@ module Training =
         |> Option.ofObj
         |> Option.iter (Directory.CreateDirectory >> ignore)
 
-    let path (folder: RunFolder) = Command.shortest folder.Path
-
-    /// The file of the closed-loop results at the end of a run.
-    let results (folder: RunFolder) = Path.Combine(folder.Path, "result.csv")
-
     /// Longest recorded flight, in steps: 10 s with the usual parameters.
     let private flightSteps = 1000
 
@@ -188,16 +194,30 @@ module Training =
                 name, FlightRecording.record config policy seed flightSteps
         ]
 
+    /// Does what must not keep a run from its end, such as writing a page on a full disk; says if it fails.
+    let private attempt (what: string) (work: unit -> unit) =
+        try
+            work ()
+        with error ->
+            Console.Error.WriteLine $"{what} could not be written. {Script.describe error}"
+
     /// Writes the pages of a run: a replay of these policies, where it is about quadrotors, and the report, whose path is
     /// printed.
-    let present (options: RunOptions) (folder: RunFolder) (setup: Setup) (policies: (string * Policy) list) =
+    let private present
+        (options: RunOptions)
+        (folder: RunFolder)
+        (setup: Setup)
+        (policies: (string * Policy) list)
+        =
         if options.Report then
             match setup.Environment with
             | :? QuadrotorConfig as config when not policies.IsEmpty ->
-                Replay.write folder.Path (flights config setup.Seed policies) |> ignore
+                attempt "The replay" (fun () ->
+                    Replay.write folder.Path (flights config setup.Seed policies) |> ignore)
             | _ -> ()
 
-            Console.Out.WriteLine $"Report: {Command.shortest (Report.write folder.Path)}"
+            attempt "The report" (fun () ->
+                Console.Out.WriteLine $"Report: {Command.shortest (Report.write folder.Path)}")
 
     /// The algorithm, filmed before its first iteration and then every so many steps. What is trained is not touched.
     let private filmed (options: RunOptions) (folder: RunFolder) (setup: Setup) (algorithm: Algorithm) =
@@ -254,24 +274,101 @@ module Training =
             }
         | _ -> raise (DistillException "video=true cannot work here: only quadrotors can be filmed.")
 
-    /// Runs the algorithm in its folder; returns the folder. Throws Script.Stopped when a signal ended it.
+    /// Writes the results of a run that has finished, and its pages. Results that cannot be written are printed.
+    let conclude
+        (options: RunOptions)
+        (folder: RunFolder)
+        (setup: Setup)
+        (comparison: Comparison)
+        (policies: (string * Policy) list)
+        =
+        try
+            comparison.WriteCsv(results folder)
+        with _ ->
+            Console.Out.WriteLine(string comparison)
+            reraise ()
+
+        present options folder setup policies
+        let state = FileInfo(Runner.statePath folder)
+
+        if state.Exists then
+            let size = $"{float state.Length / 1048576.0:F1} MiB"
+
+            Console.Out.WriteLine
+                $"State: {Command.shortest state.FullName}, {size}: more iterations can go on from it; `dotnet fsi build.fsx clean runs` removes the states of finished runs"
+
+    /// How the user goes on with a run that was stopped.
+    let private howToGoOn (folder: RunFolder) =
+        match Script.current with
+        | Some _ -> $"dotnet fsi build.fsx resume {path folder}"
+        | None -> $"the same call with the setting \"resume={path folder}\""
+
+    /// The algorithm, which tells before its first iteration.
+    let private telling (beforeFirst: unit -> unit) (algorithm: Algorithm) =
+        let mutable begun = false
+
+        { algorithm with
+            Iterate =
+                fun () ->
+                    if not begun then
+                        begun <- true
+                        beforeFirst ()
+
+                    algorithm.Iterate()
+        }
+
+    /// Trains in the folder, and says what that was if it was nothing.
+    let private train
+        (options: RunOptions)
+        (folder: RunFolder)
+        (setup: Setup)
+        (pool: WorkerPool)
+        (algorithm: Algorithm)
+        : Ending =
+        use interruption =
+            new Script.Interruption("Stopping after this iteration; again to stop now.")
+
+        use evaluator =
+            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
+
+        let resume = options.Resume <> ""
+        let mutable trained = false
+
+        let algorithm =
+            algorithm
+            |> telling (fun () ->
+                trained <- true
+                // A run that goes on has not finished, whatever it was before.
+                if resume then
+                    File.Delete(results folder))
+
+        let ending =
+            Display.around (fun display ->
+                Runner.run folder resume setup.Plan evaluator interruption display algorithm)
+
+        if resume && not trained && ending = Ending.Finished then
+            Console.Out.WriteLine
+                $"This run has finished: all its {algorithm.Completed()} iterations were done before. To go on with it, give more: iterations=…"
+
+        ending
+
+    /// Runs the algorithm in its folder, then gives what `judge` makes of it: of a run that has finished, or of one that was
+    /// interrupted, with how to go on. Throws Script.Stopped in a script that was interrupted.
     let run
         (options: RunOptions)
         (settings: string list)
         (setup: Setup)
         (pool: WorkerPool)
         (algorithm: Algorithm)
-        : RunFolder =
-        use interruption = new Script.Interruption()
-
-        use evaluator =
-            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
-
+        (judge: RunFolder -> string option -> 'Result)
+        : 'Result =
         let own =
             settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
 
         let command = Command.now own setup.Seed
-        let folder = openFolder options command setup
+        let folder = openFolder options setup
+        use _ = folder.Lock()
+        prepare options folder command setup
         RunRecord.writeWarnings folder.Path algorithm.Warnings
         algorithm.Policy.Metadata["command"] <- command.Repeat()
         algorithm.Policy.Metadata["experiment"] <- setup.Name
@@ -280,20 +377,31 @@ module Training =
 
         let algorithm = filmed options folder setup algorithm
 
-        let ending =
-            Display.around (fun display ->
-                Runner.run folder (options.Resume <> "") setup.Plan evaluator interruption display algorithm)
-
-        match ending with
-        | Ending.Finished -> folder
+        match train options folder setup pool algorithm with
+        | Ending.Finished -> judge folder None
         | Ending.Interrupted code ->
             present options folder setup []
 
             let sentence =
                 $"Stopped after iteration {algorithm.Completed()} of {setup.Plan.Iterations}; "
-                + $"go on with: dotnet fsi build.fsx resume {path folder}"
+                + $"go on with: {howToGoOn folder}"
 
-            raise (Script.Stopped(code, sentence))
+            if Script.current.IsSome then
+                raise (Script.Stopped(code, sentence))
+
+            Console.Out.WriteLine sentence
+            judge folder (Some sentence)
+
+    /// Does the work with the best policy of the run and the iterations behind it: with the newest where a run was interrupted
+    /// before its first evaluation.
+    let withBest (folder: RunFolder) (algorithm: Algorithm) (work: Policy -> int -> 'Result) : 'Result =
+        let path = folder.Checkpoint $"best_{algorithm.Role}.safetensors"
+
+        if File.Exists path then
+            use best = PolicyFile.Load path
+            work best (int best.Metadata["iteration"])
+        else
+            work algorithm.Policy (algorithm.Completed())
 
     /// An evaluator of episodes that neither training nor the evaluations during training have seen.
     let finalEvaluator (setup: Setup) (pool: WorkerPool) =

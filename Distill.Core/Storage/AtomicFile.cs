@@ -3,6 +3,8 @@ namespace Distill.Storage;
 /// <summary>Files that are either wholly the old or wholly the new content, whatever happens while writing.</summary>
 public static class AtomicFile
 {
+    private const string TemporarySuffix = ".tmp";
+
     /// <summary>
     /// Writes under a temporary name in the same folder, flushes to the disk, and renames. If anything fails, the old
     /// file is intact and the temporary one is removed.
@@ -13,10 +15,7 @@ public static class AtomicFile
     public static void Write(string path, Action<Stream> write)
     {
         var target = Path.GetFullPath(path);
-        var temporary = Path.Combine(
-            Path.GetDirectoryName(target)!,
-            $".{Path.GetFileName(target)}.{Guid.NewGuid():N}.tmp"
-        );
+        var temporary = TemporaryName(target);
         try
         {
             OutputFile.Guard(
@@ -40,6 +39,57 @@ public static class AtomicFile
             {
                 File.Delete(temporary);
             }
+        }
+    }
+
+    /// <summary>Another name beside the path, hidden, which nobody else has.</summary>
+    internal static string TemporaryName(string path) =>
+        Path.Combine(
+            Path.GetDirectoryName(path)!,
+            $".{Path.GetFileName(path)}.{Guid.NewGuid():N}{TemporarySuffix}"
+        );
+
+    /// <summary>
+    /// Removes what processes that were killed while they wrote have left in a folder. What cannot be removed stays.
+    /// </summary>
+    /// <param name="folder">May be missing.</param>
+    /// <param name="age">What was written to more recently may still be in use, and stays.</param>
+    /// <param name="within">Whether folders in it are looked at, too.</param>
+    public static void RemoveLeftovers(string folder, TimeSpan age, bool within)
+    {
+        var entries = new EnumerationOptions
+        {
+            RecurseSubdirectories = within,
+            AttributesToSkip = FileAttributes.ReparsePoint,
+        };
+        try
+        {
+            foreach (var path in Directory.GetFileSystemEntries(folder, $".*{TemporarySuffix}", entries))
+            {
+                if (
+                    IsTemporary(Path.GetFileName(path))
+                    && DateTime.UtcNow - File.GetLastWriteTimeUtc(path) >= age
+                )
+                {
+                    Remove(path);
+                }
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { }
+    }
+
+    private static bool IsTemporary(string name) =>
+        name.Split('.') is ["", .., var guid, _] && Guid.TryParseExact(guid, "N", out _);
+
+    private static void Remove(string path)
+    {
+        if (Directory.Exists(path))
+        {
+            Directory.Delete(path, recursive: true);
+        }
+        else
+        {
+            File.Delete(path);
         }
     }
 }

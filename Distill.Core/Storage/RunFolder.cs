@@ -11,6 +11,11 @@ public sealed record RunFolder(string Path)
 {
     private const string ParametersName = "params";
     private const string CheckpointsName = "checkpoints";
+    private const string LockName = ".lock";
+    private const string HolderName = ".lock-holder";
+
+    // Making a folder takes no time; one that is older than this was left by a process that was killed.
+    private static readonly TimeSpan LongGone = TimeSpan.FromHours(1);
 
     /// <summary>
     /// Creates the folder of a new run. Runs that start in the same second, in whatever processes, get different
@@ -38,8 +43,9 @@ public sealed record RunFolder(string Path)
         }
 
         var parent = System.IO.Path.GetFullPath(System.IO.Path.Combine(logs, experiment));
-        var made = System.IO.Path.Combine(parent, $".{name}.{Guid.NewGuid():N}.tmp");
+        var made = AtomicFile.TemporaryName(System.IO.Path.Combine(parent, name));
         var path = "";
+        AtomicFile.RemoveLeftovers(parent, LongGone, within: false);
         OutputFile.Guard(
             parent,
             () =>
@@ -75,6 +81,44 @@ public sealed record RunFolder(string Path)
             : throw new DistillException(
                 $"'{path}' is not a run folder: it has no folder '{ParametersName}'."
             );
+
+    /// <summary>
+    /// The right to train in this folder, which one run at a time can have; a process that dies loses it. Removes the
+    /// temporary files of one that was killed.
+    /// </summary>
+    /// <exception cref="DistillException">Another run has it, or the folder cannot be written.</exception>
+    public IDisposable Lock()
+    {
+        var holder = System.IO.Path.Combine(Path, HolderName);
+        var held = TryLock();
+        if (held is null)
+        {
+            var who = File.Exists(holder)
+                ? InputFile.ReadBeginning(holder, "name of a process", 200)
+                : "another run";
+            throw new DistillException(
+                $"'{Path}' is in use by {who.Trim()}; wait until that has ended, or stop it."
+            );
+        }
+
+        try
+        {
+            AtomicFile.RemoveLeftovers(Path, TimeSpan.Zero, within: true);
+            var who =
+                $"process {Environment.ProcessId} on {Environment.MachineName} since {DateTime.Now:yyyy-MM-dd HH:mm:ss}";
+            OutputFile.Guard(holder, () => File.WriteAllText(holder, who));
+            return held;
+        }
+        catch
+        {
+            held.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>As <see cref="Lock"/>, but null while another run is at work, and nothing is removed.</summary>
+    /// <exception cref="DistillException">The folder cannot be written.</exception>
+    public FileLock? TryLock() => FileLock.TryTake(System.IO.Path.Combine(Path, LockName));
 
     /// <summary>Path of a checkpoint of this run, existing or not.</summary>
     /// <param name="name">File name with its extension: <c>best_student.safetensors</c>.</param>

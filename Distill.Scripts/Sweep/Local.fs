@@ -20,23 +20,34 @@ module internal Local =
         string Environment.ProcessPath, Environment.GetCommandLineArgs()[0]
 
     /// The arguments of `dotnet` for the trial on a line of a file; the line's number follows them.
-    let arguments (script: string) (root: string) (file: string) =
-        [ "exec"; snd (interpreter ()); "--optimize+"; "--quiet"; script; "trial"; root; file ]
+    let arguments (script: string) (keepStates: bool) (root: string) (file: string) =
+        [
+            "exec"
+            snd (interpreter ())
+            "--optimize+"
+            "--quiet"
+            script
+            "trial"
+            if keepStates then
+                TrialJob.keepingState
+            root
+            file
+        ]
 
     let private sigterm = 15
     let private sigkill = 9
 
-    /// Runs one trial until it ends, or a signal stops or kills it. On Ctrl-C the terminal tells the child as well; any other
-    /// signal is passed on.
+    /// Runs one trial until it ends, or a signal stops or kills it. A signal to this process is passed on; where the child had
+    /// it, too, as on Ctrl-C, it counts once.
     let private runOne
         (interruption: Script.Interruption)
-        (script: string)
+        (arguments: TrialFolder -> string list)
         (folder: TrialFolder)
         : TrialState =
         let start =
             ProcessStartInfo(
                 fst (interpreter ()),
-                arguments script folder.Root folder.Record @ [ "0" ],
+                arguments folder,
                 RedirectStandardInput = true,
                 RedirectStandardOutput = true,
                 RedirectStandardError = true
@@ -48,7 +59,7 @@ module internal Local =
         let mutable passedOn = false
 
         while not (child.WaitForExit 50) do
-            if interruption.ExitCode = 128 + sigterm && not passedOn then
+            if interruption.ExitCode <> 0 && not passedOn then
                 passedOn <- true
                 kill (child.Id, sigterm) |> ignore
 
@@ -66,22 +77,28 @@ module internal Local =
             folder.Fail message
             Failed message
 
-    /// Runs the trials, `workers` at a time. Reports each that ended before the launch was stopped.
+    /// Runs the trials, `workers` at a time. Reports each that ended before the launch was stopped. Where a trial cannot be run
+    /// at all, or its message not be written, as on a full disk, no other is begun, and the error is thrown at the end.
     let run
         (interruption: Script.Interruption)
         (workers: int)
+        (keepStates: bool)
         (script: string)
         (report: TrialEnd -> unit)
         (folders: TrialFolder list)
         : unit =
         let waiting = ConcurrentQueue folders
+        let errors = ConcurrentQueue<exn>()
+
+        let ofTrial (folder: TrialFolder) =
+            arguments script keepStates folder.Root folder.Record @ [ "0" ]
 
         let rec work () =
             match waiting.TryDequeue() with
-            | true, folder when interruption.ExitCode = 0 ->
+            | true, folder when interruption.ExitCode = 0 && errors.IsEmpty ->
                 let watch = Stopwatch.StartNew()
 
-                let state = runOne interruption script folder
+                let state = runOne interruption ofTrial folder
 
                 if state.IsFinished || state.IsFailed || interruption.ExitCode = 0 then
                     lock waiting (fun () ->
@@ -90,10 +107,26 @@ module internal Local =
                 work ()
             | _ -> ()
 
-        let threads = List.init (min workers folders.Length) (fun _ -> Thread(work))
+        let guarded () =
+            try
+                work ()
+            with error ->
+                errors.Enqueue error
+
+        let threads = List.init (min workers folders.Length) (fun _ -> Thread(guarded))
 
         for thread in threads do
             thread.Start()
 
         for thread in threads do
             thread.Join()
+
+        match errors.TryPeek() with
+        | true, error ->
+            raise (
+                DistillException(
+                    $"The sweep has stopped; the same command goes on with it. {Script.describe error}",
+                    error
+                )
+            )
+        | _ -> ()

@@ -73,7 +73,6 @@ module internal Slurm =
         [
             "#!/bin/bash"
             $"#SBATCH --job-name={name}"
-            $"#SBATCH --output={folder}/%%a.log"
             "#SBATCH --open-mode=append"
             $"#SBATCH --cpus-per-task={threads}"
             "#SBATCH --requeue"
@@ -152,6 +151,12 @@ module internal Slurm =
     let private writeText (path: string) (text: string) =
         AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Text.Encoding.UTF8.GetBytes text)))
 
+    /// The argument that says where the tasks log. Slurm takes `%` in it for the beginning of a pattern, and in a line of the
+    /// script would take a space for its end.
+    let logs (submission: string) =
+        let folder = submission.Replace("%", "%%")
+        $"--output={folder}/%%a.log"
+
     /// Submits the trials as one array, of which at most `workers` tasks run at a time (0: no limit). Returns the job's number
     /// and the folder with its list of trials, its script and its logs.
     let submit
@@ -159,6 +164,7 @@ module internal Slurm =
         (root: string)
         (workers: int)
         (threads: int)
+        (keepStates: bool)
         (script: string)
         (folders: TrialFolder list)
         : string * string =
@@ -180,7 +186,7 @@ module internal Slurm =
         let tasks = min folders.Length (maxTasks ())
 
         let command =
-            fst (Local.interpreter ()) :: Local.arguments (Path.GetFullPath script) root list
+            fst (Local.interpreter ()) :: Local.arguments (Path.GetFullPath script) keepStates root list
 
         let job = Path.Combine(submission, "job.sh")
 
@@ -190,7 +196,7 @@ module internal Slurm =
 
         let limit = if workers > 0 then $"%%{workers}" else ""
 
-        match ask "sbatch" [ "--parsable"; $"--array=0-{tasks - 1}{limit}"; job ] with
+        match ask "sbatch" [ "--parsable"; logs submission; $"--array=0-{tasks - 1}{limit}"; job ] with
         | Ok answer ->
             // NUMBER or NUMBER;CLUSTER.
             let number = answer.Split(';')[0]

@@ -26,6 +26,10 @@ type internal SweepOptions =
 
         /// Whether trials that failed run again from their start.
         RestartFailed: bool
+
+        /// Whether trials that have finished keep the state from which more iterations could go on: 20 MB each, and 400 MB with
+        /// a full dataset of the default size.
+        KeepStates: bool
     }
 
 module internal SweepOptions =
@@ -45,7 +49,15 @@ module internal SweepOptions =
         | Search.Halton count -> $"halton:{count}"
 
     let private flags =
-        [ "--on"; "--workers"; "--search"; "--dry-run"; "--retry-failed"; "--restart-failed" ]
+        [
+            "--on"
+            "--workers"
+            "--search"
+            "--dry-run"
+            "--retry-failed"
+            "--restart-failed"
+            "--keep-states"
+        ]
 
     let private none =
         {
@@ -57,6 +69,7 @@ module internal SweepOptions =
             DryRun = false
             RetryFailed = false
             RestartFailed = false
+            KeepStates = false
         }
 
     let parse (arguments: string list) : SweepOptions =
@@ -66,6 +79,7 @@ module internal SweepOptions =
             | "--dry-run" :: rest -> go { options with DryRun = true } rest
             | "--retry-failed" :: rest -> go { options with RetryFailed = true } rest
             | "--restart-failed" :: rest -> go { options with RestartFailed = true } rest
+            | "--keep-states" :: rest -> go { options with KeepStates = true } rest
             | "--on" :: "local" :: rest -> go { options with OnSlurm = false } rest
             | "--on" :: "slurm" :: rest -> go { options with OnSlurm = true } rest
             | "--on" :: _ -> fail "--on takes local or slurm."

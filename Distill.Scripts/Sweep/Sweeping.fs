@@ -102,6 +102,7 @@ module internal Sweeping =
     /// Writes the tables of all finished trials on the disk.
     let private gather (declared: Map<string, Experiment>) (root: string) : SweepResults =
         let results = SweepResults(SweepTrial.readAll declared root)
+        AtomicFile.RemoveLeftovers(root, TimeSpan.FromHours 1.0, false)
 
         if results.Count > 0 then
             results.WriteCsv(Path.Combine(root, "results.csv"))
@@ -112,13 +113,25 @@ module internal Sweeping =
 
         results
 
-    /// The trials in this process, one after another with all cores: where there is no script to run in others.
-    let private runHere (report: TrialEnd -> unit) (trials: (TrialFolder * Experiment) list) =
-        for folder, experiment in trials do
+    /// The trials in this process, one after another with all cores: where there is no script to run in others. Ends at one that
+    /// is interrupted.
+    let private runHere
+        (keepStates: bool)
+        (report: TrialEnd -> unit)
+        (trials: (TrialFolder * Experiment) list)
+        =
+        let runOne (folder: TrialFolder, experiment: Experiment) =
             let watch = Stopwatch.StartNew()
-            TrialJob.run 0 folder (fun () -> experiment)
 
-            report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
+            try
+                TrialJob.run keepStates 0 folder (fun () -> experiment)
+                report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
+                true
+            with Script.Stopped _ ->
+                say "The sweep was interrupted; the same call goes on with it."
+                false
+
+        trials |> List.forall runOne |> ignore
 
     /// The trials that the sweep asks for, each with its folder, and the folder of all.
     let private placed (options: SweepOptions) (sweep: Sweep<'T>) : string * (TrialFolder * Experiment) list =
@@ -199,15 +212,23 @@ module internal Sweeping =
             match Script.current with
             | None when options.OnSlurm ->
                 fail "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
-            | None -> runHere report toRun
+            | None -> runHere options.KeepStates report toRun
             | Some(script, _) when options.OnSlurm ->
                 let job, folder =
-                    Slurm.submit config.Name root options.Workers threads script (List.map fst toRun)
+                    Slurm.submit
+                        config.Name
+                        root
+                        options.Workers
+                        threads
+                        options.KeepStates
+                        script
+                        (List.map fst toRun)
 
                 let what = Names.counted toRun.Length "trial"
                 say $"Job {job}: {what}; list, script and logs in {Command.shortest folder}"
             | Some(script, _) ->
-                use interruption = new Script.Interruption()
+                use interruption =
+                    new Script.Interruption("Stopping: the trials save what they have; again to stop now.")
 
                 let workers =
                     if options.Workers > 0 then
@@ -215,7 +236,7 @@ module internal Sweeping =
                     else
                         max 1 (Environment.ProcessorCount / threads)
 
-                Local.run interruption workers script report (List.map fst toRun)
+                Local.run interruption workers options.KeepStates script report (List.map fst toRun)
 
                 if interruption.ExitCode <> 0 then
                     gather declared root |> ignore
@@ -300,7 +321,9 @@ module internal Sweeping =
     /// The command line, the folder of the sweep, and its trials there that the settings ask for.
     let private found (arguments: string list) (sweep: Sweep<'T>) =
         let options = SweepOptions.parse arguments
-        let declared = Trials.declared { options with Settings = [] } sweep
+        // A name given to the sweep is that of its folder.
+        let own = options.Settings |> List.filter _.StartsWith("name=")
+        let declared = Trials.declared { options with Settings = own } sweep
         let root = Trials.root options.Logs declared
 
         let names =
@@ -333,9 +356,10 @@ module internal Sweeping =
                 trials |> List.map (fun trial -> trial.Record, describe trial.State) |> table |> string |> say
         | "results" :: rest ->
             let options, root, trials = found rest sweep
+            let all = gather Map.empty root
 
             if options.Settings.IsEmpty then
-                sayResults root (gather Map.empty root)
+                sayResults root all
             else
                 say (string (SweepResults trials))
         | "best" :: rest ->
@@ -371,9 +395,15 @@ module internal Sweeping =
     let job (arguments: string list) (sweep: Sweep<'T>) : (unit -> unit) option =
         match arguments with
         | "sweep" :: rest -> Some(fun () -> main rest sweep)
-        | [ "trial"; root; file; line ] ->
+        | "trial" :: rest ->
             Some(fun () ->
-                let code = TrialJob.main sweep root file (int line)
+                let code =
+                    match rest |> List.partition ((=) TrialJob.keepingState) with
+                    | keep, [ root; file; line ] when fst (Int32.TryParse line) ->
+                        TrialJob.main sweep (not keep.IsEmpty) root file (int line)
+                    | _ ->
+                        fail
+                            "A trial is called with the folder of its sweep, a list of trials and a line of it."
 
                 if code <> 0 then
                     raise (Script.Stopped(code, "The trial failed.")))

@@ -277,11 +277,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
     /// The right to run the trial, which one process can have; None while another has it. A process that dies loses it.
     member _.TryLock() : IDisposable option =
         Directory.CreateDirectory(Path.Combine(root, ".running")) |> ignore
-
-        try
-            Some(new FileStream(lockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None))
-        with :? IOException ->
-            None
+        FileLock.TryTake lockPath |> Option.ofObj |> Option.map (fun held -> held :> IDisposable)
 
     member folder.IsRunning =
         File.Exists lockPath

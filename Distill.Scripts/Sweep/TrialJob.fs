@@ -42,8 +42,15 @@ module internal TrialJob =
                     experiment.Config
         }
 
-    /// Runs the trial, if it has not finished, from its checkpoint or else from its start.
-    let private goOn (report: bool) (threads: int) (folder: TrialFolder) (experiment: unit -> Experiment) =
+    /// Runs the trial, if it has not finished, from its checkpoint or else from its start. Throws Script.Stopped where it was
+    /// interrupted.
+    let private goOn
+        (report: bool)
+        (keepState: bool)
+        (threads: int)
+        (folder: TrialFolder)
+        (experiment: unit -> Experiment)
+        =
         if folder.Result.IsNone then
             folder.ForgetError()
             let options = { Training.options with Report = report }
@@ -55,22 +62,28 @@ module internal TrialJob =
                     folder.Clear()
                     { options with Folder = folder.Path }
 
-            Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads) |> ignore
+            let result =
+                Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads)
+
+            match result.Interruption with
+            | Some sentence -> raise (Script.Stopped(130, sentence))
+            | None when not keepState -> File.Delete(Runner.statePath folder.RunFolder)
+            | None -> ()
 
     /// Runs the trial to its end with its report, in a process that is there for it; errors are thrown.
     let runAlone (folder: TrialFolder) (experiment: Experiment) : unit =
         folder.Prepare()
         use _ = lock folder
-        goOn true 0 folder (fun () -> experiment)
+        goOn true true 0 folder (fun () -> experiment)
 
     /// Runs the trial from its checkpoint, or from its start, and leaves its result or the message of its failure in its
     /// folder. Throws Script.Stopped when a signal ended it; the checkpoint is written then.
-    let run (threads: int) (folder: TrialFolder) (experiment: unit -> Experiment) : unit =
+    let run (keepState: bool) (threads: int) (folder: TrialFolder) (experiment: unit -> Experiment) : unit =
         use _ = lock folder
 
         try
             // One of many: the report of the sweep writes those of its trials.
-            goOn false threads folder experiment
+            goOn false keepState threads folder experiment
         with
         | Script.Stopped _ -> reraise ()
         | error ->
@@ -78,13 +91,24 @@ module internal TrialJob =
 
             folder.Fail(Script.describe error)
 
-    /// The job of a child process: the trial on a line of a file, with what it prints in log.txt. Returns the exit code.
-    let main (sweep: Sweep<'T>) (root: string) (file: string) (line: int) : int =
+    /// The word in the command line of a trial that makes it keep its state.
+    let keepingState = "--keep-states"
+
+    /// The job of a child process: the trial on a line of a file, with what it prints in log.txt, but for what keeps it from
+    /// writing its result or its message. Returns the exit code.
+    let main (sweep: Sweep<'T>) (keepState: bool) (root: string) (file: string) (line: int) : int =
         let trial = TrialRecord.read file line
         let folder = TrialFolder(root, trial)
         folder.Prepare()
+        let error = Console.Error
         let log = new StreamWriter(folder.Log, append = true, AutoFlush = true)
-        Console.SetOut log
-        Console.SetError log
-        run 1 folder (fun () -> Trials.recover trial sweep)
-        if folder.Result.IsSome then 0 else 1
+        Script.useConsole log log
+
+        try
+            run keepState 1 folder (fun () -> Trials.recover trial sweep)
+            if folder.Result.IsSome then 0 else 1
+        with
+        | Script.Stopped _ -> reraise ()
+        | _ ->
+            Console.SetError error
+            reraise ()

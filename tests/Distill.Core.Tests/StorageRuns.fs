@@ -364,6 +364,72 @@ let ``a run folder keeps checkpoints and is found again`` () =
 
         refused folder (fun () -> RunFolder.Open folder |> ignore) |> contains "not a run folder")
 
+[<Fact>]
+let ``one run at a time has a run folder, and another is told who`` () =
+    inTemporaryFolder (fun folder ->
+        let run = RunFolder.Create(folder, "quadrotor")
+        let first = run.Lock()
+
+        refused run.Path (fun () -> run.Lock() |> ignore)
+        |> contains $"in use by process {Environment.ProcessId} on {Environment.MachineName}"
+
+        Expect.isTrue (isNull (run.TryLock())) "a lock was given twice"
+        first.Dispose()
+        use _ = run.Lock()
+        ())
+
+[<Fact>]
+let ``a disk without room for a lock is not taken for another run`` () =
+    inTemporaryFolder (fun folder ->
+        refused "lock" (fun () -> FileLock.TryTake(Path.Combine(folder, "missing", "lock")) |> ignore)
+        |> contains "Cannot write")
+
+[<Fact>]
+let ``what a killed run left half-written is swept up`` () =
+    inTemporaryFolder (fun folder ->
+        let run = RunFolder.Create(folder, "quadrotor")
+        let guid = Guid.NewGuid().ToString "N"
+
+        let write (path: string) =
+            File.WriteAllText(path, "half")
+            path
+
+        let leftovers =
+            [
+                run.Checkpoint $".state.safetensors.{guid}.tmp"
+                Path.Combine(run.Path, $".report.html.{guid}.tmp")
+                Path.Combine(run.Path, "params", $".env.yaml.{guid}.tmp")
+            ]
+            |> List.map write
+
+        let own =
+            [
+                run.Checkpoint "state.safetensors"
+                run.Checkpoint ".hidden.tmp"
+                run.Checkpoint $"{guid}.tmp"
+            ]
+            |> List.map write
+
+        using (run.Lock()) ignore
+
+        for path in leftovers do
+            Expect.isTrue (not (File.Exists path)) $"{path} is left"
+
+        for path in own do
+            Expect.isTrue (File.Exists path) $"{path} is gone"
+
+        // Of the folders of runs that were never finished being made, those that nobody can be making now.
+        let parent = Path.GetDirectoryName run.Path |> string
+        let old = Directory.CreateDirectory(Path.Combine(parent, $".a.{guid}.tmp"))
+        let recent = Directory.CreateDirectory(Path.Combine(parent, $".b.{guid}.tmp"))
+        old.LastWriteTimeUtc <- DateTime.UtcNow.AddDays -1.0
+        RunFolder.Create(folder, "quadrotor") |> ignore
+
+        Expect.equal
+            (Directory.Exists old.FullName, Directory.Exists recent.FullName)
+            (false, true)
+            "old, recent")
+
 type Schedule =
     | Constant = 0
     | TwoStage = 1

@@ -314,6 +314,24 @@ let ``the commands of the documentation exist`` () =
     Assert.Equal<string list>([], wrong)
 
 [<Fact>]
+let ``a notebook that is empty or gives a name twice is refused by a sentence`` () =
+    inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "a.ipynb")
+
+        for text, reason in
+            [
+                "", "it is empty, or not a plain file"
+                """{"nbformat":4,"nbformat":4,"cells":[]}""", "gives a name twice"
+                """{"nbformat":4,"cells":[{"cell_type":"code","source":"1","source":"2"}]}""",
+                "gives a name twice"
+            ] do
+            File.WriteAllText(path, text)
+            let outcome = run [ "run"; path; folder ]
+            Assert.Equal(2, outcome.Code)
+            Assert.Contains(reason, outcome.Error)
+            Assert.Equal(1, outcome.Error.Trim().Split('\n').Length))
+
+[<Fact>]
 let ``the notebooks are committed as their README says`` () =
     let found = Directory.GetFiles(Path.Combine(root, "notebooks"), "*.ipynb")
     Assert.NotEmpty found
@@ -381,11 +399,15 @@ let private withKernel (test: string -> (string * string) list -> unit) =
 
 [<JupyterFact>]
 let ``the kernel serves Jupyter's client`` () =
-    withKernel (fun _ environment ->
+    withKernel (fun folder environment ->
+        RunTests.saveTeacher (Path.Combine(folder, "teacher.safetensors"))
         let python = jupyter.Value |> Result.defaultValue ""
 
         let outcome =
-            start environment python [ fixture "notebooks/drive_kernel.py"; ".net-fsharp" ]
+            start
+                environment
+                python
+                [ fixture "notebooks/drive_kernel.py"; ".net-fsharp"; AppContext.BaseDirectory; folder ]
 
         Assert.Equal(("", 0), (outcome.Error, outcome.Code))
         let seen = JsonNode.Parse outcome.Out |> nonNull
@@ -414,6 +436,11 @@ let ``the kernel serves Jupyter's client`` () =
         Assert.Contains("\"text/plain\":\"3\"", text "after")
         Assert.Contains("\"text/plain\":\"3\"", text "malformed")
         Assert.Contains("\"ename\":\"error FS0039\"", text "injected")
+        Assert.Contains("\"text/plain\":\"1\"", text "replays")
+        Assert.Contains("\"status\":\"ok\"", text "setup")
+        Assert.Contains("\"status\":\"ok\"", text "run_interrupted")
+        Assert.Contains("go on with: the same call with the setting", text "run_result")
+        Assert.Contains("32 episodes; Stopped after iteration", text "run_result")
         Assert.Contains("\"ename\":\"error FS0039\"", text "forgotten")
 
         Assert.Contains(

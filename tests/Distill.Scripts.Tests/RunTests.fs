@@ -52,7 +52,7 @@ let private experiment =
     }
 
 /// A run in the workplace with further settings.
-let private run (place: Workplace) (settings: string list) =
+let run (place: Workplace) (settings: string list) =
     let teacher = place.Path "teacher.safetensors"
 
     if not (File.Exists teacher) then
@@ -64,7 +64,7 @@ let private run (place: Workplace) (settings: string list) =
 let private checkpoint (name: string) (result: DistillationResult) =
     File.ReadAllBytes((RunFolder.Open result.Folder).Checkpoint name)
 
-let private refusal (place: Workplace) (settings: string list) =
+let refusal (place: Workplace) (settings: string list) =
     (Expect.throws<DistillException>(fun () -> run place settings |> ignore)).Message
 
 /// The scalars of a TensorBoard file, read by the format's description alone: records of length (8 bytes), checksum (4),
@@ -435,19 +435,31 @@ let ``a dataset that this machine cannot hold is refused with the size that fits
     let memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes
     Assert.InRange(Int64.Parse fits.Groups[1].Value, memory / 20L / 2L, memory / 20L)
 
-/// What is printed to the console meanwhile, by tests beside this one, too.
-let private printed (work: unit -> unit) : string =
-    let console = Console.Out
-    // Not disposed: a test beside this one may hold it as its console.
-    let text = new StringWriter()
+/// What the work prints. The writer is not disposed: a test beside this one may hold it as its console.
+let printed (work: unit -> unit) : string =
+    let output, error = Console.Out, Console.Error
+    let written = new StringWriter()
 
     try
-        Console.SetOut text
+        Console.SetOut written
+        Console.SetError written
         work ()
     finally
-        Console.SetOut console
+        Console.SetOut output
+        Console.SetError error
 
-    string text
+    string written
+
+[<Fact>]
+let ``two runs cannot train in one folder`` () =
+    use place = new Workplace()
+    let folder = (run place [ "iterations=1" ]).Folder
+    let again = [ $"resume={folder}"; "iterations=2" ]
+
+    using ((RunFolder.Open folder).Lock()) (fun _ ->
+        Assert.Contains($"in use by process {Environment.ProcessId}", refusal place again))
+
+    Assert.Equal(2, (run place again).FinalStudent |> fun _ -> (MetricsLog.Read folder).Count)
 
 [<Fact>]
 let ``a teacher far below its record is warned of before training and beside the result`` () =
@@ -536,7 +548,7 @@ let ``a result has the difference of student and teacher, and a ratio only above
     let result (shift: float32) =
         let teacher = [ 10.0f; 20.0f; 30.0f ] |> List.map ((+) shift)
         let student = List.map2 (+) teacher [ 1.0f; 2.0f; 3.0f ]
-        DistillationResult("logs/a", 7, flown teacher 0, flown student 0, flown teacher 0, [])
+        DistillationResult("logs/a", 7, flown teacher 0, flown student 0, flown teacher 0, [], None)
 
     // scipy.stats.t.interval(0.95, 2, 2, 1 / sqrt(3))
     let good = result 0.0f
@@ -601,7 +613,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
     use pool = new WorkerPool(1)
     let environment = CartPole.balance { envs = 32 }
     use evaluator = new Evaluator(environment, 32, 1UL, pool)
-    use interruption = new Script.Interruption()
+    use interruption = new Script.Interruption("")
 
     use teacher =
         new Policy(NetworkSpec(4, [| Dense(2, Activation.Identity) |], Head.Categorical), "teacher")

@@ -80,7 +80,7 @@ let private runFor
     use fake = new Fake(place, set good, takes)
     use pool = new WorkerPool(1)
     use evaluator = new Evaluator(CartPoleConfig(Envs = 32), 32, 0UL, pool)
-    use interruption = new Script.Interruption()
+    use interruption = new Script.Interruption("")
 
     let plan =
         {

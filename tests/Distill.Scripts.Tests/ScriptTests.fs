@@ -5,6 +5,7 @@ open System
 open System.Diagnostics
 open System.IO
 open System.Text.RegularExpressions
+open Distill
 open Distill.Storage
 open Distill.Tests.RunTests
 open Xunit
@@ -48,16 +49,31 @@ distillation {{
 |> Run.distil
 """
 
-let private start (path: string) (arguments: string list) =
+/// F# Interactive of the SDK. `dotnet fsi` would run it in a process of its own, past which not all signals come.
+let private interactive =
+    lazy
+        (use running =
+            nonNull (Process.Start(ProcessStartInfo("dotnet", [ "--info" ], RedirectStandardOutput = true)))
+
+         let info = running.StandardOutput.ReadToEnd()
+         running.WaitForExit()
+         let sdk = Regex.Match(info, @"Base Path:\s+(.+)").Groups[1].Value.Trim()
+         Path.Combine(sdk, "FSharp", "fsi.dll"))
+
+/// Starts the script in the folder. Whoever runs the tests may have had signals ignored, which children inherit.
+let private startIn (folder: string) (path: string) (arguments: string list) =
     let info =
         ProcessStartInfo(
-            "dotnet",
-            [ "fsi"; "--quiet"; path ] @ arguments,
+            "env",
+            [ "--default-signal=HUP,INT"; "dotnet"; "exec"; interactive.Value; "--quiet"; path ] @ arguments,
+            WorkingDirectory = folder,
             RedirectStandardOutput = true,
             RedirectStandardError = true
         )
 
     nonNull (Process.Start info)
+
+let private start (path: string) (arguments: string list) = startIn "" path arguments
 
 /// Exit code, standard output and standard error of a script that runs to its end.
 let private finish (running: Process) =
@@ -174,17 +190,23 @@ let ``a comparison that was killed keeps its finished runs and goes on when it i
 
     Assert.Equal(table "whole", table "killed")
 
-[<Fact>]
-let ``SIGTERM saves, says how to go on, and ends with 143`` () =
+let private send (signal: string) (running: Process) =
+    use kill = Process.Start("kill", [ $"-{signal}"; string running.Id ])
+    kill.WaitForExit()
+
+[<Theory>]
+[<InlineData("TERM", 143)>]
+[<InlineData("HUP", 129)>]
+let ``a signal saves, says how to go on, and ends with its exit code`` (signal: string) (expected: int) =
     use place = new Workplace()
     let path = experiment place
     let logs = place.Path "logs"
     let running = start path [ $"logs={logs}"; "iterations=9000" ]
     waitFor "[   3/9000]" running
-    use kill = Process.Start("kill", [ "-TERM"; string running.Id ])
-    kill.WaitForExit()
-    let code, output, _ = finish running
-    Assert.Equal(143, code)
+    send signal running
+    let code, output, error = finish running
+    Assert.Contains("Stopping after this iteration; again to stop now.", error)
+    Assert.Equal(expected, code)
 
     let stopped =
         Regex.Match(output, @"Stopped after iteration (\d+) of 9000; go on with: .* resume (.+)")
@@ -202,3 +224,122 @@ let ``SIGTERM saves, says how to go on, and ends with 143`` () =
 
     Assert.Equal(0, code)
     Assert.Contains($"[{done' + 1}/{done' + 1}]", resumed)
+
+[<Fact>]
+let ``a second signal ends the process at once`` () =
+    use place = new Workplace()
+
+    let path =
+        script
+            place
+            "let asked = new Script.Interruption(\"Soon.\")\nprintfn \"runs\"\nwhile true do System.Threading.Thread.Sleep 10"
+
+    let running = start path []
+    waitFor "runs" running
+    send "INT" running
+    Assert.Equal("Soon.", running.StandardError.ReadLine())
+    // Within a second two signals count as one.
+    Threading.Thread.Sleep 1100
+    send "INT" running
+    let code, _, error = finish running
+    Assert.Equal(130, code)
+    Assert.Equal("Stopped at once; what was saved last is kept.", error.Trim())
+
+[<Fact>]
+let ``a reader of the output that ends early does not stop a run`` () =
+    use place = new Workplace()
+    let path = experiment place
+    let logs = place.Path "logs"
+
+    use running =
+        Process.Start(
+            "bash",
+            [ "-c"; $"set -o pipefail; dotnet fsi --quiet '{path}' 'logs={logs}' 2>&1 | head -1 >/dev/null" ]
+        )
+
+    running.WaitForExit()
+    Assert.Equal(0, running.ExitCode)
+
+    let folder =
+        Directory.GetDirectories(Path.Combine(logs, "pole")) |> Array.exactlyOne
+
+    Assert.True(File.Exists(Path.Combine(folder, "result.csv")))
+
+[<Fact>]
+let ``output to a full disk does not stop a run`` () =
+    use place = new Workplace()
+    let path = experiment place
+    let logs = place.Path "logs"
+
+    use running =
+        Process.Start("bash", [ "-c"; $"dotnet fsi --quiet '{path}' 'logs={logs}' >/dev/full 2>&1" ])
+
+    running.WaitForExit()
+    Assert.Equal(0, running.ExitCode)
+
+    let folder =
+        Directory.GetDirectories(Path.Combine(logs, "pole")) |> Array.exactlyOne
+
+    Assert.True(File.Exists(Path.Combine(folder, "result.csv")))
+
+/// A repository with the build.fsx of this one, which takes the libraries for built.
+let private repository (place: Workplace) =
+    let text = File.ReadAllText(Path.Combine(RepositoryRules.root, "build.fsx"))
+    Assert.Contains("    ensure libraries\n", text)
+    let root = Directory.CreateDirectory(place.Path "repository").FullName
+    File.WriteAllText(Path.Combine(root, "build.fsx"), text.Replace("    ensure libraries\n", ""))
+    root
+
+[<Fact>]
+let ``a signal to build.fsx alone reaches the run`` () =
+    use place = new Workplace()
+    let path = experiment place
+    let logs = place.Path "logs"
+
+    let running =
+        startIn (repository place) "build.fsx" [ "run"; path; $"logs={logs}"; "iterations=9000" ]
+
+    waitFor "[   3/9000]" running
+    send "INT" running
+    let code, output, _ = finish running
+    Assert.Equal(130, code)
+    Assert.Contains("Stopped after iteration", output)
+
+[<Fact>]
+let ``resume runs a script from elsewhere only if it is trusted`` () =
+    use place = new Workplace()
+    let root = repository place
+
+    let run =
+        Directory.CreateDirectory(Path.Combine(root, "logs", "pole", "run", "params")).Parent |> nonNull
+
+    let scriptIn (folder: string) =
+        Directory.CreateDirectory folder |> ignore
+        let path = Path.Combine(folder, "script.fsx")
+        File.WriteAllText(path, "printfn \"ran %s\" fsi.CommandLineArgs[1]")
+        path
+
+    let resume (script: string) (arguments: string list) =
+        let json = Text.Json.JsonSerializer.Serialize {| script = script; settings = [||] |}
+        File.WriteAllText(Path.Combine(run.FullName, "params", "command.json"), json)
+        finish (startIn root "build.fsx" ([ "resume"; run.FullName ] @ arguments))
+
+    let ran = $"ran resume={run.FullName}"
+    let elsewhere = scriptIn (place.Path "elsewhere")
+
+    for script in [ "../elsewhere/script.fsx"; scriptIn run.FullName ] do
+        let code, output, error = resume script []
+        Assert.Equal((2, ""), (code, output))
+        Assert.Contains("add --trust", error)
+
+    let code, output, _ = resume elsewhere [ "--trust" ]
+    Assert.Equal((0, ran), (code, output.Trim()))
+    scriptIn (Path.Combine(root, "experiments")) |> ignore
+    let code, output, _ = resume "experiments/script.fsx" []
+    Assert.Equal((0, ran), (code, output.Trim()))
+
+    for text in [ "{"; "{\"script\":3}" ] do
+        File.WriteAllText(Path.Combine(run.FullName, "params", "command.json"), text)
+        let code, _, error = finish (startIn root "build.fsx" [ "resume"; run.FullName ])
+        Assert.Equal(2, code)
+        Assert.Contains("command.json does not say which script made the run", error)

@@ -86,7 +86,7 @@ let ``a sweep keeps what has finished when it is run again and when it grows`` (
 [<Fact>]
 let ``a trial's folder is that of a run, and its result is the same`` () =
     use place = new Workplace()
-    run place [ "phase1_iterations=0,2" ] |> ignore
+    run place [ "phase1_iterations=0,2"; "--keep-states" ] |> ignore
     let logs = place.Path "single"
 
     let single =
@@ -127,7 +127,7 @@ let ``a failed trial keeps its message and is tried again on request`` () =
 [<Fact>]
 let ``a failed trial goes on from its checkpoint, or starts afresh`` () =
     use place = new Workplace()
-    let whole = run place [ "seed=0" ]
+    let whole = run place [ "seed=0"; "--keep-states" ]
     let wholeTable = table place
     let folder = folderOf place "seed-0"
     let file (name: string) = Path.Combine(folder, name)
@@ -153,7 +153,7 @@ let ``a failed trial goes on from its checkpoint, or starts afresh`` () =
     )
 
     let first = File.ReadAllBytes state
-    Assert.Equal(1, (run place [ "seed=0"; "--retry-failed" ]).Count)
+    Assert.Equal(1, (run place [ "seed=0"; "--retry-failed"; "--keep-states" ]).Count)
     Assert.Equal<byte array>(first, File.ReadAllBytes state)
     Assert.False(File.Exists(file "error.txt"))
     Assert.Equal(wholeTable, table place)
@@ -269,7 +269,7 @@ let ``a dry run runs and writes nothing`` () =
 [<Fact>]
 let ``what a killed trial left is cleared where it cannot go on`` () =
     use place = new Workplace()
-    run place [ "seed=0,1" ] |> ignore
+    run place [ "seed=0,1"; "--keep-states" ] |> ignore
     let whole = table place
     let folder = folderOf place "seed-1"
     // Killed before its first checkpoint, while it wrote its metrics.
@@ -282,6 +282,39 @@ let ``what a killed trial left is cleared where it cannot go on`` () =
     File.Delete(Path.Combine(folder, "result.csv"))
     Assert.Equal(2, (run place [ "seed=0,1" ]).Count)
     Assert.Equal(whole, table place)
+
+[<Fact>]
+let ``trials drop their states when they finish, unless told to keep them`` () =
+    use place = new Workplace()
+    run place [ "seed=0" ] |> ignore
+    run place [ "seed=1"; "--keep-states" ] |> ignore
+
+    let state (label: string) =
+        File.Exists(Path.Combine(folderOf place label, "checkpoints", "state.safetensors"))
+
+    Assert.Equal((false, true), (state "seed-0", state "seed-1"))
+
+[<Fact>]
+let ``the results of some trials bring the tables of all up to date`` () =
+    use place = new Workplace()
+    run place [ "seed=0,1" ] |> ignore
+    let whole = table place
+    // As when the sweep was submitted to others, who have finished since.
+    File.WriteAllLines(Path.Combine(root place, "results.csv"), whole.Split '\n' |> Array.take 2)
+    let logs = place.Path "logs"
+    Sweeping.main [ "results"; $"logs={logs}"; "seed=0" ] (Sweep.ofExperiment (pole place))
+    Assert.Equal(whole, table place)
+
+[<Fact>]
+let ``the results of a sweep that was given a name are those in its folder`` () =
+    use place = new Workplace()
+    run place [ "seed=0,1"; "name=other" ] |> ignore
+    let path = place.Path "logs/other/sweep/results.csv"
+    let whole = File.ReadAllText path
+    File.Delete path
+    let logs = place.Path "logs"
+    Sweeping.main [ "results"; $"logs={logs}"; "name=other" ] (Sweep.ofExperiment (pole place))
+    Assert.Equal(whole, File.ReadAllText path)
 
 /// A finished trial whose teacher has a return of 100.
 let private trialWith (settings: (string * int) list) (value: float) : SweepTrial =

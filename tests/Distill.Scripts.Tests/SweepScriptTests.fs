@@ -222,3 +222,51 @@ let ``one trial that cannot run does not stop the others, and the exit code tell
     Assert.Contains("failed: ", list)
     Assert.Contains("cross_entropy", list)
     Assert.Contains("Best: ", succeed path [ "best"; $"logs={logs}" ])
+
+/// A disk of 64 KiB in the workplace, as long as this lives; or why there can be none.
+let private mount (folder: string) : Result<unit, string> =
+    Directory.CreateDirectory folder |> ignore
+
+    use mounting =
+        nonNull (
+            Process.Start(
+                ProcessStartInfo(
+                    "mount",
+                    [ "-t"; "tmpfs"; "-o"; "size=64k"; "tmpfs"; folder ],
+                    RedirectStandardError = true
+                )
+            )
+        )
+
+    let error = mounting.StandardError.ReadToEnd()
+    mounting.WaitForExit()
+    if mounting.ExitCode = 0 then Ok() else Error error
+
+/// A test that needs a disk of its own, which only root can mount, and in a container not always.
+type SmallDiskFactAttribute() as fact =
+    inherit FactAttribute()
+
+    do
+        if not (OperatingSystem.IsLinux()) || Environment.UserName <> "root" then
+            fact.Skip <- "Only root on Linux can mount a small disk."
+        else
+            use place = new Workplace()
+
+            match mount (place.Path "disk") with
+            | Ok() -> ask "umount" [ place.Path "disk" ] |> ignore
+            | Error reason -> fact.Skip <- $"A small disk cannot be mounted here: {reason.Trim()}"
+
+[<SmallDiskFact>]
+let ``a sweep on a full disk says so and ends`` () =
+    use place = new Workplace()
+    let path = script place
+    let disk = place.Path "disk"
+    Assert.Equal(Ok(), mount disk)
+
+    try
+        let code, output = run path [ $"logs={disk}"; "seed=0,1"; "--workers"; "2" ]
+        Assert.InRange(code, 1, 2)
+        Assert.Contains("No space left on device", output)
+        Assert.DoesNotContain("Unhandled", output)
+    finally
+        ask "umount" [ disk ] |> ignore

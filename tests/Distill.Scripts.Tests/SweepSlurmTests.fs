@@ -65,7 +65,6 @@ let ``a task asks Slurm for what its trials need`` () =
     for line in
         [
             "#SBATCH --job-name=pole"
-            $"""#SBATCH --output={place.Path ""}/%%a.log"""
             "#SBATCH --open-mode=append"
             "#SBATCH --cpus-per-task=2"
             "#SBATCH --requeue"
@@ -74,6 +73,10 @@ let ``a task asks Slurm for what its trials need`` () =
             "    'run it' 'don'\\''t' \"$i\" &"
         ] do
         Assert.Contains(line, lines)
+
+[<Fact>]
+let ``a task logs where the sweep is, whatever its path`` () =
+    Assert.Equal("--output=/a b/100%%/5%%a/%a.log", Slurm.logs "/a b/100%/5%a")
 
 [<Fact>]
 let ``trials share tasks, and those that have finished are passed over`` () =
@@ -190,7 +193,8 @@ let ``on Slurm a sweep has the same results, though tasks are queued again, canc
     use place = new Workplace()
     use _ = new OneNode(place, [ "MaxArraySize=3" ])
     let path = script place
-    let here, there = place.Path "here", place.Path "there"
+    // A path of letters that mean something to Slurm or to a shell.
+    let here, there = place.Path "here", place.Path "100% $HOME; there's 5%a"
     let arguments = [ "phase1_iterations=5,200"; "seed=0,1" ]
     // The array has three tasks, so that the first has two trials.
     let submit () =

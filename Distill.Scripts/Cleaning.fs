@@ -1,0 +1,60 @@
+namespace Distill
+
+open System
+open System.IO
+open Distill.Storage
+
+/// States of finished runs: what is left of them that nobody needs who wants no more iterations.
+module internal Cleaning =
+    let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
+
+    /// The states below a folder, each with the folder of its run: of single runs and of trials.
+    let private states (logs: string) : (FileInfo * RunFolder) list =
+        let options =
+            EnumerationOptions(
+                RecurseSubdirectories = true,
+                AttributesToSkip = (FileAttributes.ReparsePoint ||| FileAttributes.Hidden)
+            )
+
+        [
+            for state in DirectoryInfo(logs).GetFiles(Runner.stateName, options) |> Array.sortBy _.FullName do
+                match state.Directory with
+                | null -> ()
+                | checkpoints ->
+                    match checkpoints.Parent with
+                    | null -> ()
+                    | run when
+                        checkpoints.Name = "checkpoints"
+                        && Directory.Exists(Path.Combine(run.FullName, "params"))
+                        ->
+                        state, RunFolder run.FullName
+                    | _ -> ()
+        ]
+
+    /// Removes the states of the runs below a folder that have finished and are not at work, and says which. All other runs
+    /// keep theirs.
+    let removeStates (logs: string) : unit =
+        if not (Directory.Exists logs) then
+            raise (DistillException $"There is no folder '{logs}' with runs.")
+
+        let states = states logs
+
+        let remove (state: FileInfo, run: RunFolder) =
+            use held = run.TryLock()
+
+            if not (isNull held) && File.Exists(Training.results run) then
+                let bytes = state.Length
+                state.Delete()
+                Console.Out.WriteLine $"Removed {Command.shortest state.FullName}, {mebibytes bytes}"
+                Some bytes
+            else
+                None
+
+        let removed = states |> List.choose remove
+        let kept = states.Length - removed.Length
+        let finished = Names.counted removed.Length "finished run"
+
+        Console.Out.WriteLine(
+            $"States of {finished} removed, {mebibytes (List.sum removed)}; "
+            + $"{kept} kept, of runs that have not finished."
+        )
