@@ -292,12 +292,8 @@ public sealed class AggregatedDataset : IDisposable
                     part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
                     part.Block("births", chunk.Births.Slice(0, used));
                     foreach (var birth in chunk.Births.Slice(0, used))
-                        part.Require(
-                            "births",
-                            birth >= 0 && birth < added,
-                            birth,
-                            $"one of {added} segments"
-                        );
+                        if (birth < 0 || birth >= added)
+                            part.Require("births", false, birth, $"one of {added} segments");
                     part.Block("losses", chunk.Losses.Slice(0, used));
                 }
             );

@@ -178,6 +178,30 @@ let ``negative and absurd counters are refused by name`` () =
         run.Stop())
 
 [<Fact>]
+let ``a dataset with more room than its run can have, or with segments from nowhere, is refused`` () =
+    withStates (fun pool start path ->
+        let good = File.ReadAllBytes path
+        let run = start pool
+
+        for block, value in
+            [
+                "dataset.capacity", BitConverter.GetBytes 2_000_000
+                "dataset.chunk0.births", BitConverter.GetBytes -1L
+                "dataset.chunk0.births", BitConverter.GetBytes(1L <<< 40)
+                "dataset.chunk0.valid", [| 2uy |]
+            ] do
+            for name, at, _ in blocksOf good do
+                if name = block then
+                    let bad = Array.copy good
+                    Array.blit value 0 bad at value.Length
+                    reseal bad
+                    File.WriteAllBytes(path, bad)
+                    let message = refusal run path
+                    Expect.isTrue (message.Contains name || message.Contains "2000000 segments") message
+
+        run.Stop())
+
+[<Fact>]
 let ``a crafted state is a sentence or goes on`` () =
     let random = Random 6
 
