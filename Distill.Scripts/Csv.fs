@@ -21,21 +21,3 @@ let write (path: string) (head: string list) (rows: string list list) =
             for row in head :: rows do
                 csv.WriteRecord(List.toArray row)
     )
-
-/// The fields of these names in every row.
-let read (path: string) (names: string list) : string list list =
-    let broken (error: exn) =
-        raise (DistillException($"{path} is not the table it should be: {error.Message}", error))
-
-    try
-        use csv = CsvReader.Create(File.OpenRead path, CsvReaderOptions())
-
-        [
-            while csv.Read() do
-                [
-                    for name in names do
-                        csv.GetString name
-                ]
-        ]
-    with error ->
-        broken error
