@@ -168,8 +168,14 @@ module internal Distilling =
                 // A record has six digits.
                 let both = sqrt (own * own + ofRecord * ofRecord) + 1e-5 * abs recorded
 
+                let source =
+                    if (number "return_standard_error").IsSome then
+                        ""
+                    else
+                        ", assumed from the spread here"
+
                 if recorded - flown.MeanReturn > 3.0 * both then
-                    $"The teacher's file records a return of {recorded:F1} (standard error {ofRecord:F1}), but here it reaches "
+                    $"The teacher's file records a return of {recorded:F1} (standard error {ofRecord:F1}{source}), but here it reaches "
                     + $"{flown.MeanReturn:F1} (standard error {own:F1}); is this the environment it was made for?"
             | None -> ()
         ]

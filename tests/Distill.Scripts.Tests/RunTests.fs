@@ -521,6 +521,16 @@ let ``a teacher is held against its record on the scale of both standard errors`
     Assert.Equal(0, doubts [ "return", "-80"; "return_standard_error", "0" ])
     Assert.Equal(0, doubts [ "return", "-47.1"; "return_standard_error", "0" ])
     Assert.Equal(1, doubts [ "return", "-46.9"; "return_standard_error", "0" ])
+
+    let only (metadata: (string * string) list) =
+        List.exactlyOne (Distilling.doubts (dict metadata |> Collections.Generic.Dictionary) here)
+
+    Assert.Contains(
+        "of 10.0 (standard error 2.0), but here it reaches -50.0 (standard error 1.0)",
+        only [ "return", "10"; "return_standard_error", "2" ]
+    )
+
+    Assert.Contains("(standard error 1.0, assumed from the spread here)", only [ "return", "10" ])
     // Root of 1 + 9.
     Assert.Equal(0, doubts [ "return", "-40.6"; "return_standard_error", "3" ])
     Assert.Equal(1, doubts [ "return", "-40.4"; "return_standard_error", "3" ])
