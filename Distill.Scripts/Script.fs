@@ -113,8 +113,8 @@ let main (job: string list -> 'Result) : 'Result =
             exit (fail error)
 
 /// Listens to Ctrl-C, SIGTERM, SIGHUP and the interrupt of a notebook. The first asks the job to stop when it can, and is
-/// answered at once; a later one ends it: a signal the process, an interrupt the cell. Signals that arrive within a second
-/// count as one: one to a process group reaches a child directly and through its parent.
+/// answered at once; a later one ends it: a signal the process, an interrupt the cell. Signals that arrive together count as
+/// one: one to a process group reaches a child directly and through its parent, on a busy machine some time later.
 /// `answer`: what the job does now, as a sentence.
 type Interruption(answer: string) =
     let gate = obj ()
@@ -138,13 +138,17 @@ type Interruption(answer: string) =
 
         isFirst
 
+    /// A person means a second Ctrl-C soon; programs that send SIGTERM or SIGHUP follow with SIGKILL, not with the same again.
+    let together (number: int) =
+        TimeSpan.FromSeconds(if number = 2 then 1.0 else 5.0)
+
     let listen (signal: PosixSignal) (number: int) =
         PosixSignalRegistration.Create(
             signal,
             fun context ->
                 context.Cancel <- true
 
-                if not (ask number) && Stopwatch.GetElapsedTime first > TimeSpan.FromSeconds 1.0 then
+                if not (ask number) && Stopwatch.GetElapsedTime first > together number then
                     Console.Error.WriteLine "Stopped at once; what was saved last is kept."
                     exit (128 + number)
         )

@@ -126,7 +126,7 @@ let ``results that are no finite numbers are refused`` (value: string) =
     write root "x/trial.json" (trialJson [])
     let trial = TrialFolders.ofRoot root |> List.exactlyOne
     write trial.Path "result.csv" table
-    Assert.Contains("no numbers for 'best student'", refusal (fun () -> trial.Result |> ignore))
+    Assert.Contains("is not a table of results", refusal (fun () -> trial.Result |> ignore))
 
 [<Fact>]
 let ``folders that are broken in any way do not keep the others from the board`` () =
