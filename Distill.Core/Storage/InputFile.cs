@@ -48,14 +48,17 @@ public static class InputFile
     }
 
     /// <summary>The whole text of a small file.</summary>
-    /// <inheritdoc cref="Parse"/>
-    public static string ReadText(string path, string kind) =>
+    /// <param name="path">The file.</param>
+    /// <param name="kind">What the file should be.</param>
+    /// <param name="maximum">Bytes; a larger file is refused.</param>
+    /// <exception cref="DistillException">The file is missing, too large, or cannot be read.</exception>
+    public static string ReadText(string path, string kind, long maximum = MaximumText) =>
         Parse(
             path,
             kind,
             stream =>
             {
-                CheckLength(stream, MaximumText);
+                CheckLength(stream, maximum);
                 using var reader = new StreamReader(stream);
                 return reader.ReadToEnd();
             }

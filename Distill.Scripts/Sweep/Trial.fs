@@ -177,41 +177,39 @@ module internal TrialRecord =
         else
             None
 
-    /// The trials that the lines of a file describe.
-    let private readLines (path: string) (text: string) : TrialRecord list =
+    /// A trial takes some kilobytes, and a list has one for every trial that was submitted.
+    let private maxBytes = 256L <<< 20
+
+    let private linesOf (path: string) =
+        InputFile
+            .ReadText(path, "list of trials", maxBytes)
+            .Split('\n', StringSplitOptions.RemoveEmptyEntries)
+
+    let private ofLine (path: string) (line: string) : TrialRecord =
         let broken (reason: string) =
             raise (DistillException $"{path} does not describe a trial: {reason}.")
 
-        [
-            for line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries) do
-                try
-                    match JsonSerializer.Deserialize<TrialRecord>(line, options) with
-                    | null -> broken "it is empty"
-                    | trial ->
-                        match fault trial with
-                        | Some fault -> broken fault
-                        | None -> trial
-                with
-                | :? JsonException
-                | :? NotSupportedException
-                | :? InvalidOperationException
-                | :? ArgumentException as error -> broken (error.Message.TrimEnd '.')
-        ]
+        try
+            match JsonSerializer.Deserialize<TrialRecord>(line, options) with
+            | null -> broken "it is empty"
+            | trial ->
+                match fault trial with
+                | Some fault -> broken fault
+                | None -> trial
+        with
+        | :? JsonException
+        | :? NotSupportedException
+        | :? InvalidOperationException
+        | :? ArgumentException as error -> broken (error.Message.TrimEnd '.')
 
     /// The trials of a list of them, by line.
     let readAll (path: string) : TrialRecord list =
-        InputFile.Parse(
-            path,
-            "list of trials",
-            fun stream ->
-                use reader = new StreamReader(stream)
-                readLines path (reader.ReadToEnd())
-        )
+        linesOf path |> Seq.map (ofLine path) |> Seq.toList
 
     /// The trial on a line of a file.
     let read (path: string) (line: int) : TrialRecord =
-        match readAll path |> List.tryItem line with
-        | Some trial -> trial
+        match linesOf path |> Array.tryItem line with
+        | Some text -> ofLine path text
         | None -> raise (DistillException $"{path} does not describe a trial: it has no line {line + 1}.")
 
 /// A trial's place on the disk: a run folder, with trial.json and log.txt, and error.txt if it failed.

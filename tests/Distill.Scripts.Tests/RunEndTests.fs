@@ -166,6 +166,12 @@ let ``an interrupted run saves, reports, says how to go on, and returns what the
         File.ReadAllBytes((RunFolder.Open result.Folder).Checkpoint "final_student.safetensors")
 
     Assert.Equal<byte array>(student whole, student resumed)
+    // A run that had finished and goes on has no result until it has finished again.
+    let longer, _ =
+        interruptedAt "[10/12]" 1 (fun () -> run [ $"resume={result.Folder}"; "iterations=12" ])
+
+    Assert.True(longer.Interruption.IsSome)
+    Assert.False(File.Exists(file "result.csv"))
 
 [<Fact>]
 let ``a run that is interrupted before its first evaluation returns its newest student`` () =
