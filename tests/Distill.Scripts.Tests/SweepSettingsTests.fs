@@ -224,6 +224,7 @@ let ``a trial that was written down runs as it was though the script has changed
     Assert.Equal(3UL, recovered.Config.Seed)
     Assert.Equal<int list>([ 4 ], (recovered.Config.Student :?> MlpStudent).Hidden |> List.ofSeq)
     let path = place.Path "trials.jsonl"
+
     let refused line =
         let error =
             Expect.throws<DistillException>(fun () -> TrialRecord.read path line |> ignore)
