@@ -226,6 +226,20 @@ let ``a signal saves, says how to go on, and ends with its exit code`` (signal: 
     Assert.Contains($"[{done' + 1}/{done' + 1}]", resumed)
 
 [<Fact>]
+let ``a misspelt field of an experiment or a sweep names the near one`` () =
+    use place = new Workplace()
+
+    for body, wanted in
+        [
+            "distillation {\n    name \"x\"\n    iteration 5\n    seed 1\n}", "iterations"
+            "sweep {\n    name \"x\"\n    seed [ 1 ]\n    search Search.Grid\n}", "seeds"
+        ] do
+        let code, _, error = run (script place body) []
+        Assert.NotEqual(0, code)
+        Assert.Contains("Maybe you want one of the following", error)
+        Assert.Contains(wanted, error)
+
+[<Fact>]
 let ``a second signal ends the process at once`` () =
     use place = new Workplace()
 
