@@ -352,8 +352,7 @@ let ``resume runs a script from elsewhere only if it is trusted`` () =
     let code, output, _ = resume "experiments/script.fsx" []
     Assert.Equal((0, ran), (code, output.Trim()))
 
-    for text in [ "{"; "{\"script\":3}" ] do
-        File.WriteAllText(Path.Combine(run.FullName, "params", "command.json"), text)
-        let code, _, error = finish (startIn root "build.fsx" [ "resume"; run.FullName ])
-        Assert.Equal(2, code)
-        Assert.Contains("command.json does not say which script made the run", error)
+    File.WriteAllText(Path.Combine(run.FullName, "params", "command.json"), "{\"script\":3}")
+    let code, _, error = finish (startIn root "build.fsx" [ "resume"; run.FullName ])
+    Assert.Equal(2, code)
+    Assert.Contains("command.json does not say which script made the run", error)
