@@ -88,36 +88,17 @@ type Learner(policy: Policy, loss: Loss, settings: AdamConfig, gradientLength) =
     let deviations = policy.Network.LogStd.Length
     let first = p.Length - deviations
     let terms = float (Losses.TermsPerRow(loss, spec.Outputs))
-    let m, v = Array.zeroCreate<float> p.Length, Array.zeroCreate<float> p.Length
+    let adam = NetworksReference.Adam(settings, p)
     let mutable gradient = Array.zeroCreate<float> p.Length
-    let mutable steps = 0
 
     let normalise (x: float[]) =
         match policy.Normaliser with
         | null -> x
         | n -> x |> Array.mapi (fun i v -> (v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
 
-    let step () =
-        steps <- steps + 1
-        let norm = gradient |> Array.sumBy (fun g -> g * g) |> sqrt
-
-        let scale =
-            if settings.MaxGradNorm > 0.0 then
-                min 1.0 (settings.MaxGradNorm / (norm + 1e-6))
-            else
-                1.0
-
-        for i in 0 .. p.Length - 1 do
-            let g = scale * gradient[i]
-            m[i] <- settings.Beta1 * m[i] + (1.0 - settings.Beta1) * g
-            v[i] <- settings.Beta2 * v[i] + (1.0 - settings.Beta2) * g * g
-            let mHat = m[i] / (1.0 - settings.Beta1 ** float steps)
-            let vHat = v[i] / (1.0 - settings.Beta2 ** float steps)
-            p[i] <- p[i] - settings.LearningRate * mHat / (sqrt vHat + settings.Epsilon)
-
     member _.Parameters = p
     member _.Gradient = gradient
-    member _.Steps = steps
+    member _.Steps = adam.Steps
 
     member _.Train(batch: Segment[]) =
         let memories = batch |> Array.map (fun s -> Array.copy s.Memory)
@@ -162,7 +143,7 @@ type Learner(policy: Policy, loss: Loss, settings: AdamConfig, gradientLength) =
                     dMemory <- Array.map ((*) row.Keep) before)
 
             if valid > 0 then
-                step ()
+                adam.Step(gradient, settings.LearningRate)
 
         let rows = Array.map validRows batch
 

@@ -209,3 +209,29 @@ let closeNorm tolerance (actual: seq<float32>) (expected: seq<float>) what =
         (actual |> Seq.map (fun v -> float v / size))
         (expected |> Seq.map (fun v -> v / size))
         what
+
+/// Adam with clipping by the global norm, on parameters in place.
+type Adam(settings: AdamConfig, parameters: float[]) =
+    let first = Array.zeroCreate<float> parameters.Length
+    let second = Array.zeroCreate<float> parameters.Length
+    let mutable steps = 0
+
+    member _.Steps = steps
+
+    member _.Step(gradient: float[], rate: float) =
+        steps <- steps + 1
+        let norm = gradient |> Array.sumBy (fun g -> g * g) |> sqrt
+
+        let scale =
+            if settings.MaxGradNorm > 0.0 then
+                min 1.0 (settings.MaxGradNorm / (norm + 1e-6))
+            else
+                1.0
+
+        for i in 0 .. parameters.Length - 1 do
+            let g = scale * gradient[i]
+            first[i] <- settings.Beta1 * first[i] + (1.0 - settings.Beta1) * g
+            second[i] <- settings.Beta2 * second[i] + (1.0 - settings.Beta2) * g * g
+            let mean = first[i] / (1.0 - settings.Beta1 ** float steps)
+            let square = second[i] / (1.0 - settings.Beta2 ** float steps)
+            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon)

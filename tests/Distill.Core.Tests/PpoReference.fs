@@ -79,29 +79,6 @@ let valueLoss (clip: float option) before target value =
         let kept = before + Math.Clamp(value - before, -c, c) - target
         max (error * error) (kept * kept)
 
-type private Optimizer(settings: AdamConfig, parameters: float[]) =
-    let first = Array.zeroCreate<float> parameters.Length
-    let second = Array.zeroCreate<float> parameters.Length
-    let mutable steps = 0
-
-    member _.Step(gradient: float[], rate: float) =
-        steps <- steps + 1
-        let norm = gradient |> Array.sumBy (fun g -> g * g) |> sqrt
-
-        let scale =
-            if settings.MaxGradNorm > 0.0 then
-                min 1.0 (settings.MaxGradNorm / (norm + 1e-6))
-            else
-                1.0
-
-        for i in 0 .. parameters.Length - 1 do
-            let g = scale * gradient[i]
-            first[i] <- settings.Beta1 * first[i] + (1.0 - settings.Beta1) * g
-            second[i] <- settings.Beta2 * second[i] + (1.0 - settings.Beta2) * g * g
-            let mean = first[i] / (1.0 - settings.Beta1 ** float steps)
-            let square = second[i] / (1.0 - settings.Beta2 ** float steps)
-            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon)
-
 /// One step of one environment.
 type private Sample =
     {
@@ -147,8 +124,8 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         else
             NetworksReference.Statistics(size config.CriticGroup)
 
-    let actorOptimizer = Optimizer(config.Optimizer, actor)
-    let criticOptimizer = Optimizer(config.Optimizer, critic)
+    let actorOptimizer = NetworksReference.Adam(config.Optimizer, actor)
+    let criticOptimizer = NetworksReference.Adam(config.Optimizer, critic)
     let noise = RandomStream(config.Seed, "ppo.action")
     let shuffling = RandomStream(config.Seed, "ppo.shuffle")
     let restarts = RandomStream(config.Seed, "ppo.restart")

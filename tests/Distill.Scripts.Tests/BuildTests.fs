@@ -2,7 +2,6 @@
 module Distill.Tests.BuildTests
 
 open System
-open System.Diagnostics
 open System.IO
 open Distill.Tests.RunTests
 open Xunit
@@ -14,19 +13,8 @@ let private build (place: Workplace) (arguments: string list) =
     if not (File.Exists path) then
         File.Copy(Path.Combine(RepositoryRules.root, "build.fsx"), path)
 
-    let info =
-        ProcessStartInfo(
-            "dotnet",
-            [ "fsi"; "--quiet"; path ] @ arguments,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true
-        )
-
-    use running = nonNull (Process.Start info)
-    let error = running.StandardError.ReadToEndAsync()
-    let output = running.StandardOutput.ReadToEnd()
-    running.WaitForExit()
-    running.ExitCode, output + error.Result
+    let code, output, error = ScriptTests.run path arguments
+    code, output + error
 
 let private says (place: Workplace) (arguments: string list) (code: int) (parts: string list) =
     let actual, text = build place arguments

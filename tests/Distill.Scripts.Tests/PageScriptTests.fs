@@ -3,7 +3,6 @@
 module Distill.Tests.PageScriptTests
 
 open System
-open System.Diagnostics
 open System.IO
 open Distill
 open Distill.Networks
@@ -43,19 +42,8 @@ let private run (place: Workplace) (name: string) (arguments: string list) =
         ]
     )
 
-    let info =
-        ProcessStartInfo(
-            "dotnet",
-            [ "fsi"; "--quiet"; path ] @ arguments,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true
-        )
-
-    use running = nonNull (Process.Start info)
-    let error = running.StandardError.ReadToEndAsync()
-    let output = running.StandardOutput.ReadToEnd()
-    running.WaitForExit()
-    running.ExitCode, output, error.Result.Trim()
+    let code, output, error = ScriptTests.run path arguments
+    code, output, error.Trim()
 
 /// A policy that gives all rotors about the thrust of hovering.
 let private saveHover (path: string) =
