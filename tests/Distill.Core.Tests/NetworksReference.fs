@@ -211,7 +211,7 @@ let closeNorm tolerance (actual: seq<float32>) (expected: seq<float>) what =
         what
 
 /// Adam with clipping by the global norm, on parameters in place.
-type Adam(settings: AdamConfig, parameters: float[]) =
+type PlainAdam(settings: AdamConfig, parameters: float[]) =
     let first = Array.zeroCreate<float> parameters.Length
     let second = Array.zeroCreate<float> parameters.Length
     let mutable steps = 0

@@ -124,8 +124,8 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         else
             NetworksReference.Statistics(size config.CriticGroup)
 
-    let actorOptimizer = NetworksReference.Adam(config.Optimizer, actor)
-    let criticOptimizer = NetworksReference.Adam(config.Optimizer, critic)
+    let actorOptimizer = NetworksReference.PlainAdam(config.Optimizer, actor)
+    let criticOptimizer = NetworksReference.PlainAdam(config.Optimizer, critic)
     let noise = RandomStream(config.Seed, "ppo.action")
     let shuffling = RandomStream(config.Seed, "ppo.shuffle")
     let restarts = RandomStream(config.Seed, "ppo.restart")
