@@ -456,7 +456,13 @@ module Report =
         let body =
             [
                 heading run
-                section "Evaluation" (List.map figure (evaluation run) @ [ table "" (results run) ])
+                section
+                    "Evaluation"
+                    (List.map figure (evaluation run)
+                     @ [
+                         if not run.Results.IsEmpty then
+                             wideTable (results run)
+                     ])
                 section "Training" (List.map figure (training run))
                 section "Tracking" (List.map figure (tracking flights))
                 replay

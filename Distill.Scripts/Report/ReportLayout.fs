@@ -54,6 +54,10 @@ let table (heading: string) (table: Table) =
     else
         $"<div>{heading}{table.ToElement()}</div>"
 
+/// A table as wide as the page, for one with many columns.
+let wideTable (content: Table) =
+    "<div class=\"across\">" + table "" content + "</div>"
+
 let namesAndValues (what: string) (pairs: (string * string) list) =
     Table(
         [ what; "value" ],

@@ -283,5 +283,14 @@ let ``reports and the board work in a browser`` () =
         drawn browser
         Assert.Equal(0, (browser.Evaluate "document.documentElement.scrollWidth - innerWidth").GetInt32())
 
+    // No column of the results is cut off on a screen.
+    let desktop (browser: Browser) =
+        drawn browser
+
+        let hidden =
+            "(() => { const t = document.querySelector('.across .distill-table'); return t.scrollWidth - t.clientWidth; })()"
+
+        Assert.Equal(0, (browser.Evaluate hidden).GetInt32())
+
     let report = Report.write first
-    browse [ report, drawn; Board.write logs, board; report, phone ]
+    browse [ report, desktop; Board.write logs, board; report, phone ]
