@@ -219,13 +219,19 @@ module Training =
             attempt "The report" (fun () ->
                 Console.Out.WriteLine $"Report: {Command.shortest (Report.write folder.Path)}")
 
+    /// Refuses what cannot be filmed.
+    let private checkVideo (options: RunOptions) (setup: Setup) =
+        if options.Video then
+            atLeastOne "video_length" options.VideoLength
+            atLeastOne "video_interval" options.VideoInterval
+
+            if not (setup.Environment :? QuadrotorConfig) then
+                raise (DistillException "video=true cannot work here: only quadrotors can be filmed.")
+
     /// The algorithm, filmed before its first iteration and then every so many steps. What is trained is not touched.
     let private filmed (options: RunOptions) (folder: RunFolder) (setup: Setup) (algorithm: Algorithm) =
         match setup.Environment with
-        | _ when not options.Video -> algorithm
-        | :? QuadrotorConfig as config ->
-            atLeastOne "video_length" options.VideoLength
-            atLeastOne "video_interval" options.VideoInterval
+        | :? QuadrotorConfig as config when options.Video ->
             let videos = Path.Combine(folder.Path, "videos")
             Directory.CreateDirectory videos |> ignore
 
@@ -272,7 +278,7 @@ module Training =
                         film (progress.Iteration + 1) (progress.StepsCollected / int64 setup.Environment.Envs)
                         progress
             }
-        | _ -> raise (DistillException "video=true cannot work here: only quadrotors can be filmed.")
+        | _ -> algorithm
 
     /// Writes the results of a run that has finished, and its pages. Results that cannot be written are printed.
     let conclude
@@ -362,6 +368,8 @@ module Training =
         (algorithm: Algorithm)
         (judge: RunFolder -> string option -> 'Result)
         : 'Result =
+        checkVideo options setup
+
         let own =
             settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
 

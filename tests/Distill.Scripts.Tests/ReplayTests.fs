@@ -316,3 +316,5 @@ let ``what is trained is filmed on the way, and training is the same`` () =
         }
 
     Assert.Contains("only quadrotors", refusal pole [ "video=true" ])
+    // What is refused leaves no run behind.
+    Assert.False(Directory.Exists(place.Path "logs/distillation"))
