@@ -1,7 +1,7 @@
 using Distill.Compute;
 using Distill.Networks;
 
-namespace Distill.Policies;
+namespace Distill.Networks;
 
 /// <summary>
 /// The distribution over actions that a network's outputs describe, on panels. Methods change nothing but their last

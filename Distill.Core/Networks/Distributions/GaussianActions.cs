@@ -1,7 +1,7 @@
 using System.Runtime.Intrinsics;
 using Distill.Compute;
 
-namespace Distill.Policies;
+namespace Distill.Networks;
 
 /// <summary>Independent normal distributions: the outputs are the means, <c>log_std</c> is shared by all states.</summary>
 internal sealed class GaussianActions : ActionDistribution

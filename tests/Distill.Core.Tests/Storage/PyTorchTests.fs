@@ -7,6 +7,7 @@ open System.Text
 open System.Text.Json
 open Xunit
 open Distill
+open Distill.Policies
 open Distill.Storage
 open Distill.Tests.Storage
 

@@ -1,6 +1,6 @@
 using Distill.Compute;
 
-namespace Distill.Policies;
+namespace Distill.Networks;
 
 /// <summary>One of several choices: the outputs are logits, an action is the index of the choice.</summary>
 internal sealed class CategoricalActions : ActionDistribution

@@ -1,6 +1,7 @@
 using Distill.Compute;
+using Distill.Storage;
 
-namespace Distill.Storage;
+namespace Distill.Policies;
 
 /// <summary>What a network is for.</summary>
 public enum PolicyRole
