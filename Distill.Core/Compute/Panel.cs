@@ -8,7 +8,10 @@ namespace Distill.Compute;
 /// A SIMD lane is a sample; what the simulator writes is directly the operand of a network's matrix product. Networks,
 /// losses and matrix products take half panels, <c>[n, 16]</c>, as well: few sequences then occupy twice as many threads.
 /// </summary>
-public static class Panel
+/// <param name="values">Memory of at least features x lanes floats; the panel is its beginning.</param>
+/// <param name="features">Numbers of one sample.</param>
+/// <param name="lanes"><see cref="Width"/>, or <see cref="HalfWidth"/> for a half panel.</param>
+public readonly ref struct Panel(Span<float> values, int features, int lanes = Panel.Width)
 {
     /// <summary>Samples side by side in a panel.</summary>
     public const int Width = 32;
@@ -18,6 +21,21 @@ public static class Panel
 
     /// <summary>Floats by which a block of stack memory must be longer for <see cref="Aligned"/>.</summary>
     public const int Padding = 16;
+
+    /// <summary><c>[features, lanes]</c>.</summary>
+    public Span<float> Values { get; } = values[..(features * lanes)];
+
+    /// <summary>Numbers of one sample.</summary>
+    public int Features { get; } = features;
+
+    /// <summary>Samples side by side.</summary>
+    public int Lanes { get; } = lanes;
+
+    /// <summary>Consecutive features, as a panel of their own on the same memory.</summary>
+    public Panel Rows(int first, int count) => new(Values[(first * Lanes)..], count, Lanes);
+
+    /// <summary>One feature of all samples, <c>[lanes]</c>.</summary>
+    public Span<float> Row(int feature) => Values.Slice(feature * Lanes, Lanes);
 
     /// <summary>Number of panels that hold <paramref name="samples"/> samples; the last one may be partly unused.</summary>
     public static int Count(int samples) => (int)(((long)samples + Width - 1) / Width);
