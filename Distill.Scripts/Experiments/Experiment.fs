@@ -229,7 +229,7 @@ type DistillationBuilder() =
         set e (nameof e.Config.GradientLength) steps
 
     [<CustomOperation "optimizer">]
-    member _.Optimizer(e, optimizer: AdamConfig) =
+    member _.Optimizer(e, optimizer: OptimizerConfig) =
         set e (nameof e.Config.Optimizer) optimizer
 
     [<CustomOperation "seed">]

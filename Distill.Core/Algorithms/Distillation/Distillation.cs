@@ -129,7 +129,7 @@ public sealed class Distillation : IDisposable
     public int Iteration => iteration;
 
     /// <summary>The student's optimizer, for checkpoints.</summary>
-    public Adam Optimizer => trainer.Optimizer;
+    public Optimizer Optimizer => trainer.Optimizer;
 
     /// <summary>Rows the dataset has room for.</summary>
     public long DatasetCapacity => dataset.Capacity;

@@ -82,7 +82,7 @@ public sealed record DistillationConfig
     public int GradientLength { get; init; } = 15;
 
     /// <summary>The student's optimizer.</summary>
-    public AdamConfig Optimizer { get; init; } = new();
+    public OptimizerConfig Optimizer { get; init; } = new AdamConfig();
 
     /// <summary>Iterations between checkpoints.</summary>
     public int SaveInterval { get; init; } = 100;

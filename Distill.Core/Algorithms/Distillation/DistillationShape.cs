@@ -131,6 +131,7 @@ public sealed record MemoryEstimate(
             + (long)Panel.Count(shape.Envs) * Panel.Width * memory * sizeof(float)
             + StudentTrainer.EstimateBytes(
                 network,
+                config.Optimizer,
                 action,
                 config.GradientLength,
                 batch,

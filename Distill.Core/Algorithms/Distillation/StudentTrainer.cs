@@ -21,7 +21,6 @@ public sealed class StudentTrainer : IWork, IDisposable
     private readonly Loss loss;
     private readonly int gradientLength;
     private readonly int width;
-    private readonly Adam adam;
     private readonly FloatBuffer memory;
     private readonly double[] losses = new double[MaxChunks];
     private readonly double[] laneLosses;
@@ -42,7 +41,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     public StudentTrainer(
         Policy student,
         Loss loss,
-        AdamConfig optimizer,
+        OptimizerConfig optimizer,
         int gradientLength,
         int batch,
         int segmentLength,
@@ -56,7 +55,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         width = WidthOf(batch, segmentLength);
         laneLosses = new double[PanelsOf(batch) * width];
         memory = new FloatBuffer((long)PanelsOf(batch) * student.MemorySize * width);
-        adam = new Adam(student.Network, optimizer, Chunks(PanelsOf(batch), segmentLength));
+        Optimizer = optimizer.Create(student.Network, Chunks(PanelsOf(batch), segmentLength));
         var labels = loss.LabelSize(student.Network.Spec.Outputs);
         scratch =
         [
@@ -66,11 +65,12 @@ public sealed class StudentTrainer : IWork, IDisposable
         ];
     }
 
-    public Adam Optimizer => adam;
+    public Optimizer Optimizer { get; }
 
     /// <summary>Bytes that a trainer takes, its optimizer included.</summary>
     internal static long EstimateBytes(
         NetworkSpec student,
+        OptimizerConfig optimizer,
         int labels,
         int gradientLength,
         int batch,
@@ -84,7 +84,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         var steps = (long)Math.Min(gradientLength, segmentLength);
         var perLane =
             steps * (student.Inputs + labels + 2 + size.Activations) + size.Memory + student.Outputs;
-        return Adam.EstimateBytes(size.Parameters, Chunks(panels, segmentLength))
+        return optimizer.EstimateBytes(size.Parameters, Chunks(panels, segmentLength))
             + panels * width * (size.Memory * sizeof(float) + sizeof(double))
             + batch * sizeof(int)
             + threads * (perLane * width + size.Scratch) * sizeof(float);
@@ -122,8 +122,8 @@ public sealed class StudentTrainer : IWork, IDisposable
             if (!double.IsFinite(sum))
                 return (sum, rows);
             if (valid > 0)
-                adam.Step(pool, chunks);
-            if (!double.IsFinite(adam.GradientNorm))
+                Optimizer.Step(pool, chunks);
+            if (!double.IsFinite(Optimizer.GradientNorm))
                 return (sum, rows);
         }
         for (var i = 0; i < count; i++)
@@ -138,7 +138,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     void IWork.Run(int chunk, int worker)
     {
         var own = scratch[worker];
-        var gradient = adam.Gradient(chunk);
+        var gradient = Optimizer.Gradient(chunk);
         gradient.Clear();
         losses[chunk] = 0;
         var end = (chunk + 1) * panels / chunks;
@@ -152,11 +152,11 @@ public sealed class StudentTrainer : IWork, IDisposable
             );
     }
 
-    public void Visit(State state) => state.Part("adam", adam.Visit);
+    public void Visit(State state) => state.Part("adam", Optimizer.Visit);
 
     public void Dispose()
     {
-        adam.Dispose();
+        Optimizer.Dispose();
         memory.Dispose();
         foreach (var own in scratch)
             own.Dispose();

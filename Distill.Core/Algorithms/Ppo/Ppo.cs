@@ -23,8 +23,8 @@ public sealed class Ppo : IDisposable
     private readonly PpoObserver criticObserver;
     private readonly SampleLayout layout;
     private readonly PpoRollout rollout;
-    private readonly Adam actorOptimizer;
-    private readonly Adam criticOptimizer;
+    private readonly Optimizer actorOptimizer;
+    private readonly Optimizer criticOptimizer;
     private readonly EpisodeStatistics episodes;
     private readonly RandomStream noise;
     private readonly RandomStream shuffling;
@@ -75,8 +75,8 @@ public sealed class Ppo : IDisposable
             spec.Actions.Size
         );
         rollout = new PpoRollout(this.environment.Count, config.StepsPerEnv, layout);
-        actorOptimizer = new Adam(Actor.Network, config.Optimizer, MaxChunks);
-        criticOptimizer = new Adam(critic.Network, config.Optimizer, MaxChunks);
+        actorOptimizer = config.Optimizer.Create(Actor.Network, MaxChunks);
+        criticOptimizer = config.Optimizer.Create(critic.Network, MaxChunks);
         SetLearningRate(config.Optimizer.LearningRate);
         episodes = new EpisodeStatistics(this.environment.Count);
         noise = new RandomStream(config.Seed, "ppo.action");
@@ -98,7 +98,7 @@ public sealed class Ppo : IDisposable
     public Policy Actor { get; }
 
     /// <summary>The actor's optimizer, for checkpoints.</summary>
-    public Adam ActorOptimizer => actorOptimizer;
+    public Optimizer ActorOptimizer => actorOptimizer;
 
     /// <summary>Iterations completed.</summary>
     public int Iteration => iteration;
@@ -144,10 +144,10 @@ public sealed class Ppo : IDisposable
     }
 
     /// <summary>Bytes that parameters and optimizers take.</summary>
-    internal static long EstimateBytes(NetworkSpec actor, NetworkSpec critic)
+    internal static long EstimateBytes(OptimizerConfig optimizer, NetworkSpec actor, NetworkSpec critic)
     {
         var parameters = actor.Size.Parameters + critic.Size.Parameters;
-        return parameters * sizeof(float) + Adam.EstimateBytes(parameters, MaxChunks);
+        return parameters * sizeof(float) + optimizer.EstimateBytes(parameters, MaxChunks);
     }
 
     /// <summary>Everything that the next iteration depends on.</summary>

@@ -44,7 +44,7 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
             PpoRollout.EstimateBytes(environment.Envs, config.StepsPerEnv, layout),
             // Both act in training, the actor in evaluations too.
             threads * (perThread + PolicyScratch.EstimateBytes(actor))
-                + Ppo.EstimateBytes(actor, critic),
+                + Ppo.EstimateBytes(config.Optimizer, actor, critic),
             MemoryEstimate.WithATenthToSpare(availableBytes)
         );
 

@@ -79,7 +79,7 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
 type Lesson = { Sum: float; Rows: int; MeanLosses: float[] }
 
 /// Trains the parameters of a policy, which itself stays as it is.
-type Learner(policy: Policy, loss: Loss, settings: AdamConfig, gradientLength) =
+type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLength) =
     let spec = policy.Network.Spec
 
     let p =
