@@ -93,10 +93,10 @@ module Assessment =
     let internal run (assessment: Assessment) (config: QuadrotorConfig) : Comparison =
         Training.atLeastOne "episodes" assessment.Episodes
         use pool = Training.pool assessment.Threads
-        use probe = config.Create(1, 0UL)
+        let spec = (config :> Environments.IEnvironmentConfig).Spec
 
         use policy =
-            loadPolicy assessment.Policy assessment.PolicyGroup assessment.PolicyActivation probe.Spec
+            loadPolicy assessment.Policy assessment.PolicyGroup assessment.PolicyActivation spec
 
         let drones = config.LoadDrones() |> Seq.map _.Name |> Seq.toList
 
@@ -109,9 +109,12 @@ module Assessment =
             Comparison(
                 "drone",
                 [
-                    // Environment i flies drone i modulo their number.
                     for i, name in List.indexed drones do
-                        name, all.Every(drones.Length, i)
+                        name,
+                        all.Where(
+                            (fun episode -> config.DroneOf(episode, drones.Length) = i),
+                            $"drone {name}"
+                        )
                     "all", all
                 ]
             )

@@ -322,12 +322,12 @@ module internal Distilling =
         config.Validate()
         let setup = setup experiment
         use pool = Training.pool config.Threads
-        use probe = config.Environment.Create(1, 0UL)
+        let spec = config.Environment.Spec
 
         Console.Out.WriteLine
             $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
 
-        use teacher = loadTeacher experiment.Teacher probe.Spec
+        use teacher = loadTeacher experiment.Teacher spec
         checkMemory config teacher
         use distillation = new Distillation(config, teacher, pool)
         let student = distillation.Student

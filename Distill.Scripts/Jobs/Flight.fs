@@ -120,10 +120,10 @@ module Flight =
 
     let internal run (flight: Flight) (config: QuadrotorConfig) : FlightResult =
         Training.atLeastOne "episodes" flight.Episodes
-        use probe = config.Create(1, 0UL)
+        let spec = (config :> Environments.IEnvironmentConfig).Spec
 
         use policy =
-            Assessment.loadPolicy flight.Policy flight.PolicyGroup flight.PolicyActivation probe.Spec
+            Assessment.loadPolicy flight.Policy flight.PolicyGroup flight.PolicyActivation spec
 
 
         // A student of absolute positions flies a moving reference on the same numbers relative to it.

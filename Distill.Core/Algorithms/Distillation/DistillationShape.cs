@@ -24,10 +24,9 @@ public sealed record DistillationShape(
 
     public static DistillationShape Of(DistillationConfig config)
     {
-        using var probe = config.Environment.Create(1, 0);
         var (envs, steps, whole) = config.Collection switch
         {
-            EpisodesPerEpoch episodes => (episodes.NumEpisodes, probe.Spec.EpisodeLimit, true),
+            EpisodesPerEpoch episodes => (episodes.NumEpisodes, config.Environment.Spec.EpisodeLimit, true),
             StepsPerIteration iteration => (config.Environment.Envs, iteration.StepsPerEnv, false),
             _ => throw new NotSupportedException($"No sizes for {config.Collection}."),
         };
@@ -95,10 +94,10 @@ public sealed record MemoryEstimate(
     )
     {
         var shape = DistillationShape.Of(config);
-        using var probe = config.Environment.Create(1, 0);
-        var observation = probe.Spec.Groups[probe.Spec.Group(config.Student.ObservationGroup)].Size;
-        var action = probe.Spec.Actions.Floats;
-        var network = config.Student.Network(observation, probe.Spec.Actions.Size, Head.Gaussian);
+        var spec = config.Environment.Spec;
+        var observation = spec.Groups[spec.Group(config.Student.ObservationGroup)].Size;
+        var action = spec.Actions.Floats;
+        var network = config.Student.Network(observation, spec.Actions.Size, Head.Gaussian);
         var memory = (int)network.Size.Memory;
         var threads = config.Threads > 0 ? config.Threads : Environment.ProcessorCount;
         var rollout = (long)shape.Envs * shape.Steps;
