@@ -105,7 +105,7 @@ module internal Distilling =
             )
 
     /// Whether nothing but the newest rollout is kept: there is no limit to be named then.
-    let private onPolicy (config: DistillationConfig) = config.Retention :? NewestRollout
+    let private onPolicy (config: DistillationConfig) = not config.Retention.Limited
 
     let private plan (config: DistillationConfig) : Plan =
         {
@@ -202,17 +202,6 @@ module internal Distilling =
         | "mixed" -> "teacher and student drive"
         | name -> name
 
-    /// The phase an iteration is in, and how long it lasts.
-    let private phase (config: DistillationConfig) (report: IterationReport) =
-        let length =
-            match config.Acting with
-            | :? TeacherUntil as until when report.PhaseNumber = 1 ->
-                min until.Phase1Iterations config.Iterations
-            | :? TeacherUntil as until -> config.Iterations - until.Phase1Iterations
-            | _ -> config.Iterations
-
-        $"phase {report.PhaseNumber} ({report.Phase}) {report.IterationInPhase + 1}/{length}"
-
     let private metrics (config: DistillationConfig) (report: IterationReport) =
         let optional (name: string) (value: Nullable<float>) =
             if value.HasValue then [ name, value.Value ] else []
@@ -226,7 +215,7 @@ module internal Distilling =
             "training/gradient_norm", report.GradientNorm
             "training/optimizer_steps", float report.OptimizerSteps
             "training/clipped_share", float report.ClippedSteps / float (max 1L report.OptimizerSteps)
-            "phase", float report.PhaseNumber
+            "phase", float report.Phase.Number
             "data_collection/teacher_share", report.TeacherShare
             yield! optional "data_collection/mean_return" report.MeanReturn
             yield! optional "data_collection/std_return" report.StdReturn
@@ -237,11 +226,11 @@ module internal Distilling =
         ]
 
     let progress (config: DistillationConfig) (report: IterationReport) : Progress =
-        let phase = phase config report
+        let phase = report.Phase
 
         {
             Iteration = report.Iteration
-            Phase = phase
+            Phase = $"phase {phase.Number} ({phase.Name}) {phase.Within + 1}/{phase.Length}"
             Losses = [ "behavior", report.Loss ]
             MeanReturn = Option.ofNullable report.MeanReturn
             MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
@@ -255,8 +244,8 @@ module internal Distilling =
                     $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
             Events =
                 [
-                    if report.IterationInPhase = 0 && report.PhaseNumber > 1 then
-                        $"Phase {report.PhaseNumber} begins with iteration {report.Iteration + 1}: {who report.Phase}"
+                    if phase.Within = 0 && phase.Number > 1 then
+                        $"Phase {phase.Number} begins with iteration {report.Iteration + 1}: {who phase.Name}"
                     if report.GrownTo > report.GrownFrom then
                         $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
                 ]
