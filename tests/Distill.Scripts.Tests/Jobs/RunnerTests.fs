@@ -204,7 +204,7 @@ let private config (acting: Acting) =
     DistillationConfig(Environment = CartPoleConfig(Envs = 32), Acting = acting, Iterations = 100)
 
 let private told (report: IterationReport) =
-    Distilling.progress (config (TeacherUntil 30)) report
+    Distil.progress (config (TeacherUntil 30)) report
 
 [<Fact>]
 let ``every number of an iteration is logged under its own name`` () =
@@ -248,7 +248,7 @@ let ``every number of an iteration is logged under its own name`` () =
 [<Fact>]
 let ``the line of an iteration says where in its phase it is, and which rows came`` () =
     let phase (acting: Acting) (report: IterationReport) =
-        (Distilling.progress (config acting) report).Phase
+        (Distil.progress (config acting) report).Phase
 
     Assert.Equal("phase 2 (student) 11/70", phase (TeacherUntil 30) report)
     let first = report |> but [ "Phase", box "teacher"; "PhaseNumber", box 1 ]
