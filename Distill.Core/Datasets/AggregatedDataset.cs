@@ -2,35 +2,6 @@ using Distill.Compute;
 
 namespace Distill.Datasets;
 
-/// <summary>What is kept when new data arrive.</summary>
-public abstract record Retention
-{
-    /// <summary>Most rows held.</summary>
-    public abstract long Limit { get; }
-}
-
-/// <summary>Only the newest rollout (<c>use_dagger = false</c>, on-policy).</summary>
-public sealed record NewestRollout : Retention
-{
-    public override long Limit => long.MaxValue;
-}
-
-/// <summary>Everything up to a limit; beyond it the oldest rows go first.</summary>
-/// <param name="MaxBufferSize">
-/// Rows held at most. Raise it when old failures come back, lower it when epochs get slow or memory is short.
-/// </param>
-public sealed record FirstInFirstOut(long MaxBufferSize = 1_000_000) : Retention
-{
-    public override long Limit => MaxBufferSize;
-}
-
-/// <summary>A uniform sample of everything ever seen (Vitter's algorithm R), so that early data never vanish wholly.</summary>
-/// <param name="MaxBufferSize">Rows held at most.</param>
-public sealed record Reservoir(long MaxBufferSize = 1_000_000) : Retention
-{
-    public override long Limit => MaxBufferSize;
-}
-
 /// <summary>
 /// The aggregated dataset (DAgger): student observation, teacher action, valid mask and episode starts, over all rollouts.
 /// The unit of storage is a segment: one row for students without memory, a whole rollout of one environment for

@@ -1,9 +1,14 @@
 using Distill.Compute;
+using static Distill.SettingCheck;
 
 namespace Distill.Datasets;
 
 /// <summary>In which order, and how often, an epoch visits the segments of a dataset.</summary>
-public abstract record Sampling;
+public abstract record Sampling
+{
+    /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
+    public virtual void Check() { }
+}
 
 /// <summary>Every segment once, in a fresh random order each epoch.</summary>
 public sealed record Permutation : Sampling;
@@ -13,7 +18,11 @@ public sealed record InOrder : Sampling;
 
 /// <summary>As many draws as there are segments, with replacement, newer ones more often: p ~ exp(-Decay x age).</summary>
 /// <param name="Decay">Per iteration of age. 0 is uniform; raise it when the student lags behind its own newest mistakes.</param>
-public sealed record RecencyWeighted(double Decay = 0.01) : Sampling;
+public sealed record RecencyWeighted(double Decay = 0.01) : Sampling
+{
+    public override void Check() =>
+        Require(Decay is >= 0 and < double.PositiveInfinity, "decay", Decay, "at least 0");
+}
 
 /// <summary>
 /// As many draws as there are segments, with replacement, those that the student last got most wrong more often:
@@ -22,7 +31,14 @@ public sealed record RecencyWeighted(double Decay = 0.01) : Sampling;
 /// </summary>
 /// <param name="Exponent">0 is uniform, 1 proportional to the loss. Lower it when outliers or wrong labels take over.</param>
 /// <param name="Epsilon">In units of the loss; above 0, so that what is learned is still visited. Raise it against forgetting.</param>
-public sealed record LossPrioritised(double Exponent = 0.6, double Epsilon = 1e-3) : Sampling;
+public sealed record LossPrioritised(double Exponent = 0.6, double Epsilon = 1e-3) : Sampling
+{
+    public override void Check()
+    {
+        Require(Exponent is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
+        Require(Epsilon is > 0 and < double.PositiveInfinity, "epsilon", Epsilon, "above 0");
+    }
+}
 
 /// <summary>Fills the visiting order of an epoch.</summary>
 public sealed class Sampler(Sampling plan, RandomStream stream)

@@ -12,6 +12,7 @@ public sealed class Network : IDisposable
     private readonly int[] parameterStart;
     private readonly int[] activationStart;
     private readonly int[] memoryStart;
+    private readonly NetworkSize size;
 
     public Network(NetworkSpec spec)
     {
@@ -19,34 +20,12 @@ public sealed class Network : IDisposable
             throw new DistillException($"The network {spec} has no layers.");
         if (spec.Inputs < 1 || spec.Layers.Any(layer => layer.Size < 1))
             throw new DistillException($"The network {spec} has a layer without inputs or outputs.");
-        // Refuses what 32 bits cannot count.
-        _ = spec.Size;
+        size = spec.Size;
         Spec = spec;
-        layers = new Layer[spec.Layers.Count];
-        parameterStart = new int[layers.Length];
-        activationStart = new int[layers.Length];
-        memoryStart = new int[layers.Length];
-        var inputs = spec.Inputs;
-        var scratch = 0;
-        var widest = 0;
-        for (var i = 0; i < layers.Length; i++)
-        {
-            var layer = Layer.Create(inputs, spec.Layers[i]);
-            layers[i] = layer;
-            parameterStart[i] = ParameterCount;
-            activationStart[i] = ActivationSize;
-            memoryStart[i] = MemorySize;
-            ParameterCount += layer.ParameterCount;
-            ActivationSize += layer.ActivationSize;
-            MemorySize += layer.MemorySize;
-            scratch = Math.Max(scratch, layer.ScratchSize);
-            widest = Math.Max(widest, Math.Max(layer.Inputs, layer.Outputs));
-            inputs = layer.Outputs;
-        }
-        if (spec.Head == Head.Gaussian)
-            ParameterCount += spec.Outputs;
-        LayerScratch = scratch;
-        GradientScratch = widest * Panel.Width;
+        layers = [.. spec.LayersWithInputs.Select(layer => layer.Spec.Create(layer.Inputs))];
+        parameterStart = Starts(layer => layer.ParameterCount);
+        activationStart = Starts(layer => layer.ActivationSize);
+        memoryStart = Starts(layer => layer.MemorySize);
         Parameters = new FloatBuffer(Matrix.Padded(ParameterCount));
         Views =
         [
@@ -70,7 +49,7 @@ public sealed class Network : IDisposable
     public FloatBuffer Parameters { get; }
 
     /// <summary>Number of parameters without the padding.</summary>
-    public int ParameterCount { get; }
+    public int ParameterCount => (int)size.Parameters;
 
     /// <summary>Logarithm of the Gaussian head's standard deviations, <c>[outputs]</c>; empty for other heads.</summary>
     public Span<float> LogStd =>
@@ -80,16 +59,16 @@ public sealed class Network : IDisposable
     public IReadOnlyList<ParameterView> Views { get; }
 
     /// <summary>Floats per lane that one step keeps from forward to backward.</summary>
-    public int ActivationSize { get; }
+    public int ActivationSize => (int)size.Activations;
 
     /// <summary>Floats per lane that a step hands to the next; 0 for a network without memory.</summary>
-    public int MemorySize { get; }
+    public int MemorySize => (int)size.Memory;
 
     /// <summary>Floats of scratch that <see cref="Forward"/> and <see cref="Backward"/> need.</summary>
-    public int ScratchSize => LayerScratch + 2 * GradientScratch;
+    public int ScratchSize => (int)size.Scratch;
 
-    private int LayerScratch { get; }
-    private int GradientScratch { get; }
+    private int LayerScratch => (int)size.LayerScratch;
+    private int GradientScratch => (int)size.Widest;
 
     /// <summary>
     /// Draws all parameters uniformly from +-1/sqrt(fan in), GRUs from +-1/sqrt(hidden): PyTorch's default. The last layer
@@ -159,10 +138,9 @@ public sealed class Network : IDisposable
         var width = Panel.WidthOf(activations.Length, ActivationSize);
         for (var i = 0; i < layers.Length; i++)
         {
-            var size = layers[i].MemorySize * width;
-            if (size > 0)
-                Activations(i, activations, width)[^size..]
-                    .CopyTo(memory.Slice(memoryStart[i] * width, size));
+            var own = layers[i].MemorySize * width;
+            if (own > 0)
+                Activations(i, activations, width)[^own..].CopyTo(memory.Slice(memoryStart[i] * width, own));
         }
     }
 
@@ -218,6 +196,15 @@ public sealed class Network : IDisposable
     }
 
     public void Dispose() => Parameters.Dispose();
+
+    /// <summary>Where each layer's part begins, of all parts one after another.</summary>
+    private int[] Starts(Func<Layer, int> sizeOf)
+    {
+        var starts = new int[layers.Length];
+        for (var i = 1; i < starts.Length; i++)
+            starts[i] = starts[i - 1] + sizeOf(layers[i - 1]);
+        return starts;
+    }
 
     private ReadOnlySpan<float> ParametersOf(int layer, ReadOnlySpan<float> parameters) =>
         parameters.Slice(parameterStart[layer], layers[layer].ParameterCount);

@@ -2,16 +2,6 @@ using Distill.Compute;
 
 namespace Distill.Networks;
 
-/// <summary>One layer of a network.</summary>
-/// <param name="Size">Number of outputs.</param>
-public abstract record LayerSpec(int Size);
-
-/// <summary>y = f(W x + b).</summary>
-public sealed record Dense(int Size, Activation Activation) : LayerSpec(Size);
-
-/// <summary>A gated recurrent unit in PyTorch's convention (gate rows r, z, n); its memory is its output.</summary>
-public sealed record Gru(int Size) : LayerSpec(Size);
-
 /// <summary>What a network's outputs mean as a policy.</summary>
 public enum Head
 {
@@ -37,7 +27,7 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
     public int Outputs => Layers.Count == 0 ? Inputs : Layers[^1].Size;
 
     /// <summary>Whether any layer keeps a memory between steps.</summary>
-    public bool Recurrent => Layers.Any(layer => layer is Gru);
+    public bool Recurrent => Layers.Any(layer => layer.MemorySize > 0);
 
     /// <summary>What a network of this architecture takes.</summary>
     /// <exception cref="DistillException">It is larger than any network can be.</exception>
@@ -45,46 +35,33 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
     {
         get
         {
-            Int128 parameters = Weights + (Head == Head.Gaussian ? Outputs : 0);
-            long activations = 0;
-            long memory = 0;
-            long scratch = 0;
-            long widest = Inputs;
-            long inputs = Inputs;
-            foreach (var layer in Layers)
-            {
-                long size = layer.Size;
-                activations += layer is Gru ? 6 * size : size;
-                memory += layer is Gru ? size : 0;
-                scratch = Math.Max(scratch, inputs + (layer is Gru ? 7 * size : 0) + 2 * Panel.Padding);
-                widest = Math.Max(widest, size);
-                inputs = size;
-            }
+            var parameters = ParameterCount;
+            var activations = Layers.Sum(layer => layer.ActivationSize);
             if (parameters > MostParameters || Math.Max(activations, Inputs) > MostActivations)
                 throw new DistillException(
                     $"The network {this} is too large with {parameters} parameters and {activations} outputs of layers; at most "
                         + $"{MostParameters} and {MostActivations} are possible."
                 );
-            return new((long)parameters, activations, memory, (scratch + 2 * widest) * Panel.Width);
+            return new(
+                (long)parameters,
+                activations,
+                Layers.Sum(layer => layer.MemorySize),
+                LayersWithInputs.Max(layer => layer.Spec.ScratchSize(layer.Inputs)),
+                Math.Max(Inputs, Layers.Max(layer => (long)layer.Size)) * Panel.Width
+            );
         }
     }
 
-    /// <summary>Parameters of all layers; counted wide, because the sizes of layers multiply.</summary>
-    internal Int128 Weights
-    {
-        get
-        {
-            Int128 weights = 0;
-            Int128 inputs = Inputs;
-            foreach (var layer in Layers)
-            {
-                Int128 size = layer.Size;
-                weights += layer is Gru ? 3 * size * (inputs + size + 2) : size * (inputs + 1);
-                inputs = size;
-            }
-            return weights;
-        }
-    }
+    /// <summary>Counted wide, because the sizes of layers multiply.</summary>
+    internal Int128 ParameterCount =>
+        LayersWithInputs.Aggregate(
+            Head == Head.Gaussian ? (Int128)Outputs : 0,
+            (count, layer) => count + layer.Spec.ParameterCount(layer.Inputs)
+        );
+
+    /// <summary>The layers with the number of inputs of each.</summary>
+    internal IEnumerable<(LayerSpec Spec, int Inputs)> LayersWithInputs =>
+        Layers.Select((layer, i) => (layer, i == 0 ? Inputs : Layers[i - 1].Size));
 
     /// <summary>Dense hidden layers of one activation and an identity output layer.</summary>
     public static NetworkSpec Mlp(
@@ -136,28 +113,26 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
 
     /// <summary>For messages: <c>26 -> 64 elu -> 64 elu -> 4</c>.</summary>
     public override string ToString() =>
-        string.Join(
-            " -> ",
-            Layers
-                .Select(layer =>
-                    layer switch
-                    {
-                        Gru gru => $"gru {gru.Size}",
-                        Dense { Activation: Activation.Identity } dense => $"{dense.Size}",
-                        Dense dense => $"{dense.Size} {dense.Activation.ToString().ToLowerInvariant()}",
-                        _ => layer.ToString(),
-                    }
-                )
-                .Prepend($"{Inputs}")
-        );
+        string.Join(" -> ", Layers.Select(layer => $"{layer}").Prepend($"{Inputs}"));
 }
 
 /// <summary>What a network takes, in floats.</summary>
 /// <param name="Parameters">All parameters, without padding.</param>
 /// <param name="Activations">Per lane, kept from forward to backward.</param>
 /// <param name="Memory">Per lane, handed from step to step.</param>
-/// <param name="Scratch">Of one thread, at most.</param>
-public readonly record struct NetworkSize(long Parameters, long Activations, long Memory, long Scratch);
+/// <param name="LayerScratch">Of one thread, for the layer that needs most.</param>
+/// <param name="Widest">The largest panel between two layers.</param>
+public readonly record struct NetworkSize(
+    long Parameters,
+    long Activations,
+    long Memory,
+    long LayerScratch,
+    long Widest
+)
+{
+    /// <summary>Of one thread: a layer's, and the gradients before and behind it.</summary>
+    public long Scratch => LayerScratch + 2 * Widest;
+}
 
 /// <summary>A named part of a network's flat parameter vector.</summary>
 /// <param name="Name">Layer index and role, e.g. <c>2.weight</c> or <c>1.weight_hh</c>.</param>

@@ -46,13 +46,11 @@ public sealed class Policy : IDisposable
         get
         {
             var layers = Network.Spec.Layers.SkipLast(1).ToArray();
-            var hidden = layers.Select(layer => layer is Gru ? $"gru {layer.Size}" : $"{layer.Size}");
-            var activations = layers.OfType<Dense>().Select(layer => layer.Activation).Distinct().ToArray();
+            var hidden = layers.Select(layer => layer.Nonlinearity is null ? $"{layer}" : $"{layer.Size}");
+            var chosen = layers.Select(layer => layer.Nonlinearity).OfType<Activation>().Distinct().ToArray();
             return $"obs={Network.Spec.Inputs}, actions={Network.Spec.Outputs}, hidden=[{string.Join(", ", hidden)}]"
-                + string.Concat(
-                    activations.Select(activation => $", {activation.ToString().ToLowerInvariant()}")
-                )
-                + (activations.Length > 0 && ActivationSource is { } source ? $" ({source})" : "")
+                + string.Concat(chosen.Select(activation => $", {activation.ToString().ToLowerInvariant()}"))
+                + (chosen.Length > 0 && ActivationSource is { } source ? $" ({source})" : "")
                 + (Normaliser is null ? "" : ", normalised");
         }
     }

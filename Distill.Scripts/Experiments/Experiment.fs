@@ -45,9 +45,9 @@ module Experiment =
         let isUntouched (name: string) =
             untouched |> Set.exists (fun other -> other = name || other.EndsWith("." + name))
 
-        match experiment.Config.Collection with
-        | :? EpisodesPerEpoch -> experiment
-        | _ ->
+        if experiment.Config.Collection.WholeEpisodes then
+            experiment
+        else
             apply
                 [
                     "collection=episodes_per_epoch"
@@ -192,9 +192,10 @@ type DistillationBuilder() =
     [<CustomOperation "collect">]
     member _.Collect(e, collection: Collection) =
         let e =
-            match collection with
-            | :? EpisodesPerEpoch -> Experiment.inEpisodes e
-            | _ -> e
+            if collection.WholeEpisodes then
+                Experiment.inEpisodes e
+            else
+                e
 
         set e (nameof e.Config.Collection) collection
 

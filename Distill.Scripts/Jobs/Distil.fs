@@ -108,7 +108,7 @@ module Distil =
             )
 
     /// Whether nothing but the newest rollout is kept: there is no limit to be named then.
-    let private onPolicy (config: DistillationConfig) = config.Retention :? NewestRollout
+    let private onPolicy (config: DistillationConfig) = not config.Retention.Limited
 
     let private plan (config: DistillationConfig) : Plan =
         {
@@ -209,17 +209,6 @@ module Distil =
         | "mixed" -> "teacher and student drive"
         | name -> name
 
-    /// The phase an iteration is in, and how long it lasts.
-    let private phase (config: DistillationConfig) (report: IterationReport) =
-        let length =
-            match config.Acting with
-            | :? TeacherUntil as until when report.PhaseNumber = 1 ->
-                min until.Phase1Iterations config.Iterations
-            | :? TeacherUntil as until -> config.Iterations - until.Phase1Iterations
-            | _ -> config.Iterations
-
-        $"phase {report.PhaseNumber} ({report.Phase}) {report.IterationInPhase + 1}/{length}"
-
     let private metrics (config: DistillationConfig) (report: IterationReport) =
         let optional (name: string) (value: Nullable<float>) =
             if value.HasValue then [ name, value.Value ] else []
@@ -233,7 +222,7 @@ module Distil =
             "training/gradient_norm", report.GradientNorm
             "training/optimizer_steps", float report.OptimizerSteps
             "training/clipped_share", float report.ClippedSteps / float (max 1L report.OptimizerSteps)
-            "phase", float report.PhaseNumber
+            "phase", float report.Phase.Number
             "data_collection/teacher_share", report.TeacherShare
             yield! optional "data_collection/mean_return" report.MeanReturn
             yield! optional "data_collection/std_return" report.StdReturn
@@ -244,11 +233,11 @@ module Distil =
         ]
 
     let internal progress (config: DistillationConfig) (report: IterationReport) : Progress =
-        let phase = phase config report
+        let phase = report.Phase
 
         {
             Iteration = report.Iteration
-            Phase = phase
+            Phase = $"phase {phase.Number} ({phase.Name}) {phase.Within + 1}/{phase.Length}"
             Losses = [ "behavior", report.Loss ]
             MeanReturn = Option.ofNullable report.MeanReturn
             MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
@@ -262,8 +251,8 @@ module Distil =
                     $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
             Events =
                 [
-                    if report.IterationInPhase = 0 && report.PhaseNumber > 1 then
-                        $"Phase {report.PhaseNumber} begins with iteration {report.Iteration + 1}: {who report.Phase}"
+                    if phase.Within = 0 && phase.Number > 1 then
+                        $"Phase {phase.Number} begins with iteration {report.Iteration + 1}: {who phase.Name}"
                     if report.GrownTo > report.GrownFrom then
                         $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
                 ]
@@ -333,12 +322,12 @@ module Distil =
         config.Validate()
         let setup = setup experiment
         use pool = Training.pool config.Threads
-        use probe = config.Environment.Create(1, 0UL)
+        let spec = config.Environment.Spec
 
         Console.Out.WriteLine
             $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
 
-        use teacher = loadTeacher experiment.Teacher probe.Spec
+        use teacher = loadTeacher experiment.Teacher spec
         checkMemory config teacher
         use distillation = new Distillation(config, teacher, pool)
         let student = distillation.Student

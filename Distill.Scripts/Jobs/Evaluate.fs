@@ -104,32 +104,30 @@ module Evaluate =
     let internal run (evaluation: Evaluate) : Comparison =
         Training.atLeastOne "episodes" evaluation.Episodes
         use pool = Training.pool evaluation.Threads
-        use probe = evaluation.Environment.Create(1, 0UL)
 
         use policy =
-            loadPolicy evaluation.Policy evaluation.PolicyGroup evaluation.PolicyActivation probe.Spec
+            loadPolicy
+                evaluation.Policy
+                evaluation.PolicyGroup
+                evaluation.PolicyActivation
+                evaluation.Environment.Spec
 
-        let compared, drones =
-            match evaluation.Environment with
-            | :? QuadrotorConfig as config -> "drone", config.LoadDrones() |> Seq.map _.Name |> Seq.toList
-            | _ -> "environments", []
+        let evaluated (groups: int) =
+            use evaluator =
+                new Evaluator(evaluation.Environment, groups * evaluation.Episodes, evaluation.Seed, pool)
 
-        let episodes = max 1 drones.Length * evaluation.Episodes
+            evaluator.Run policy
 
-        use evaluator =
-            new Evaluator(evaluation.Environment, episodes, evaluation.Seed, pool)
+        match evaluation.Environment with
+        | :? QuadrotorConfig as config ->
+            let drones = config.LoadDrones() |> Seq.map _.Name |> Seq.toList
+            let all = evaluated drones.Length
 
-        let all = evaluator.Run policy
+            let ofDrone (i: int) (name: string) =
+                name, all.Where((fun episode -> config.DroneOf(episode, drones.Length) = i), $"drone {name}")
 
-        Comparison(
-            compared,
-            [
-                // Environment i flies drone i modulo their number.
-                for i, name in List.indexed drones do
-                    name, all.Every(drones.Length, i)
-                "all", all
-            ]
-        )
+            Comparison("drone", List.mapi ofDrone drones @ [ "all", all ])
+        | _ -> Comparison("environments", [ "all", evaluated 1 ])
 
     /// Writes the table to the file that the evaluation names.
     let internal save (evaluation: Evaluate) (comparison: Comparison) =

@@ -100,7 +100,7 @@ module Inspect =
             |]
 
         {
-            StepTime = environment.Spec.StepTime
+            StepTime = environment.Spec.StepSeconds
             Observation = steps |> Array.map _.Observation
             Student = steps |> Array.map _.Student
             Teacher = steps |> Array.map _.Teacher

@@ -135,10 +135,8 @@ module Play =
                         $"{other.GetType().Name} cannot be played: only flights of quadrotors are drawn. Run.evaluate takes any environment."
                 )
 
-        use probe = config.Create(1, 0UL)
-
         use policy =
-            Evaluate.loadPolicy play.Policy play.PolicyGroup play.PolicyActivation probe.Spec
+            Evaluate.loadPolicy play.Policy play.PolicyGroup play.PolicyActivation play.Environment.Spec
 
         // A student of absolute positions flies a moving reference on the same numbers relative to it.
         if play.PolicyGroup = "" && policy.ObservationGroup = "student" then

@@ -95,8 +95,9 @@ module internal ActingComparison =
         Training.atLeastOne "seeds" options.Seeds
 
         let phase1 =
-            match experiment.Config.Acting with
-            | :? TeacherUntil as until -> until.Phase1Iterations
+            match experiment.Config.Acting.Phase(0, experiment.Config.Iterations) with
+            | phase when phase.Number = 2 -> 0
+            | phase when phase.Name = "teacher" -> phase.Length
             | _ ->
                 raise (
                     DistillException

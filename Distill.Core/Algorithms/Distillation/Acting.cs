@@ -1,4 +1,13 @@
+using static Distill.SettingCheck;
+
 namespace Distill.Algorithms;
+
+/// <summary>A stretch of a distillation, and an iteration's place in it.</summary>
+/// <param name="Name">Who drives: "teacher", "student", "mixed", or a schedule's name.</param>
+/// <param name="Number">1 or 2.</param>
+/// <param name="Within">The iteration's place in the phase, from 0.</param>
+/// <param name="Length">Iterations of the phase.</param>
+public readonly record struct ActingPhase(string Name, int Number, int Within, int Length);
 
 /// <summary>
 /// Who acts: the probability that the teacher drives, per environment and step, as a function of the iteration. The labels
@@ -10,8 +19,15 @@ public abstract record Acting
     /// <returns>In [0, 1].</returns>
     public abstract double TeacherShare(int iteration);
 
-    /// <summary>Name and number of the phase an iteration belongs to, and its place within the phase, from 0.</summary>
-    public virtual (string Name, int Number, int Within) Phase(int iteration) => ("student", 1, iteration);
+    /// <summary>The phase that an iteration of so many belongs to.</summary>
+    public virtual ActingPhase Phase(int iteration, int iterations) =>
+        new(PhaseName, 1, iteration, iterations);
+
+    /// <summary>Name of the only phase of a schedule without others.</summary>
+    protected virtual string PhaseName => "mixed";
+
+    /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
+    public virtual void Check() { }
 }
 
 /// <summary>
@@ -26,16 +42,21 @@ public sealed record TeacherUntil(int Phase1Iterations) : Acting
 {
     public override double TeacherShare(int iteration) => iteration < Phase1Iterations ? 1 : 0;
 
-    public override (string Name, int Number, int Within) Phase(int iteration) =>
+    public override ActingPhase Phase(int iteration, int iterations) =>
         iteration < Phase1Iterations
-            ? ("teacher", 1, iteration)
-            : ("student", 2, iteration - Phase1Iterations);
+            ? new("teacher", 1, iteration, Math.Min(Phase1Iterations, iterations))
+            : new("student", 2, iteration - Phase1Iterations, iterations - Phase1Iterations);
+
+    public override void Check() =>
+        Require(Phase1Iterations >= 0, "phase1_iterations", Phase1Iterations, "at least 0");
 }
 
 /// <summary>The student drives from the start.</summary>
 public sealed record StudentAlways : Acting
 {
     public override double TeacherShare(int iteration) => 0;
+
+    protected override string PhaseName => "student";
 }
 
 /// <summary>The teacher always drives: behaviour cloning, the student never sees its own mistakes.</summary>
@@ -43,7 +64,7 @@ public sealed record TeacherAlways : Acting
 {
     public override double TeacherShare(int iteration) => 1;
 
-    public override (string Name, int Number, int Within) Phase(int iteration) => ("teacher", 1, iteration);
+    protected override string PhaseName => "teacher";
 }
 
 /// <summary>beta falls linearly from 1 to 0 (Ross et al. 2011, section 3).</summary>
@@ -53,7 +74,8 @@ public sealed record LinearBeta(int BetaIterations = 15) : Acting
     public override double TeacherShare(int iteration) =>
         Math.Max(0, 1 - (double)iteration / Math.Max(BetaIterations, 1));
 
-    public override (string Name, int Number, int Within) Phase(int iteration) => ("mixed", 1, iteration);
+    public override void Check() =>
+        Require(BetaIterations >= 1, "beta_iterations", BetaIterations, "at least 1");
 }
 
 /// <summary>beta = BetaBase^iteration (Ross et al. 2011, section 3).</summary>
@@ -62,7 +84,8 @@ public sealed record ExponentialBeta(double BetaBase = 0.7) : Acting
 {
     public override double TeacherShare(int iteration) => Math.Pow(BetaBase, iteration);
 
-    public override (string Name, int Number, int Within) Phase(int iteration) => ("mixed", 1, iteration);
+    public override void Check() =>
+        Require(BetaBase is >= 0 and <= 1, "beta_base", BetaBase, "between 0 and 1");
 }
 
 /// <summary>Any function of the iteration.</summary>
@@ -72,5 +95,5 @@ public sealed record Schedule(string Name, Func<int, double> Share) : Acting
 {
     public override double TeacherShare(int iteration) => Math.Clamp(Share(iteration), 0, 1);
 
-    public override (string Name, int Number, int Within) Phase(int iteration) => (Name, 1, iteration);
+    protected override string PhaseName => Name;
 }

@@ -10,9 +10,7 @@ namespace Distill.Algorithms;
 
 /// <summary>What one iteration did.</summary>
 /// <param name="Iteration">From 0.</param>
-/// <param name="Phase">Who drives: "teacher", "student" or "mixed".</param>
-/// <param name="PhaseNumber">1 or 2.</param>
-/// <param name="IterationInPhase">From 0.</param>
+/// <param name="Phase">Who drives, and since when.</param>
 /// <param name="Loss">Mean over the valid rows trained on; NaN if there were none.</param>
 /// <param name="NewestLoss">
 /// Mean over the valid rows of the newest rollout, each at the last time it was trained on; null if none of them was.
@@ -26,9 +24,7 @@ namespace Distill.Algorithms;
 /// <param name="MeanReturn">Of the last 100 finished training episodes, whoever drove; null before the first.</param>
 public sealed record IterationReport(
     int Iteration,
-    string Phase,
-    int PhaseNumber,
-    int IterationInPhase,
+    ActingPhase Phase,
     double TeacherShare,
     double Loss,
     double? NewestLoss,
@@ -106,10 +102,7 @@ public sealed class Distillation : IDisposable
             environment.Spec.Actions.Floats,
             shape.SegmentLength,
             memory,
-            Math.Min(
-                10L * rollout.Rows,
-                config.Retention is NewestRollout ? rollout.Rows : config.Retention.Limit
-            ),
+            Math.Min(10L * rollout.Rows, config.Retention.Rows(rollout.Rows)),
             config.Retention,
             new RandomStream(config.Seed, "retention")
         );
@@ -179,12 +172,10 @@ public sealed class Distillation : IDisposable
 
         FiniteWatch.Require(Student, "student", iteration);
 
-        var (phase, number, within) = Config.Acting.Phase(iteration);
+        var phase = Config.Acting.Phase(iteration, Config.Iterations);
         return new IterationReport(
             iteration++,
             phase,
-            number,
-            within,
             teacherShare,
             Loss: rows == 0 ? double.NaN : sum / rows,
             NewestLoss: dataset.MeanLoss(dataset.Added - segments, dataset.Added),
@@ -236,12 +227,7 @@ public sealed class Distillation : IDisposable
     private static Policy CreateStudent(DistillationConfig config, EnvironmentSpec environment)
     {
         var group = environment.Groups[environment.Group(config.Student.ObservationGroup)];
-        var head = config.Loss switch
-        {
-            GaussianLogLikelihood => Head.Gaussian,
-            CrossEntropy => Head.Categorical,
-            _ => Head.Plain,
-        };
+        var head = config.Loss.Head;
         if (environment.Actions.Discrete != (head == Head.Categorical))
             throw new DistillException(
                 environment.Actions.Discrete
@@ -270,7 +256,7 @@ public sealed class Distillation : IDisposable
             var end = rollout.Ends[row];
             episodes.Add(env, rewards[row], end == EpisodeEnd.Terminated, end == EpisodeEnd.Truncated);
         }
-        for (var env = 0; Config.Collection is EpisodesPerEpoch && env < rollout.Envs; env++)
+        for (var env = 0; Config.Collection.WholeEpisodes && env < rollout.Envs; env++)
             episodes.Abandon(env);
     }
 

@@ -24,13 +24,10 @@ public sealed record DistillationShape(
 
     public static DistillationShape Of(DistillationConfig config)
     {
-        using var probe = config.Environment.Create(1, 0);
-        var (envs, steps, whole) = config.Collection switch
-        {
-            EpisodesPerEpoch episodes => (episodes.NumEpisodes, probe.Spec.EpisodeLimit, true),
-            StepsPerIteration iteration => (config.Environment.Envs, iteration.StepsPerEnv, false),
-            _ => throw new NotSupportedException($"No sizes for {config.Collection}."),
-        };
+        var (envs, steps) = config.Collection.Sizes(
+            config.Environment.Envs,
+            config.Environment.Spec.EpisodeLimit
+        );
         var recurrent = config.Student.Network(1, 1, Networks.Head.Plain).Recurrent;
         var sequence = config.SequenceLength == 0 ? steps : config.SequenceLength;
         if (recurrent && steps % sequence != 0)
@@ -38,9 +35,17 @@ public sealed record DistillationShape(
                 $"sequence_length={sequence} does not divide the {steps} steps of a rollout; whole sequences are needed."
             );
         var segment = recurrent ? sequence : 1;
-        var shape = new DistillationShape(envs, steps, whole, segment, LargestBatch: 1);
-        var rows = config.Retention is NewestRollout ? (long)envs * steps : config.Retention.Limit;
-        return shape with { LargestBatch = shape.LargestBatchOf(config, rows) };
+        var shape = new DistillationShape(
+            envs,
+            steps,
+            config.Collection.WholeEpisodes,
+            segment,
+            LargestBatch: 1
+        );
+        return shape with
+        {
+            LargestBatch = shape.LargestBatchOf(config, config.Retention.Rows((long)envs * steps)),
+        };
     }
 
     /// <summary>Most segments that a mini-batch can have if the dataset holds so many rows.</summary>
@@ -95,10 +100,10 @@ public sealed record MemoryEstimate(
     )
     {
         var shape = DistillationShape.Of(config);
-        using var probe = config.Environment.Create(1, 0);
-        var observation = probe.Spec.Groups[probe.Spec.Group(config.Student.ObservationGroup)].Size;
-        var action = probe.Spec.Actions.Floats;
-        var network = config.Student.Network(observation, probe.Spec.Actions.Size, Head.Gaussian);
+        var spec = config.Environment.Spec;
+        var observation = spec.Groups[spec.Group(config.Student.ObservationGroup)].Size;
+        var action = spec.Actions.Floats;
+        var network = config.Student.Network(observation, spec.Actions.Size, Head.Gaussian);
         var memory = (int)network.Size.Memory;
         var threads = config.Threads > 0 ? config.Threads : Environment.ProcessorCount;
         var rollout = (long)shape.Envs * shape.Steps;
@@ -107,9 +112,8 @@ public sealed record MemoryEstimate(
             rollout * ((observation + teacherObservation + 2 * action + 1) * sizeof(float) + 3)
             + rollout / shape.SegmentLength * memory * sizeof(float);
         var available = WithATenthToSpare(availableBytes);
-        var limited = config.Retention is not NewestRollout;
-        var estimate = Holding(limited ? config.Retention.Limit : rollout);
-        return limited ? estimate with { RowsThatFit = LargestThatFits() } : estimate;
+        var estimate = Holding(config.Retention.Rows(rollout));
+        return config.Retention.Limited ? estimate with { RowsThatFit = LargestThatFits() } : estimate;
 
         MemoryEstimate Holding(long rows) =>
             new(
@@ -138,7 +142,7 @@ public sealed record MemoryEstimate(
 
         long LargestThatFits()
         {
-            var (fits, over) = (0L, DistillationConfig.MostRows + 1);
+            var (fits, over) = (0L, Retention.MostRows + 1);
             while (over - fits > 1)
             {
                 var middle = fits + (over - fits) / 2;

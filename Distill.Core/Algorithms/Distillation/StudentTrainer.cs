@@ -57,7 +57,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         laneLosses = new double[PanelsOf(batch) * width];
         memory = new FloatBuffer((long)PanelsOf(batch) * student.MemorySize * width);
         adam = new Adam(student.Network, optimizer, Chunks(PanelsOf(batch), segmentLength));
-        var labels = loss is CrossEntropy ? 1 : student.Network.Spec.Outputs;
+        var labels = loss.LabelSize(student.Network.Spec.Outputs);
         scratch =
         [
             .. Enumerable
@@ -106,7 +106,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         for (var panel = 0; panel < panels && student.MemorySize > 0; panel++)
             dataset.GatherMemory(Segments(panel), MemoryOf(panel));
         laneLosses.AsSpan(0, count).Clear();
-        var terms = Losses.TermsPerRow(loss, student.Network.Spec.Outputs);
+        var terms = loss.TermsPerRow(student.Network.Spec.Outputs);
         var sum = 0.0;
         var rows = 0L;
         for (first = 0; first < dataset.SegmentLength; first += gradientLength)
@@ -197,8 +197,7 @@ public sealed class StudentTrainer : IWork, IDisposable
             : gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length);
         for (var step = length - 1; step >= 0; step--)
         {
-            sum += Losses.Evaluate(
-                loss,
+            sum += loss.Evaluate(
                 network.Output(own.Activations(step)),
                 own.Label(step),
                 own.Weight(step),

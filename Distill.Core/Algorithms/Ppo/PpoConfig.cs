@@ -1,6 +1,6 @@
 using Distill.Compute;
 using Distill.Networks;
-using static Distill.Algorithms.DistillationConfig;
+using static Distill.SettingCheck;
 
 namespace Distill.Algorithms;
 
@@ -179,6 +179,6 @@ public sealed record PpoConfig
         );
         Require(Positive(RewardScale), "reward_scale", RewardScale, AboveZero);
         Require(Positive(InitStd), "init_std", InitStd, AboveZero);
-        Require(Optimizer);
+        Optimizer.Check();
     }
 }

@@ -1,4 +1,5 @@
 using Distill.Compute;
+using static Distill.SettingCheck;
 
 namespace Distill.Networks;
 
@@ -34,6 +35,23 @@ public sealed record AdamConfig
     /// spikes, raise it when the share of clipped steps in the log is high.
     /// </summary>
     public double MaxGradNorm { get; init; } = 1;
+
+    /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
+    public void Check()
+    {
+        Require(Positive(LearningRate), "learning_rate", LearningRate, AboveZero);
+        Require(Beta1 >= 0 && (float)Beta1 < 1, "beta1", Beta1, "at least 0 and below 1");
+        Require(Beta2 >= 0 && (float)Beta2 < 1, "beta2", Beta2, "at least 0 and below 1");
+        Require(Positive(Epsilon), "epsilon", Epsilon, AboveZero);
+        Require(ZeroOrPositive(Floor), "floor", Floor, ZeroOrAbove);
+        Require(ZeroOrPositive(WeightDecay), "weight_decay", WeightDecay, ZeroOrAbove);
+        Require(
+            ZeroOrPositive(MaxGradNorm),
+            "max_grad_norm",
+            MaxGradNorm,
+            $"0 for no clipping, or {AboveZero}"
+        );
+    }
 }
 
 /// <summary>

@@ -140,7 +140,7 @@ public static class PolicyFile
         && OptimizerState.Restore(file, network, optimizer);
 
     /// <summary>
-    /// The name of a parameter in rsl_rl 5, which counts activations as modules; a layer before the last GRU is <c>input</c>.
+    /// The name of a parameter in rsl_rl 5, which counts activations as modules; a layer before the last with a memory is <c>input</c>.
     /// </summary>
     private static string TorchName(NetworkSpec spec, ParameterView view)
     {
@@ -148,19 +148,21 @@ public static class PolicyFile
             return "distribution.log_std_param";
         var parts = view.Name.Split('.');
         var layer = int.Parse(parts[0]);
-        if (spec.Layers[layer] is Gru)
-            return $"rnn.rnn.{parts[1]}_l{spec.Layers.Take(layer).Count(other => other is Gru)}";
-        var memory = spec.Layers.ToList().FindLastIndex(other => other is Gru);
+        if (Remembers(spec.Layers[layer]))
+            return $"rnn.rnn.{parts[1]}_l{spec.Layers.Take(layer).Count(Remembers)}";
+        var memory = spec.Layers.ToList().FindLastIndex(Remembers);
         return layer < memory
             ? $"input.{2 * layer}.{parts[1]}"
             : $"mlp.{2 * (layer - memory - 1)}.{parts[1]}";
+
+        static bool Remembers(LayerSpec layer) => layer.MemorySize > 0;
     }
 
     private static string DescribeArchitecture(Policy policy) =>
         JsonSerializer.Serialize(
             new Architecture(
                 policy.Network.Spec.Inputs,
-                [.. policy.Network.Spec.Layers.Select(Describe)],
+                [.. policy.Network.Spec.Layers.Select(layer => layer.Text)],
                 policy.Network.Spec.Head,
                 policy.ObservationGroup,
                 policy.Normaliser?.Epsilon
@@ -174,14 +176,6 @@ public static class PolicyFile
         string ObservationGroup,
         double? NormaliserEpsilon
     );
-
-    private static string Describe(LayerSpec layer) =>
-        layer switch
-        {
-            Gru gru => $"gru {gru.Size}",
-            Dense dense => $"{dense.Activation.ToString().ToLowerInvariant()} {dense.Size}",
-            _ => throw new NotSupportedException($"No description of {layer}."),
-        };
 
     private static Policy FromSafeTensors(string path, SafeTensorsContent content, Activation? activation)
     {
@@ -418,7 +412,7 @@ public static class PolicyFile
             spec.Layers.Count == 0
             || spec.Inputs < 1
             || spec.Layers.Any(layer => layer.Size < 1)
-            || spec.Weights > available
+            || spec.ParameterCount > available
         )
             throw new DistillException($"{path} does not hold the parameters of its architecture {spec}.");
     }
@@ -426,9 +420,9 @@ public static class PolicyFile
     private static void CheckActivation(string path, NetworkSpec spec, Activation? given)
     {
         foreach (var layer in spec.Layers.SkipLast(1))
-            if (given is { } wanted && layer is Dense dense && dense.Activation != wanted)
+            if (given is { } wanted && layer.Nonlinearity is { } own && own != wanted)
                 throw new DistillException(
-                    $"{path} says that its hidden layers have the activation {Lower(dense.Activation)}, not {Lower(wanted)}; "
+                    $"{path} says that its hidden layers have the activation {Lower(own)}, not {Lower(wanted)}; "
                         + "leave the activation out."
                 );
 
@@ -453,7 +447,14 @@ public static class PolicyFile
             return (
                 new NetworkSpec(
                     parsed.Inputs,
-                    [.. parsed.Layers.Select(text => ParseLayer(path, text))],
+                    [
+                        .. parsed.Layers.Select(text =>
+                            LayerSpec.Parse(text)
+                            ?? throw new DistillException(
+                                $"{path} has a layer '{text}', which Distill does not know."
+                            )
+                        ),
+                    ],
                     parsed.Head
                 ),
                 parsed
@@ -463,21 +464,5 @@ public static class PolicyFile
         {
             throw new DistillException($"The architecture in the metadata of {path} cannot be read.");
         }
-    }
-
-    private static LayerSpec ParseLayer(string path, string? text)
-    {
-        var parts = text?.Split(' ') ?? [];
-        if (parts.Length == 2 && int.TryParse(parts[1], out var size))
-        {
-            if (parts[0] == "gru")
-                return new Gru(size);
-            if (
-                Enum.TryParse<Activation>(parts[0], ignoreCase: true, out var activation)
-                && Enum.IsDefined(activation)
-            )
-                return new Dense(size, activation);
-        }
-        throw new DistillException($"{path} has a layer '{text}', which Distill does not know.");
     }
 }

@@ -67,7 +67,7 @@ let ``Every layer agrees with the reference forward and backward, on every path`
         (Prop.forAll shapes (fun (inputs, size, seed) ->
             for spec in specs size do
                 let random = Random seed
-                let layer = Layer.Create(inputs, spec)
+                let layer = spec.Create inputs
                 let count = parameterCount inputs spec
                 Expect.equal layer.ParameterCount count "parameters"
                 let p = Draw.floats random count
@@ -81,7 +81,7 @@ let ``Every layer agrees with the reference forward and backward, on every path`
                 let results =
                     Paths.same $"{spec}" (fun () ->
                         let activations, dx, scratch =
-                            Guarded values, Guarded(inputs * width), Guarded layer.ScratchSize
+                            Guarded values, Guarded(inputs * width), Guarded(int (spec.ScratchSize inputs))
 
                         let d, dh, gradient = Guarded dy, Guarded dMemory, Guarded before
                         layer.Forward(p, x, memory, activations.Span, scratch.Span)
@@ -117,7 +117,7 @@ let ``Every layer agrees with the reference forward and backward, on every path`
 [<Fact>]
 let ``A layer whose input gradient nobody needs gives the same parameter gradient`` () =
     for spec in specs 9 do
-        let layer = Layer.Create(7, spec)
+        let layer = spec.Create 7
         let random = Random 3
         let p, x = Draw.floats random layer.ParameterCount, Draw.floats random (7 * width)
 
@@ -126,7 +126,7 @@ let ``A layer whose input gradient nobody needs gives the same parameter gradien
 
         let gradient (dx: float32[]) =
             let activations = Array.zeroCreate<float32>(layer.ActivationSize * width)
-            let scratch = Array.zeroCreate<float32> layer.ScratchSize
+            let scratch = Array.zeroCreate<float32>(int (spec.ScratchSize 7))
             let result = Array.zeroCreate<float32> layer.ParameterCount
             let dMemory = Array.zeroCreate<float32>(layer.MemorySize * width)
             layer.Forward(p, x, memory, activations, scratch)

@@ -112,8 +112,7 @@ let ``MLP with ELU and mean squared error`` () =
 
     let dy, gradient = zeros (4 * width), zeros network.Parameters.Length
 
-    let sum =
-        Losses.Evaluate(MeanSquared(), y, target, weights 16, 1f / 64f, none, dy, none)
+    let sum = MeanSquared().Evaluate(y, target, weights 16, 1f / 64f, none, dy, none)
 
     Expect.close 1e-6 (sum / 64.0 / (case.Output "loss")[0]) 1.0 "loss"
     network.Backward(x, activations, dy, none, gradient, scratch)
@@ -186,7 +185,7 @@ let ``Student with a GRU over a sequence with resets`` () =
             expected
             $"y {t}"
 
-        sum <- sum + Losses.Evaluate(MeanSquared(), y, target[t], weights rows, 1f / 240f, none, dy, none)
+        sum <- sum + MeanSquared().Evaluate(y, target[t], weights rows, 1f / 240f, none, dy, none)
 
         network.Backward(x[t], activations[t], dy, dMemory, gradient, scratch)
         Elementwise.ScaleLanes(dMemory, keep[t])
@@ -320,8 +319,7 @@ let private evaluate (loss: Loss) scale (y: float[][]) (target: float[][]) (logS
     let y, target = filled y outputs, filled target target[0].Length
     let logStd: float32[] = Array.map float32 logStd
 
-    let sum =
-        Losses.Evaluate(loss, y, target, weights rows, float32 scale, logStd, dy, dLogStd)
+    let sum = loss.Evaluate(y, target, weights rows, float32 scale, logStd, dy, dLogStd)
 
     for i in 0 .. dy.Length - 1 do
         if i % width >= rows then
@@ -340,7 +338,7 @@ let private evaluate (loss: Loss) scale (y: float[][]) (target: float[][]) (logS
 let ``Huber`` name =
     let case = case name
     let loss = Huber(case.Setting "delta")
-    let scale = 1.0 / float (8 * Losses.TermsPerRow(loss, 4))
+    let scale = 1.0 / float (8 * loss.TermsPerRow 4)
 
     let value, dy, _ =
         evaluate loss scale (case.Rows("y", 4)) (case.Rows("target", 4)) [||]
@@ -352,7 +350,7 @@ let ``Huber`` name =
 let ``Gaussian log-likelihood`` () =
     let case = case "gaussian_nll_log_std"
     let loss = GaussianLogLikelihood()
-    let scale = 1.0 / float (8 * Losses.TermsPerRow(loss, 4))
+    let scale = 1.0 / float (8 * loss.TermsPerRow 4)
 
     let value, dMean, dLogStd =
         evaluate loss scale (case.Rows("mean", 4)) (case.Rows("target", 4)) (case.Input "log_std")
@@ -367,7 +365,7 @@ let ``Gaussian log-likelihood`` () =
 let ``Cross-entropy`` name =
     let case = case name
     let loss = CrossEntropy(case.Setting "label_smoothing")
-    let scale = 1.0 / float (10 * Losses.TermsPerRow(loss, 5))
+    let scale = 1.0 / float (10 * loss.TermsPerRow 5)
 
     let value, dy, _ =
         evaluate loss scale (case.Rows("logits", 5)) (case.Rows("labels", 1)) [||]

@@ -60,7 +60,7 @@ let private checkNetwork (spec: NetworkSpec) steps =
                 for t in steps - 1 .. -1 .. 0 do
                     let y = network.Output activations[t]
 
-                    Losses.Evaluate(MeanSquared(), y, target[t], weight, scale, none, dy, none) |> ignore
+                    MeanSquared().Evaluate(y, target[t], weight, scale, none, dy, none) |> ignore
 
                     network.Backward(x[t], activations[t], dy, dMemory, gradient, scratch)
                     Elementwise.ScaleLanes(dMemory, keep[t])
@@ -167,7 +167,7 @@ let ``A Gaussian head's log_std has the gradient of its loss`` () =
     let dLogStd = [| 1f; 2f; 3f |]
 
     let sum =
-        Losses.Evaluate(GaussianLogLikelihood(), mean, target, weight, 0.1f, logStd, dMean, dLogStd)
+        GaussianLogLikelihood().Evaluate(mean, target, weight, 0.1f, logStd, dMean, dLogStd)
 
     Expect.close 1e-4 sum (loss (Array.map float logStd)) "loss"
 
@@ -239,11 +239,10 @@ type private Regression(pool: WorkerPool, panels: int, chunks: int, head: Head) 
                 let a = activations[worker].Span
                 network.Forward(x[panel], ReadOnlySpan<float32>.Empty, a, scratch[worker].Span)
                 let y = network.Output a
-                let scale = 1f / float32 (panels * width * Losses.TermsPerRow(loss, 4))
+                let scale = 1f / float32 (panels * width * loss.TermsPerRow 4)
                 let d = dy[worker].Span
 
-                sum <-
-                    sum + Losses.Evaluate(loss, y, target[panel], weight, scale, network.LogStd, d, dLogStd)
+                sum <- sum + loss.Evaluate(y, target[panel], weight, scale, network.LogStd, d, dLogStd)
 
                 network.Backward(x[panel], a, d, Span<float32>.Empty, gradient, scratch[worker].Span)
 
@@ -498,7 +497,7 @@ let ``losses leave out what does not count, even if it is not a number`` () =
             let sums = Array.zeroCreate<float> width
 
             let sum =
-                Losses.Evaluate(loss, spoil y, spoil target, weight, 0.1f, logStd, dy, dLogStd, sums)
+                loss.Evaluate(spoil y, spoil target, weight, 0.1f, logStd, dy, dLogStd, sums)
 
             sum, dy, dLogStd, sums
 

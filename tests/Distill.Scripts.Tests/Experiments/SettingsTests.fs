@@ -191,7 +191,7 @@ let ``numbers, words, lists and null are read as what the field is`` () =
     Assert.Equal(3e-4, config.Optimizer.LearningRate)
     Assert.Equal(2048, environment.Envs)
     Assert.Equal(QuadrotorTask.FigureEight, environment.Task)
-    Assert.Equal(10.0, environment.FigureEight.Interval)
+    Assert.Equal(10.0, environment.FigureEight.LoopSeconds)
     Assert.Equal<string list>([ "crazyflie"; "x500" ], List.ofSeq environment.Drones)
     Assert.False environment.RewardConstant.HasValue
     Assert.Equal(0.5, (nonNull environment.InitialStates).Guidance)

@@ -87,7 +87,7 @@ type Learner(policy: Policy, loss: Loss, settings: AdamConfig, gradientLength) =
 
     let deviations = policy.Network.LogStd.Length
     let first = p.Length - deviations
-    let terms = float (Losses.TermsPerRow(loss, spec.Outputs))
+    let terms = float (loss.TermsPerRow spec.Outputs)
     let adam = NetworksReference.PlainAdam(settings, p)
     let mutable gradient = Array.zeroCreate<float> p.Length
 

@@ -94,7 +94,7 @@ let ``two stages: the teacher drives until exactly phase1_iterations, then the s
         ]
 
     let actual =
-        [ for r in reports -> r.Phase, r.PhaseNumber, r.IterationInPhase, r.TeacherShare ]
+        [ for r in reports -> r.Phase.Name, r.Phase.Number, r.Phase.Within, r.TeacherShare ]
 
     Expect.equal actual expected "phases"
     Expect.equal [ for r in reports -> r.Iteration ] [ 0..5 ] "iterations"
@@ -122,8 +122,19 @@ let ``the schedules of acting`` () =
         [ 0.0; 0.0; 0.25; 1.0; 1.0 ]
         "own"
 
-    let struct (name, number, within) = Schedule("own", (fun _ -> 0.0)).Phase 7
-    Expect.equal (name, number, within) ("own", 1, 7) "phase"
+[<Fact>]
+let ``every schedule says which phase an iteration is in, and how long that lasts`` () =
+    let phase (acting: Acting) iteration =
+        let phase = acting.Phase(iteration, 10)
+        phase.Name, phase.Number, phase.Within, phase.Length
+
+    Expect.equal (phase (Schedule("own", fun _ -> 0.0)) 7) ("own", 1, 7, 10) "own"
+    Expect.equal (phase (LinearBeta 3) 7) ("mixed", 1, 7, 10) "linear"
+    Expect.equal (phase (StudentAlways()) 7) ("student", 1, 7, 10) "student"
+    Expect.equal (phase (TeacherAlways()) 7) ("teacher", 1, 7, 10) "teacher"
+    Expect.equal (phase (TeacherUntil 4) 3) ("teacher", 1, 3, 4) "first stage"
+    Expect.equal (phase (TeacherUntil 4) 4) ("student", 2, 0, 6) "second stage"
+    Expect.equal (phase (TeacherUntil 40) 9) ("teacher", 1, 9, 10) "a first stage longer than the run"
 
 [<Fact>]
 let ``reports count rows, growth, steps and optimizer steps`` () =
@@ -457,7 +468,6 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
 let private facts (r: IterationReport) =
     (r.Iteration,
      r.Phase,
-     r.IterationInPhase,
      r.TeacherShare,
      r.Loss,
      r.NewestLoss,

@@ -1,0 +1,40 @@
+using static Distill.SettingCheck;
+
+namespace Distill.Algorithms;
+
+/// <summary>How much one iteration collects.</summary>
+public abstract record Collection
+{
+    /// <summary>Whether a collection is one whole episode per environment.</summary>
+    public abstract bool WholeEpisodes { get; }
+
+    /// <summary>Environments side by side, and the steps of each per iteration.</summary>
+    /// <param name="envs">What the environment's settings ask for.</param>
+    /// <param name="episodeLimit">Steps after which an episode ends.</param>
+    public abstract (int Envs, int Steps) Sizes(int envs, int episodeLimit);
+
+    /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
+    public abstract void Check();
+}
+
+/// <summary>Iteration-driven: every environment runs a fixed number of steps; episodes go on from one iteration to the next.</summary>
+/// <param name="StepsPerEnv">Steps of each environment per iteration. Longer rollouts give recurrent students longer sequences.</param>
+public sealed record StepsPerIteration(int StepsPerEnv = 400) : Collection
+{
+    public override bool WholeEpisodes => false;
+
+    public override (int Envs, int Steps) Sizes(int envs, int episodeLimit) => (envs, StepsPerEnv);
+
+    public override void Check() => Require(StepsPerEnv >= 1, "steps_per_env", StepsPerEnv, "at least 1");
+}
+
+/// <summary>Episode-driven: every epoch runs whole episodes from their start; what follows an early end is masked.</summary>
+/// <param name="NumEpisodes">Episodes per epoch.</param>
+public sealed record EpisodesPerEpoch(int NumEpisodes = 100) : Collection
+{
+    public override bool WholeEpisodes => true;
+
+    public override (int Envs, int Steps) Sizes(int envs, int episodeLimit) => (NumEpisodes, episodeLimit);
+
+    public override void Check() => Require(NumEpisodes >= 1, "num_episodes", NumEpisodes, "at least 1");
+}
