@@ -628,6 +628,10 @@ let translate (known: string seq) (name: string, text: string) : string * string
 
     ourName isKnown name, ourKind text
 
+/// `apply` to one record.
+let apply1 (arguments: string list) (record: 'A) : 'A =
+    apply arguments [ nonNull (box record) ] |> List.head :?> 'A
+
 /// `apply` to two records.
 let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =
     let changed = apply arguments [ nonNull (box a); nonNull (box b) ]

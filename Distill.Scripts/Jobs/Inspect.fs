@@ -44,7 +44,7 @@ type Inspection =
             inspection.Student
             inspection.Teacher
 
-module Inspection =
+module Inspect =
     /// A policy at work on one panel.
     type private Pilot(policy: Policy, role: string, environment: IBatchedEnvironment) =
         do policy.Check(environment.Spec, role)
