@@ -1,4 +1,5 @@
 using Distill.Compute;
+using Distill.Environments;
 using Distill.Environments.Quadrotor;
 using Distill.Networks;
 using Distill.Policies;

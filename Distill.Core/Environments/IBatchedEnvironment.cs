@@ -21,18 +21,40 @@ public sealed record ActionSpace(int Size, bool Discrete)
     public int Floats => Discrete ? 1 : Size;
 }
 
+/// <summary>A number that every step has and that evaluations report of an episode, e.g. how far a drone was from its reference.</summary>
+/// <param name="Name">As the column of a table, e.g. "position_error".</param>
+/// <param name="Unit">E.g. "m"; empty for a pure number.</param>
+/// <param name="Over">How the steps of an episode become the episode's number.</param>
+public sealed record EnvironmentMeasure(string Name, string Unit, MeasureOver Over);
+
+/// <summary>How a measure of steps becomes that of an episode.</summary>
+public enum MeasureOver
+{
+    /// <summary>The mean over the episode's steps.</summary>
+    Mean,
+
+    /// <summary>The value after its last step, such as 1 where it succeeded.</summary>
+    Final,
+
+    /// <summary>The largest of its steps.</summary>
+    Max,
+}
+
 /// <summary>The facts about an environment that policies and trainers check against.</summary>
 /// <param name="Name">For messages and files, e.g. "quadrotor".</param>
 /// <param name="EpisodeLimit">Steps after which an episode is truncated.</param>
-/// <param name="StepTime">Simulated seconds of one step.</param>
+/// <param name="StepSeconds">Simulated seconds of one step.</param>
 public sealed record EnvironmentSpec(
     string Name,
     IReadOnlyList<ObservationGroup> Groups,
     ActionSpace Actions,
     int EpisodeLimit,
-    double StepTime
+    double StepSeconds
 )
 {
+    /// <summary>What <see cref="IBatchedEnvironment.Step"/> can tell beside the reward, in the order of its rows.</summary>
+    public IReadOnlyList<EnvironmentMeasure> Measures { get; init; } = [];
+
     /// <summary>Index of a group in <see cref="Groups"/>.</summary>
     /// <exception cref="DistillException">There is no such group.</exception>
     public int Group(string name)
@@ -75,14 +97,41 @@ public interface IBatchedEnvironment : IDisposable
     /// <param name="reward"><c>[32]</c>, of this step.</param>
     /// <param name="terminated"><c>[32]</c>, 1 where the episode ended in a terminal state, else 0.</param>
     /// <param name="truncated"><c>[32]</c>, 1 where it ended by the step limit without being terminal, else 0.</param>
+    /// <param name="measures">
+    /// <c>[measures, 32]</c>, of the state that the step led to, before another episode starts; or empty where nobody asks,
+    /// and then nothing is computed.
+    /// </param>
     void Step(
         int panel,
         ReadOnlySpan<float> actions,
         Span<float> reward,
         Span<float> terminated,
-        Span<float> truncated
+        Span<float> truncated,
+        Span<float> measures
     );
 
-    /// <summary>Everything that changes while stepping, as named blocks, for checkpoints: saved and later overwritten in place.</summary>
-    IEnumerable<(string Name, Compute.FloatBuffer Values)> State { get; }
+    /// <summary>
+    /// Goes back to where construction left everything: what followed the construction, resets included, follows again
+    /// bit for bit.
+    /// </summary>
+    void Rewind();
+
+    /// <summary>
+    /// Shows everything that changes while stepping, for checkpoints: saved, and later overwritten in place. What follows
+    /// from the rest, such as numbers drawn ahead, may be left out.
+    /// </summary>
+    void Visit(State state);
+}
+
+public static class BatchedEnvironments
+{
+    /// <summary>One step whose measures nobody asks for.</summary>
+    public static void Step(
+        this IBatchedEnvironment environment,
+        int panel,
+        ReadOnlySpan<float> actions,
+        Span<float> reward,
+        Span<float> terminated,
+        Span<float> truncated
+    ) => environment.Step(panel, actions, reward, terminated, truncated, measures: []);
 }

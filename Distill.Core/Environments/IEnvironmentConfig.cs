@@ -6,6 +6,10 @@ public interface IEnvironmentConfig
     /// <summary>Number of environments that training uses.</summary>
     int Envs { get; }
 
+    /// <summary>The facts about the environments, without making any.</summary>
+    /// <exception cref="DistillException">The description is wrong.</exception>
+    EnvironmentSpec Spec { get; }
+
     /// <summary>Makes environments; nothing has been reset yet.</summary>
     /// <param name="envs">How many, at least 1.</param>
     /// <param name="seed">Seed of all their random numbers.</param>

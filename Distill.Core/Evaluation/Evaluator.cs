@@ -18,20 +18,21 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
     public double MeanLength { get; } = Lengths.Average();
     public double ShareTerminated { get; } = (double)Terminated.Count(flag => flag) / Terminated.Length;
 
-    /// <summary>The episodes whose index leaves this remainder: those of one drone when environments fly drones in turn.</summary>
-    /// <exception cref="DistillException">No episode has this remainder.</exception>
-    public EvaluationResult Every(int count, int remainder)
+    /// <summary>Some of the episodes, such as those of one drone.</summary>
+    /// <param name="chosen">Whether the episode of the environment with this index is one of them.</param>
+    /// <param name="what">For the message, e.g. "drone crazyflie".</param>
+    /// <exception cref="DistillException">No episode is.</exception>
+    public EvaluationResult Where(Func<int, bool> chosen, string what)
     {
-        var chosen = Enumerable.Range(0, Episodes).Where(i => i % count == remainder).ToArray();
-        if (chosen.Length == 0)
+        var indices = Enumerable.Range(0, Episodes).Where(chosen).ToArray();
+        if (indices.Length == 0)
             throw new DistillException(
-                $"An evaluation of {Episodes} episodes has none for number {remainder} of {count}; at least {count} episodes "
-                    + "are needed."
+                $"An evaluation of {Episodes} episodes has none for {what}; more episodes are needed."
             );
         return new EvaluationResult(
-            [.. chosen.Select(i => Returns[i])],
-            [.. chosen.Select(i => Lengths[i])],
-            [.. chosen.Select(i => Terminated[i])]
+            [.. indices.Select(i => Returns[i])],
+            [.. indices.Select(i => Lengths[i])],
+            [.. indices.Select(i => Terminated[i])]
         );
     }
 
@@ -81,9 +82,7 @@ public sealed class Evaluator : IWork, IDisposable
         scratch = new Scratch?[pool.Threads];
         try
         {
-            // Counters of episodes go on from one evaluation to the next; rewinding gives each the same episodes.
-            foreach (var (_, values) in environment.State)
-                values.Span.Clear();
+            environment.Rewind();
             pool.Run(this, Panel.Count(environment.Count));
         }
         finally

@@ -38,7 +38,7 @@ type private Setting =
 let private otherKinds =
     dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
 
-/// Other systems' names for settings, each with ours; of several the first that the records have.
+/// Other systems' names for settings, and those that ours once had, each with ours; of several the first that the records have.
 let private otherNames =
     dict
         [
@@ -46,12 +46,16 @@ let private otherNames =
             "checkpoint", [ "policy"; "teacher" ]
             "epoch_teacher_forcing", [ "phase1_iterations" ]
             "experiment_name", [ "name" ]
+            "interval", [ "loop_seconds" ]
             "loss_type", [ "loss" ]
             "max_iterations", [ "iterations" ]
             "n_epochs", [ "iterations" ]
             "num_envs", [ "envs" ]
             "num_steps_per_env", [ "steps_per_env" ]
             "optim_steps", [ "num_learning_epochs" ]
+            "ramp", [ "ramp_seconds" ]
+            "size", [ "half_length" ]
+            "step_time", [ "step_seconds" ]
             "teacher_checkpoint", [ "teacher" ]
         ]
 
@@ -332,6 +336,12 @@ let rec private ourName (isKnown: string -> bool) (name: string) =
                 ours
             else
                 name
+        | _, dot when dot > 0 ->
+            let group = name.Substring(0, name.LastIndexOf '.' + 1)
+
+            match otherNames.TryGetValue(leaf name) with
+            | true, ours -> ours |> List.map ((+) group) |> List.tryFind isKnown |> Option.defaultValue name
+            | _ -> name
         | _ -> name
 
 let private ourKind (text: string) =
@@ -617,6 +627,10 @@ let translate (known: string seq) (name: string, text: string) : string * string
         known |> Seq.exists (fun known -> known = name || known.EndsWith("." + name))
 
     ourName isKnown name, ourKind text
+
+/// `apply` to one record.
+let apply1 (arguments: string list) (record: 'A) : 'A =
+    apply arguments [ nonNull (box record) ] |> List.head :?> 'A
 
 /// `apply` to two records.
 let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =

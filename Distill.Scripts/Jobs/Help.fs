@@ -6,7 +6,6 @@ open System.Reflection
 open System.Text.RegularExpressions
 open System.Xml.Linq
 open Distill.Algorithms
-open Distill.Environments.Quadrotor
 
 /// What a setting is, from the documentation of its record.
 module Help =
@@ -76,9 +75,9 @@ module Help =
     let private jobs: (string * obj list) list =
         [
             "distil", [ Experiment.empty.Teacher; Experiment.empty.Config; Training.options ]
-            "train a teacher", [ TeacherTraining.defaults; PpoConfig(); Training.options ]
-            "evaluate", [ Assessment.defaults; QuadrotorConfig() ]
-            "play", [ Flight.defaults; QuadrotorConfig() ]
+            "train a teacher", [ TrainTeacher.defaults; PpoConfig(); Training.options ]
+            "evaluate", [ Evaluate.defaults ]
+            "play", [ Play.defaults ]
         ]
 
     let private leaf (name: string) =

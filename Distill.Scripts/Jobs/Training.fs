@@ -42,6 +42,8 @@ module Training =
     /// A training run: what it is called, where, and with what.
     type Setup =
         {
+            /// The kind of job.
+            Kind: string
             Name: string
             RunName: string
             Seed: uint64
@@ -373,7 +375,7 @@ module Training =
         let own =
             settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
 
-        let command = Command.now own setup.Seed
+        let command = Command.now setup.Kind algorithm.Role own setup.Seed
         let folder = openFolder options setup
         use _ = folder.Lock()
         prepare options folder command setup

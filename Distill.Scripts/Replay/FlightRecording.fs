@@ -286,7 +286,7 @@ module FlightRecording =
 
                 {
                     Drone = (drone at).Name
-                    StepTime = environment.Spec.StepTime
+                    StepTime = environment.Spec.StepSeconds
                     RotorPositions = (drone at).Dynamics.RotorPositions
                     Position = column _.Position
                     Orientation = column _.Orientation

@@ -100,15 +100,15 @@ module internal SweepSettings =
                 return first :: others
             })
 
-    /// The experiment with the assignments in place.
-    let apply (assignments: Assignment list) (experiment: Experiment) : Experiment =
-        let changed = Experiment.withSettings (List.map string assignments) experiment
+    /// The job with the assignments in place.
+    let apply (assignments: Assignment list) (job: Job) : Job =
+        let changed = job.With(List.map string assignments)
 
         for assignment in assignments do
             if
                 assignment.Several
                 && not (assignment.Value.StartsWith '[')
-                && Settings.isList assignment.Name [ changed.Teacher; changed.Config ]
+                && Settings.isList assignment.Name changed.Records
             then
                 let name, value = assignment.Name, assignment.Value
 

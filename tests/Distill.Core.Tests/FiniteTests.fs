@@ -34,20 +34,22 @@ type private Changing(inner: IBatchedEnvironment, change: Change) =
             inner.Observe(panel, group, observation)
             change.Invoke(panel, steps[panel], ended[panel], inner.Spec.Groups[group].Name, observation)
 
-        member _.Step(panel, actions, reward, terminated, truncated) =
-            inner.Step(panel, actions, reward, terminated, truncated)
+        member _.Step(panel, actions, reward, terminated, truncated, measures) =
+            inner.Step(panel, actions, reward, terminated, truncated, measures)
             change.Invoke(panel, steps[panel], ended[panel], "reward", reward)
             steps[panel] <- steps[panel] + 1
 
             for lane in 0 .. Panel.Width - 1 do
                 ended[panel][lane] <- ended[panel][lane] || terminated[lane] + truncated[lane] > 0f
 
-        member _.State = inner.State
+        member _.Rewind() = inner.Rewind()
+        member _.Visit state = inner.Visit state
         member _.Dispose() = inner.Dispose()
 
 let private changing (inner: IEnvironmentConfig) (change: Change) =
     { new IEnvironmentConfig with
         member _.Envs = inner.Envs
+        member _.Spec = inner.Spec
 
         member _.Create(envs, seed) =
             new Changing(inner.Create(envs, seed), change)

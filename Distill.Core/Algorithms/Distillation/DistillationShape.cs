@@ -24,8 +24,10 @@ public sealed record DistillationShape(
 
     public static DistillationShape Of(DistillationConfig config)
     {
-        using var probe = config.Environment.Create(1, 0);
-        var (envs, steps) = config.Collection.Sizes(config.Environment.Envs, probe.Spec.EpisodeLimit);
+        var (envs, steps) = config.Collection.Sizes(
+            config.Environment.Envs,
+            config.Environment.Spec.EpisodeLimit
+        );
         var recurrent = config.Student.Network(1, 1, Networks.Head.Plain).Recurrent;
         var sequence = config.SequenceLength == 0 ? steps : config.SequenceLength;
         if (recurrent && steps % sequence != 0)
@@ -98,10 +100,10 @@ public sealed record MemoryEstimate(
     )
     {
         var shape = DistillationShape.Of(config);
-        using var probe = config.Environment.Create(1, 0);
-        var observation = probe.Spec.Groups[probe.Spec.Group(config.Student.ObservationGroup)].Size;
-        var action = probe.Spec.Actions.Floats;
-        var network = config.Student.Network(observation, probe.Spec.Actions.Size, Head.Gaussian);
+        var spec = config.Environment.Spec;
+        var observation = spec.Groups[spec.Group(config.Student.ObservationGroup)].Size;
+        var action = spec.Actions.Floats;
+        var network = config.Student.Network(observation, spec.Actions.Size, Head.Gaussian);
         var memory = (int)network.Size.Memory;
         var threads = config.Threads > 0 ? config.Threads : Environment.ProcessorCount;
         var rollout = (long)shape.Envs * shape.Steps;

@@ -181,8 +181,7 @@ public sealed class RolloutCollector : IWork, IDisposable
         state.Flags("starting", starting);
         state.Block("teacher_memory", teacherMemory);
         state.Block("student_memory", studentMemory);
-        foreach (var (name, values) in environment.State)
-            state.Block($"environment.{name}", values);
+        state.Part("environment", environment.Visit);
     }
 
     public void Dispose()

@@ -164,8 +164,7 @@ public sealed class Ppo : IDisposable
         if (criticObserver != actorObserver && critic.Normaliser is { } ofCritic)
             state.Part("critic_normaliser", ofCritic.Visit);
         state.Part("episodes", episodes.Visit);
-        foreach (var (name, values) in environment.State)
-            state.Block($"environment.{name}", values);
+        state.Part("environment", environment.Visit);
     }
 
     public void Dispose()

@@ -26,8 +26,7 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
     )
     {
         config.Validate();
-        using var probe = environment.Create(1, 0);
-        var spec = probe.Spec;
+        var spec = environment.Spec;
         var actor = Network(config.ActorGroup, config.ActorHidden, spec.Actions.Size, Head.Gaussian);
         var critic = Network(config.CriticGroup, config.CriticHidden, 1, Head.Plain);
         var layout = new SampleLayout(

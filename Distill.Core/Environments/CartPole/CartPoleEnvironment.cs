@@ -11,8 +11,39 @@ public sealed record CartPoleConfig : IEnvironmentConfig
     /// <summary>Steps of 20 ms after which an episode is truncated.</summary>
     public int EpisodeLimit { get; init; } = 500;
 
+    /// <summary>Seconds of one step.</summary>
+    internal const double StepSeconds = 0.02;
+
+    EnvironmentSpec IEnvironmentConfig.Spec => CheckedSpec();
+
     public IBatchedEnvironment Create(int envs, ulong seed) =>
         new CartPoleEnvironment(this with { Envs = envs }, seed);
+
+    /// <exception cref="DistillException">A field has no sense.</exception>
+    internal EnvironmentSpec CheckedSpec()
+    {
+        // Steps and episodes are counted in single precision, which is exact up to 2^24.
+        if (Envs is < 1 or > 1 << 24)
+            throw new DistillException($"CartPole envs is {Envs}; it must be between 1 and {1 << 24}.");
+        if (EpisodeLimit is < 1 or > 1 << 24)
+            throw new DistillException(
+                $"CartPole episode_limit is {EpisodeLimit}; it must be between 1 and {1 << 24}."
+            );
+        ObservationComponent[] components =
+        [
+            new("cart position, m", 1),
+            new("cart velocity, m/s", 1),
+            new("pole angle from upright, rad", 1),
+            new("pole angular velocity, rad/s", 1),
+        ];
+        return new(
+            "cart_pole",
+            [new("state", components), new("teacher", components), new("student", components)],
+            new(2, Discrete: true),
+            EpisodeLimit,
+            StepSeconds
+        );
+    }
 }
 
 /// <summary>
@@ -21,9 +52,6 @@ public sealed record CartPoleConfig : IEnvironmentConfig
 /// </summary>
 public sealed class CartPoleEnvironment : IBatchedEnvironment
 {
-    /// <summary>Seconds of one step.</summary>
-    internal const double TimeStep = 0.02;
-
     /// <summary>Rows of a panel's state: the four that are observed, step, episode.</summary>
     internal const int Rows = 6;
 
@@ -37,46 +65,16 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
     /// <exception cref="DistillException">The configuration is wrong.</exception>
     public CartPoleEnvironment(CartPoleConfig config, ulong seed)
     {
-        // Steps and episodes are counted in single precision, which is exact up to 2^24.
-        if (config.Envs is < 1 or > 1 << 24)
-            throw new DistillException(
-                $"CartPole envs is {config.Envs}; it must be between 1 and {1 << 24}."
-            );
-        if (config.EpisodeLimit is < 1 or > 1 << 24)
-            throw new DistillException(
-                $"CartPole episode_limit is {config.EpisodeLimit}; it must be between 1 and {1 << 24}."
-            );
+        Spec = config.CheckedSpec();
         Count = config.Envs;
         stream = new(seed, "cart_pole.reset");
-        ObservationComponent[] components =
-        [
-            new("cart position, m", 1),
-            new("cart velocity, m/s", 1),
-            new("pole angle from upright, rad", 1),
-            new("pole angular velocity, rad/s", 1),
-        ];
-        Spec = new(
-            "cart_pole",
-            [new("state", components), new("teacher", components), new("student", components)],
-            new(2, Discrete: true),
-            config.EpisodeLimit,
-            TimeStep
-        );
-        var panels = Panel.Count(Count);
-        state = new(panels * StateLength);
-        for (var panel = 0; panel < panels; panel++)
-        {
-            // So that the reset, which counts one up, starts episode 0.
-            PanelState(panel)[((Rows - 1) * Panel.Width)..].Fill(-1);
-            Reset(panel);
-        }
+        state = new(Panel.Count(Count) * StateLength);
+        Rewind();
     }
 
     public EnvironmentSpec Spec { get; }
 
     public int Count { get; }
-
-    public IEnumerable<(string Name, FloatBuffer Values)> State => [("cart_pole.state", state)];
 
     public void Reset(int panel)
     {
@@ -103,7 +101,8 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
         ReadOnlySpan<float> actions,
         Span<float> reward,
         Span<float> terminated,
-        Span<float> truncated
+        Span<float> truncated,
+        Span<float> measures
     )
     {
         var (limit, first) = (Spec.EpisodeLimit, panel * Panel.Width);
@@ -121,6 +120,18 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
                 break;
         }
     }
+
+    public void Rewind()
+    {
+        for (var panel = 0; panel < Panel.Count(Count); panel++)
+        {
+            // So that the reset, which counts one up, starts episode 0.
+            PanelState(panel)[((Rows - 1) * Panel.Width)..].Fill(-1);
+            Reset(panel);
+        }
+    }
+
+    public void Visit(State state) => state.Block("cart_pole.state", this.state);
 
     public void Dispose() => state.Dispose();
 

@@ -52,7 +52,7 @@ internal static class CartPoleKernels512
     /// <summary>Explicit Euler: positions move with the old velocities.</summary>
     private static void Move(ref float state, ref float actions)
     {
-        var dt = Vector512.Create((float)CartPoleEnvironment.TimeStep);
+        var dt = Vector512.Create((float)CartPoleConfig.StepSeconds);
         var perMass = Vector512.Create(1 / TotalMass);
         for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {

@@ -16,7 +16,7 @@ internal readonly struct ParameterCheck(string source)
         Reference(parameters.Trajectory);
     }
 
-    private void Body(Dynamics dynamics, double dt)
+    private void Body(QuadrotorDynamics dynamics, double dt)
     {
         Matrix(dynamics.RotorPositions, 4, "dynamics.rotor_positions");
         Matrix(dynamics.RotorThrustDirections, 4, "dynamics.rotor_thrust_directions");
@@ -83,7 +83,7 @@ internal readonly struct ParameterCheck(string source)
         Zero(reward.PositionErrorIntegral, "mdp.reward.position_error_integral");
     }
 
-    private void Noise(Mdp mdp)
+    private void Noise(QuadrotorMdp mdp)
     {
         Zero(mdp.ObservationNoise.Position, "mdp.observation_noise.position");
         Zero(mdp.ObservationNoise.Orientation, "mdp.observation_noise.orientation");
@@ -93,20 +93,20 @@ internal readonly struct ParameterCheck(string source)
         Zero(mdp.ActionNoise.NormalizedRpm, "mdp.action_noise.normalized_rpm");
     }
 
-    private void Limits(Termination termination)
+    private void Limits(QuadrotorTermination termination)
     {
         Positive(termination.PositionThreshold, "mdp.termination.position_threshold");
         Positive(termination.LinearVelocityThreshold, "mdp.termination.linear_velocity_threshold");
         Positive(termination.AngularVelocityThreshold, "mdp.termination.angular_velocity_threshold");
     }
 
-    private void Distribution(Normal normal, string field)
+    private void Distribution(NormalDisturbance normal, string field)
     {
         Finite(normal.Mean, $"{field}.mean");
         NotNegative(normal.Std, $"{field}.std");
     }
 
-    private void Reference(Trajectory trajectory)
+    private void Reference(QuadrotorTrajectory trajectory)
     {
         Vector(trajectory.Mixture, 2, "trajectory.mixture");
         if (trajectory.MixtureCount != 2)

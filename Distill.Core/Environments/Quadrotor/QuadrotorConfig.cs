@@ -1,3 +1,5 @@
+using Distill.Compute;
+
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>What the drone is asked to follow.</summary>
@@ -21,19 +23,35 @@ public enum QuadrotorTask
 }
 
 /// <summary>
-/// A lying figure of eight, the Lissajous curve x = size/2 sin 2a, y = size sin a, z = 0 about the origin, which it
-/// leaves at rest: the angle's rate grows linearly during the ramp and then stays at one loop per interval.
+/// A lying figure of eight, the Lissajous curve x = h/2 sin 2a, y = h sin a, z = 0 about the origin with half length h,
+/// which it leaves at rest: the angle's rate grows linearly during the ramp and then stays at one loop per loop time.
 /// </summary>
 public sealed record FigureEight
 {
-    /// <summary>Seconds of one loop. Lower is faster: 10 is easy (about 0.9 m/s), 5.5 what papers report (1.6 m/s at size 1).</summary>
-    public double Interval { get; init; } = 5.5;
+    /// <summary>
+    /// Seconds of one loop. Lower is faster: 10 is easy (about 0.9 m/s), 5.5 what papers report (1.6 m/s at a half length of
+    /// 1 m).
+    /// </summary>
+    public double LoopSeconds { get; init; } = 5.5;
 
     /// <summary>Half of the length along y, m; the width along x is half of the length. Raise for faster, wider flight.</summary>
-    public double Size { get; init; } = 1;
+    public double HalfLength { get; init; } = 1;
 
     /// <summary>Seconds until the full rate is reached. Raise when policies lose the reference at the start.</summary>
-    public double Ramp { get; init; } = 3;
+    public double RampSeconds { get; init; } = 3;
+}
+
+/// <summary>Which drone of the list each environment flies.</summary>
+public enum DroneAssignment
+{
+    /// <summary>Environment i flies drone i modulo their number, so each panel has many drones.</summary>
+    InTurn,
+
+    /// <summary>
+    /// All 32 environments of a panel fly one drone, and panels take the drones in turn: where what acts depends on the
+    /// drone, such as a teacher for each.
+    /// </summary>
+    InPanels,
 }
 
 /// <summary>A batch of quadrotor environments; the defaults are those of RAPTOR's distillation, on a Crazyflie.</summary>
@@ -47,9 +65,15 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
 
     /// <summary>
     /// The drones: names of airframes (<see cref="Airframes.Names"/>), parameter files (*.json), and folders of them.
-    /// Environment i flies drone i modulo their number.
+    /// <see cref="DroneAssignment"/> says which environment flies which.
     /// </summary>
     public IReadOnlyList<string> Drones { get; init; } = ["crazyflie"];
+
+    /// <summary>
+    /// How the drones are spread over the environments. In panels, every drone needs at least 32 environments to be flown
+    /// at all.
+    /// </summary>
+    public DroneAssignment DroneAssignment { get; init; } = DroneAssignment.InTurn;
 
     /// <summary>What is followed.</summary>
     public QuadrotorTask Task { get; init; } = QuadrotorTask.Mixture;
@@ -68,6 +92,8 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
     /// <summary>The path of the task of that name; other tasks ignore it.</summary>
     public FigureEight FigureEight { get; init; } = new();
 
+    EnvironmentSpec IEnvironmentConfig.Spec => Spec(CheckedDrones(null));
+
     public IBatchedEnvironment Create(int envs, ulong seed) =>
         new QuadrotorEnvironment(this with { Envs = envs }, seed);
 
@@ -82,8 +108,42 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
             ),
         ];
 
+    /// <summary>Index in the drones of the one that an environment flies.</summary>
+    /// <param name="drones">How many there are.</param>
+    public int DroneOf(int environment, int drones) =>
+        (DroneAssignment == DroneAssignment.InTurn ? environment : environment / Panel.Width) % drones;
+
+    /// <summary>The facts about environments that fly these drones.</summary>
+    internal EnvironmentSpec Spec(IReadOnlyList<QuadrotorParameters> drones) =>
+        new(
+            "quadrotor",
+            QuadrotorViews.Groups,
+            new(4, Discrete: false),
+            EpisodeLimit,
+            drones[0].Integration.Dt
+        )
+        {
+            Measures = QuadrotorViews.Measures,
+        };
+
+    /// <summary>The drones as they are flown, with task, reward and initial states in place.</summary>
+    /// <param name="given">In place of those that <see cref="Drones"/> names.</param>
+    /// <exception cref="DistillException">The configuration or a drone is wrong.</exception>
+    internal IReadOnlyList<QuadrotorParameters> CheckedDrones(IReadOnlyList<QuadrotorParameters>? given)
+    {
+        Check();
+        QuadrotorParameters[] drones = [.. (given ?? LoadDrones()).Select(Apply)];
+        if (drones.Length == 0)
+            throw new DistillException(
+                "Quadrotor drones is empty; name at least one airframe or parameter file."
+            );
+        foreach (var drone in drones)
+            drone.Check(drone.Name);
+        return drones;
+    }
+
     /// <summary>The drone as this configuration flies it: with its task, reward and initial states in place.</summary>
-    internal QuadrotorParameters Apply(QuadrotorParameters drone) =>
+    private QuadrotorParameters Apply(QuadrotorParameters drone) =>
         drone with
         {
             Mdp = drone.Mdp with
@@ -107,7 +167,7 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
         };
 
     /// <exception cref="DistillException">A field has no sense.</exception>
-    internal void Check()
+    private void Check()
     {
         // Steps and episodes are counted in single precision, which is exact up to 2^24.
         if (Envs is < 1 or > 1 << 24)
@@ -120,10 +180,15 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
             throw new DistillException(
                 $"Quadrotor task is {Task}; it must be one of: {string.Join(", ", Enum.GetNames<QuadrotorTask>())}."
             );
-        if (!(FigureEight.Interval > 0 && FigureEight.Size >= 0 && FigureEight.Ramp > 0))
+        if (!Enum.IsDefined(DroneAssignment))
             throw new DistillException(
-                $"Quadrotor figure_eight has interval {FigureEight.Interval} s, size {FigureEight.Size} m and ramp "
-                    + $"{FigureEight.Ramp} s; interval and ramp must be positive and size not negative."
+                $"Quadrotor drone_assignment is {DroneAssignment}; it must be one of: "
+                    + $"{string.Join(", ", Enum.GetNames<DroneAssignment>())}."
+            );
+        if (!(FigureEight.LoopSeconds > 0 && FigureEight.HalfLength >= 0 && FigureEight.RampSeconds > 0))
+            throw new DistillException(
+                $"Quadrotor figure_eight has loop_seconds {FigureEight.LoopSeconds}, half_length {FigureEight.HalfLength} and "
+                    + $"ramp_seconds {FigureEight.RampSeconds}; the seconds must be positive and the length not negative."
             );
     }
 }

@@ -86,7 +86,7 @@ internal static class QuadrotorConstants
             block[row * Panel.Width + lane] = column[row];
     }
 
-    private static void PackDynamics(Dynamics dynamics, double dt, Span<float> column)
+    private static void PackDynamics(QuadrotorDynamics dynamics, double dt, Span<float> column)
     {
         var (min, max) = (dynamics.ActionLimit.Min, dynamics.ActionLimit.Max);
         Set(column, QuadrotorConstant.TimeStep, dt);
@@ -130,7 +130,7 @@ internal static class QuadrotorConstants
         Set(column, QuadrotorConstant.InverseMass, 1 / dynamics.Mass);
     }
 
-    private static void PackTask(RewardWeights reward, Termination termination, Span<float> column)
+    private static void PackTask(RewardWeights reward, QuadrotorTermination termination, Span<float> column)
     {
         Set(column, QuadrotorConstant.RewardConstant, reward.Constant);
         Set(column, QuadrotorConstant.PositionWeight, reward.Scale * reward.Position);
@@ -151,7 +151,7 @@ internal static class QuadrotorConstants
         );
     }
 
-    private static void PackReference(Trajectory trajectory, double dt, Span<float> column)
+    private static void PackReference(QuadrotorTrajectory trajectory, double dt, Span<float> column)
     {
         Set(column, QuadrotorConstant.LangevinDamping, trajectory.Langevin.Gamma);
         Set(
@@ -167,7 +167,7 @@ internal static class QuadrotorConstants
     private static void PackInitialStates(
         InitialStates init,
         ActionLimit limit,
-        Disturbances disturbances,
+        QuadrotorDisturbances disturbances,
         Span<float> column
     )
     {

@@ -8,13 +8,6 @@ namespace Distill.Environments.Quadrotor;
 /// </summary>
 public sealed class QuadrotorEnvironment : IBatchedEnvironment
 {
-    private static readonly View[] Views =
-    [
-        new("teacher", Relative: true, Rotors: true),
-        new("student", Relative: false, Rotors: false),
-        new("tracking", Relative: true, Rotors: false),
-    ];
-
     private const int StateLength = QuadrotorFields.Total * Panel.Width;
     private const int BlockLength = QuadrotorConstants.Total * Panel.Width;
 
@@ -28,12 +21,13 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     private readonly FloatBuffer constants;
     private readonly int[] blocks;
     private readonly int[] assignment;
+    private readonly QuadrotorConfig config;
     private readonly QuadrotorRules rules;
 
     /// <summary>Environments as configured, each at the start of its first episode.</summary>
     /// <param name="seed">With an environment's index, it determines all random numbers.</param>
     /// <param name="drones">In place of those that the configuration names.</param>
-    /// <param name="assignment">Index of each environment's drone, one per environment; default: i modulo the number of drones.</param>
+    /// <param name="assignment">Index of each environment's drone, one per environment; default: what the configuration says.</param>
     /// <exception cref="DistillException">The configuration, a drone or the assignment is wrong.</exception>
     public QuadrotorEnvironment(
         QuadrotorConfig config,
@@ -42,14 +36,9 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         IReadOnlyList<int>? assignment = null
     )
     {
-        config.Check();
-        Drones = [.. (drones ?? config.LoadDrones()).Select(config.Apply)];
-        if (Drones.Count == 0)
-            throw new DistillException(
-                "Quadrotor drones is empty; name at least one airframe or parameter file."
-            );
-        foreach (var drone in Drones)
-            drone.Check(drone.Name);
+        this.config = config;
+        Drones = config.CheckedDrones(drones);
+        Spec = config.Spec(Drones);
         Count = config.Envs;
         this.assignment = Assign(assignment);
         rules = new(
@@ -61,29 +50,16 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
                 _ => ReferenceMotion.Still,
             },
             Drones.Any(drone => drone.Mdp.Reward is not { LinearVelocity: 0, AngularVelocity: 0 }),
-            (float)(1 / config.FigureEight.Interval),
-            (float)config.FigureEight.Size,
-            (float)config.FigureEight.Ramp,
+            (float)(1 / config.FigureEight.LoopSeconds),
+            (float)config.FigureEight.HalfLength,
+            (float)config.FigureEight.RampSeconds,
             new(seed, "quadrotor.reset"),
             new(seed, "quadrotor.langevin")
-        );
-        Spec = new(
-            "quadrotor",
-            Array.ConvertAll(Views, view => view.Group()),
-            new(4, Discrete: false),
-            config.EpisodeLimit,
-            Drones[0].Integration.Dt
         );
         (constants, blocks) = PackBlocks();
         state = new(blocks.Length * StateLength);
         next = new(blocks.Length * StateLength);
-        for (var panel = 0; panel < blocks.Length; panel++)
-        {
-            // So that the reset, which counts one up, starts episode 0, and finds that it is not there yet.
-            Field(PanelState(panel), QuadrotorField.Episode).Fill(-1);
-            Field(PanelNext(panel), QuadrotorField.Episode).Fill(-1);
-            Reset(panel);
-        }
+        Rewind();
     }
 
     public EnvironmentSpec Spec { get; }
@@ -95,8 +71,6 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
 
     /// <summary>Index in <see cref="Drones"/> of the drone that each environment flies, <c>[envs]</c>.</summary>
     public IReadOnlyList<int> Assignment => new ArraySegment<int>(assignment, 0, Count);
-
-    public IEnumerable<(string Name, FloatBuffer Values)> State => [("quadrotor.state", state)];
 
     public void Reset(int panel)
     {
@@ -118,8 +92,8 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
             PanelState(panel),
             PanelConstants(panel),
             observation,
-            Views[group].Relative,
-            Views[group].Rotors
+            QuadrotorViews.All[group].Relative,
+            QuadrotorViews.All[group].Rotors
         );
 
     public void Step(
@@ -127,7 +101,8 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         ReadOnlySpan<float> actions,
         Span<float> reward,
         Span<float> terminated,
-        Span<float> truncated
+        Span<float> truncated,
+        Span<float> measures
     ) =>
         QuadrotorKernels.Step(
             rules,
@@ -138,8 +113,22 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
             actions,
             reward,
             terminated,
-            truncated
+            truncated,
+            measures
         );
+
+    public void Rewind()
+    {
+        for (var panel = 0; panel < blocks.Length; panel++)
+        {
+            // So that the reset, which counts one up, starts episode 0, and finds that it is not there yet.
+            Field(PanelState(panel), QuadrotorField.Episode).Fill(-1);
+            Field(PanelNext(panel), QuadrotorField.Episode).Fill(-1);
+            Reset(panel);
+        }
+    }
+
+    public void Visit(State state) => state.Block("quadrotor.state", this.state);
 
     /// <summary>Copies a field of a panel's true state, <c>[field size, 32]</c>: for recordings and tracking errors.</summary>
     public void ReadState(int panel, QuadrotorField field, Span<float> values) =>
@@ -169,7 +158,11 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     private static Span<float> Field(Span<float> state, QuadrotorField field) =>
         state.Slice((int)field * Panel.Width, field.Size() * Panel.Width);
 
-    internal ReadOnlySpan<float> PanelConstants(int panel) =>
+    /// <summary>Moves a panel's Langevin references with given standard normal draws, <c>[3, 32]</c>; tests drive it.</summary>
+    internal void AdvanceLangevin(int panel, ReadOnlySpan<float> noise) =>
+        QuadrotorKernels.AdvanceLangevin(PanelState(panel), PanelConstants(panel), noise);
+
+    private ReadOnlySpan<float> PanelConstants(int panel) =>
         constants.Slice(blocks[panel] * BlockLength, BlockLength);
 
     /// <summary>A drone for every lane, those of the last panel that hold no environment included.</summary>
@@ -182,7 +175,7 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         var drones = new int[Panel.Count(Count) * Panel.Width];
         for (var i = 0; i < drones.Length; i++)
         {
-            drones[i] = given is null ? i % Drones.Count : given[i % Count];
+            drones[i] = given is null ? config.DroneOf(i, Drones.Count) : given[i % Count];
             if (drones[i] < 0 || drones[i] >= Drones.Count)
                 throw new DistillException(
                     $"Environment {i} is assigned drone {drones[i]}, but the drones are 0 to {Drones.Count - 1}."
@@ -211,25 +204,5 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
             QuadrotorConstants.Pack(drone, constants.Slice(block * BlockLength, BlockLength), lane);
         }
         return (constants, blocks);
-    }
-
-    /// <summary>What an observation group shows of the state.</summary>
-    private sealed record View(string Name, bool Relative, bool Rotors)
-    {
-        public ObservationGroup Group()
-        {
-            var of = Relative ? " error" : "";
-            List<ObservationComponent> components =
-            [
-                new($"position{of}, world, m", 3),
-                new("rotation matrix, body to world, row-major", 9),
-                new($"linear velocity{of}, world, m/s", 3),
-                new("angular velocity, body, rad/s", 3),
-                new("previous action", 4),
-            ];
-            if (Rotors)
-                components.Add(new("rotor states, mapped to [-1, 1]", 4));
-            return new(Name, components);
-        }
     }
 }

@@ -14,7 +14,8 @@ internal static class QuadrotorKernels
         ReadOnlySpan<float> actions,
         Span<float> reward,
         Span<float> terminated,
-        Span<float> truncated
+        Span<float> truncated,
+        Span<float> measures
     )
     {
         switch (Simd.Path)
@@ -29,7 +30,8 @@ internal static class QuadrotorKernels
                         actions,
                         reward,
                         terminated,
-                        truncated
+                        truncated,
+                        measures
                     )
                 )
                     Restart(rules, first, state, next, constants, terminated, truncated);
@@ -44,7 +46,8 @@ internal static class QuadrotorKernels
                         actions,
                         reward,
                         terminated,
-                        truncated
+                        truncated,
+                        measures
                     )
                 )
                     Restart(rules, first, state, next, constants, terminated, truncated);
@@ -59,7 +62,8 @@ internal static class QuadrotorKernels
                         actions,
                         reward,
                         terminated,
-                        truncated
+                        truncated,
+                        measures
                     )
                 )
                     Restart(rules, first, state, next, constants, terminated, truncated);

@@ -30,7 +30,8 @@ internal static class QuadrotorKernels512
         ReadOnlySpan<float> actions,
         Span<float> reward,
         Span<float> terminated,
-        Span<float> truncated
+        Span<float> truncated,
+        Span<float> measures
     )
     {
         CheckLengths(state, constants);
@@ -60,6 +61,11 @@ internal static class QuadrotorKernels512
                 QuadrotorReferences512.AdvanceFigureEight(rules, ref s, ref c);
                 break;
         }
+        if (measures.Length > 0)
+            Measure(
+                ref s,
+                ref MemoryMarshal.GetReference(measures[..(QuadrotorViews.Measures.Count * Panel.Width)])
+            );
         return QuadrotorEpisodes512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
     }
 
@@ -202,6 +208,25 @@ internal static class QuadrotorKernels512
             value -= Load(ref constants, VelocityWeight, lane) * Vector512.Sqrt(velocity);
             value -= Load(ref constants, AngularVelocityWeight, lane) * Vector512.Sqrt(angular);
             Store(value, ref reward, 0, lane);
+        }
+    }
+
+    /// <summary>The rows of <see cref="QuadrotorViews.Measures"/>.</summary>
+    private static void Measure(ref float state, ref float measures)
+    {
+        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
+        {
+            var position = Vector512<float>.Zero;
+            var velocity = Vector512<float>.Zero;
+            for (var i = 0; i < 3; i++)
+            {
+                var p = Load(ref state, Position + i, lane) - Load(ref state, ReferencePosition + i, lane);
+                var v = Load(ref state, Velocity + i, lane) - Load(ref state, ReferenceVelocity + i, lane);
+                position = Vector512.FusedMultiplyAdd(p, p, position);
+                velocity = Vector512.FusedMultiplyAdd(v, v, velocity);
+            }
+            Store(Vector512.Sqrt(position), ref measures, 0, lane);
+            Store(Vector512.Sqrt(velocity), ref measures, 1, lane);
         }
     }
 

@@ -14,22 +14,22 @@ public sealed record QuadrotorParameters
     public string Name { get; init; } = "unnamed";
 
     [JsonRequired]
-    public required Dynamics Dynamics { get; init; }
+    public required QuadrotorDynamics Dynamics { get; init; }
 
     [JsonRequired]
-    public Integration Integration { get; init; } = new();
+    public QuadrotorIntegration Integration { get; init; } = new();
 
     [JsonRequired]
-    public Mdp Mdp { get; init; } = new();
+    public QuadrotorMdp Mdp { get; init; } = new();
 
     [JsonRequired]
-    public Disturbances Disturbances { get; init; } = new();
+    public QuadrotorDisturbances Disturbances { get; init; } = new();
 
     /// <summary>Ranges of rl-tools' sampler of drones. The simulator does not read them.</summary>
     public DomainRandomization DomainRandomization { get; init; } = new();
 
     [JsonRequired]
-    public Trajectory Trajectory { get; init; } = new();
+    public QuadrotorTrajectory Trajectory { get; init; } = new();
 
     /// <summary>Refuses what has no physical sense and what the simulator does not implement.</summary>
     /// <param name="source">Named in the message: a file or an airframe.</param>
@@ -38,7 +38,7 @@ public sealed record QuadrotorParameters
 }
 
 /// <summary>The rigid body and its rotors.</summary>
-public sealed record Dynamics
+public sealed record QuadrotorDynamics
 {
     /// <summary>Rotor centres in the body frame, m, <c>[4][3]</c>. Heights do not matter: thrust is along +z.</summary>
     [JsonRequired]
@@ -117,7 +117,7 @@ public sealed record ActionLimit
     public double Max { get; init; } = 1;
 }
 
-public sealed record Integration
+public sealed record QuadrotorIntegration
 {
     /// <summary>Seconds of one step.</summary>
     [JsonRequired]
@@ -125,7 +125,7 @@ public sealed record Integration
 }
 
 /// <summary>The task as a Markov decision process.</summary>
-public sealed record Mdp
+public sealed record QuadrotorMdp
 {
     [JsonRequired]
     public InitialStates Init { get; init; } = new();
@@ -140,7 +140,7 @@ public sealed record Mdp
     public ActionNoise ActionNoise { get; init; } = new();
 
     [JsonRequired]
-    public Termination Termination { get; init; } = new();
+    public QuadrotorTermination Termination { get; init; } = new();
 }
 
 /// <summary>The distribution of initial states; the defaults are those that rl-tools' distillation puts in place of a file's.</summary>
@@ -253,7 +253,7 @@ public sealed record ActionNoise
 }
 
 /// <summary>A state is terminal when any component of these exceeds its threshold.</summary>
-public sealed record Termination
+public sealed record QuadrotorTermination
 {
     [JsonRequired]
     public bool Enabled { get; init; } = true;
@@ -278,18 +278,18 @@ public sealed record Termination
 }
 
 /// <summary>Forces and torques that are drawn once per episode and stay.</summary>
-public sealed record Disturbances
+public sealed record QuadrotorDisturbances
 {
     /// <summary>World frame, N, each component.</summary>
     [JsonRequired]
-    public Normal RandomForce { get; init; } = new();
+    public NormalDisturbance RandomForce { get; init; } = new();
 
     /// <summary>Body frame, N m, each component; z has a hundredth of the standard deviation.</summary>
     [JsonRequired]
-    public Normal RandomTorque { get; init; } = new();
+    public NormalDisturbance RandomTorque { get; init; } = new();
 }
 
-public sealed record Normal
+public sealed record NormalDisturbance
 {
     [JsonRequired]
     public double Mean { get; init; }
@@ -319,7 +319,7 @@ public sealed record DomainRandomization
 }
 
 /// <summary>The moving references and how often each occurs.</summary>
-public sealed record Trajectory
+public sealed record QuadrotorTrajectory
 {
     /// <summary>Number of entries of <see cref="Mixture"/>.</summary>
     [JsonPropertyName("MIXTURE_N")]
@@ -330,14 +330,14 @@ public sealed record Trajectory
     public double[] Mixture { get; init; } = [0.5, 0.5];
 
     [JsonRequired]
-    public Langevin Langevin { get; init; } = new();
+    public LangevinProcess Langevin { get; init; } = new();
 }
 
 /// <summary>
 /// A damped spring driven by noise and smoothed, per axis: dv = (-gamma v - omega^2 x) dt + sigma dW, dx = v dt;
 /// the reference's velocity follows v by <see cref="Alpha"/> per step, its position integrates that.
 /// </summary>
-public sealed record Langevin
+public sealed record LangevinProcess
 {
     /// <summary>Damping, 1/s.</summary>
     [JsonRequired]

@@ -58,3 +58,37 @@ type Guarded(initial: float32[]) =
                 failwith $"element {i} of {initial.Length} was written"
 
         Array.sub cells 0 initial.Length
+
+/// What a part shows to a visitor of its state.
+module Blocks =
+    /// The blocks, with their names.
+    let read (visit: Distill.State -> unit) : (string * byte[]) list =
+        let blocks = Collections.Generic.List()
+
+        visit
+            { new Distill.State() with
+                member _.Visit(name, values) = blocks.Add(name, values.ToArray())
+            }
+
+        List.ofSeq blocks
+
+    /// Restores what `read` gave; the blocks must be those of the same names.
+    let write (saved: (string * byte[]) list) (visit: Distill.State -> unit) =
+        let blocks = Collections.Generic.Queue saved
+
+        visit
+            { new Distill.State() with
+                member _.Visit(name, values) =
+                    let known, bytes = blocks.Dequeue()
+                    Expect.equal name known "name of the block"
+                    bytes.AsSpan().CopyTo values
+            }
+
+        Expect.equal blocks.Count 0 "blocks left"
+
+    /// All floats of all blocks.
+    let floats (visit: Distill.State -> unit) : float32[] =
+        read visit
+        |> List.map (fun (_, bytes) ->
+            Runtime.InteropServices.MemoryMarshal.Cast<byte, float32>(ReadOnlySpan bytes).ToArray())
+        |> Array.concat

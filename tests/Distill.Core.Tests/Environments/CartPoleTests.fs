@@ -5,6 +5,7 @@ open System
 open Xunit
 open Distill
 open Distill.Compute
+open Distill.Environments
 open Distill.Environments.CartPole
 open Distill.Tests.QuadrotorTestbed
 
@@ -25,13 +26,12 @@ let private oracle (right: bool) (x: float, v: float, angle: float, rate: float)
 let private terminal (x: float, _, angle: float, _) =
     max (abs x / 2.4) (abs angle / (12.0 * 2.0 * Math.PI / 360.0)) - 1.0
 
-let private values (env: CartPoleEnvironment) =
-    let struct (_, buffer) = Seq.exactlyOne env.State
-    buffer.Span.ToArray()
+let private values (env: CartPoleEnvironment) = Blocks.floats env.Visit
 
 let private write (env: CartPoleEnvironment) (block: float32[]) =
-    let struct (_, buffer) = Seq.exactlyOne env.State
-    block.AsSpan().CopyTo buffer.Span
+    Blocks.write
+        [ "cart_pole.state", block |> Array.collect (fun (value: float32) -> BitConverter.GetBytes value) ]
+        env.Visit
 
 let private observe (env: CartPoleEnvironment) panel (group: string) =
     let values = Array.zeroCreate<float32>(4 * Panel.Width)
@@ -195,7 +195,7 @@ let ``the specification is that of a discrete task, and bad configurations are r
         (2, 1, true)
         "actions"
 
-    Expect.equal (env.Spec.EpisodeLimit, env.Spec.StepTime) (500, 0.02) "limits"
+    Expect.equal (env.Spec.EpisodeLimit, env.Spec.StepSeconds) (500, 0.02) "limits"
 
     let refused (config: CartPoleConfig) =
         (Expect.throws<DistillException>(fun () -> (new CartPoleEnvironment(config, 1UL)).Dispose())).Message

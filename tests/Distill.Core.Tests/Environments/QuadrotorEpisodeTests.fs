@@ -4,6 +4,7 @@ module Distill.Tests.QuadrotorEpisodeTests
 open System
 open Xunit
 open Distill.Compute
+open Distill.Environments
 open Distill.Environments.Quadrotor
 open Distill.Tests.QuadrotorOracle
 open Distill.Tests.QuadrotorTestbed
@@ -16,9 +17,9 @@ let private disturbed =
         Name = "disturbed",
         Dynamics = crazyflie.Dynamics,
         Disturbances =
-            Disturbances(
-                RandomForce = Normal(Mean = 0.01, Std = 0.02),
-                RandomTorque = Normal(Mean = 0.001, Std = 0.005)
+            QuadrotorDisturbances(
+                RandomForce = NormalDisturbance(Mean = 0.01, Std = 0.02),
+                RandomTorque = NormalDisturbance(Mean = 0.001, Std = 0.005)
             )
     )
 
@@ -260,7 +261,7 @@ let ``tasks choose the references`` () =
 
 [<Fact>]
 let ``the figure-eight is the declared path and its thresholds go along`` () =
-    let path = FigureEight(Interval = 4.0, Size = 1.5, Ramp = 2.0)
+    let path = FigureEight(LoopSeconds = 4.0, HalfLength = 1.5, RampSeconds = 2.0)
 
     let config =
         QuadrotorConfig(Envs = 32, Task = QuadrotorTask.FigureEight, FigureEight = path, EpisodeLimit = 5000)
@@ -482,19 +483,14 @@ let ``a batch goes on bit for bit from a saved state`` () =
         use undisturbed = new QuadrotorEnvironment(config, 51UL)
         run undisturbed 97 |> ignore
 
-        let saved =
-            [ for struct (name, values) in undisturbed.State -> name, values.Span.ToArray() ]
-
+        let saved = Blocks.read undisturbed.Visit
         let rewards = run undisturbed 130
 
         use resumed = new QuadrotorEnvironment(config, 51UL)
 
         // The second time, the batch has flown beyond the saved state.
         for turn in 1..2 do
-            for (name, values), struct (target, buffer) in Seq.zip saved resumed.State do
-                Expect.equal name target "name of the block"
-                values.AsSpan().CopyTo buffer.Span
-
+            Blocks.write saved resumed.Visit
             Expect.isTrue (run resumed 130 = rewards) $"{task}, turn {turn}: rewards"
             Expect.isTrue (bits resumed = bits undisturbed) $"{task}, turn {turn}: bits"
 

@@ -38,12 +38,12 @@ let private matrix (element: JsonElement) =
 
 let private drone (name: string) (p: JsonElement) =
     let normal path =
-        Normal(Mean = number p (path + ".mean"), Std = number p (path + ".std"))
+        NormalDisturbance(Mean = number p (path + ".mean"), Std = number p (path + ".std"))
 
     QuadrotorParameters(
         Name = name,
         Dynamics =
-            Dynamics(
+            QuadrotorDynamics(
                 RotorPositions = matrix (get p "rotor_positions"),
                 RotorThrustDirections = matrix (get p "rotor_thrust_directions"),
                 RotorTorqueDirections = matrix (get p "rotor_torque_directions"),
@@ -58,9 +58,9 @@ let private drone (name: string) (p: JsonElement) =
                 ActionLimit =
                     ActionLimit(Min = number p "action_limit.min", Max = number p "action_limit.max")
             ),
-        Integration = Integration(Dt = number p "dt"),
+        Integration = QuadrotorIntegration(Dt = number p "dt"),
         Mdp =
-            Mdp(
+            QuadrotorMdp(
                 Reward =
                     RewardWeights(
                         Scale = number p "reward.scale",
@@ -71,21 +71,21 @@ let private drone (name: string) (p: JsonElement) =
                         DAction = number p "reward.d_action"
                     ),
                 Termination =
-                    Termination(
+                    QuadrotorTermination(
                         PositionThreshold = number p "termination.position_threshold",
                         LinearVelocityThreshold = number p "termination.linear_velocity_threshold",
                         AngularVelocityThreshold = number p "termination.angular_velocity_threshold"
                     )
             ),
         Disturbances =
-            Disturbances(
+            QuadrotorDisturbances(
                 RandomForce = normal "disturbances.random_force",
                 RandomTorque = normal "disturbances.random_torque"
             ),
         Trajectory =
-            Trajectory(
+            QuadrotorTrajectory(
                 Langevin =
-                    Langevin(
+                    LangevinProcess(
                         Gamma = number p "trajectory.langevin.gamma",
                         Omega = number p "trajectory.langevin.omega",
                         Sigma = number p "trajectory.langevin.sigma",
@@ -280,7 +280,6 @@ let ``observations are the recorded ones`` () =
 [<Fact>]
 let ``references driven by the recorded noise are the recorded ones`` () =
     use env = environment id
-    let struct (_, values) = Seq.exactlyOne env.State
     writeStates env (lanes.Value |> Array.map (fun e -> e.States[0]))
 
     for t in 0..59 do
@@ -288,13 +287,7 @@ let ``references driven by the recorded noise are the recorded ones`` () =
             let noise =
                 lanes.Value[panel * 32 .. panel * 32 + 31] |> Array.map (fun e -> e.Noise[t]) |> pack
 
-            let length = values.Length / 2
-
-            QuadrotorKernels.AdvanceLangevin(
-                values.Slice(panel * length, length),
-                env.PanelConstants panel,
-                noise
-            )
+            env.AdvanceLangevin(panel, noise)
 
         let actual, expected =
             states env, lanes.Value |> Array.map (fun e -> e.States[t + 1])

@@ -63,13 +63,19 @@ let rotationMatrix (q: float[]) =
         1.0 - 2.0 * x * x - 2.0 * y * y
     |]
 
-let private command (drone: Dynamics) (action: float[]) =
+let private command (drone: QuadrotorDynamics) (action: float[]) =
     let min, max = drone.ActionLimit.Min, drone.ActionLimit.Max
 
     action |> Array.map (fun a -> min + (Math.Clamp(a, -1.0, 1.0) + 1.0) / 2.0 * (max - min))
 
 /// Derivative of (position 3, orientation 4, velocity 3, angular velocity 3, rotors 4).
-let private derivative (drone: Dynamics) (command: float[]) (force: float[]) (torque: float[]) (x: float[]) =
+let private derivative
+    (drone: QuadrotorDynamics)
+    (command: float[])
+    (force: float[])
+    (torque: float[])
+    (x: float[])
+    =
     let q, v, w, rotors = x[3..6], x[7..9], x[10..12], x[13..16]
 
     let thrusts =
@@ -103,7 +109,7 @@ let private derivative (drone: Dynamics) (command: float[]) (force: float[]) (to
 
     Array.concat [ v; scale 0.5 (product q (Array.append [| 0.0 |] w)); acceleration; angular; rates ]
 
-let advanceLangevin (trajectory: Trajectory) dt (noise: float[]) (state: State) =
+let advanceLangevin (trajectory: QuadrotorTrajectory) dt (noise: float[]) (state: State) =
     if not state.FollowsLangevin then
         state
     else
@@ -230,10 +236,10 @@ let teacher (parameters: QuadrotorParameters) (state: State) =
 
 /// Position and velocity of the figure-eight t seconds after its start.
 let figureEight (path: FigureEight) (t: float) =
-    let inRamp = min t path.Ramp
-    let rate = inRamp / path.Ramp
-    let a = 2.0 * Math.PI / path.Interval * (rate * inRamp / 2.0 + (t - inRamp))
-    let speed = 2.0 * Math.PI / path.Interval * rate
+    let inRamp = min t path.RampSeconds
+    let rate = inRamp / path.RampSeconds
+    let a = 2.0 * Math.PI / path.LoopSeconds * (rate * inRamp / 2.0 + (t - inRamp))
+    let speed = 2.0 * Math.PI / path.LoopSeconds * rate
 
-    [| path.Size / 2.0 * sin (2.0 * a); path.Size * sin a; 0.0 |],
-    [| path.Size * cos (2.0 * a) * speed; path.Size * cos a * speed; 0.0 |]
+    [| path.HalfLength / 2.0 * sin (2.0 * a); path.HalfLength * sin a; 0.0 |],
+    [| path.HalfLength * cos (2.0 * a) * speed; path.HalfLength * cos a * speed; 0.0 |]

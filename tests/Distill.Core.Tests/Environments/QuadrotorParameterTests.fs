@@ -248,7 +248,7 @@ let ``a drone that cannot be written leaves the old file as it was`` () =
             QuadrotorParameters(
                 Name = "bad",
                 Dynamics = (Airframes.Get "crazyflie").Dynamics,
-                Integration = Integration(Dt = nan)
+                Integration = QuadrotorIntegration(Dt = nan)
             )
 
         refused [ "bad"; "integration.dt" ] (fun () -> ParameterFile.Write(path, bad))
@@ -328,7 +328,7 @@ let ``configurations without sense are refused by field`` () =
     refused [ "episode_limit" ] (fly (QuadrotorConfig(EpisodeLimit = 0)))
     refused [ "drones" ] (fly (QuadrotorConfig(Drones = [||])))
     refused [ "task" ] (fly (QuadrotorConfig(Task = enum 9)))
-    refused [ "figure_eight" ] (fly (QuadrotorConfig(FigureEight = FigureEight(Ramp = 0.0))))
+    refused [ "figure_eight" ] (fly (QuadrotorConfig(FigureEight = FigureEight(RampSeconds = 0.0))))
 
     refused
         [ "mdp.init.max_position" ]
@@ -338,7 +338,11 @@ let ``configurations without sense are refused by field`` () =
 let ``the reward constant is that of distillation unless the drone's own is asked for`` () =
     let drone =
         let crazyflie = Airframes.Get "crazyflie"
-        QuadrotorParameters(Dynamics = crazyflie.Dynamics, Mdp = Mdp(Reward = RewardWeights(Constant = 0.5)))
+
+        QuadrotorParameters(
+            Dynamics = crazyflie.Dynamics,
+            Mdp = QuadrotorMdp(Reward = RewardWeights(Constant = 0.5))
+        )
 
     let first (constant: Nullable<float>) =
         use env =

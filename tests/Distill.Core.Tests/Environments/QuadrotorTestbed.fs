@@ -3,6 +3,7 @@ module Distill.Tests.QuadrotorTestbed
 
 open System
 open Distill.Compute
+open Distill.Environments
 open Distill.Environments.Quadrotor
 open Distill.Tests.QuadrotorOracle
 
@@ -72,10 +73,7 @@ let step (env: QuadrotorEnvironment) (actions: float[][]) =
 
 /// All bits of what changes.
 let bits (env: QuadrotorEnvironment) =
-    [|
-        for struct (_, values) in env.State do
-            yield! values.Span.ToArray() |> Array.map BitConverter.SingleToInt32Bits
-    |]
+    Blocks.floats env.Visit |> Array.map BitConverter.SingleToInt32Bits
 
 let states (env: QuadrotorEnvironment) : State[] =
     let position, orientation =
@@ -143,11 +141,11 @@ let endless (drone: QuadrotorParameters) =
         Dynamics = drone.Dynamics,
         Integration = drone.Integration,
         Mdp =
-            Mdp(
+            QuadrotorMdp(
                 Init = drone.Mdp.Init,
                 Reward = drone.Mdp.Reward,
                 Termination =
-                    Termination(
+                    QuadrotorTermination(
                         Enabled = false,
                         PositionThreshold = limits.PositionThreshold,
                         LinearVelocityThreshold = limits.LinearVelocityThreshold,
@@ -188,7 +186,7 @@ let randomDrone (random: Random) =
     QuadrotorParameters(
         Name = "random",
         Dynamics =
-            Dynamics(
+            QuadrotorDynamics(
                 RotorPositions =
                     Array.map
                         (fun (x, y) -> [| x * arm * between 0.8 1.2; y * arm * between 0.8 1.2; 0.1 |])
@@ -208,9 +206,9 @@ let randomDrone (random: Random) =
                 JInv = diagonal (1.0 / jx) (1.0 / jy) (1.02 / jz),
                 ActionLimit = ActionLimit(Min = between 0.0 0.1, Max = between 0.9 1.1)
             ),
-        Integration = Integration(Dt = between 0.005 0.015),
+        Integration = QuadrotorIntegration(Dt = between 0.005 0.015),
         Mdp =
-            Mdp(
+            QuadrotorMdp(
                 Reward =
                     RewardWeights(
                         NonNegative = (random.Next 4 = 0),
@@ -225,7 +223,7 @@ let randomDrone (random: Random) =
                         DAction = between 0.0 1.5
                     ),
                 Termination =
-                    Termination(
+                    QuadrotorTermination(
                         Enabled = (random.Next 5 > 0),
                         PositionThreshold = between 0.4 1.5,
                         LinearVelocityThreshold = between 0.8 3.0,
@@ -233,9 +231,9 @@ let randomDrone (random: Random) =
                     )
             ),
         Trajectory =
-            Trajectory(
+            QuadrotorTrajectory(
                 Langevin =
-                    Langevin(
+                    LangevinProcess(
                         Gamma = between 0.5 2.0,
                         Omega = between 1.0 3.0,
                         Sigma = between 0.1 1.0,

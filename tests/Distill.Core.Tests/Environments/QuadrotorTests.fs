@@ -162,9 +162,7 @@ let ``the Langevin reference agrees with the oracle on every path`` () =
             onEveryPath (fun () ->
                 use env = new QuadrotorEnvironment(asGiven Panel.Width, 1UL, drones)
                 writeStates env states
-                let struct (_, values) = Seq.exactlyOne env.State
-                let draws = pack noise
-                QuadrotorKernels.AdvanceLangevin(values.Span, env.PanelConstants 0, draws)
+                env.AdvanceLangevin(0, pack noise)
                 QuadrotorTestbed.states env, bits env)
 
         let expected =

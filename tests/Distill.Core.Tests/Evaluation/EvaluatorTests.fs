@@ -45,9 +45,6 @@ let private same (actual: EvaluationResult) (expected: EvaluationResult) what =
 let private replay (config: IEnvironmentConfig) (policy: Policy) episodes (seed: uint64) =
     use environment = config.Create(episodes, RandomStream(seed, "evaluation").Seed())
 
-    for struct (_, values) in environment.State do
-        values.Span.Clear()
-
     let group = environment.Spec.Group policy.ObservationGroup
     use scratch = new PolicyScratch(policy)
 
@@ -150,18 +147,19 @@ let ``a policy that does not fit is refused`` () =
     Storage.contains "The policy reads 22 numbers" message
 
 [<Fact>]
-let ``every n-th episode is its own result`` () =
+let ``some of the episodes are a result of their own`` () =
     let result =
         EvaluationResult([| 0f .. 9f |], [| 10..19 |], [| for i in 0..9 -> i % 4 = 1 |])
 
-    let part = result.Every(4, 1)
+    let part = result.Where((fun i -> i % 4 = 1), "the second")
     Expect.equal part.Returns [| 1f; 5f; 9f |] "returns"
     Expect.equal part.Lengths [| 11; 15; 19 |] "lengths"
     Expect.equal part.ShareTerminated 1.0 "terminated"
-    Expect.equal (result.Every(1, 0)).Returns result.Returns "all"
+    Expect.equal (result.Where((fun _ -> true), "all")).Returns result.Returns "all"
 
-    (Expect.throws<DistillException>(fun () -> result.Every(12, 11) |> ignore)).Message
-    |> Storage.contains "none for number 11 of 12"
+    (Expect.throws<DistillException>(fun () -> result.Where((fun i -> i = 11), "the twelfth") |> ignore))
+        .Message
+    |> Storage.contains "none for the twelfth"
 
 [<Fact>]
 let ``statistics cover the last hundred episodes`` () =

@@ -16,7 +16,7 @@ let private walk: EnvironmentDefinition =
         Name = "walk"
         Envs = 40
         EpisodeLimit = 8
-        StepTime = 0.1
+        StepSeconds = 0.1
         StateSize = 2
         Actions = Actions.continuous 1
         Reset =
@@ -145,11 +145,17 @@ let ``a restored state goes on as if nothing had happened`` () =
     for _ in 1..11 do
         step first 1 0.05f |> ignore
 
-    for struct (name, values) in first.State do
-        let struct (_, target) =
-            second.State |> Seq.find (fun struct (other, _) -> other = name)
+    let saved = Collections.Generic.Dictionary()
 
-        values.Span.CopyTo target.Span
+    first.Visit
+        { new State() with
+            member _.Visit(name, values) = saved[name] <- values.ToArray()
+        }
+
+    second.Visit
+        { new State() with
+            member _.Visit(name, values) = saved[name].AsSpan().CopyTo values
+        }
 
     for _ in 1..20 do
         Assert.Equal(step first 1 0.05f, step second 1 0.05f)
@@ -263,7 +269,7 @@ let ``a teacher that looks on at itself agrees`` () =
     RunTests.saveTeacher teacher
 
     let episode =
-        Inspection.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) teacher 0UL
+        Inspect.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) teacher 0UL
 
     Assert.Equal(500, episode.Steps)
     Assert.False episode.Terminated
@@ -290,7 +296,7 @@ let ``an untrained student is caught out, and its memory moves`` () =
         PolicyFile.Save(student, policy)
 
     let inspect () =
-        Inspection.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) student 4UL
+        Inspect.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) student 4UL
 
     let episode = inspect ()
     Assert.True episode.Terminated

@@ -191,7 +191,7 @@ let ``numbers, words, lists and null are read as what the field is`` () =
     Assert.Equal(3e-4, config.Optimizer.LearningRate)
     Assert.Equal(2048, environment.Envs)
     Assert.Equal(QuadrotorTask.FigureEight, environment.Task)
-    Assert.Equal(10.0, environment.FigureEight.Interval)
+    Assert.Equal(10.0, environment.FigureEight.LoopSeconds)
     Assert.Equal<string list>([ "crazyflie"; "x500" ], List.ofSeq environment.Drones)
     Assert.False environment.RewardConstant.HasValue
     Assert.Equal(0.5, (nonNull environment.InitialStates).Guidance)
@@ -274,14 +274,11 @@ let ``the flags and names of other systems are understood`` () =
     let training, ppo =
         Settings.apply2
             [ "num_envs=64"; "max_iterations=7"; "num_steps_per_env=16" ]
-            (TeacherTraining.defaults, PpoConfig())
+            (TrainTeacher.defaults, PpoConfig())
 
     Assert.Equal((64, 7, 16), (training.Environment.Envs, ppo.Iterations, ppo.StepsPerEnv))
 
-    let flight, _ =
-        Settings.apply2 [ "checkpoint=a.pt" ] (Flight.defaults, QuadrotorConfig())
-
-    Assert.Equal("a.pt", flight.Policy)
+    Assert.Equal("a.pt", (Settings.apply1 [ "checkpoint=a.pt" ] Play.defaults).Policy)
 
 [<Fact>]
 let ``a name that systems use for different things is asked back`` () =

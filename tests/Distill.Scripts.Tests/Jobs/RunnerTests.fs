@@ -199,7 +199,7 @@ let private but (changes: (string * (obj | null)) list) (report: IterationReport
     (report, changes) ||> List.fold (fun report (name, value) -> Settings.change name value report)
 
 let private told (report: IterationReport) =
-    Distilling.progress (DistillationConfig(Environment = CartPoleConfig(Envs = 32))) report
+    Distil.progress (DistillationConfig(Environment = CartPoleConfig(Envs = 32))) report
 
 [<Fact>]
 let ``every number of an iteration is logged under its own name`` () =

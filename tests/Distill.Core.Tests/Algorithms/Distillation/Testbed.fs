@@ -175,9 +175,9 @@ type Recording(inner: IBatchedEnvironment) =
         member _.Observe(panel, group, observation) =
             inner.Observe(panel, group, observation)
 
-        member _.Step(panel, actions, reward, terminated, truncated) =
+        member _.Step(panel, actions, reward, terminated, truncated, measures) =
             let asked = actions.ToArray()
-            inner.Step(panel, actions, reward, terminated, truncated)
+            inner.Step(panel, actions, reward, terminated, truncated, measures)
 
             log[panel].Add
                 {
@@ -187,5 +187,6 @@ type Recording(inner: IBatchedEnvironment) =
                     Truncated = truncated.ToArray()
                 }
 
-        member _.State = inner.State
+        member _.Rewind() = inner.Rewind()
+        member _.Visit state = inner.Visit state
         member _.Dispose() = inner.Dispose()

@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.Collections.Generic
 open System.Globalization
+open System.IO
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -80,7 +81,9 @@ type DistillationResult
         )
 
 /// Distillation as a run.
-module internal Distilling =
+module Distil =
+    let private kind = "distillation"
+
     let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
 
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
@@ -120,6 +123,7 @@ module internal Distilling =
         let config = experiment.Config
 
         {
+            Kind = kind
             Name = config.Name
             RunName = config.RunName
             Seed = config.Seed
@@ -142,7 +146,10 @@ module internal Distilling =
 
     /// What speaks against a teacher that flew alone, in sentences: it fails, or it is worse than its file records. The latter
     /// on the scale of both standard errors; a file that lacks its own is taken for one of returns as spread as here.
-    let doubts (metadata: IReadOnlyDictionary<string, string>) (flown: EvaluationResult) : string list =
+    let internal doubts
+        (metadata: IReadOnlyDictionary<string, string>)
+        (flown: EvaluationResult)
+        : string list =
         let number (name: string) =
             match metadata.TryGetValue name with
             | true, text ->
@@ -225,7 +232,7 @@ module internal Distilling =
             "dataset/capacity", float report.GrownTo
         ]
 
-    let progress (config: DistillationConfig) (report: IterationReport) : Progress =
+    let internal progress (config: DistillationConfig) (report: IterationReport) : Progress =
         let phase = report.Phase
 
         {
@@ -306,17 +313,21 @@ module internal Distilling =
 
             result)
 
-    let run (options: RunOptions) (settings: string list) (experiment: Experiment) : DistillationResult =
+    let internal run
+        (options: RunOptions)
+        (settings: string list)
+        (experiment: Experiment)
+        : DistillationResult =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
         use pool = Training.pool config.Threads
-        use probe = config.Environment.Create(1, 0UL)
+        let spec = config.Environment.Spec
 
         Console.Out.WriteLine
             $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
 
-        use teacher = loadTeacher experiment.Teacher probe.Spec
+        use teacher = loadTeacher experiment.Teacher spec
         checkMemory config teacher
         use distillation = new Distillation(config, teacher, pool)
         let student = distillation.Student
@@ -336,3 +347,44 @@ module internal Distilling =
 
         let algorithm = algorithm config distillation alone doubts
         judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm
+
+    let private checkTeacher (experiment: Experiment) =
+        let path = experiment.Teacher.Teacher
+
+        if path <> "" && not (File.Exists path) then
+            raise (DistillException $"There is no teacher {path}.")
+
+    /// Teacher, best and final student, each on the episodes of the final evaluation.
+    let private measures (results: PolicyResult list) =
+        let of' (policy: string) = PolicyResult.find policy results
+        let student = of' "best student"
+
+        let difference =
+            student.MinusTeacher |> Option.defaultValue { Estimate = nan; Low = nan; High = nan }
+
+        [
+            "teacher_return", (of' "teacher").MeanReturn
+            "student_return", student.MeanReturn
+            "final_student_return", (of' "final student").MeanReturn
+            "student_length", student.MeanLength
+            "share_terminated", student.ShareTerminated
+            "minus_teacher", difference.Estimate
+            "minus_teacher_low", difference.Low
+            "minus_teacher_high", difference.High
+        ]
+
+    let rec job (experiment: Experiment) : Job =
+        {
+            Kind = kind
+            Records = [ experiment.Teacher; experiment.Config ]
+            Defaults = [ Experiment.empty.Teacher; Experiment.empty.Config ]
+            With = fun settings -> job (Experiment.withSettings settings experiment)
+            Check =
+                fun () ->
+                    checkTeacher experiment
+                    experiment.Config.Validate()
+            Run = fun options settings -> Job.orStopped (run options settings experiment).Interruption
+            Measures = measures
+            Main = "student_return"
+            Beside = [ "minus_teacher"; "share_terminated" ]
+        }

@@ -44,7 +44,7 @@ type Inspection =
             inspection.Student
             inspection.Teacher
 
-module Inspection =
+module Inspect =
     /// A policy at work on one panel.
     type private Pilot(policy: Policy, role: string, environment: IBatchedEnvironment) =
         do policy.Check(environment.Spec, role)
@@ -100,7 +100,7 @@ module Inspection =
             |]
 
         {
-            StepTime = environment.Spec.StepTime
+            StepTime = environment.Spec.StepSeconds
             Observation = steps |> Array.map _.Observation
             Student = steps |> Array.map _.Student
             Teacher = steps |> Array.map _.Teacher
