@@ -569,6 +569,21 @@ let ``memory is estimated before anything is allocated`` () =
 
     Expect.equal (MemoryEstimate.Of(newest, 26, available)).DatasetBytes (40_000L * 26L * 4L) "newest only"
 
+/// The fields of an object; a type does not list the private ones that it inherits.
+let rec private fieldsOf (t: Type | null) : FieldInfo list =
+    match t with
+    | null -> []
+    | t ->
+        let own =
+            t.GetFields(
+                BindingFlags.Instance
+                ||| BindingFlags.NonPublic
+                ||| BindingFlags.Public
+                ||| BindingFlags.DeclaredOnly
+            )
+
+        List.ofArray own @ fieldsOf t.BaseType
+
 /// Bytes outside the runtime's heap that can be reached from an object.
 let private nativeBytes (root: obj) =
     let seen = HashSet<obj>(HashIdentity.Reference)
@@ -591,9 +606,7 @@ let private nativeBytes (root: obj) =
         | value when (string (value.GetType().Namespace)).StartsWith "System.Collections" ->
             Seq.sumBy visit (Seq.cast<objnull>(value :?> IEnumerable))
         | value when (string (value.GetType().Namespace)).StartsWith "Distill" ->
-            value
-                .GetType()
-                .GetFields(BindingFlags.Instance ||| BindingFlags.NonPublic ||| BindingFlags.Public)
+            fieldsOf (value.GetType())
             |> Seq.filter (fun field -> not field.FieldType.IsValueType)
             |> Seq.sumBy (fun field -> visit (field.GetValue value))
         | _ -> 0L
