@@ -17,8 +17,8 @@ type Segment = { Memory: float[]; Rows: Row[] }
 
 /// The segments of a rollout, as numbers.
 let segments (rollout: Rollout) length =
-    let observation, action, memory =
-        rollout.StudentObservationSize, rollout.ActionSize, rollout.MemorySize
+    let columns, memory = rollout.Table.Columns, rollout.MemorySize
+    let observation, action = columns[0].Size, columns[1].Size
 
     let width = observation + action + 2
 
