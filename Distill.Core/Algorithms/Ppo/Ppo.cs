@@ -131,7 +131,7 @@ public sealed class Ppo : IDisposable
             losses.Value,
             losses.Surrogate,
             losses.Entropy,
-            losses.Divergence,
+            losses.KlDivergence,
             actorOptimizer.LearningRate,
             MeanStd(),
             episodes.MeanReturn,
@@ -358,9 +358,9 @@ public sealed class Ppo : IDisposable
         FiniteWatch.Require(losses.Surrogate, "surrogate loss", iteration);
         FiniteWatch.Require(losses.Value, "value loss", iteration);
         FiniteWatch.Require(losses.Entropy, "entropy", iteration);
-        FiniteWatch.Require(losses.Divergence, "KL divergence", iteration);
+        FiniteWatch.Require(losses.KlDivergence, "KL divergence", iteration);
         if (Config.Schedule == RateSchedule.Adaptive)
-            AdaptLearningRate(losses.Divergence);
+            AdaptLearningRate(losses.KlDivergence);
         actorOptimizer.Step(pool, chunks);
         criticOptimizer.Step(pool, chunks);
         FiniteWatch.Require(actorOptimizer.GradientNorm, "norm of the actor's gradient", iteration);
@@ -368,12 +368,12 @@ public sealed class Ppo : IDisposable
         return losses;
     }
 
-    private void AdaptLearningRate(double divergence)
+    private void AdaptLearningRate(double kl)
     {
         var rate = actorOptimizer.LearningRate;
-        if (divergence > 2 * Config.DesiredKl)
+        if (kl > 2 * Config.DesiredKl)
             SetLearningRate(Math.Max(Config.MinLearningRate, rate / 1.5));
-        else if (divergence > 0 && divergence < Config.DesiredKl / 2)
+        else if (kl > 0 && kl < Config.DesiredKl / 2)
             SetLearningRate(Math.Min(Config.MaxLearningRate, rate * 1.5));
     }
 
@@ -413,10 +413,10 @@ public sealed class Ppo : IDisposable
         Span<float> dLogProbability = stackalloc float[Panel.Width];
         Span<float> entropy = stackalloc float[Panel.Width];
         Span<float> dEntropy = stackalloc float[Panel.Width];
-        Span<float> divergence = stackalloc float[Panel.Width];
+        Span<float> kl = stackalloc float[Panel.Width];
         distribution.LogProbability(outputs, network.LogStd, action, logProbability);
         distribution.Entropy(outputs, network.LogStd, entropy);
-        distribution.Divergence(layout.Outputs.Of(sample), oldLogStd, outputs, network.LogStd, divergence);
+        distribution.KlDivergence(layout.Outputs.Of(sample), oldLogStd, outputs, network.LogStd, kl);
         var surrogate = PpoLosses.Surrogate(
             logProbability,
             layout.LogProbability.Of(sample),
@@ -438,7 +438,7 @@ public sealed class Ppo : IDisposable
             gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length)
         );
         network.Backward(observation, own.ActorActivations, own.OutputGradient, [], gradient, own.Network);
-        return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(divergence, weight));
+        return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(kl, weight));
     }
 
     private PpoLossSums CriticGradient(Span<float> sample, Span<float> gradient, PpoScratch own)
