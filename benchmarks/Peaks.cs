@@ -44,9 +44,9 @@ internal sealed class Peaks(Settings settings) : IDisposable
             (double)rounds
             * Simd.Path switch
             {
-                InstructionSet.Avx512 => Peak512.OperationsPerRound,
-                InstructionSet.Avx2 => Peak256.OperationsPerRound,
-                _ => Peak128.OperationsPerRound,
+                InstructionSet.Avx512 => PeakW512.OperationsPerRound,
+                InstructionSet.Avx2 => PeakW256.OperationsPerRound,
+                _ => PeakW128.OperationsPerRound,
             };
 
         public void Run(int item, int worker) =>
@@ -55,9 +55,9 @@ internal sealed class Peaks(Settings settings) : IDisposable
                 ref result,
                 Simd.Path switch
                 {
-                    InstructionSet.Avx512 => Peak512.MultiplyAdd(rounds),
-                    InstructionSet.Avx2 => Peak256.MultiplyAdd(rounds),
-                    _ => Peak128.MultiplyAdd(rounds),
+                    InstructionSet.Avx512 => PeakW512.MultiplyAdd(rounds),
+                    InstructionSet.Avx2 => PeakW256.MultiplyAdd(rounds),
+                    _ => PeakW128.MultiplyAdd(rounds),
                 }
             );
     }
@@ -88,13 +88,13 @@ internal sealed class Peaks(Settings settings) : IDisposable
             switch (Simd.Path)
             {
                 case InstructionSet.Avx512:
-                    Peak512.Triad(target, first, second, 3);
+                    PeakW512.Triad(target, first, second, 3);
                     break;
                 case InstructionSet.Avx2:
-                    Peak256.Triad(target, first, second, 3);
+                    PeakW256.Triad(target, first, second, 3);
                     break;
                 default:
-                    Peak128.Triad(target, first, second, 3);
+                    PeakW128.Triad(target, first, second, 3);
                     break;
             }
             Span<float> Part(FloatBuffer buffer) => buffer.Slice(item * length, length);

@@ -30,9 +30,9 @@ public enum Activation
 /// </summary>
 public static unsafe class Elementwise
 {
-    private static readonly ElementwiseKernels Wide = new Elementwise512();
-    private static readonly ElementwiseKernels Middle = new Elementwise256();
-    private static readonly ElementwiseKernels Narrow = new Elementwise128();
+    private static readonly ElementwiseKernels Wide = new ElementwiseW512();
+    private static readonly ElementwiseKernels Middle = new ElementwiseW256();
+    private static readonly ElementwiseKernels Narrow = new ElementwiseW128();
 
     private static ElementwiseKernels Kernels =>
         Simd.Path switch

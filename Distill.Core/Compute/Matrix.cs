@@ -229,13 +229,13 @@ public static unsafe class Matrix
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                Matrix512.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
+                MatrixW512.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
                 break;
             case InstructionSet.Avx2:
-                Matrix256.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
+                MatrixW256.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
                 break;
             default:
-                Matrix128.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
+                MatrixW128.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
                 break;
         }
     }

@@ -43,19 +43,19 @@ public readonly record struct RandomStream
         var x1 = Vector128.Create(c1);
         var x2 = Vector128.Create(c2);
         var x3 = Vector128.Create(c3);
-        Random128.Bits(this, ref x0, ref x1, ref x2, ref x3);
+        RandomW128.Bits(this, ref x0, ref x1, ref x2, ref x3);
         return (x0[0], x1[0], x2[0], x3[0]);
     }
 
     /// <summary>Uniform on [0, 1), a multiple of 2^-24.</summary>
     public float Uniform(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0) =>
-        Random128.Uniform(Vector128.Create(Bits(c0, c1, c2, c3).X0))[0];
+        RandomW128.Uniform(Vector128.Create(Bits(c0, c1, c2, c3).X0))[0];
 
     /// <summary>Standard normal.</summary>
     public float Normal(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0)
     {
         var (a, b, _, _) = Bits(c0, c1, c2, c3);
-        Random128.Normal(Vector128.Create(a), Vector128.Create(b), out var normal, out _);
+        RandomW128.Normal(Vector128.Create(a), Vector128.Create(b), out var normal, out _);
         return normal[0];
     }
 
@@ -67,13 +67,13 @@ public readonly record struct RandomStream
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                RandomPanel512.Normals(this, panel, first, c1, c2);
+                RandomPanelW512.Normals(this, panel, first, c1, c2);
                 break;
             case InstructionSet.Avx2:
-                RandomPanel256.Normals(this, panel, first, c1, c2);
+                RandomPanelW256.Normals(this, panel, first, c1, c2);
                 break;
             default:
-                RandomPanel128.Normals(this, panel, first, c1, c2);
+                RandomPanelW128.Normals(this, panel, first, c1, c2);
                 break;
         }
     }

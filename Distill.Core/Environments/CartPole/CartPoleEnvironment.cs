@@ -82,13 +82,13 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                CartPoleKernels512.Reset(stream, first, PanelState(panel));
+                CartPoleKernelsW512.Reset(stream, first, PanelState(panel));
                 break;
             case InstructionSet.Avx2:
-                CartPoleKernels256.Reset(stream, first, PanelState(panel));
+                CartPoleKernelsW256.Reset(stream, first, PanelState(panel));
                 break;
             default:
-                CartPoleKernels128.Reset(stream, first, PanelState(panel));
+                CartPoleKernelsW128.Reset(stream, first, PanelState(panel));
                 break;
         }
     }
@@ -110,13 +110,13 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                CartPoleKernels512.Step(limit, stream, first, s, actions, reward, terminated, truncated);
+                CartPoleKernelsW512.Step(limit, stream, first, s, actions, reward, terminated, truncated);
                 break;
             case InstructionSet.Avx2:
-                CartPoleKernels256.Step(limit, stream, first, s, actions, reward, terminated, truncated);
+                CartPoleKernelsW256.Step(limit, stream, first, s, actions, reward, terminated, truncated);
                 break;
             default:
-                CartPoleKernels128.Step(limit, stream, first, s, actions, reward, terminated, truncated);
+                CartPoleKernelsW128.Step(limit, stream, first, s, actions, reward, terminated, truncated);
                 break;
         }
     }

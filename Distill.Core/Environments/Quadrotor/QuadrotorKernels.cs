@@ -22,7 +22,7 @@ internal static class QuadrotorKernels
         {
             case InstructionSet.Avx512:
                 if (
-                    QuadrotorKernels512.Step(
+                    QuadrotorKernelsW512.Step(
                         rules,
                         first,
                         state,
@@ -38,7 +38,7 @@ internal static class QuadrotorKernels
                 break;
             case InstructionSet.Avx2:
                 if (
-                    QuadrotorKernels256.Step(
+                    QuadrotorKernelsW256.Step(
                         rules,
                         first,
                         state,
@@ -54,7 +54,7 @@ internal static class QuadrotorKernels
                 break;
             default:
                 if (
-                    QuadrotorKernels128.Step(
+                    QuadrotorKernelsW128.Step(
                         rules,
                         first,
                         state,
@@ -72,7 +72,7 @@ internal static class QuadrotorKernels
     }
 
     /// <summary>
-    /// A new episode in every lane where one of the two marks is set, see <see cref="QuadrotorEpisodes512.Restart"/>. Few
+    /// A new episode in every lane where one of the two marks is set, see <see cref="QuadrotorEpisodesW512.Restart"/>. Few
     /// lanes are, and vectors without any cost nothing, so this never takes the widest vectors.
     /// </summary>
     public static void Restart(
@@ -86,9 +86,9 @@ internal static class QuadrotorKernels
     )
     {
         if (Simd.Path == InstructionSet.Portable)
-            QuadrotorKernels128.Restart(rules, first, state, next, constants, terminated, truncated);
+            QuadrotorKernelsW128.Restart(rules, first, state, next, constants, terminated, truncated);
         else
-            QuadrotorKernels256.Restart(rules, first, state, next, constants, terminated, truncated);
+            QuadrotorKernelsW256.Restart(rules, first, state, next, constants, terminated, truncated);
     }
 
     public static void Observe(
@@ -102,13 +102,13 @@ internal static class QuadrotorKernels
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                QuadrotorKernels512.Observe(state, constants, observation, relative, rotors);
+                QuadrotorKernelsW512.Observe(state, constants, observation, relative, rotors);
                 break;
             case InstructionSet.Avx2:
-                QuadrotorKernels256.Observe(state, constants, observation, relative, rotors);
+                QuadrotorKernelsW256.Observe(state, constants, observation, relative, rotors);
                 break;
             default:
-                QuadrotorKernels128.Observe(state, constants, observation, relative, rotors);
+                QuadrotorKernelsW128.Observe(state, constants, observation, relative, rotors);
                 break;
         }
     }
@@ -122,13 +122,13 @@ internal static class QuadrotorKernels
         switch (Simd.Path)
         {
             case InstructionSet.Avx512:
-                QuadrotorKernels512.AdvanceLangevin(state, constants, noise);
+                QuadrotorKernelsW512.AdvanceLangevin(state, constants, noise);
                 break;
             case InstructionSet.Avx2:
-                QuadrotorKernels256.AdvanceLangevin(state, constants, noise);
+                QuadrotorKernelsW256.AdvanceLangevin(state, constants, noise);
                 break;
             default:
-                QuadrotorKernels128.AdvanceLangevin(state, constants, noise);
+                QuadrotorKernelsW128.AdvanceLangevin(state, constants, noise);
                 break;
         }
     }

@@ -59,16 +59,16 @@ let private relative actual expected = abs (actual - expected) / abs expected
 let private absolute (actual: float) expected = abs (actual - expected)
 
 let private exp3 =
-    (fun v -> Math512.Exp v), (fun v -> Math256.Exp v), (fun v -> Math128.Exp v)
+    (fun v -> MathW512.Exp v), (fun v -> MathW256.Exp v), (fun v -> MathW128.Exp v)
 
 let private tanh3 =
-    (fun v -> Math512.Tanh v), (fun v -> Math256.Tanh v), (fun v -> Math128.Tanh v)
+    (fun v -> MathW512.Tanh v), (fun v -> MathW256.Tanh v), (fun v -> MathW128.Tanh v)
 
 let private sigmoid3 =
-    (fun v -> Math512.Sigmoid v), (fun v -> Math256.Sigmoid v), (fun v -> Math128.Sigmoid v)
+    (fun v -> MathW512.Sigmoid v), (fun v -> MathW256.Sigmoid v), (fun v -> MathW128.Sigmoid v)
 
 let private log3 =
-    (fun v -> Math512.Log v), (fun v -> Math256.Log v), (fun v -> Math128.Log v)
+    (fun v -> MathW512.Log v), (fun v -> MathW256.Log v), (fun v -> MathW128.Log v)
 
 [<Fact>]
 let ``Exp has a relative error below 2e-7`` () =
@@ -86,8 +86,8 @@ let ``Tanh has an absolute error below 3e-7 and is odd`` () =
     check "tanh" (grid 1e-4 0.01) tanh3 tanh relative 4e-7
     check "tanh" (grid -1e30 1e30) tanh3 tanh absolute 3e-7
     let x = grid 0.0 20.0
-    let positive = map512 (fun v -> Math512.Tanh v) x
-    let negative = map512 (fun v -> Math512.Tanh v) (Array.map (~-) x)
+    let positive = map512 (fun v -> MathW512.Tanh v) x
+    let negative = map512 (fun v -> MathW512.Tanh v) (Array.map (~-) x)
     Paths.sameBits (Array.map (~-) negative) positive "tanh(-x) = -tanh(x)"
 
 [<Fact>]
@@ -113,29 +113,29 @@ let ``SinCosTurns has an absolute error below 2e-7`` () =
     let sin3 =
         (fun v ->
             let mutable s, c = Vector512.Zero, Vector512.Zero
-            Math512.SinCosTurns(v, &s, &c)
+            MathW512.SinCosTurns(v, &s, &c)
             s),
         (fun v ->
             let mutable s, c = Vector256.Zero, Vector256.Zero
-            Math256.SinCosTurns(v, &s, &c)
+            MathW256.SinCosTurns(v, &s, &c)
             s),
         (fun v ->
             let mutable s, c = Vector128.Zero, Vector128.Zero
-            Math128.SinCosTurns(v, &s, &c)
+            MathW128.SinCosTurns(v, &s, &c)
             s)
 
     let cos3 =
         (fun v ->
             let mutable s, c = Vector512.Zero, Vector512.Zero
-            Math512.SinCosTurns(v, &s, &c)
+            MathW512.SinCosTurns(v, &s, &c)
             c),
         (fun v ->
             let mutable s, c = Vector256.Zero, Vector256.Zero
-            Math256.SinCosTurns(v, &s, &c)
+            MathW256.SinCosTurns(v, &s, &c)
             c),
         (fun v ->
             let mutable s, c = Vector128.Zero, Vector128.Zero
-            Math128.SinCosTurns(v, &s, &c)
+            MathW128.SinCosTurns(v, &s, &c)
             c)
 
     check "sin" (grid 0.0 1.0) sin3 (fun t -> sin (2.0 * Math.PI * t)) absolute 2e-7
@@ -147,17 +147,17 @@ let ``What is not a number stays so`` () =
 
     for f in
         [
-            map512 (fun v -> Math512.Exp v)
-            map256 (fun v -> Math256.Exp v)
-            map128 (fun v -> Math128.Exp v)
+            map512 (fun v -> MathW512.Exp v)
+            map256 (fun v -> MathW256.Exp v)
+            map128 (fun v -> MathW128.Exp v)
         ] do
         Expect.isTrue (Array.forall Single.IsNaN (f nan)) "exp"
 
     for f in
         [
-            map512 (fun v -> Math512.Tanh v)
-            map256 (fun v -> Math256.Tanh v)
-            map128 (fun v -> Math128.Tanh v)
+            map512 (fun v -> MathW512.Tanh v)
+            map256 (fun v -> MathW256.Tanh v)
+            map128 (fun v -> MathW128.Tanh v)
         ] do
         Expect.isTrue (Array.forall Single.IsNaN (f nan)) "tanh"
 

@@ -56,7 +56,7 @@ let ``Vectors of every width give what single calls give`` () =
             let mutable b = Vector512.Create c1
             let mutable c = Vector512.Create 7u
             let mutable d = Vector512.Create 9u
-            Random512.Bits(stream, &a, &b, &c, &d)
+            RandomW512.Bits(stream, &a, &b, &c, &d)
             Array.init 16 (fun i -> a[i], b[i], c[i], d[i])
 
         let middle =
@@ -66,7 +66,7 @@ let ``Vectors of every width give what single calls give`` () =
                 let mutable b = Vector256.Create c1
                 let mutable c = Vector256.Create 7u
                 let mutable d = Vector256.Create 9u
-                Random256.Bits(stream, &a, &b, &c, &d)
+                RandomW256.Bits(stream, &a, &b, &c, &d)
                 Array.init 8 (fun i -> a[i], b[i], c[i], d[i]))
 
         Assert.Equal<(uint32 * uint32 * uint32 * uint32)[]>(expected, wide)
@@ -77,11 +77,11 @@ let ``Vectors of every width give what single calls give`` () =
 
         let normals512 =
             let mutable first, second = Vector512.Zero, Vector512.Zero
-            Random512.Normal(Vector512.Create(words 0, 0), Vector512.Create(words 1, 0), &first, &second)
+            RandomW512.Normal(Vector512.Create(words 0, 0), Vector512.Create(words 1, 0), &first, &second)
             Array.init 16 (fun i -> first[i])
 
         let uniforms512 =
-            let v = Random512.Uniform(Vector512.Create(words 0, 0))
+            let v = RandomW512.Uniform(Vector512.Create(words 0, 0))
             Array.init 16 (fun i -> v[i])
 
         Paths.sameBits normals512 (counters |> Array.map (fun c0 -> stream.Normal(c0, c1, 7u, 9u))) "normal"
@@ -137,7 +137,7 @@ let ``Normal numbers are standard normal in both outputs`` () =
         Array.init (count / 4) (fun i ->
             let struct (a, b, c, d) = stream.Bits(uint32 i, 5u)
             let mutable first, second = Vector128.Zero, Vector128.Zero
-            Random128.Normal(Vector128.Create(a, c, 0u, 0u), Vector128.Create(b, d, 0u, 0u), &first, &second)
+            RandomW128.Normal(Vector128.Create(a, c, 0u, 0u), Vector128.Create(b, d, 0u, 0u), &first, &second)
             [| float first[0], float second[0]; float first[1], float second[1] |])
         |> Array.concat
 
@@ -162,7 +162,7 @@ let ``Normal numbers are finite at the ends of the uniform range`` () =
     for a in [ 0u; 255u; 256u; 0xFFFFFF00u; UInt32.MaxValue ] do
         for b in [ 0u; 0x40000000u; 0x80000000u; 0xC0000000u; UInt32.MaxValue ] do
             let mutable first, second = Vector128.Zero, Vector128.Zero
-            Random128.Normal(Vector128.Create a, Vector128.Create b, &first, &second)
+            RandomW128.Normal(Vector128.Create a, Vector128.Create b, &first, &second)
             // The smallest 1 - u is 2^-24: a radius of sqrt(48 ln 2) = 5.77.
             Expect.isTrue
                 (abs first[0] < 5.78f && abs second[0] < 5.78f)

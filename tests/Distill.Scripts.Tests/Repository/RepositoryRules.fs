@@ -59,6 +59,21 @@ let ``the keyword unsafe stays in Distill.Core/Compute`` () =
     Assert.NotEmpty inCompute
 
 [<Fact>]
+let ``kernels name their width in the two words that are replaced for narrower vectors`` () =
+    let kernels = files |> List.filter _.EndsWith("W512.cs")
+    Assert.NotEmpty kernels
+
+    let outside =
+        [
+            for path in kernels do
+                for line in (read path).Split '\n' do
+                    if Regex.IsMatch(line, @"(?<!\b(Vector|\w*W))512|\b(256|128)\b|Vector(256|128)") then
+                        $"{path}: {line.Trim()}"
+        ]
+
+    mustBeEmpty "a width outside Vector512 and W512" outside
+
+[<Fact>]
 let ``the lock is complete and names its feed by the variable`` () =
     let lock = read "paket.lock"
 

@@ -8,7 +8,7 @@ namespace Distill.Compute;
 /// machine gives the same bits. Errors are given against the exact value. What is not a number stays so: MinNative and
 /// MaxNative return their second operand then, on x86, and NaN anyway on ARM.
 /// </summary>
-internal static class Math512
+internal static class MathW512
 {
     /// <summary>e^x, relative error below 2e-7; x is clamped to [-87.3, 88.3]. Method: Cody-Waite reduction by ln 2.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -5,7 +5,7 @@ using Distill.Compute;
 namespace Distill.Environments;
 
 /// <summary>Vectors in and out of the rows of a panel. A kernel steps through a row's 32 lanes by <see cref="Lanes"/>.</summary>
-internal static class Rows512
+internal static class RowsW512
 {
     /// <summary>Lanes of one vector.</summary>
     public static nuint Lanes

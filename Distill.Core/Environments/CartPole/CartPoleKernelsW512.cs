@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using Distill.Compute;
-using static Distill.Environments.Rows512;
+using static Distill.Environments.RowsW512;
 
 namespace Distill.Environments.CartPole;
 
@@ -10,7 +10,7 @@ namespace Distill.Environments.CartPole;
 /// Gym's CartPole-v1 (Barto, Sutton and Anderson, 1983) on one panel. Rows of the state: 0 cart position (m), 1 cart
 /// velocity (m/s), 2 pole angle (rad), 3 pole angular velocity (rad/s), 4 step, 5 episode.
 /// </summary>
-internal static class CartPoleKernels512
+internal static class CartPoleKernelsW512
 {
     private const float Gravity = 9.8f;
     private const float PoleMass = 0.1f;
@@ -67,7 +67,7 @@ internal static class CartPoleKernels512
                 Vector512.Create(-ForceMagnitude)
             );
 
-            Math512.SinCosTurns(
+            MathW512.SinCosTurns(
                 Vector512.Abs(angle) * Vector512.Create(1 / MathF.Tau),
                 out var sin,
                 out var cos
@@ -136,7 +136,7 @@ internal static class CartPoleKernels512
             var x1 = Vector512.ConvertToInt32(episode).AsUInt32();
             var x2 = Vector512<uint>.Zero;
             var x3 = Vector512<uint>.Zero;
-            Random512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
+            RandomW512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
             Blend(Initial(x0), mask, ref state, 0, lane);
             Blend(Initial(x1), mask, ref state, 1, lane);
             Blend(Initial(x2), mask, ref state, 2, lane);
@@ -148,5 +148,9 @@ internal static class CartPoleKernels512
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> Initial(Vector512<uint> bits) =>
-        Vector512.FusedMultiplyAdd(Random512.Uniform(bits), Vector512.Create(0.1f), Vector512.Create(-0.05f));
+        Vector512.FusedMultiplyAdd(
+            RandomW512.Uniform(bits),
+            Vector512.Create(0.1f),
+            Vector512.Create(-0.05f)
+        );
 }

@@ -5,8 +5,8 @@ using System.Runtime.Intrinsics;
 using Distill.Compute;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;
-using static Distill.Environments.Quadrotor.QuadrotorRows512;
-using static Distill.Environments.Rows512;
+using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
+using static Distill.Environments.RowsW512;
 
 namespace Distill.Environments.Quadrotor;
 
@@ -14,7 +14,7 @@ namespace Distill.Environments.Quadrotor;
 /// The L2F simulator (rl-tools, commit e43ae4bc; Eschmann et al., "Learning to Fly in Seconds", 2024) on one panel:
 /// rewards, observations, and the order in which the stages of a step come. Each method is one stage for all 32 lanes.
 /// </summary>
-internal static class QuadrotorKernels512
+internal static class QuadrotorKernelsW512
 {
     /// <summary>
     /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>, but for the new episodes where one ended.
@@ -42,23 +42,23 @@ internal static class QuadrotorKernels512
         ref var end = ref MemoryMarshal.GetReference(terminated[..Panel.Width]);
         ref var cut = ref MemoryMarshal.GetReference(truncated[..Panel.Width]);
         ref var scratch = ref MemoryMarshal.GetReference(
-            Panel.Aligned(stackalloc float[QuadrotorDynamics512.ScratchRows * Panel.Width + Panel.Padding])
+            Panel.Aligned(stackalloc float[QuadrotorDynamicsW512.ScratchRows * Panel.Width + Panel.Padding])
         );
 
         Reward(ref s, ref c, ref a, ref r);
         if (rules.VelocityCosts)
             RewardVelocities(ref s, ref c, ref r);
-        QuadrotorDynamics512.Rotors(ref s, ref c, ref a, ref scratch);
-        QuadrotorDynamics512.AngularVelocities(ref s, ref c, ref scratch);
-        QuadrotorDynamics512.Attitude(ref s, ref c, ref scratch);
+        QuadrotorDynamicsW512.Rotors(ref s, ref c, ref a, ref scratch);
+        QuadrotorDynamicsW512.AngularVelocities(ref s, ref c, ref scratch);
+        QuadrotorDynamicsW512.Attitude(ref s, ref c, ref scratch);
         switch (rules.Motion)
         {
             case ReferenceMotion.Langevin:
-                QuadrotorReferences512.DrawNoise(rules.LangevinStream, first, ref s, ref scratch);
-                QuadrotorReferences512.AdvanceLangevin(ref s, ref c, ref scratch);
+                QuadrotorReferencesW512.DrawNoise(rules.LangevinStream, first, ref s, ref scratch);
+                QuadrotorReferencesW512.AdvanceLangevin(ref s, ref c, ref scratch);
                 break;
             case ReferenceMotion.FigureEight:
-                QuadrotorReferences512.AdvanceFigureEight(rules, ref s, ref c);
+                QuadrotorReferencesW512.AdvanceFigureEight(rules, ref s, ref c);
                 break;
         }
         if (measures.Length > 0)
@@ -66,7 +66,7 @@ internal static class QuadrotorKernels512
                 ref s,
                 ref MemoryMarshal.GetReference(measures[..(QuadrotorViews.Measures.Count * Panel.Width)])
             );
-        return QuadrotorEpisodes512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
+        return QuadrotorEpisodesW512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
     }
 
     /// <summary>A new episode in every lane where one of the two marks is set.</summary>
@@ -82,7 +82,7 @@ internal static class QuadrotorKernels512
     {
         CheckLengths(state, constants);
         CheckLengths(next, constants);
-        QuadrotorEpisodes512.Restart(
+        QuadrotorEpisodesW512.Restart(
             rules.ResetStream,
             first,
             ref MemoryMarshal.GetReference(state),
@@ -122,7 +122,7 @@ internal static class QuadrotorKernels512
     )
     {
         CheckLengths(state, constants);
-        QuadrotorReferences512.AdvanceLangevin(
+        QuadrotorReferencesW512.AdvanceLangevin(
             ref MemoryMarshal.GetReference(state),
             ref MemoryMarshal.GetReference(constants),
             ref MemoryMarshal.GetReference(noise[..(3 * Panel.Width)])

@@ -3,13 +3,13 @@ using System.Runtime.Intrinsics;
 using Distill.Compute;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;
-using static Distill.Environments.Quadrotor.QuadrotorRows512;
-using static Distill.Environments.Rows512;
+using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
+using static Distill.Environments.RowsW512;
 
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>Ends and beginnings of episodes.</summary>
-internal static class QuadrotorEpisodes512
+internal static class QuadrotorEpisodesW512
 {
     /// <summary>Counts the step and marks ends of episodes; a state that is not a number is terminal.</summary>
     /// <returns>Whether an episode of the panel ended.</returns>
@@ -141,7 +141,7 @@ internal static class QuadrotorEpisodes512
         var b = Vector512.ConvertToInt32(Load(ref state, Episode, lane)).AsUInt32();
         var c = Vector512.Create(draw);
         var d = Vector512<uint>.Zero;
-        Random512.Bits(stream, ref a, ref b, ref c, ref d);
+        RandomW512.Bits(stream, ref a, ref b, ref c, ref d);
         (x0, x1, x2, x3) = (a, b, c, d);
     }
 
@@ -155,7 +155,7 @@ internal static class QuadrotorEpisodes512
     )
     {
         Draw(stream, environments, 0, ref state, lane, out var x0, out var x1, out var x2, out var x3);
-        var free = Vector512.GreaterThanOrEqual(Random512.Uniform(x3), Load(ref constants, Guidance, lane));
+        var free = Vector512.GreaterThanOrEqual(RandomW512.Uniform(x3), Load(ref constants, Guidance, lane));
         var limit = Load(ref constants, InitialPosition, lane) & free;
         Store(limit * Symmetric(x0), ref state, Position, lane);
         Store(limit * Symmetric(x1), ref state, Position + 1, lane);
@@ -166,7 +166,7 @@ internal static class QuadrotorEpisodes512
         Store(limit * Symmetric(x0), ref state, Velocity, lane);
         Store(limit * Symmetric(x1), ref state, Velocity + 1, lane);
         Store(limit * Symmetric(x2), ref state, Velocity + 2, lane);
-        var angle = Random512.Uniform(x3) * Load(ref constants, InitialTurns, lane) & free;
+        var angle = RandomW512.Uniform(x3) * Load(ref constants, InitialTurns, lane) & free;
 
         Draw(stream, environments, 2, ref state, lane, out x0, out x1, out x2, out x3);
         limit = Load(ref constants, InitialAngularVelocity, lane) & free;
@@ -180,14 +180,14 @@ internal static class QuadrotorEpisodes512
         var radius = Vector512.Sqrt(
             Vector512.MaxNative(Vector512<float>.One - height * height, Vector512<float>.Zero)
         );
-        Math512.SinCosTurns(Random512.Uniform(x0), out var sin, out var cos);
-        Math512.SinCosTurns(angle, out var sinHalf, out var cosHalf);
+        MathW512.SinCosTurns(RandomW512.Uniform(x0), out var sin, out var cos);
+        MathW512.SinCosTurns(angle, out var sinHalf, out var cosHalf);
         Store(cosHalf, ref state, Orientation, lane);
         Store(sinHalf * radius * cos, ref state, Orientation + 1, lane);
         Store(sinHalf * radius * sin, ref state, Orientation + 2, lane);
         Store(sinHalf * height, ref state, Orientation + 3, lane);
 
-        var follows = Vector512.LessThan(Random512.Uniform(x1), Load(ref constants, LangevinShare, lane));
+        var follows = Vector512.LessThan(RandomW512.Uniform(x1), Load(ref constants, LangevinShare, lane));
         Store(Vector512<float>.One & follows, ref state, FollowsLangevin, lane);
     }
 
@@ -195,7 +195,7 @@ internal static class QuadrotorEpisodes512
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> Symmetric(Vector512<uint> bits)
     {
-        var uniform = Random512.Uniform(bits);
+        var uniform = RandomW512.Uniform(bits);
         return uniform + uniform - Vector512<float>.One;
     }
 
@@ -224,7 +224,7 @@ internal static class QuadrotorEpisodes512
     )
     {
         var w = Vector512.FusedMultiplyAdd(
-            Random512.Uniform(bits),
+            RandomW512.Uniform(bits),
             Load(ref constants, InitialRotorRange, lane),
             Load(ref constants, InitialRotorMin, lane)
         );
@@ -254,8 +254,8 @@ internal static class QuadrotorEpisodes512
             return;
         }
         Draw(stream, environments, draw, ref state, lane, out var x0, out var x1, out var x2, out var x3);
-        Random512.Normal(x0, x1, out var a, out var b);
-        Random512.Normal(x2, x3, out var c, out _);
+        RandomW512.Normal(x0, x1, out var a, out var b);
+        RandomW512.Normal(x2, x3, out var c, out _);
         Store(Vector512.FusedMultiplyAdd(deviation, a, centre), ref state, field, lane);
         Store(Vector512.FusedMultiplyAdd(deviation, b, centre), ref state, field + 1, lane);
         Store(Vector512.FusedMultiplyAdd(deviation, c, centre), ref state, field + 2, lane);

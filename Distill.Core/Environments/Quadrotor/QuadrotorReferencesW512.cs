@@ -3,13 +3,13 @@ using System.Runtime.Intrinsics;
 using Distill.Compute;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;
-using static Distill.Environments.Quadrotor.QuadrotorRows512;
-using static Distill.Environments.Rows512;
+using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
+using static Distill.Environments.RowsW512;
 
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>How the references of a panel move in one step.</summary>
-internal static class QuadrotorReferences512
+internal static class QuadrotorReferencesW512
 {
     /// <summary>Three standard normal draws for each lane into rows 0-2.</summary>
     public static void DrawNoise(RandomStream stream, int first, ref float state, ref float noise)
@@ -20,9 +20,9 @@ internal static class QuadrotorReferences512
             var x1 = Vector512.ConvertToInt32(Load(ref state, Episode, lane)).AsUInt32();
             var x2 = Vector512.ConvertToInt32(Load(ref state, QuadrotorField.Step, lane)).AsUInt32();
             var x3 = Vector512<uint>.Zero;
-            Random512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
-            Random512.Normal(x0, x1, out var a, out var b);
-            Random512.Normal(x2, x3, out var c, out _);
+            RandomW512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
+            RandomW512.Normal(x0, x1, out var a, out var b);
+            RandomW512.Normal(x2, x3, out var c, out _);
             Store(a, ref noise, 0, lane);
             Store(b, ref noise, 1, lane);
             Store(c, ref noise, 2, lane);
@@ -78,7 +78,7 @@ internal static class QuadrotorReferences512
             // Loops so far: half of the ramp's time counts, because the rate grows linearly.
             var loops = Vector512.FusedMultiplyAdd(share * Vector512.Create(0.5f), inRamp, time - inRamp);
             loops *= Vector512.Create(rules.LoopRate);
-            Math512.SinCosTurns(loops - Vector512.Floor(loops), out var sin, out var cos);
+            MathW512.SinCosTurns(loops - Vector512.Floor(loops), out var sin, out var cos);
             var size = Vector512.Create(rules.LoopSize);
             var speed = size * share * Vector512.Create(MathF.Tau * rules.LoopRate);
             Store(size * sin * cos, ref state, ReferencePosition, lane);

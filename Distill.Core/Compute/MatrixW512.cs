@@ -9,7 +9,7 @@ namespace Distill.Compute;
 /// contiguous columns. Each element is one chain of fused multiply-adds in the order of k, so the tiling, and with it the
 /// vector width, never shows in the bits.
 /// </summary>
-internal static unsafe class Matrix512
+internal static unsafe class MatrixW512
 {
     /// <summary>Columns come in groups of 16: the widest vector.</summary>
     private const int Group = 16;
@@ -53,7 +53,7 @@ internal static unsafe class Matrix512
     )
     {
         var row = 0;
-        // Sixteen accumulators need the 32 registers of AVX-512; with 16 registers, twelve accumulators fit.
+        // Sixteen accumulators need 32 registers, which come with the widest vectors; with 16 registers, twelve accumulators fit.
         if (Vector512<float>.Count == Group)
         {
             for (; row + 8 <= rows; row += 8, a += 8 * aRow, c += 8 * cRow, bias += 8)

@@ -3,8 +3,8 @@ using System.Runtime.Intrinsics;
 using Distill.Compute;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;
-using static Distill.Environments.Quadrotor.QuadrotorRows512;
-using static Distill.Environments.Rows512;
+using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
+using static Distill.Environments.RowsW512;
 
 namespace Distill.Environments.Quadrotor;
 
@@ -13,7 +13,7 @@ namespace Distill.Environments.Quadrotor;
 /// state: rotors depend on themselves alone, angular velocity on the rotors, attitude on angular velocity, and velocity
 /// and position on attitude, so each quantity runs through its four stages in registers and leaves them for the next.
 /// </summary>
-internal static class QuadrotorDynamics512
+internal static class QuadrotorDynamicsW512
 {
     /// <summary>Rows of scratch memory that a step needs: thrust, and angular acceleration or velocity, of four stages.</summary>
     public const int ScratchRows = 16;

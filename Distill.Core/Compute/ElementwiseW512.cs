@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics;
 
 namespace Distill.Compute;
 
-internal sealed unsafe class Elementwise512 : ElementwiseKernels
+internal sealed unsafe class ElementwiseW512 : ElementwiseKernels
 {
     public override void Relu(float* values, int length)
     {
@@ -19,7 +19,7 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
         for (var i = 0; i < length; i += Vector512<float>.Count)
         {
             var x = Vector512.Load(values + i);
-            var negative = Math512.Exp(x) - Vector512<float>.One;
+            var negative = MathW512.Exp(x) - Vector512<float>.One;
             Vector512
                 .ConditionalSelect(Vector512.GreaterThan(x, Vector512<float>.Zero), x, negative)
                 .Store(values + i);
@@ -29,7 +29,7 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
     public override void Tanh(float* values, int length)
     {
         for (var i = 0; i < length; i += Vector512<float>.Count)
-            Math512.Tanh(Vector512.Load(values + i)).Store(values + i);
+            MathW512.Tanh(Vector512.Load(values + i)).Store(values + i);
     }
 
     public override void Selu(float* values, int length)
@@ -42,7 +42,7 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
                 .ConditionalSelect(
                     Vector512.GreaterThan(x, Vector512<float>.Zero),
                     positive * x,
-                    negative * (Math512.Exp(x) - Vector512<float>.One)
+                    negative * (MathW512.Exp(x) - Vector512<float>.One)
                 )
                 .Store(values + i);
         }
@@ -97,11 +97,11 @@ internal sealed unsafe class Elementwise512 : ElementwiseKernels
     {
         for (var i = 0; i < length; i += Vector512<float>.Count)
         {
-            var r = Math512.Sigmoid(Vector512.Load(gates + i) + Vector512.Load(hiddenGates + i));
-            var z = Math512.Sigmoid(
+            var r = MathW512.Sigmoid(Vector512.Load(gates + i) + Vector512.Load(hiddenGates + i));
+            var z = MathW512.Sigmoid(
                 Vector512.Load(gates + length + i) + Vector512.Load(hiddenGates + length + i)
             );
-            var n = Math512.Tanh(
+            var n = MathW512.Tanh(
                 Vector512.FusedMultiplyAdd(
                     r,
                     Vector512.Load(hiddenGates + 2 * length + i),

@@ -7,7 +7,7 @@ namespace Distill.Compute;
 /// The counter-based generator behind every random number: Threefry-4x32 with 20 rounds (Salmon et al., "Parallel random
 /// numbers: as easy as 1, 2, 3", SC11), chosen over Philox because it needs no widening multiplication.
 /// </summary>
-internal static class Random512
+internal static class RandomW512
 {
     /// <summary>Encrypts one counter per lane; x0..x3 hold the counter on entry and four random words on return.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -72,9 +72,9 @@ internal static class Random512
         // 1 - u is in (0, 1], where the logarithm exists.
         var u = Vector512<float>.One - Uniform(a);
         var radius = Vector512.Sqrt(
-            Vector512.MaxNative(Math512.Log(u) * Vector512.Create(-2f), Vector512<float>.Zero)
+            Vector512.MaxNative(MathW512.Log(u) * Vector512.Create(-2f), Vector512<float>.Zero)
         );
-        Math512.SinCosTurns(Uniform(b), out var sin, out var cos);
+        MathW512.SinCosTurns(Uniform(b), out var sin, out var cos);
         first = radius * cos;
         second = radius * sin;
     }

@@ -6,19 +6,19 @@ using static Distill.Environments.Quadrotor.QuadrotorConstant;
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>Rows of a quadrotor panel by name, and what several of its kernels compute.</summary>
-internal static class QuadrotorRows512
+internal static class QuadrotorRowsW512
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Load(ref float state, QuadrotorField row, nuint lane) =>
-        Rows512.Load(ref state, (int)row, lane);
+        RowsW512.Load(ref state, (int)row, lane);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Load(ref float constants, QuadrotorConstant row, nuint lane) =>
-        Rows512.Load(ref constants, (int)row, lane);
+        RowsW512.Load(ref constants, (int)row, lane);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Vector512<float> value, ref float state, QuadrotorField row, nuint lane) =>
-        Rows512.Store(value, ref state, (int)row, lane);
+        RowsW512.Store(value, ref state, (int)row, lane);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Blend(
@@ -27,7 +27,7 @@ internal static class QuadrotorRows512
         ref float state,
         QuadrotorField row,
         nuint lane
-    ) => Rows512.Blend(value, mask, ref state, (int)row, lane);
+    ) => RowsW512.Blend(value, mask, ref state, (int)row, lane);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Clamp(

@@ -5,7 +5,7 @@ using System.Runtime.Intrinsics;
 namespace Distill.Compute;
 
 /// <summary>Random numbers for whole panels.</summary>
-internal static class RandomPanel512
+internal static class RandomPanelW512
 {
     /// <summary>See <see cref="RandomStream.Normals"/>.</summary>
     public static void Normals(RandomStream stream, Span<float> panel, uint first, uint c1, uint c2)
@@ -19,9 +19,9 @@ internal static class RandomPanel512
             var x1 = Vector512.Create(c1);
             var x2 = Vector512.Create(c2);
             var x3 = Vector512.Create((uint)(feature / 4));
-            Random512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
-            Random512.Normal(x0, x1, out var n0, out var n1);
-            Random512.Normal(x2, x3, out var n2, out var n3);
+            RandomW512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
+            RandomW512.Normal(x0, x1, out var n0, out var n1);
+            RandomW512.Normal(x2, x3, out var n2, out var n3);
             Store(n0, feature, lane, panel.Length, ref target);
             Store(n1, feature + 1, lane, panel.Length, ref target);
             Store(n2, feature + 2, lane, panel.Length, ref target);

@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics;
 namespace Distill.Benchmarks;
 
 /// <summary>What the machine can do at most with vectors of this width.</summary>
-internal static class Peak512
+internal static class PeakW512
 {
     /// <summary>Floating-point operations of one round of <see cref="MultiplyAdd"/>: 12 fused multiply-adds, two each.</summary>
     public static int OperationsPerRound => 2 * 12 * Vector512<float>.Count;
