@@ -6,6 +6,7 @@ open System
 open System.Collections
 open System.Collections.Generic
 open System.Reflection
+open Microsoft.FSharp.Quotations
 open Microsoft.FSharp.Reflection
 open Distill.SettingText
 
@@ -135,13 +136,13 @@ let private copyWith (record: obj) (property: PropertyInfo) (value: obj | null) 
         property.SetValue(copy, value)
         copy
 
-/// A copy of a C# record with another value in the named property. F# itself has no copy-and-update for them.
-let change (property: string) (value: obj | null) (record: 'Record) : 'Record =
-    let boxed = box record |> nonNull
-
-    match boxed.GetType().GetProperty property with
-    | null -> failwith $"{typeof<'Record>.Name} has no property {property}."
-    | property -> copyWith boxed property value :?> 'Record
+/// A copy of a C# record with another value in one property: `record |> set <@ _.Seed @> 1UL`. F# itself has no
+/// copy-and-update for them.
+let set (property: Expr<'Record -> 'Value>) (value: 'Value) (record: 'Record) : 'Record =
+    match property with
+    | Patterns.Lambda(_, Patterns.PropertyGet(_, property, _)) ->
+        copyWith (nonNull (box record)) property value :?> 'Record
+    | _ -> failwith $"{property} is not a property of {typeof<'Record>.Name}."
 
 // Choices
 
@@ -244,13 +245,8 @@ let private settingsOf (roots: obj list) : Setting list =
     |> List.mapi (fun i root -> under "" root (fun changed -> List.updateAt i changed roots))
     |> List.concat
 
-let private leaf (name: string) =
-    name.Substring(name.LastIndexOf '.' + 1)
-
 let private matching (name: string) (settings: Setting list) =
-    match settings |> List.filter (fun s -> s.Name = name) with
-    | [] -> settings |> List.filter (fun s -> s.Name.EndsWith("." + name))
-    | exact -> exact
+    Names.matching (fun (s: Setting) -> s.Name) name settings
 
 let private kindOfValue (setting: Setting) =
     match setting.Value with
@@ -265,8 +261,7 @@ let private unknown (name: string) (settings: Setting list) =
         |> Seq.collect (fun s -> kindsOf s.Type |> Seq.map (fun (kind, t) -> s, kind, t))
         |> Seq.tryFind (fun (s, kind, t) ->
             kind <> kindOfValue s
-            && properties t
-               |> Array.exists (fun p -> ("." + s.Name + "." + Names.snake p.Name).EndsWith("." + name)))
+            && properties t |> Array.exists (fun p -> Names.means name (s.Name + "." + Names.snake p.Name)))
 
     match elsewhere with
     | Some(s, kind, _) ->
@@ -278,12 +273,12 @@ let private unknown (name: string) (settings: Setting list) =
             settings
             |> List.filter (fun s -> shapeOf s.Type <> Opaque)
             |> List.map (fun s ->
-                if (matching (leaf s.Name) settings).Length = 1 then
-                    leaf s.Name
+                if (matching (Names.leaf s.Name) settings).Length = 1 then
+                    Names.leaf s.Name
                 else
                     s.Name)
 
-        fail $"There is no setting '{name}'; {Names.hint (leaf name) names}"
+        fail $"There is no setting '{name}'; {Names.hint (Names.leaf name) names}"
 
 let private find (name: string) (settings: Setting list) =
     match matching name settings with
@@ -305,10 +300,9 @@ let private wrong (setting: Setting) (text: string) (right: string) =
     fail $"{setting.Name}={text} cannot be: it must be {right}."
 
 let private split (argument: string) =
-    match argument.IndexOf '=' with
-    | -1
-    | 0 -> fail $"'{argument}' is not a setting: write name=value."
-    | at -> argument.Substring(0, at).Trim(), argument.Substring(at + 1).Trim()
+    match Names.assignment argument with
+    | Some setting -> setting
+    | None -> fail $"'{argument}' is not a setting: write name=value."
 
 /// A flag of another system as the assignment of a choice, or nothing where the choice is as the flag wants it.
 let private unflag (settings: Setting list) (name: string, text: string) =
@@ -339,7 +333,7 @@ let rec private ourName (isKnown: string -> bool) (name: string) =
         | _, dot when dot > 0 ->
             let group = name.Substring(0, name.LastIndexOf '.' + 1)
 
-            match otherNames.TryGetValue(leaf name) with
+            match otherNames.TryGetValue(Names.leaf name) with
             | true, ours -> ours |> List.map ((+) group) |> List.tryFind isKnown |> Option.defaultValue name
             | _ -> name
         | _ -> name
@@ -425,7 +419,7 @@ let apply (arguments: string list) (records: obj list) : obj list =
     let result = List.fold assign (List.fold switch records switches) others
 
     for name in missing do
-        fail $"{name} has no default: add {leaf name}=… ."
+        fail $"{name} has no default: add {Names.leaf name}=… ."
 
     result
 
@@ -556,7 +550,7 @@ let catalogue (records: obj list) : Catalogued list =
 let otherNamesOf (name: string) : string list =
     [
         for entry in otherNames do
-            if List.contains (leaf name) entry.Value then
+            if List.contains (Names.leaf name) entry.Value then
                 entry.Key
         for entry in flags do
             let choice, _, _, _ = entry.Value
@@ -578,7 +572,7 @@ let atDefault (standards: obj list) (records: obj list) : Set<string> =
         match constructorOf kind with
         | Some _ ->
             let made, without = makeKind kind null
-            Some(made, set without)
+            Some(made, Set.ofList without)
         | None -> None
 
     let text (p: PropertyInfo) (record: obj) =
@@ -619,14 +613,11 @@ let atDefault (standards: obj list) (records: obj list) : Set<string> =
 
     List.map2 (fun standard record -> under "" (standard, Set.empty) record) standards records
     |> List.concat
-    |> set
+    |> Set.ofList
 
 /// A setting under the name, and a choice as the kind, that we have for it.
 let translate (known: string seq) (name: string, text: string) : string * string =
-    let isKnown (name: string) =
-        known |> Seq.exists (fun known -> known = name || known.EndsWith("." + name))
-
-    ourName isKnown name, ourKind text
+    ourName (fun name -> Seq.exists (Names.means name) known) name, ourKind text
 
 /// `apply` to one record.
 let apply1 (arguments: string list) (record: 'A) : 'A =
