@@ -665,7 +665,7 @@ let private targets: (string * string * string * (string list -> int option)) li
             | _ -> None)
         target
             "bench"
-            "[list] [NAME ...] [--profile] [--threads=1,4]"
+            "[list] [NAME ...] [--profile] [--peer=FOLDER] [--threads=1,4]"
             "measure speed beside peers, all or by name"
             (bench >> Some)
         target

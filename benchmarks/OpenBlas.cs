@@ -59,9 +59,10 @@ internal sealed class OpenBlas(Settings settings)
         if (sought)
             return gemm is not null;
         sought = true;
-        // OpenBLAS reads it when it is loaded, from the C library's variables; old ones do not know new processors.
+        // OpenBLAS reads it when it is loaded, from the C library's variables. Old ones do not know new processors, and the
+        // variable may be there already and name older kernels; the comparison is with the widest that run.
         if (OperatingSystem.IsLinux() && Avx512F.IsSupported)
-            SetVariable("OPENBLAS_CORETYPE", "SkylakeX", 0);
+            SetVariable("OPENBLAS_CORETYPE", "SkylakeX", overwrite: 1);
         foreach (var name in new[] { "libopenblas.so.0", "libopenblas.so", "openblas" })
             if (NativeLibrary.TryLoad(name, out var library))
             {

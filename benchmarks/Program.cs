@@ -32,7 +32,7 @@ public static class Program
     ];
 
     private const string Usage =
-        "bench [list] [NAME ...] [--threads=1,4] [--repetitions=N] [--no-peers] [--quick] [--profile] [--write=FILE] [--no-files]";
+        "bench [list] [NAME ...] [--threads=1,4] [--repetitions=N] [--no-peers | --peer=FOLDER] [--quick] [--profile] [--write=FILE] [--no-files]";
 
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -93,11 +93,14 @@ public static class Program
             session.Warn(
                 $"The machine was busy at the start: {machine.Load:F2} runnable processes per core."
             );
-        foreach (var benchmark in chosen)
-        {
-            output.WriteLine($"{benchmark.Name}: {benchmark.What}");
-            benchmark.Run(session);
-        }
+        if (Value(options, "--peer") is { } checkout)
+            Checkout.Compare(session, checkout, chosen.Select(benchmark => benchmark.Name));
+        else
+            foreach (var benchmark in chosen)
+            {
+                output.WriteLine($"{benchmark.Name}: {benchmark.What}");
+                benchmark.Run(session);
+            }
         if (session.Results.Any(result => result.Ours.Relative > Table.WideSpread))
             session.Warn(
                 $"Lines marked ±! spread by more than {100 * Table.WideSpread:F0} % between their quartiles: something else was running."
@@ -138,6 +141,7 @@ public static class Program
             "--threads",
             "--repetitions",
             "--no-peers",
+            "--peer",
             "--quick",
             "--profile",
             "--write",

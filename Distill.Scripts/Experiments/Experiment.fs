@@ -223,7 +223,7 @@ type DistillationBuilder() =
     member _.GradientLength(e, steps: int) = e |> set <@ _.GradientLength @> steps
 
     [<CustomOperation "optimizer">]
-    member _.Optimizer(e, optimizer: AdamConfig) = e |> set <@ _.Optimizer @> optimizer
+    member _.Optimizer(e, optimizer: OptimizerConfig) = e |> set <@ _.Optimizer @> optimizer
 
     [<CustomOperation "seed">]
     member _.Seed(e, seed: int) = e |> set <@ _.Seed @> (uint64 seed)

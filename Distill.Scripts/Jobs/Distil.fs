@@ -88,7 +88,7 @@ module Distil =
 
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
     let private checkMemory (config: DistillationConfig) (teacher: Policy) =
-        let estimate = MemoryEstimate.Of(config, teacher.Network.Spec.Inputs)
+        let estimate = MemoryEstimate.Of config
 
         Console.Out.WriteLine(
             $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "

@@ -1,7 +1,9 @@
 namespace Distill
 
+open System
 open Distill.Compute
 open Distill.Environments
+open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
@@ -45,26 +47,55 @@ type Inspection =
             inspection.Teacher
 
 module Inspect =
-    /// A policy at work on one panel.
-    type private Pilot(policy: Policy, role: string, environment: IBatchedEnvironment) =
-        do policy.Check(environment.Spec, role)
-        let group = environment.Spec.Group policy.ObservationGroup
-        let scratch = new PolicyScratch(policy)
-
-        member val Observation: float32[] = Array.zeroCreate (policy.Network.Spec.Inputs * Panel.Width)
-        member val Memory: float32[] = Array.zeroCreate (policy.MemorySize * Panel.Width)
-        member val Action: float32[] = Array.zeroCreate (environment.Spec.Actions.Floats * Panel.Width)
-
-        member own.Act() =
-            environment.Observe(0, group, own.Observation)
-            policy.Act(own.Observation, own.Memory, own.Action, scratch)
-
-        interface System.IDisposable with
-            member _.Dispose() = scratch.Dispose()
-
     /// The numbers that a panel has for its first environment.
-    let private first (panel: float32[]) =
-        Array.init (panel.Length / Panel.Width) (fun i -> float panel[i * Panel.Width])
+    let private first (panel: Panel) =
+        let numbers = Array.zeroCreate panel.Features
+
+        for i in 0 .. numbers.Length - 1 do
+            numbers[i] <- float panel.Values[i * panel.Lanes]
+
+        numbers
+
+    /// What a step of the student shows.
+    type private Step = { Observation: float[]; Student: float[]; Teacher: float[]; Memory: float[] }
+
+    /// The student acts in the first environment of a panel, and the teacher is asked.
+    type private Episode(student: ActingPolicy, teacher: ActingPolicy, environment: IBatchedEnvironment) =
+        member val Steps = ResizeArray<Step>()
+        member val Rewards = ResizeArray<float>()
+        member val Terminated = false with get, set
+
+        /// Writes the policy's action, and gives what it saw.
+        member private _.Ask(policy: ActingPolicy, step: PanelStep, action: Panel) : float[] =
+            let observation = step.Own.Panel(policy.Policy.Network.Spec.Inputs)
+            policy.Observe(0, observation)
+            policy.Policy.Decide(policy.Forward(0, observation, step.Own), action)
+            first observation
+
+        interface IRollout with
+            member _.Begin _ = environment.Reset 0
+
+            member episode.Act step =
+                let label = step.Own.Panel step.Action.Features
+                let observation = episode.Ask(student, step, step.Action)
+                episode.Ask(teacher, step, label) |> ignore
+
+                episode.Steps.Add
+                    {
+                        Observation = observation
+                        Student = first step.Action
+                        Teacher = first label
+                        Memory = first (student.Memory 0)
+                    }
+
+                true
+
+            member episode.Take step =
+                episode.Rewards.Add(float step.Reward[0])
+                episode.Terminated <- step.Terminated[0] <> 0f
+                not (step.Done 0)
+
+            member _.End(_, _) = ()
 
     /// One episode of one environment: the student acts, deterministically, and the teacher is asked. The same seed gives
     /// every student the same initial state.
@@ -77,34 +108,22 @@ module Inspect =
         use environment = environment.Create(1, RandomStream(seed, "inspection").Seed())
         use teacherPolicy = Teacher.read teacher
         use studentPolicy = PolicyFile.Load student
-        use teacher = new Pilot(teacherPolicy, "teacher", environment)
-        use student = new Pilot(studentPolicy, "student", environment)
-        let lanes () : float32[] = Array.zeroCreate Panel.Width
-        let reward, terminated, truncated = lanes (), lanes (), lanes ()
-        environment.Reset 0
+        use teacher = new ActingPolicy(teacherPolicy, environment, "teacher")
+        use student = new ActingPolicy(studentPolicy, environment, "student")
+        use pool = new WorkerPool(1)
+        let episode = Episode(student, teacher, environment)
+        use loop = new RolloutLoop(environment, pool, episode)
+        loop.Run Int32.MaxValue
 
-        let steps =
-            [|
-                while terminated[0] = 0f && truncated[0] = 0f do
-                    student.Act()
-                    teacher.Act()
-                    environment.Step(0, student.Action, reward, terminated, truncated)
-
-                    {|
-                        Observation = first student.Observation
-                        Student = first student.Action
-                        Teacher = first teacher.Action
-                        Memory = first student.Memory
-                        Reward = float reward[0]
-                    |}
-            |]
+        let column (choose: Step -> float[]) =
+            episode.Steps |> Seq.map choose |> Seq.toArray
 
         {
             StepTime = environment.Spec.StepSeconds
-            Observation = steps |> Array.map _.Observation
-            Student = steps |> Array.map _.Student
-            Teacher = steps |> Array.map _.Teacher
-            Memory = steps |> Array.map _.Memory
-            Reward = steps |> Array.map _.Reward
-            Terminated = terminated[0] <> 0f
+            Observation = column _.Observation
+            Student = column _.Student
+            Teacher = column _.Teacher
+            Memory = column _.Memory
+            Reward = episode.Rewards.ToArray()
+            Terminated = episode.Terminated
         }

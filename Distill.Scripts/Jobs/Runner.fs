@@ -17,7 +17,7 @@ type Algorithm =
         Policy: Policy
 
         /// What trains the policy.
-        Optimizer: Adam
+        Optimizer: Optimizer
 
         /// Iterations completed.
         Completed: unit -> int

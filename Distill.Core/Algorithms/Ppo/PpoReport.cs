@@ -6,7 +6,7 @@ namespace Distill.Algorithms;
 /// <param name="ValueLoss">Mean over the iteration's optimizer steps, likewise below; in squared units of scaled rewards.</param>
 /// <param name="SurrogateLoss">In units of standardised advantages.</param>
 /// <param name="Entropy">Of the distribution over actions, nats.</param>
-/// <param name="Divergence">KL(old || new) before each optimizer step, nats.</param>
+/// <param name="KlDivergence">KL(old || new) before each optimizer step, nats.</param>
 /// <param name="LearningRate">In force at the end.</param>
 /// <param name="MeanStd">Mean standard deviation of a Gaussian actor's actions; null for choices.</param>
 /// <param name="Steps">Environment steps of this iteration, all environments together.</param>
@@ -17,7 +17,7 @@ public sealed record PpoReport(
     double ValueLoss,
     double SurrogateLoss,
     double Entropy,
-    double Divergence,
+    double KlDivergence,
     double LearningRate,
     double? MeanStd,
     double? MeanReturn,
@@ -37,7 +37,7 @@ public sealed record PpoReport(
             yield return new("Loss/surrogate", SurrogateLoss);
             yield return new("Loss/entropy", Entropy);
             yield return new("Loss/learning_rate", LearningRate);
-            yield return new("Loss/kl", Divergence);
+            yield return new("Loss/kl", KlDivergence);
             if (MeanStd is { } std)
                 yield return new("Policy/mean_std", std);
             if (ShareTerminated is { } share)

@@ -440,7 +440,7 @@ let ``a wrong value gets what would be right`` () =
     pole |> refusal [ "normalise_observations=1" ] |> mentions "true or false"
     pole |> refusal [ "loss=hubber" ] |> mentions "huber"
     pole |> refusal [ "iterations" ] |> mentions "name=value"
-    pole |> refusal [ "optimizer=adam" ] |> mentions "optimizer.learning_rate"
+    pole |> refusal [ "optimizer=adagrad" ] |> mentions "one of adam"
 
 type Wheel = { Radius: float }
 
@@ -565,7 +565,7 @@ let ``every field of a distillation has an operation, and an operation sets its 
             typeof<Sampling>, Sample.inOrder
             typeof<Loss>, Loss.huber 2.0
             typeof<Collection>, Collect.stepsPerEnv 77
-            typeof<AdamConfig>, AdamConfig(LearningRate = 0.5)
+            typeof<OptimizerConfig>, AdamConfig(LearningRate = 0.5)
         ]
 
     let fields = typeof<DistillationConfig>.GetProperties() |> Array.filter _.CanWrite

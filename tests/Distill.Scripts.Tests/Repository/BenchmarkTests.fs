@@ -46,6 +46,7 @@ let ``what cannot be asked for is refused with what can`` () =
 
     Assert.Contains("There is no benchmark mpl; there are: simulator", message [ "mpl" ])
     Assert.Contains("There is no option --fast", message [ "--fast" ])
+    Assert.Contains("--peer=/nowhere is no checkout", message [ "mlp"; "--peer=/nowhere" ])
     Assert.Contains("'none' is not a number", message [ "mlp"; "--threads=none" ])
 
 [<Fact>]
