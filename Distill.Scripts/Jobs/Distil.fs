@@ -209,29 +209,6 @@ module Distil =
         | "mixed" -> "teacher and student drive"
         | name -> name
 
-    let private metrics (config: DistillationConfig) (report: IterationReport) =
-        let optional (name: string) (value: Nullable<float>) =
-            if value.HasValue then [ name, value.Value ] else []
-
-        [
-            "Loss/behavior", report.Loss
-            yield! optional "Loss/newest" report.NewestLoss
-            yield! optional "Loss/historical" report.HistoricalLoss
-            "Loss/learning_rate", config.Optimizer.LearningRate
-            "training/loss", report.Loss
-            "training/gradient_norm", report.GradientNorm
-            "training/optimizer_steps", float report.OptimizerSteps
-            "training/clipped_share", float report.ClippedSteps / float (max 1L report.OptimizerSteps)
-            "phase", float report.Phase.Number
-            "data_collection/teacher_share", report.TeacherShare
-            yield! optional "data_collection/mean_return" report.MeanReturn
-            yield! optional "data_collection/std_return" report.StdReturn
-            yield! optional "data_collection/share_terminated" report.ShareTerminated
-            "data_collection/episodes", float report.EpisodesFinished
-            "dataset/rows", float report.DatasetRows
-            "dataset/capacity", float report.GrownTo
-        ]
-
     let internal progress (config: DistillationConfig) (report: IterationReport) : Progress =
         let phase = report.Phase
 
@@ -256,7 +233,7 @@ module Distil =
                     if report.GrownTo > report.GrownFrom then
                         $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
                 ]
-            Metrics = metrics config report
+            Metrics = Progress.metrics report.Metrics
         }
 
     let private algorithm

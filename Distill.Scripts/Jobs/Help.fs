@@ -80,9 +80,6 @@ module Help =
             "play", [ Play.defaults ]
         ]
 
-    let private leaf (name: string) =
-        name.Substring(name.LastIndexOf '.' + 1)
-
     /// All settings, each with the jobs that have it.
     let private settings =
         lazy
@@ -104,21 +101,21 @@ module Help =
         let all = settings.Value
 
         let named (name: string) =
-            all
-            |> List.filter (fun (s, _) -> s.Name = name || leaf s.Name = name || s.Name.EndsWith("." + name))
+            all |> List.filter (fun (s, _) -> Names.means name s.Name)
 
         let found, foreign =
             match named name with
             | [] ->
                 let theirs =
                     all
-                    |> List.filter (fun (s, _) -> List.contains (leaf name) (Settings.otherNamesOf s.Name))
+                    |> List.filter (fun (s, _) ->
+                        List.contains (Names.leaf name) (Settings.otherNamesOf s.Name))
 
                 theirs, $"{name} is another system's name; here:"
             | ours -> ours, ""
 
         if found.IsEmpty then
-            let names = all |> List.map (fun (s, _) -> leaf s.Name) |> List.distinct
+            let names = all |> List.map (fun (s, _) -> Names.leaf s.Name) |> List.distinct
             raise (DistillException $"There is no setting or target '{name}'; {Names.hint name names}")
 
         [

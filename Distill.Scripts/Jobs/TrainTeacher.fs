@@ -116,15 +116,7 @@ module TrainTeacher =
             LearningSeconds = report.LearningSeconds
             Data = ""
             Events = []
-            Metrics =
-                [
-                    // The runner adds those that all algorithms have.
-                    for metric in report.Metrics do
-                        if metric.Key.StartsWith "Loss/" || metric.Key.StartsWith "Policy/" then
-                            metric.Key, metric.Value
-                    if report.ShareTerminated.HasValue then
-                        "data_collection/share_terminated", report.ShareTerminated.Value
-                ]
+            Metrics = Progress.metrics report.Metrics
         }
 
     let private algorithm (ppo: Ppo) : Algorithm =

@@ -132,7 +132,8 @@ module Training =
 
     /// The arguments, after those that the run began with if it goes on; of several values for one name the last stays.
     let arguments (arguments: string list) =
-        let name (argument: string) = argument.Split('=')[0]
+        let name (argument: string) =
+            Names.assignment argument |> Option.map fst |> Option.defaultValue argument
 
         let before =
             arguments
@@ -182,7 +183,7 @@ module Training =
     /// The task to fly for pictures: of a mixture, the episode that moves.
     let private shown (config: QuadrotorConfig) =
         if config.Task = QuadrotorTask.Mixture then
-            Settings.change (nameof config.Task) QuadrotorTask.Langevin config
+            config |> Settings.set <@ _.Task @> QuadrotorTask.Langevin
         else
             config
 

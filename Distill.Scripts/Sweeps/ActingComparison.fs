@@ -111,9 +111,7 @@ module internal ActingComparison =
         // stopped goes on.
         let one (label: string) (acting: Acting) (seed: uint64) =
             let config =
-                experiment.Config
-                |> Settings.change (nameof experiment.Config.Acting) (box acting)
-                |> Settings.change (nameof experiment.Config.Seed) (box seed)
+                experiment.Config |> Settings.set <@ _.Acting @> acting |> Settings.set <@ _.Seed @> seed
 
             let experiment = { experiment with Config = config }
             let job = Distil.job experiment

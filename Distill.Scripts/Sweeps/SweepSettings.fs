@@ -44,10 +44,9 @@ module internal SweepSettings =
         |> List.map (fun (before, after) -> text.Substring(before + 1, after - before - 1).Trim())
 
     let private name (argument: string) =
-        match argument.IndexOf '=' with
-        | -1
-        | 0 -> fail $"'{argument}' is not a setting: write name=value, or name=value,value,…"
-        | at -> argument.Substring(0, at).Trim(), argument.Substring(at + 1)
+        match Names.assignment argument with
+        | Some setting -> setting
+        | None -> fail $"'{argument}' is not a setting: write name=value, or name=value,value,…"
 
     let private continuous = [ "uniform", uniform; "log_uniform", logUniform ]
 
@@ -87,7 +86,7 @@ module internal SweepSettings =
             let several = (splitValues text).Length > 1
 
             space {
-                let! value = values name (text.Trim())
+                let! value = values name text
 
                 return { Name = name; Value = value; Several = several }
             }

@@ -30,10 +30,9 @@ module internal Sweeping =
         /// The full name and the values that a setting asks for.
         let wanted (setting: string) =
             let name, text =
-                match setting.IndexOf '=' with
-                | -1
-                | 0 -> fail $"'{setting}' is not a setting: write name=value."
-                | at -> setting.Substring(0, at), setting.Substring(at + 1)
+                match Names.assignment setting with
+                | Some setting -> setting
+                | None -> fail $"'{setting}' is not a setting: write name=value."
 
             let name = fst (Settings.translate known (name, text))
 
@@ -41,17 +40,10 @@ module internal Sweeping =
                 SweepSettings.splitValues text
                 |> List.map (fun value -> plain (snd (Settings.translate known (name, value))))
 
-            let full =
-                if List.contains name known then
-                    [ name ]
-                else
-                    known |> List.filter _.EndsWith("." + name)
-
-            match full with
+            match Names.matching id name known with
             | [ full ] -> full, values
             | [] ->
-                fail
-                    $"There is no setting '{name}'; {Names.hint (Trials.leaf name) (Trials.shortNames known)}"
+                fail $"There is no setting '{name}'; {Names.hint (Names.leaf name) (Trials.shortNames known)}"
             | several ->
                 let names = String.Join(" or ", several)
                 fail $"'{name}' could be {names}; write it in full."
@@ -264,7 +256,9 @@ module internal Sweeping =
     /// Two sides of a comparison: of a setting that is named twice, A has the first value and B the second; one that is named
     /// once holds for both.
     let private sides (settings: string list) : string list * string list =
-        let name (setting: string) = (setting.Split('=')[0]).Trim()
+        let name (setting: string) =
+            Names.assignment setting |> Option.map fst |> Option.defaultValue setting
+
         let groups = settings |> List.groupBy name
 
         match groups |> List.tryFind (fun (_, same) -> same.Length > 2) with

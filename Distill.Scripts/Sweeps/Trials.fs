@@ -14,14 +14,16 @@ module internal Trials =
         |> List.filter (fun name ->
             maps |> List.map (fun map -> map.TryFind name) |> List.distinct |> List.length > 1)
 
-    /// The last part of a dotted name.
-    let leaf (name: string) =
-        name.Substring(name.LastIndexOf '.' + 1)
-
     /// The shortest names that tell the settings apart.
     let shortNames (names: string list) : string list =
-        let leaves = List.countBy leaf names |> Map.ofList
-        names |> List.map (fun name -> if leaves[leaf name] = 1 then leaf name else name)
+        let leaves = List.countBy Names.leaf names |> Map.ofList
+
+        names
+        |> List.map (fun name ->
+            if leaves[Names.leaf name] = 1 then
+                Names.leaf name
+            else
+                name)
 
     let private label (names: string list) (settings: Map<string, string>) =
         let clean (value: string) =
@@ -47,7 +49,7 @@ module internal Trials =
         text.Substring(0, min 100 text.Length)
 
     let private isSeed (argument: string) =
-        (argument.Split('=')[0]).Trim() = "seed"
+        Names.assignment argument |> Option.exists (fst >> (=) "seed")
 
     /// All trials of the sweep with these settings `name=value,value`, each once, in a fixed order.
     let declared (options: SweepOptions) (sweep: Sweep<'T>) : Trial list =

@@ -29,6 +29,7 @@ public sealed record IterationReport(
     double Loss,
     double? NewestLoss,
     double? HistoricalLoss,
+    double LearningRate,
     double GradientNorm,
     long OptimizerSteps,
     long ClippedSteps,
@@ -45,7 +46,37 @@ public sealed record IterationReport(
     long StepsCollected,
     double CollectionSeconds,
     double LearningSeconds
-);
+)
+{
+    /// <summary>What distillation alone has, for logs: under rsl_rl's names where it has one.</summary>
+    public IEnumerable<KeyValuePair<string, double>> Metrics
+    {
+        get
+        {
+            yield return new("Loss/behavior", Loss);
+            if (NewestLoss is { } newest)
+                yield return new("Loss/newest", newest);
+            if (HistoricalLoss is { } historical)
+                yield return new("Loss/historical", historical);
+            yield return new("Loss/learning_rate", LearningRate);
+            yield return new("training/loss", Loss);
+            yield return new("training/gradient_norm", GradientNorm);
+            yield return new("training/optimizer_steps", OptimizerSteps);
+            yield return new("training/clipped_share", (double)ClippedSteps / Math.Max(1, OptimizerSteps));
+            yield return new("phase", Phase.Number);
+            yield return new("data_collection/teacher_share", TeacherShare);
+            if (MeanReturn is { } mean)
+                yield return new("data_collection/mean_return", mean);
+            if (StdReturn is { } std)
+                yield return new("data_collection/std_return", std);
+            if (ShareTerminated is { } share)
+                yield return new("data_collection/share_terminated", share);
+            yield return new("data_collection/episodes", EpisodesFinished);
+            yield return new("dataset/rows", DatasetRows);
+            yield return new("dataset/capacity", GrownTo);
+        }
+    }
+}
 
 /// <summary>
 /// Distillation of a teacher into a student with an aggregated dataset (DAgger; Ross, Gordon and Bagnell 2011), where the
@@ -123,6 +154,7 @@ public sealed class Distillation : IDisposable
             losses.Loss,
             losses.Newest,
             losses.Historical,
+            Config.Optimizer.LearningRate,
             optimizer.GradientNorm,
             OptimizerSteps: optimizer.Steps - stepsBefore,
             ClippedSteps: optimizer.ClippedSteps - clippedBefore,

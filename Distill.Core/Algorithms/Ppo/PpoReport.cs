@@ -28,7 +28,7 @@ public sealed record PpoReport(
     double LearningSeconds
 )
 {
-    /// <summary>Under rsl_rl's names, so that its dashboards work.</summary>
+    /// <summary>What PPO alone has, for logs: under rsl_rl's names, so that its dashboards work.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics
     {
         get
@@ -40,13 +40,8 @@ public sealed record PpoReport(
             yield return new("Loss/kl", KlDivergence);
             if (MeanStd is { } std)
                 yield return new("Policy/mean_std", std);
-            yield return new("Perf/total_fps", Steps / (CollectionSeconds + LearningSeconds));
-            yield return new("Perf/collection_time", CollectionSeconds);
-            yield return new("Perf/learning_time", LearningSeconds);
-            if (MeanReturn is { } mean)
-                yield return new("Train/mean_reward", mean);
-            if (MeanEpisodeLength is { } length)
-                yield return new("Train/mean_episode_length", length);
+            if (ShareTerminated is { } share)
+                yield return new("data_collection/share_terminated", share);
         }
     }
 }

@@ -178,8 +178,8 @@ let private declared (place: Workplace) =
             { pole place with
                 Config =
                     pole(place).Config
-                    |> Settings.change "Retention" (box (Retain.latest point.Rows))
-                    |> Settings.change "Acting" (box (Acting.teacherUntil point.Phase1))
+                    |> Settings.set <@ _.Retention @> (Retain.latest point.Rows)
+                    |> Settings.set <@ _.Acting @> (Acting.teacherUntil point.Phase1)
             })
 
         seeds [ 0; 1; 2 ]
@@ -218,7 +218,7 @@ let ``a trial that was written down runs as it was though the script has changed
         (trials place [ "student=mlp"; "hidden=[8,8],[4]"; "seed=3" ] |> List.item 1).Record
 
     let changed =
-        { pole place with Config = pole(place).Config |> Settings.change "Iterations" (box 99) }
+        { pole place with Config = pole(place).Config |> Settings.set <@ _.Iterations @> 99 }
 
     let recovered =
         (Trials.recover trial (Sweep.ofJob (Distil.job changed))).Get<DistillationConfig>()
