@@ -10,7 +10,7 @@ namespace Distill;
 /// whatever the number of threads.
 /// </summary>
 /// <param name="envs">Number of environments that run side by side.</param>
-internal sealed class FiniteWatch(int envs)
+public sealed class FiniteWatch(int envs)
 {
     private readonly Finding[] findings = new Finding[Panel.Count(envs)];
 

@@ -89,10 +89,9 @@ let private watchParent () =
         Thread(wait, IsBackground = true).Start()
     | _ -> ()
 
-/// Serves one front end until it asks for the end. Cells run one after another, on the thread that serves the shell
-/// channel; requests to interrupt or to shut down arrive on the control channel meanwhile.
-let run (connectionFile: string) : int =
-    let connection = readConnection connectionFile
+/// What serves one front end. Cells run one after another, on the thread that serves the shell channel; requests to interrupt or
+/// to shut down arrive on the control channel meanwhile.
+type private Server(connection: Connection) =
     let wire = Wire connection.Key
     let context = Zmq.Context()
 
@@ -138,7 +137,7 @@ let run (connectionFile: string) : int =
                 [ "execution_count", node count; "data", NotebookFile.bundle forms; "metadata", JsonObject() ]
         | Failed error -> publish parent "error" (NotebookFile.failure error)
 
-    use session =
+    let session =
         new Session(
             Environment.CurrentDirectory,
             Environment.CurrentDirectory,
@@ -310,16 +309,25 @@ let run (connectionFile: string) : int =
         thread.Start()
         thread
 
+    /// Serves until the front end asks for the end.
+    member _.Run() : unit =
+        let threads = [ start serveShell; start serveControl; start serveHeartbeat ]
+        finished.Wait()
+        session.Interrupt()
+        context.Shutdown()
+
+        // Code that does not end does not keep the kernel from ending.
+        if threads |> List.forall (fun thread -> thread.Join 1000) then
+            publisher.Close()
+            stdin.Close()
+            context.Terminate()
+
+    interface IDisposable with
+        member _.Dispose() = (session :> IDisposable).Dispose()
+
+/// Serves the front end of a connection file until it asks for the end.
+let run (connectionFile: string) : int =
+    use server = new Server(readConnection connectionFile)
     watchParent ()
-    let threads = [ start serveShell; start serveControl; start serveHeartbeat ]
-    finished.Wait()
-    session.Interrupt()
-    context.Shutdown()
-
-    // Code that does not end does not keep the kernel from ending.
-    if threads |> List.forall (fun thread -> thread.Join 1000) then
-        publisher.Close()
-        stdin.Close()
-        context.Terminate()
-
+    server.Run()
     0

@@ -11,12 +11,15 @@ internal static class Rows
     private const int Observation = 26;
     private const int Action = 4;
 
+    /// <summary>What a row consists of.</summary>
+    public static Columns Columns(int observation, int action) =>
+        new(("observation", observation), ("label", action));
+
     /// <summary>A dataset of so many rows of numbers in [0, 1), all valid, each segment the start of an episode.</summary>
     public static AggregatedDataset Random(int rows, int segment, int observation, int action, int memory)
     {
         var data = new AggregatedDataset(
-            observation,
-            action,
+            Columns(observation, action),
             segment,
             memory,
             rows,
@@ -94,7 +97,7 @@ internal static class Rows
                     ["memory"] =
                         (double)(after - before)
                         / (
-                            AggregatedDataset.EstimateBytes(rows, Observation, Action)
+                            AggregatedDataset.EstimateBytes(rows, Columns(Observation, Action))
                             + AggregatedDataset.EstimateBookkeepingBytes(rows, 1, 0)
                         ),
                 }.ToJsonString()
@@ -107,8 +110,7 @@ internal static class Rows
     private static (AggregatedDataset Data, double[] Seconds) Grow(Rollout rollout, int rows)
     {
         var data = new AggregatedDataset(
-            Observation,
-            Action,
+            Columns(Observation, Action),
             1,
             0,
             Math.Min(10L * rollout.Rows, rows),
@@ -134,10 +136,9 @@ internal static class Rows
 
     private static Rollout RandomRollout(int envs, int steps, int observation, int action, int memory)
     {
-        var rollout = new Rollout(envs, steps, observation, 0, action, memory, steps);
+        var rollout = new Rollout(envs, steps, Columns(observation, action), memory, steps);
         var random = new Random(1);
-        foreach (var buffer in new[] { rollout.StudentObservations, rollout.TeacherActions })
-        foreach (ref var value in buffer.Span)
+        foreach (ref var value in rollout.Table.Rows(0, rollout.Rows))
             value = random.NextSingle();
         rollout.Valid.AsSpan().Fill(1);
         for (var env = 0; env < envs; env++)

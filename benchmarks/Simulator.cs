@@ -1,6 +1,7 @@
 using Distill.Compute;
 using Distill.Environments;
 using Distill.Environments.Quadrotor;
+using Distill.Evaluation;
 using Distill.Networks;
 using Distill.Policies;
 
@@ -83,7 +84,7 @@ internal static class Simulator
             Task = task,
             InitialStates = Start(!resets),
         };
-        using var flight = new Flight(config, policy, HoverAction, threads);
+        using var flight = new Flight(config, policy, HoverAction);
         var pool = session.Pool(threads);
         var share = flight.ShareOfEnds(pool);
         session.Compare(
@@ -114,7 +115,7 @@ internal static class Simulator
             Task = QuadrotorTask.Position,
             InitialStates = Start(hovering: true),
         };
-        using var flight = new Flight(config, null, HoverAction, most);
+        using var flight = new Flight(config, null, HoverAction);
         var (one, all) = (session.Pool(1), session.Pool(most));
         var units = (double)config.Envs * Steps;
         session.Compare(
@@ -131,24 +132,30 @@ internal static class Simulator
     }
 
     /// <summary>Observation, action, step, reward, termination and reset of a batch.</summary>
-    private sealed class Flight : IWork, IDisposable
+    private sealed class Flight : IRollout, IDisposable
     {
         private readonly QuadrotorEnvironment environment;
-        private readonly Policy? policy;
-        private readonly int group;
-        private readonly Scratch[] scratch;
+        private readonly ObservationView view;
+        private readonly ActingPolicy? policy;
+        private readonly float action;
+        private readonly Dictionary<WorkerPool, RolloutLoop> loops = [];
         private long ends;
         private bool counting;
 
-        public Flight(QuadrotorConfig config, Policy? policy, float action, int threads)
+        public Flight(QuadrotorConfig config, Policy? policy, float action)
         {
             environment = new QuadrotorEnvironment(config, 1);
-            this.policy = policy;
-            group = environment.Spec.Group("student");
-            scratch = [.. Enumerable.Range(0, threads).Select(_ => new Scratch(policy, action))];
+            view = new ObservationView(environment.Spec, "student");
+            this.policy = policy is null ? null : new ActingPolicy(policy, environment, "policy");
+            this.action = action;
         }
 
-        public void Advance(WorkerPool pool) => pool.Run(this, Panel.Count(environment.Count));
+        public void Advance(WorkerPool pool)
+        {
+            if (!loops.TryGetValue(pool, out var loop))
+                loops[pool] = loop = new RolloutLoop(environment, pool, this);
+            loop.Run(Steps);
+        }
 
         /// <summary>Share of steps that end an episode, over ten stretches.</summary>
         public double ShareOfEnds(WorkerPool pool)
@@ -160,47 +167,35 @@ internal static class Simulator
             return ends / (10.0 * Steps * environment.Count);
         }
 
-        public void Run(int panel, int worker)
+        public void Begin(int panel) { }
+
+        public bool Act(PanelStep step)
         {
-            var own = scratch[worker];
-            for (var step = 0; step < Steps; step++)
-            {
-                environment.Observe(panel, group, own.Observation.Span);
-                policy?.Act(own.Observation.Span, [], own.Action.Span, own.Policy!);
-                environment.Step(panel, own.Action.Span, own.Reward, own.Terminated, own.Truncated);
-                if (counting)
-                    Interlocked.Add(ref ends, (long)(own.Terminated.Sum() + own.Truncated.Sum()));
-            }
+            var observation = step.Own.Panel(view.Size);
+            view.Observe(environment, step.Panel, observation);
+            if (policy is null)
+                step.Action.Values.Fill(action);
+            else
+                policy.Policy.Decide(policy.Forward(step.Panel, observation, step.Own), step.Action);
+            return true;
         }
+
+        public bool Take(PanelStep step)
+        {
+            for (var lane = 0; counting && lane < Panel.Width; lane++)
+                if (step.Done(lane))
+                    Interlocked.Increment(ref ends);
+            return true;
+        }
+
+        public void End(int panel, Workspace own) { }
 
         public void Dispose()
         {
+            foreach (var loop in loops.Values)
+                loop.Dispose();
+            policy?.Dispose();
             environment.Dispose();
-            foreach (var own in scratch)
-                own.Dispose();
-        }
-
-        private sealed class Scratch : IDisposable
-        {
-            public Scratch(Policy? policy, float action)
-            {
-                Policy = policy is null ? null : new PolicyScratch(policy);
-                Action.Span.Fill(action);
-            }
-
-            public PolicyScratch? Policy { get; }
-            public FloatBuffer Observation { get; } = new(22 * Panel.Width);
-            public FloatBuffer Action { get; } = new(4 * Panel.Width);
-            public float[] Reward { get; } = new float[Panel.Width];
-            public float[] Terminated { get; } = new float[Panel.Width];
-            public float[] Truncated { get; } = new float[Panel.Width];
-
-            public void Dispose()
-            {
-                Policy?.Dispose();
-                Observation.Dispose();
-                Action.Dispose();
-            }
         }
     }
 }

@@ -62,7 +62,7 @@ internal static class Training
         const int Batch = 512;
         using var student = new Student(Mlp, rows, 1, Batch, 1, threads);
         var sampler = new Sampler(new Permutation(), new RandomStream(1, "sampling"));
-        var gather = new Gathering(student.Data, Batch, threads);
+        var gather = new Gathering(student.Data, Batch);
         var epoch = 0L;
         session.Compare(
             new Case("epoch", $"{rows:N0} rows, batch {Batch}", "rows/s", threads)
@@ -84,7 +84,7 @@ internal static class Training
         );
 
         // Rows lie anywhere in memory, so that whole cache lines come for parts of them.
-        var order = sampler.Order(student.Data, rows, epoch++).ToArray();
+        var order = sampler.Order(pool, student.Data, rows, epoch++).ToArray();
         session.Compare(
             new Case("epoch", "gather alone, in random order", "rows/s", threads)
             {
@@ -100,7 +100,7 @@ internal static class Training
         {
             var whole = Seconds(() => Epoch(student.Train));
             var part = Seconds(() => Epoch(gather.Gather));
-            permutations.Add(Seconds(() => sampler.Order(student.Data, rows, epoch++)) / whole);
+            permutations.Add(Seconds(() => sampler.Order(pool, student.Data, rows, epoch++)) / whole);
             shares.Add(100 * part / whole);
         }
         session.Add(
@@ -118,7 +118,7 @@ internal static class Training
         );
 
         void Epoch(Action<WorkerPool, ReadOnlySpan<int>> train) =>
-            Batches(sampler.Order(student.Data, rows, epoch++), train);
+            Batches(sampler.Order(pool, student.Data, rows, epoch++), train);
 
         void Batches(ReadOnlySpan<int> order, Action<WorkerPool, ReadOnlySpan<int>> train)
         {
@@ -298,8 +298,7 @@ internal static class Training
                 new AdamConfig(),
                 gradientLength,
                 batch,
-                segment,
-                threads
+                segment
             );
             Data = Rows.Random(rows, segment, spec.Inputs, spec.Outputs, policy.MemorySize);
             All = [.. Enumerable.Range(0, rows / segment)];
@@ -321,41 +320,36 @@ internal static class Training
     }
 
     /// <summary>Collects the rows of mini-batches as training does, and nothing more.</summary>
-    private sealed class Gathering(AggregatedDataset data, int batch, int threads) : IWork
+    private sealed class Gathering(AggregatedDataset data, int batch) : IWork
     {
-        private readonly float[][] scratch =
-        [
-            .. Enumerable
-                .Range(0, threads)
-                .Select(_ => new float[(Mlp.Inputs + Mlp.Outputs + 2) * Panel.Width]),
-        ];
         private readonly int[] rows = new int[batch];
         private int count;
+        private WorkerPool pool = null!;
 
         /// <summary>Bytes that a row occupies in the dataset: observation, action and two flags.</summary>
         public static double BytesPerRow =>
-            AggregatedDataset.EstimateBytes(1, Mlp.Inputs, Mlp.Outputs) + 2 * sizeof(byte);
+            AggregatedDataset.EstimateBytes(1, Rows.Columns(Mlp.Inputs, Mlp.Outputs)) + 2 * sizeof(byte);
 
         public void Gather(WorkerPool pool, ReadOnlySpan<int> order)
         {
             order.CopyTo(rows);
-            count = order.Length;
+            (count, this.pool) = (order.Length, pool);
             pool.Run(this, Panel.Count(count));
         }
 
         public void Run(int panel, int worker)
         {
-            const int Width = Panel.Width;
-            var own = scratch[worker].AsSpan();
-            var first = panel * Width;
+            var own = pool.Workspace(worker);
+            using var scope = own.Open();
+            var first = panel * Panel.Width;
             data.Gather(
-                rows.AsSpan(first, Math.Min(Width, count - first)),
+                rows.AsSpan(first, Math.Min(Panel.Width, count - first)),
                 0,
-                1,
-                own[..(Mlp.Inputs * Width)],
-                own.Slice(Mlp.Inputs * Width, Mlp.Outputs * Width),
-                own.Slice(own.Length - 2 * Width, Width),
-                own[^Width..]
+                own.Floats(data.Columns.Size * Panel.Width),
+                own.Floats(Panel.Width),
+                own.Floats(Panel.Width),
+                Panel.Width,
+                own
             );
         }
     }

@@ -6,11 +6,10 @@
 open Distill
 open Distill.Environments.Quadrotor
 
-let assessment =
-    { Assessment.defaults with
-        Policy = "assets/teachers/crazyflie.safetensors"
-        Csv = "logs/evaluation.csv"
-    }
-
 // Each episode is either position hold or a random path; episodes start as in RAPTOR's distillation.
-Run.evaluate assessment (QuadrotorConfig(Drones = [| "crazyflie" |], Task = QuadrotorTask.Mixture))
+{ Evaluate.defaults with
+    Policy = "assets/teachers/crazyflie.safetensors"
+    Environment = QuadrotorConfig(Drones = [| "crazyflie" |], Task = QuadrotorTask.Mixture)
+    Csv = "logs/evaluation.csv"
+}
+|> Run.evaluate

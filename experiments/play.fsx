@@ -6,10 +6,10 @@
 open Distill
 open Distill.Environments.Quadrotor
 
-let flight =
-    { Flight.defaults with Policy = "assets/teachers/crazyflie.safetensors"; Output = "logs/play" }
-
 // 20 seconds of a figure of eight.
-let task = QuadrotorConfig(Task = QuadrotorTask.FigureEight, EpisodeLimit = 2000)
-
-Run.play flight task
+{ Play.defaults with
+    Policy = "assets/teachers/crazyflie.safetensors"
+    Environment = QuadrotorConfig(Task = QuadrotorTask.FigureEight, EpisodeLimit = 2000)
+    Output = "logs/play"
+}
+|> Run.play

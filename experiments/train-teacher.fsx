@@ -6,7 +6,7 @@ open Distill
 open Distill.Algorithms
 
 let training =
-    { TeacherTraining.defaults with
+    { TrainTeacher.defaults with
         Name = "train-teacher"
         Environment = Quadrotor.mixture { envs = 4096 }
         EvaluationInterval = 10

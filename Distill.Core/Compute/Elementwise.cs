@@ -182,6 +182,16 @@ public static unsafe class Elementwise
             Kernels.ScaleLanes(p, f, panel.Length / width, width);
     }
 
+    /// <summary>Copies the lanes whose mark is not 0 from one panel to another.</summary>
+    /// <param name="lanes"><c>[32]</c>.</param>
+    public static void CopyLanes(Panel source, Panel target, ReadOnlySpan<byte> lanes)
+    {
+        for (var lane = 0; lane < lanes.Length; lane++)
+            if (lanes[lane] != 0)
+                for (var i = lane; i < target.Values.Length; i += target.Lanes)
+                    target.Values[i] = source.Values[i];
+    }
+
     /// <summary>Whether no value is infinite or not a number; spans of any length.</summary>
     public static bool AllFinite(ReadOnlySpan<float> values)
     {

@@ -206,41 +206,15 @@ public static unsafe class Matrix
             Transpose.Blocks(source, Panel.Width, target, stride, features, count);
     }
 
-    /// <summary>32 rows to a panel <c>[features, 32]</c>: lane l is <c>rows[start(l) .. start(l) + features]</c>.</summary>
-    /// <param name="rows">The table that the starts point into.</param>
-    /// <param name="starts">Element index of the first feature of each lane's row, <c>[32]</c>; negative means a zero row.</param>
-    public static void Gather(
-        ReadOnlySpan<float> rows,
-        ReadOnlySpan<int> starts,
-        Span<float> panel,
-        int features
-    )
+    /// <summary>Rows <c>[lanes, features]</c> to a panel <c>[features, lanes]</c>.</summary>
+    public static void FromRows(ReadOnlySpan<float> rows, Panel panel)
     {
-        Check(starts.Length, Panel.Width, nameof(starts));
-        Check(panel.Length, features * Panel.Width, nameof(panel));
-        // Rows lie anywhere in memory: each group of features is read row by row and transposed here.
-        var group = stackalloc float[Panel.Width * RowPadding];
-        fixed (float* target = panel)
-            for (var first = 0; first < features; first += RowPadding)
-            {
-                var length = Math.Min(RowPadding, features - first);
-                for (var lane = 0; lane < Panel.Width; lane++)
-                {
-                    var row = new Span<float>(group + lane * RowPadding, length);
-                    if (starts[lane] < 0)
-                        row.Clear();
-                    else
-                        rows.Slice(starts[lane] + first, length).CopyTo(row);
-                }
-                Transpose.Blocks(
-                    group,
-                    RowPadding,
-                    target + first * Panel.Width,
-                    Panel.Width,
-                    Panel.Width,
-                    length
-                );
-            }
+        Check(rows.Length, panel.Values.Length, nameof(rows));
+        fixed (
+            float* source = rows,
+                target = panel.Values
+        )
+            Transpose.Blocks(source, panel.Features, target, panel.Lanes, panel.Lanes, panel.Features);
     }
 
     private static void Multiply(

@@ -19,6 +19,7 @@ public interface IWork
 public sealed class WorkerPool : IDisposable
 {
     private readonly Thread[] threads;
+    private readonly Workspace[] workspaces;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Lock gate = new();
 
@@ -42,6 +43,7 @@ public sealed class WorkerPool : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         Threads = threads == 0 ? Environment.ProcessorCount : threads;
         parts = new long[(Threads + 1) * Stride];
+        workspaces = [.. Enumerable.Range(0, Threads).Select(_ => new Workspace())];
         this.threads = new Thread[Threads - 1];
         for (var i = 0; i < this.threads.Length; i++)
         {
@@ -57,6 +59,9 @@ public sealed class WorkerPool : IDisposable
 
     /// <summary>Threads that compute, the caller included.</summary>
     public int Threads { get; }
+
+    /// <summary>The scratch memory of a worker, for the item that it runs.</summary>
+    public Workspace Workspace(int worker) => workspaces[worker];
 
     /// <summary>
     /// Runs items 0 .. count - 1 and returns when all are done. Not reentrant: an item must not call it.
@@ -90,6 +95,8 @@ public sealed class WorkerPool : IDisposable
             wake.Release(threads.Length);
         foreach (var thread in threads)
             thread.Join();
+        foreach (var workspace in workspaces)
+            workspace.Dispose();
         wake.Dispose();
     }
 

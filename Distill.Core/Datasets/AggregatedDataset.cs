@@ -3,7 +3,8 @@ using Distill.Compute;
 namespace Distill.Datasets;
 
 /// <summary>
-/// The aggregated dataset (DAgger): student observation, teacher action, valid mask and episode starts, over all rollouts.
+/// The aggregated dataset (DAgger): rows of student observation, label and what else was recorded, valid mask and episode
+/// starts, over all rollouts.
 /// The unit of storage is a segment: one row for students without memory, a whole rollout of one environment for
 /// recurrent ones. Segments live in chunks; growing adds chunks and moves nothing, and at the limit new segments take
 /// the places of the oldest.
@@ -16,13 +17,9 @@ public sealed class AggregatedDataset : IDisposable
     // A checkpoint stores each table of a chunk as one array of bytes.
     private const int LargestChunkFloats = int.MaxValue / 8;
 
-    private const int StepsAtATime = 8;
-
     // No product of a network's weights with this overflows.
     private const float LargestMasked = 1e15f;
 
-    private readonly int observationSize;
-    private readonly int actionSize;
     private readonly int memorySize;
     private readonly int chunkSegments;
     private readonly int maxSegments;
@@ -33,15 +30,13 @@ public sealed class AggregatedDataset : IDisposable
     private int count;
     private long added;
 
-    /// <param name="observationSize">Numbers per student observation.</param>
-    /// <param name="actionSize">Numbers per label.</param>
+    /// <param name="columns">Of a row: the student's observation, the label, and what else was recorded.</param>
     /// <param name="segmentLength">Rows per segment.</param>
     /// <param name="memorySize">Numbers of student memory kept per segment.</param>
     /// <param name="initialRows">Rows to make room for at the start: <c>steps x envs x 10</c>.</param>
     /// <param name="stream">Draws the places of <see cref="Reservoir"/>.</param>
     public AggregatedDataset(
-        int observationSize,
-        int actionSize,
+        Columns columns,
         int segmentLength,
         int memorySize,
         long initialRows,
@@ -49,8 +44,7 @@ public sealed class AggregatedDataset : IDisposable
         RandomStream stream
     )
     {
-        this.observationSize = observationSize;
-        this.actionSize = actionSize;
+        Columns = columns;
         this.memorySize = memorySize;
         this.retention = retention;
         this.stream = stream;
@@ -63,7 +57,7 @@ public sealed class AggregatedDataset : IDisposable
             );
         maxSegments = (int)most;
         var initial = (int)Math.Clamp(initialRows / segmentLength, 1, maxSegments);
-        var widest = Math.Max((long)segmentLength * Math.Max(observationSize, actionSize), memorySize);
+        var widest = Math.Max((long)segmentLength * columns.Size, memorySize);
         var largest = LargestChunkFloats / widest;
         chunkSegments = (int)
             Math.Clamp(
@@ -73,6 +67,9 @@ public sealed class AggregatedDataset : IDisposable
             );
         Grow(initial);
     }
+
+    /// <summary>What a row consists of.</summary>
+    public Columns Columns { get; }
 
     /// <summary>Rows per segment.</summary>
     public int SegmentLength { get; }
@@ -92,9 +89,8 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>Segments ever added.</summary>
     public long Added => added;
 
-    /// <summary>Bytes that the rows of a full dataset take: (observation + action) x 4 x rows.</summary>
-    public static long EstimateBytes(long rows, int observationSize, int actionSize) =>
-        rows * (observationSize + actionSize) * sizeof(float);
+    /// <summary>Bytes that the rows of a full dataset take: (observation + label + what else is recorded) x 4 x rows.</summary>
+    public static long EstimateBytes(long rows, Columns columns) => rows * columns.Size * sizeof(float);
 
     /// <summary>Bytes that a full dataset takes beside its rows: two flags per row; birth, loss and memory per segment.</summary>
     public static long EstimateBookkeepingBytes(long rows, int segmentLength, int memorySize) =>
@@ -112,21 +108,49 @@ public sealed class AggregatedDataset : IDisposable
         chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments] = loss;
 
     /// <summary>
-    /// Mean loss over the valid rows of the segments with births from <paramref name="first"/> to <paramref name="last"/>
-    /// (exclusive), as <see cref="RecordLoss"/> last noted them; null if no such row was trained on.
+    /// Mean loss over the valid rows, as <see cref="RecordLoss"/> last noted it: of the segments that were added from
+    /// <paramref name="newest"/> on, and of those before; null where no such row was trained on.
     /// </summary>
-    public double? MeanLoss(long first, long last)
+    public (double? Newest, double? Historical) MeanLosses(long newest)
     {
-        var (sum, rows) = (0.0, 0L);
+        var (newestSum, newestRows, sum, rows) = (0.0, 0L, 0.0, 0L);
         for (var segment = 0; segment < count; segment++)
         {
-            if (Birth(segment) < first || Birth(segment) >= last || float.IsNaN(Loss(segment)))
+            var chunk = chunks[segment / chunkSegments];
+            var place = segment % chunkSegments;
+            var loss = chunk.Losses.Span[place];
+            if (float.IsNaN(loss))
                 continue;
-            var valid = CountValid([segment], 0, SegmentLength);
-            sum += (double)Loss(segment) * valid;
-            rows += valid;
+            var valid = CountValid(chunk, place, 0, SegmentLength);
+            if (chunk.Births.Span[place] >= newest)
+            {
+                newestSum += (double)loss * valid;
+                newestRows += valid;
+            }
+            else
+            {
+                sum += (double)loss * valid;
+                rows += valid;
+            }
         }
-        return rows == 0 ? null : sum / rows;
+        return (newestRows == 0 ? null : newestSum / newestRows, rows == 0 ? null : sum / rows);
+    }
+
+    /// <summary>Lowest and highest of 0 and the finite losses that were noted.</summary>
+    public (float Lowest, float Highest) LossRange()
+    {
+        var (lowest, highest) = (0f, 0f);
+        for (var i = 0; i * chunkSegments < count; i++)
+            foreach (
+                var loss in chunks[i].Losses.Slice(0, Math.Min(count - i * chunkSegments, chunkSegments))
+            )
+            {
+                if (!float.IsFinite(loss))
+                    continue;
+                lowest = MathF.Min(lowest, loss);
+                highest = MathF.Max(highest, loss);
+            }
+        return (lowest, highest);
     }
 
     /// <summary>Takes over the rows of a rollout.</summary>
@@ -154,12 +178,15 @@ public sealed class AggregatedDataset : IDisposable
     {
         var valid = 0;
         foreach (var segment in segments)
-        {
-            var flags = chunks[segment / chunkSegments].Valid.Span;
-            var start = segment % chunkSegments * SegmentLength;
-            for (var step = first; step < last; step++)
-                valid += flags[start + step];
-        }
+            valid += CountValid(chunks[segment / chunkSegments], segment % chunkSegments, first, last);
+        return valid;
+    }
+
+    private int CountValid(Chunk chunk, int place, int first, int last)
+    {
+        var valid = 0;
+        foreach (var flag in chunk.Valid.Slice(place * SegmentLength + first, last - first))
+            valid += flag;
         return valid;
     }
 
@@ -168,63 +195,51 @@ public sealed class AggregatedDataset : IDisposable
     /// weight 0.
     /// </summary>
     /// <param name="first">First step.</param>
-    /// <param name="observation"><c>[steps, observation, 32]</c></param>
-    /// <param name="action"><c>[steps, action, 32]</c></param>
+    /// <param name="rows"><c>[steps, features, 32]</c>: the first features of the rows, such as observation and label.</param>
     /// <param name="weight"><c>[steps, 32]</c>: 1 for valid rows, else 0.</param>
     /// <param name="keep"><c>[steps, 32]</c>: 0 where an episode starts at this row and memory must be cleared, else 1.</param>
     public void Gather(
         ReadOnlySpan<int> segments,
         int first,
-        int steps,
-        Span<float> observation,
-        Span<float> action,
+        Span<float> rows,
         Span<float> weight,
-        Span<float> keep
+        Span<float> keep,
+        int lanes,
+        Workspace own
     )
     {
-        var width = Panel.WidthOf(weight.Length, steps);
-        // A few steps at a time: a segment's rows are contiguous, and the panels they go to stay in cache.
-        for (var start = 0; start < steps; start += StepsAtATime)
+        var steps = weight.Length / lanes;
+        var features = rows.Length / weight.Length;
+        using var scope = own.Open();
+        var staged = own.Floats(features * lanes);
+        for (var step = 0; step < steps; step++)
         {
-            var end = Math.Min(start + StepsAtATime, steps);
-            for (var lane = 0; lane < width; lane++)
+            for (var lane = 0; lane < lanes; lane++)
             {
                 // Unused lanes repeat the first segment, so that they hold numbers like any other.
                 var used = lane < segments.Length;
                 var segment = segments[used ? lane : 0];
                 var chunk = chunks[segment / chunkSegments];
-                var row = segment % chunkSegments * SegmentLength + first + start;
-                ToLane(chunk.Observations, row, observationSize, observation, lane, width, start, end);
-                ToLane(chunk.Actions, row, actionSize, action, lane, width, start, end);
-                var valid = chunk.Valid.Slice(row, end - start);
-                var begins = chunk.EpisodeStart.Slice(row, end - start);
-                for (var step = start; step < end; step++)
-                {
-                    weight[step * width + lane] = used ? valid[step - start] : 0;
-                    keep[step * width + lane] = 1 - begins[step - start];
-                }
+                var row = segment % chunkSegments * SegmentLength + first + step;
+                chunk.Rows.Rows(row, 1)[..features].CopyTo(staged[(lane * features)..]);
+                weight[step * lanes + lane] = used ? chunk.Valid.Span[row] : 0;
+                keep[step * lanes + lane] = 1 - chunk.EpisodeStart.Span[row];
             }
+            Matrix.FromRows(staged, new Panel(rows[(step * features * lanes)..], features, lanes));
         }
     }
 
     /// <summary>The memory that the student had before the first row of each segment, <c>[memory, 32]</c> (or 16).</summary>
-    public void GatherMemory(ReadOnlySpan<int> segments, Span<float> memory)
+    public void GatherMemory(ReadOnlySpan<int> segments, Panel memory)
     {
-        memory.Clear();
-        if (memorySize == 0)
-            return;
-        var width = Panel.WidthOf(memory.Length, memorySize);
+        memory.Values.Clear();
         for (var lane = 0; lane < segments.Length; lane++)
-            ToLane(
-                chunks[segments[lane] / chunkSegments].Memory,
-                segments[lane] % chunkSegments,
-                memorySize,
-                memory,
-                lane,
-                width,
-                0,
-                1
-            );
+        {
+            var chunk = chunks[segments[lane] / chunkSegments];
+            var source = chunk.Memory.Slice(segments[lane] % chunkSegments * memorySize, memorySize);
+            for (var i = 0; i < source.Length; i++)
+                memory.Values[i * memory.Lanes + lane] = source[i];
+        }
     }
 
     /// <summary>Everything held, for checkpoints.</summary>
@@ -253,11 +268,7 @@ public sealed class AggregatedDataset : IDisposable
                 $"chunk{i}",
                 part =>
                 {
-                    part.Block(
-                        "observations",
-                        chunk.Observations.Slice(0, used * SegmentLength * observationSize)
-                    );
-                    part.Block("actions", chunk.Actions.Slice(0, used * SegmentLength * actionSize));
+                    part.Block("rows", chunk.Rows.Rows(0, used * SegmentLength));
                     part.Flags("valid", chunk.Valid.Slice(0, used * SegmentLength));
                     part.Flags("episode_start", chunk.EpisodeStart.Slice(0, used * SegmentLength));
                     part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
@@ -302,18 +313,15 @@ public sealed class AggregatedDataset : IDisposable
         var from = position * SegmentLength;
         var to = local * SegmentLength;
         var rows = run * SegmentLength;
-        Move(rollout.StudentObservations, from, chunk.Observations, to, rows, observationSize);
-        Move(rollout.TeacherActions, from, chunk.Actions, to, rows, actionSize);
+        rollout.Table.Rows(from, rows).CopyTo(chunk.Rows.Rows(to, rows));
         rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.Span[to..]);
         rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.Span[to..]);
-        if (memorySize > 0)
-            Move(rollout.Memory, position, chunk.Memory, local, run, memorySize);
+        rollout
+            .Memory.Slice(position * memorySize, run * memorySize)
+            .CopyTo(chunk.Memory.Slice(local * memorySize, run * memorySize));
         for (var row = 0; row < rows; row++)
             if (chunk.Valid.Span[to + row] == 0)
-            {
-                ClearUnusable(chunk.Observations.Slice((to + row) * observationSize, observationSize));
-                ClearUnusable(chunk.Actions.Slice((to + row) * actionSize, actionSize));
-            }
+                ClearUnusable(chunk.Rows.Rows(to + row, 1));
         ClearUnusable(chunk.Memory.Slice(local * memorySize, run * memorySize));
         for (var i = 0; i < run; i++)
             chunk.Births.Span[local + i] = added + i;
@@ -329,27 +337,6 @@ public sealed class AggregatedDataset : IDisposable
             value = MathF.Abs(value) <= LargestMasked ? value : 0;
     }
 
-    /// <summary>Consecutive rows of a table to one lane of the panels of steps <paramref name="start"/> to <paramref name="end"/>.</summary>
-    private static void ToLane(
-        FloatBuffer table,
-        int row,
-        int size,
-        Span<float> panels,
-        int lane,
-        int width,
-        int start,
-        int end
-    )
-    {
-        var source = table.Slice(row * size, (end - start) * size);
-        var target = panels[(start * size * width + lane)..];
-        for (var i = 0; i < source.Length; i++)
-            target[i * width] = source[i];
-    }
-
-    private static void Move(FloatBuffer source, int from, FloatBuffer target, int to, int rows, int size) =>
-        source.Slice(from * size, rows * size).CopyTo(target.Slice(to * size, rows * size));
-
     private void Reserve(long segments)
     {
         if (segments > capacity)
@@ -361,16 +348,14 @@ public sealed class AggregatedDataset : IDisposable
         for (var first = chunks.Count * chunkSegments; first < segments; first += chunkSegments)
         {
             var room = Math.Min(chunkSegments, maxSegments - first);
-            chunks.Add(new Chunk(room, SegmentLength, observationSize, actionSize, memorySize));
+            chunks.Add(new Chunk(room, SegmentLength, Columns, memorySize));
         }
         capacity = Math.Max(capacity, segments);
     }
 
-    private sealed class Chunk(int segments, int length, int observation, int action, int memory)
-        : IDisposable
+    private sealed class Chunk(int segments, int length, Columns columns, int memory) : IDisposable
     {
-        public FloatBuffer Observations { get; } = new((long)segments * length * observation);
-        public FloatBuffer Actions { get; } = new((long)segments * length * action);
+        public Table Rows { get; } = new(columns, (long)segments * length);
         public FloatBuffer Memory { get; } = new((long)segments * memory);
         public NativeBuffer<byte> Valid { get; } = new((long)segments * length);
         public NativeBuffer<byte> EpisodeStart { get; } = new((long)segments * length);
@@ -379,8 +364,7 @@ public sealed class AggregatedDataset : IDisposable
 
         public void Dispose()
         {
-            Observations.Dispose();
-            Actions.Dispose();
+            Rows.Dispose();
             Memory.Dispose();
             Valid.Dispose();
             EpisodeStart.Dispose();

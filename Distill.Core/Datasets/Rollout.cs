@@ -8,33 +8,17 @@ namespace Distill.Datasets;
 /// </summary>
 public sealed class Rollout : IDisposable
 {
+    /// <param name="columns">Of a row: the student's observation, the label, and what else is to be recorded.</param>
+    /// <param name="memory">Numbers of the student's memory.</param>
     /// <param name="sequence">Steps after which the student's memory is recorded again; 0 for once, at the start.</param>
     /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
-    public Rollout(
-        int envs,
-        int steps,
-        int studentObservation,
-        int teacherObservation,
-        int action,
-        int memory,
-        int sequence = 0
-    )
+    public Rollout(int envs, int steps, Columns columns, int memory, int sequence = 0)
     {
         Sequence = sequence == 0 ? steps : sequence;
-        var memoryPerStep = (memory + Sequence - 1) / Sequence;
-        CheckSize(
-            envs,
-            steps,
-            Math.Max(Math.Max(studentObservation, teacherObservation), Math.Max(action, memoryPerStep))
-        );
+        CheckSize(envs, steps, Math.Max(columns.Size, (memory + Sequence - 1) / Sequence));
         var rows = envs * steps;
-        (Envs, Steps) = (envs, steps);
-        (StudentObservationSize, TeacherObservationSize) = (studentObservation, teacherObservation);
-        (ActionSize, MemorySize) = (action, memory);
-        StudentObservations = new FloatBuffer(rows * studentObservation);
-        TeacherObservations = new FloatBuffer(rows * teacherObservation);
-        TeacherActions = new FloatBuffer(rows * action);
-        StudentActions = new FloatBuffer(rows * action);
+        (Envs, Steps, MemorySize) = (envs, steps, memory);
+        Table = new Table(columns, rows);
         Rewards = new FloatBuffer(rows);
         Memory = new FloatBuffer(envs * (steps / Sequence) * memory);
         Ends = new byte[rows];
@@ -48,22 +32,10 @@ public sealed class Rollout : IDisposable
     /// <summary>Steps between two records of the student's memory; divides <see cref="Steps"/>.</summary>
     public int Sequence { get; }
     public int Rows => Envs * Steps;
-    public int StudentObservationSize { get; }
-    public int TeacherObservationSize { get; }
-    public int ActionSize { get; }
     public int MemorySize { get; }
 
-    /// <summary><c>[envs, steps, student observation]</c></summary>
-    public FloatBuffer StudentObservations { get; }
-
-    /// <summary><c>[envs, steps, teacher observation]</c></summary>
-    public FloatBuffer TeacherObservations { get; }
-
-    /// <summary><c>[envs, steps, action]</c>: the labels, whoever drove.</summary>
-    public FloatBuffer TeacherActions { get; }
-
-    /// <summary><c>[envs, steps, action]</c>: what the student would do or did.</summary>
-    public FloatBuffer StudentActions { get; }
+    /// <summary><c>[envs, steps, columns]</c>: the student's observation, the label (whoever drove), and what else was asked for.</summary>
+    public Table Table { get; }
 
     /// <summary><c>[envs, steps]</c></summary>
     public FloatBuffer Rewards { get; }
@@ -81,7 +53,7 @@ public sealed class Rollout : IDisposable
     public byte[] EpisodeStart { get; }
 
     /// <summary>Refuses a rollout that no block of memory can hold: its elements are counted in 32 bits.</summary>
-    /// <param name="numbers">Numbers per step of one environment in the widest table.</param>
+    /// <param name="numbers">Numbers per step of one environment.</param>
     /// <exception cref="DistillException">It is too large; the message says how many rows would fit.</exception>
     internal static void CheckSize(int envs, int steps, int numbers)
     {
@@ -95,10 +67,7 @@ public sealed class Rollout : IDisposable
 
     public void Dispose()
     {
-        StudentObservations.Dispose();
-        TeacherObservations.Dispose();
-        TeacherActions.Dispose();
-        StudentActions.Dispose();
+        Table.Dispose();
         Rewards.Dispose();
         Memory.Dispose();
     }

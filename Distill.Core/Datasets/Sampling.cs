@@ -40,35 +40,70 @@ public sealed record LossPrioritised(double Exponent = 0.6, double Epsilon = 1e-
     }
 }
 
-/// <summary>Fills the visiting order of an epoch.</summary>
-public sealed class Sampler(Sampling plan, RandomStream stream)
+/// <summary>
+/// Fills the visiting order of an epoch. What is done for every segment is done by all threads of the pool, in blocks, and
+/// gives the same order on any number of them.
+/// </summary>
+public sealed class Sampler
 {
+    private const int BlockSize = 8192;
+
+    private readonly Sampling plan;
+    private readonly RandomStream stream;
+    private readonly Work weigh;
+    private readonly Work draw;
     private int[] order = [];
     private double[] cumulative = [];
 
+    // For each share of the total weight, in as many equal steps as there are segments, where to begin to look.
+    private int[] guide = [];
+
+    // The epoch that is being ordered.
+    private AggregatedDataset dataset = null!;
+    private int segmentsPerIteration;
+    private long epoch;
+    private float lowestLoss;
+    private float highestLoss;
+
+    public Sampler(Sampling plan, RandomStream stream)
+    {
+        this.plan = plan;
+        this.stream = stream;
+        weigh = new Work((block, _) => Weigh(block));
+        draw = new Work((block, _) => Draw(block));
+    }
+
+    private int Count => dataset.Count;
+
     /// <summary>Bytes for the order of an epoch, and for the probabilities of plans that draw.</summary>
     public static long EstimateBytes(Sampling plan, long segments) =>
-        segments * (sizeof(int) + (plan is RecencyWeighted or LossPrioritised ? sizeof(double) : 0));
+        segments
+        * (sizeof(int) + (plan is RecencyWeighted or LossPrioritised ? sizeof(double) + sizeof(int) : 0));
 
     /// <summary>The order of one epoch; valid until the next call.</summary>
     /// <param name="segmentsPerIteration">Segments that one iteration adds: the unit of age.</param>
     /// <param name="epoch">Number of the epoch since the start of the run.</param>
-    public ReadOnlySpan<int> Order(AggregatedDataset dataset, int segmentsPerIteration, long epoch)
+    public ReadOnlySpan<int> Order(
+        WorkerPool pool,
+        AggregatedDataset dataset,
+        int segmentsPerIteration,
+        long epoch
+    )
     {
-        if (order.Length < dataset.Count)
-            order = new int[
-                Math.Max(dataset.Count, Math.Min(2L * order.Length, dataset.Capacity / dataset.SegmentLength))
-            ];
-        var segments = order.AsSpan(0, dataset.Count);
+        (this.dataset, this.segmentsPerIteration, this.epoch) = (dataset, segmentsPerIteration, epoch);
+        Reserve(ref order);
+        var segments = order.AsSpan(0, Count);
         switch (plan)
         {
-            case RecencyWeighted recency:
-                WeighByAge(recency.Decay, dataset, segmentsPerIteration, Weights(dataset.Count));
-                Draw(segments, epoch);
-                break;
-            case LossPrioritised priority:
-                WeighByLoss(priority, dataset, Weights(dataset.Count));
-                Draw(segments, epoch);
+            case RecencyWeighted or LossPrioritised:
+                Reserve(ref cumulative);
+                Reserve(ref guide);
+                var blocks = (Count + BlockSize - 1) / BlockSize;
+                if (plan is LossPrioritised)
+                    (lowestLoss, highestLoss) = dataset.LossRange();
+                pool.Run(weigh, blocks);
+                Accumulate();
+                pool.Run(draw, blocks);
                 break;
             case InOrder:
                 for (var i = 0; i < segments.Length; i++)
@@ -81,58 +116,73 @@ public sealed class Sampler(Sampling plan, RandomStream stream)
         return segments;
     }
 
-    private static void WeighByAge(
-        double decay,
-        AggregatedDataset dataset,
-        int segmentsPerIteration,
-        Span<double> weights
-    )
+    private void Reserve<T>(ref T[] values)
     {
-        for (var i = 0; i < weights.Length; i++)
+        if (values.Length < Count)
+            values = new T[
+                Math.Max(Count, Math.Min(2L * values.Length, dataset.Capacity / dataset.SegmentLength))
+            ];
+    }
+
+    /// <summary>The weights of a block of segments, each in its place of <see cref="cumulative"/>.</summary>
+    private void Weigh(int block)
+    {
+        var first = block * BlockSize;
+        var weights = cumulative.AsSpan(first, Math.Min(BlockSize, Count - first));
+        if (plan is RecencyWeighted recency)
         {
-            var age = (dataset.Added - 1 - dataset.Birth(i)) / segmentsPerIteration;
-            weights[i] = Math.Exp(-decay * age);
+            var (last, weight) = (-1L, 0.0);
+            for (var i = 0; i < weights.Length; i++)
+            {
+                var age = (dataset.Added - 1 - dataset.Birth(first + i)) / segmentsPerIteration;
+                // Neighbours mostly came together.
+                if (age != last)
+                    (last, weight) = (age, Math.Exp(-recency.Decay * age));
+                weights[i] = weight;
+            }
+        }
+        else if (plan is LossPrioritised priority)
+            for (var i = 0; i < weights.Length; i++)
+            {
+                var loss = dataset.Loss(first + i);
+                var wrong = (double)(float.IsFinite(loss) ? loss : highestLoss) - lowestLoss;
+                weights[i] = Math.Pow(wrong + priority.Epsilon, priority.Exponent);
+            }
+    }
+
+    /// <summary>Sums the weights up and fills the guide.</summary>
+    private void Accumulate()
+    {
+        var sums = cumulative.AsSpan(0, Count);
+        for (var i = 1; i < sums.Length; i++)
+            sums[i] += sums[i - 1];
+        var step = sums[^1] / Count;
+        var segment = 0;
+        for (var share = 0; share < Count; share++)
+        {
+            while (segment < Count - 1 && sums[segment] <= share * step)
+                segment++;
+            guide[share] = segment;
         }
     }
 
-    private static void WeighByLoss(LossPrioritised priority, AggregatedDataset dataset, Span<double> weights)
+    /// <summary>A block of draws: each takes the first segment whose cumulated weight is above a uniform number.</summary>
+    private void Draw(int block)
     {
-        var (lowest, highest) = (0f, 0f);
-        for (var i = 0; i < weights.Length; i++)
-        {
-            var loss = dataset.Loss(i);
-            if (!float.IsFinite(loss))
-                continue;
-            lowest = MathF.Min(lowest, loss);
-            highest = MathF.Max(highest, loss);
-        }
-        for (var i = 0; i < weights.Length; i++)
-        {
-            var loss = dataset.Loss(i);
-            var wrong = (double)(float.IsFinite(loss) ? loss : highest) - lowest;
-            weights[i] = Math.Pow(wrong + priority.Epsilon, priority.Exponent);
-        }
-    }
-
-    private Span<double> Weights(int count)
-    {
-        if (cumulative.Length < count)
-            cumulative = new double[order.Length];
-        return cumulative.AsSpan(0, count);
-    }
-
-    /// <summary>Draws with the probabilities that the weights in <see cref="cumulative"/> stand for, and sums those up.</summary>
-    private void Draw(Span<int> segments, long epoch)
-    {
-        for (var i = 1; i < segments.Length; i++)
-            cumulative[i] += cumulative[i - 1];
-        var total = cumulative[segments.Length - 1];
-        for (var i = 0; i < segments.Length; i++)
+        var sums = cumulative.AsSpan(0, Count);
+        var end = Math.Min((block + 1) * BlockSize, Count);
+        for (var i = block * BlockSize; i < end; i++)
         {
             var (high, low, _, _) = stream.Bits((uint)i, (uint)epoch, (uint)(epoch >> 32));
-            var u = ((((ulong)high << 32) | low) >> 11) * (1.0 / (1ul << 53)) * total;
-            var place = Array.BinarySearch(cumulative, 0, segments.Length, u);
-            segments[i] = Math.Min(place < 0 ? ~place : place + 1, segments.Length - 1);
+            var share = ((((ulong)high << 32) | low) >> 11) * (1.0 / (1ul << 53));
+            var u = share * sums[^1];
+            var segment = guide[(int)(share * Count)];
+            // The guide is as exact as its products; these two steps are exact.
+            while (segment > 0 && sums[segment - 1] > u)
+                segment--;
+            while (segment < Count - 1 && sums[segment] <= u)
+                segment++;
+            order[i] = segment;
         }
     }
 }

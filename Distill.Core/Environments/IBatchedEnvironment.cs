@@ -40,6 +40,18 @@ public enum MeasureOver
     Max,
 }
 
+public static class MeasuresOver
+{
+    /// <summary>The measure of an episode up to a step, from 0, given that up to the step before.</summary>
+    public static float Add(this MeasureOver over, float soFar, float value, int step) =>
+        over switch
+        {
+            MeasureOver.Mean => soFar + (value - soFar) / (step + 1),
+            MeasureOver.Max when step > 0 => MathF.Max(soFar, value),
+            _ => value,
+        };
+}
+
 /// <summary>The facts about an environment that policies and trainers check against.</summary>
 /// <param name="Name">For messages and files, e.g. "quadrotor".</param>
 /// <param name="EpisodeLimit">Steps after which an episode is truncated.</param>
@@ -121,6 +133,25 @@ public interface IBatchedEnvironment : IDisposable
     /// from the rest, such as numbers drawn ahead, may be left out.
     /// </summary>
     void Visit(State state);
+}
+
+/// <summary>
+/// Environments that can only step all together, such as those of another process: <see cref="IBatchedEnvironment.Step"/> of
+/// one panel is not called.
+/// </summary>
+public interface ILockstepEnvironment : IBatchedEnvironment
+{
+    /// <summary>Advances all environments by one step, as <see cref="IBatchedEnvironment.Step"/> says.</summary>
+    /// <param name="actions"><c>[panels, action floats, 32]</c>.</param>
+    /// <param name="reward"><c>[panels, 32]</c>; likewise the next two.</param>
+    /// <param name="measures"><c>[panels, measures, 32]</c>, or empty.</param>
+    void Step(
+        ReadOnlySpan<float> actions,
+        Span<float> reward,
+        Span<float> terminated,
+        Span<float> truncated,
+        Span<float> measures
+    );
 }
 
 public static class BatchedEnvironments

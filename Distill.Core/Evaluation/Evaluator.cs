@@ -10,6 +10,9 @@ namespace Distill.Evaluation;
 /// <param name="Terminated"><c>[episodes]</c>: whether it ended in a terminal state.</param>
 public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Terminated)
 {
+    /// <summary>The environment's extra measures by name, each <c>[episodes]</c>.</summary>
+    public IReadOnlyDictionary<string, float[]> Measures { get; init; } = new Dictionary<string, float[]>();
+
     public int Episodes => Returns.Length;
     public double MeanReturn { get; } = Returns.Average(value => (double)value);
 
@@ -33,7 +36,13 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
             [.. indices.Select(i => Returns[i])],
             [.. indices.Select(i => Lengths[i])],
             [.. indices.Select(i => Terminated[i])]
-        );
+        )
+        {
+            Measures = Measures.ToDictionary(
+                measure => measure.Key,
+                measure => indices.Select(i => measure.Value[i]).ToArray()
+            ),
+        };
     }
 
     private static double Deviation(float[] values)
@@ -44,30 +53,34 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
 }
 
 /// <summary>
-/// Flies a policy deterministically, with nobody's help, for one episode in each of its own environments. The same seed
+/// Runs a policy deterministically, with nobody's help, for one episode in each of its own environments. The same seed
 /// gives every policy the same initial states and references.
 /// </summary>
-public sealed class Evaluator : IWork, IDisposable
+public sealed class Evaluator : IRollout, IDisposable
 {
     private readonly IBatchedEnvironment environment;
-    private readonly WorkerPool pool;
+    private readonly IReadOnlyList<EnvironmentMeasure> names;
+    private readonly RolloutLoop loop;
     private readonly float[] returns;
     private readonly int[] lengths;
     private readonly bool[] terminated;
+    private readonly float[][] measures;
+    private readonly byte[] running;
     private readonly FiniteWatch watch;
-    private Policy policy = null!;
-    private int group;
-    private Scratch?[] scratch = [];
+    private ActingPolicy policy = null!;
 
     /// <param name="episodes">Episodes per evaluation. Raise it for tighter means: the error falls with the square root.</param>
     /// <param name="seed">Derived so that training never sees these episodes.</param>
     public Evaluator(IEnvironmentConfig config, int episodes, ulong seed, WorkerPool pool)
     {
         environment = config.Create(episodes, new RandomStream(seed, "evaluation").Seed());
-        this.pool = pool;
+        names = environment.Spec.Measures;
+        loop = new RolloutLoop(environment, pool, this, measured: true);
         returns = new float[episodes];
         lengths = new int[episodes];
         terminated = new bool[episodes];
+        measures = [.. names.Select(_ => new float[episodes])];
+        running = new byte[Panel.Count(episodes) * Panel.Width];
         watch = new FiniteWatch(episodes);
     }
 
@@ -76,78 +89,70 @@ public sealed class Evaluator : IWork, IDisposable
     /// </exception>
     public EvaluationResult Run(Policy policy)
     {
-        policy.Check(environment.Spec, "policy");
-        this.policy = policy;
-        group = environment.Spec.Group(policy.ObservationGroup);
-        scratch = new Scratch?[pool.Threads];
-        try
-        {
-            environment.Rewind();
-            pool.Run(this, Panel.Count(environment.Count));
-        }
-        finally
-        {
-            foreach (var used in scratch)
-                used?.Dispose();
-        }
+        using var acting = new ActingPolicy(policy, environment, "policy");
+        this.policy = acting;
+        environment.Rewind();
+        loop.Run(int.MaxValue);
         watch.Check();
-        return new EvaluationResult([.. returns], [.. lengths], [.. terminated]);
+        return new EvaluationResult([.. returns], [.. lengths], [.. terminated])
+        {
+            Measures = names
+                .Zip(measures)
+                .ToDictionary(pair => pair.First.Name, pair => pair.Second.ToArray()),
+        };
     }
 
-    void IWork.Run(int panel, int worker)
+    void IRollout.Begin(int panel)
     {
-        var own = scratch[worker] ??= new Scratch(policy, environment.Spec);
-        var first = panel * Panel.Width;
-        var lanes = Math.Min(Panel.Width, environment.Count - first);
-        Span<byte> flies = stackalloc byte[Panel.Width];
-        flies.Fill(1);
-        own.Memory.Span.Clear();
+        var (first, lanes) = (panel * Panel.Width, Lanes(panel));
+        running.AsSpan(first, lanes).Fill(1);
         returns.AsSpan(first, lanes).Clear();
+        foreach (var measure in measures)
+            measure.AsSpan(first, lanes).Clear();
         environment.Reset(panel);
-        for (int step = 0, running = lanes; running > 0; step++)
-        {
-            environment.Observe(panel, group, own.Observation.Span);
-            policy.Act(own.Observation.Span, own.Memory.Span, own.Action.Span, own.Policy);
-            environment.Step(panel, own.Action.Span, own.Reward, own.Terminated, own.Truncated);
-            if (
-                watch.Catches(panel, step, "observation", own.Observation.Span, flies)
-                || watch.Catches(panel, step, "policy's action", own.Policy.Outputs, flies)
-                || watch.Catches(panel, step, "reward", own.Reward, flies)
-            )
-                return;
-            for (var lane = 0; lane < lanes; lane++)
-            {
-                if (flies[lane] == 0)
-                    continue;
-                returns[first + lane] += own.Reward[lane];
-                if (own.Terminated[lane] == 0 && own.Truncated[lane] == 0)
-                    continue;
-                flies[lane] = 0;
-                running--;
-                lengths[first + lane] = step + 1;
-                terminated[first + lane] = own.Terminated[lane] != 0;
-            }
-        }
     }
 
-    public void Dispose() => environment.Dispose();
-
-    private sealed class Scratch(Policy policy, EnvironmentSpec environment) : IDisposable
+    bool IRollout.Act(PanelStep step)
     {
-        public FloatBuffer Observation { get; } = new(policy.Network.Spec.Inputs * Panel.Width);
-        public FloatBuffer Memory { get; } = new(policy.MemorySize * Panel.Width);
-        public FloatBuffer Action { get; } = new(environment.Actions.Floats * Panel.Width);
-        public PolicyScratch Policy { get; } = new(policy);
-        public float[] Reward { get; } = new float[Panel.Width];
-        public float[] Terminated { get; } = new float[Panel.Width];
-        public float[] Truncated { get; } = new float[Panel.Width];
-
-        public void Dispose()
-        {
-            Observation.Dispose();
-            Memory.Dispose();
-            Action.Dispose();
-            Policy.Dispose();
-        }
+        var counted = running.AsSpan(step.First, Panel.Width);
+        var observation = step.Own.Panel(policy.Policy.Network.Spec.Inputs);
+        policy.Observe(step.Panel, observation);
+        var outputs = policy.Forward(step.Panel, observation, step.Own);
+        policy.Policy.Decide(outputs, step.Action);
+        return !watch.Catches(step.Panel, step.Number, "observation", observation.Values, counted)
+            && !watch.Catches(step.Panel, step.Number, "policy's action", outputs.Values, counted);
     }
+
+    bool IRollout.Take(PanelStep step)
+    {
+        var counted = running.AsSpan(step.First, Panel.Width);
+        if (watch.Catches(step.Panel, step.Number, "reward", step.Reward, counted))
+            return false;
+        for (var lane = 0; lane < Lanes(step.Panel); lane++)
+        {
+            if (counted[lane] == 0)
+                continue;
+            var env = step.First + lane;
+            returns[env] += step.Reward[lane];
+            for (var i = 0; i < measures.Length; i++)
+                measures[i][env] = names[i]
+                    .Over.Add(measures[i][env], step.Measures[i * Panel.Width + lane], step.Number);
+            if (!step.Done(lane))
+                continue;
+            counted[lane] = 0;
+            lengths[env] = step.Number + 1;
+            terminated[env] = step.Terminated[lane] != 0;
+        }
+        return counted.Contains((byte)1);
+    }
+
+    void IRollout.End(int panel, Workspace own) { }
+
+    public void Dispose()
+    {
+        loop.Dispose();
+        environment.Dispose();
+    }
+
+    private int Lanes(int panel) => Math.Min(Panel.Width, returns.Length - panel * Panel.Width);
 }

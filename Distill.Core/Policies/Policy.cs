@@ -7,22 +7,27 @@ namespace Distill.Policies;
 /// <summary>
 /// What acts: an observation group, an optional normaliser, a network and the meaning of its outputs. A teacher, a student
 /// and a PPO actor are all policies. Acting changes nothing in the policy, so any number of threads may act with it at
-/// once, each with its own <see cref="PolicyScratch"/>.
+/// once.
 /// </summary>
 public sealed class Policy : IDisposable
 {
+    private readonly ActionDistribution? distribution;
+
     /// <param name="spec">Architecture; its inputs must be the size of the observation group.</param>
     /// <param name="observationGroup">The group of the environment that it reads.</param>
     /// <param name="normalise">Whether observations are normalised by running statistics.</param>
     public Policy(NetworkSpec spec, string observationGroup, bool normalise = false)
     {
         Network = new Network(spec);
+        distribution = spec.Head == Head.Plain ? null : ActionDistribution.Of(spec.Head);
         ObservationGroup = observationGroup;
         Normaliser = normalise ? new Normaliser(spec.Inputs) : null;
     }
 
     public Network Network { get; }
     public Normaliser? Normaliser { get; set; }
+
+    /// <summary>The observation group that it reads, or several, joined by plus signs: "state+encoding".</summary>
     public string ObservationGroup { get; set; }
 
     /// <summary>Facts that travel with the file: who made it, how, and what it scored.</summary>
@@ -60,11 +65,11 @@ public sealed class Policy : IDisposable
     /// <exception cref="DistillException">It does not; the message says which sizes differ.</exception>
     public void Check(EnvironmentSpec environment, string role)
     {
-        var group = environment.Groups[environment.Group(ObservationGroup)];
-        if (group.Size != Network.Spec.Inputs)
+        var size = new ObservationView(environment, ObservationGroup).Size;
+        if (size != Network.Spec.Inputs)
             throw new DistillException(
-                $"The {role} reads {Network.Spec.Inputs} numbers but observation group '{group.Name}' of {environment.Name} "
-                    + $"has {group.Size}; groups: {string.Join(", ", environment.Groups.Select(g => $"{g.Name} ({g.Size})"))}."
+                $"The {role} reads {Network.Spec.Inputs} numbers but observation group '{ObservationGroup}' of {environment.Name} "
+                    + $"has {size}; groups: {string.Join(", ", environment.Groups.Select(g => $"{g.Name} ({g.Size})"))}."
             );
         if (!environment.Actions.Discrete && Network.Spec.Outputs == 2 * environment.Actions.Size)
             throw new DistillException(
@@ -84,38 +89,46 @@ public sealed class Policy : IDisposable
             );
     }
 
-    /// <summary>Runs the network on one panel; the raw outputs are <see cref="PolicyScratch.Outputs"/> afterwards.</summary>
-    /// <param name="observation"><c>[inputs, 32]</c>, not normalised; left as it is.</param>
-    /// <param name="memory"><c>[memory, 32]</c>, advanced by one step.</param>
-    public void Forward(ReadOnlySpan<float> observation, Span<float> memory, PolicyScratch scratch)
+    /// <summary>Bytes of scratch that acting takes.</summary>
+    internal static long EstimateBytes(NetworkSpec network)
     {
-        if (Normaliser is not null)
-        {
-            var normalised = scratch.Input;
-            observation.CopyTo(normalised);
-            Normaliser.Apply(normalised);
-            observation = normalised;
-        }
-        Network.Forward(observation, memory, scratch.Activations, scratch.Network);
-        Network.CopyMemory(scratch.Activations, memory);
+        var size = network.Size;
+        return ((network.Inputs + size.Activations) * Panel.Width + size.Scratch) * sizeof(float);
     }
 
-    /// <summary>The deterministic action of one panel: the network's output, the Gaussian's mean, or the likeliest choice.</summary>
-    /// <param name="observation"><c>[inputs, 32]</c>.</param>
+    /// <summary>Runs the network on one panel.</summary>
+    /// <param name="observation"><c>[inputs, 32]</c>, not normalised; left as it is.</param>
     /// <param name="memory"><c>[memory, 32]</c>, advanced by one step.</param>
-    /// <param name="action"><c>[action floats, 32]</c>.</param>
-    public void Act(
-        ReadOnlySpan<float> observation,
-        Span<float> memory,
-        Span<float> action,
-        PolicyScratch scratch
-    )
+    /// <returns>The raw outputs <c>[outputs, 32]</c>, until the workspace's scope ends.</returns>
+    public Panel Forward(Panel observation, Panel memory, Workspace own)
     {
-        Forward(observation, memory, scratch);
-        if (Network.Spec.Head == Head.Categorical)
-            Likeliest(scratch.Outputs, action);
+        var activations = own.Floats(Network.ActivationSize * Panel.Width);
+        using var scope = own.Open();
+        if (Normaliser is not null)
+        {
+            var normalised = own.Panel(observation.Features);
+            observation.Values.CopyTo(normalised.Values);
+            Normaliser.Apply(normalised.Values);
+            observation = normalised;
+        }
+        Network.Forward(observation.Values, memory.Values, activations, own.Floats(Network.ScratchSize));
+        Network.CopyMemory(activations, memory.Values);
+        return new(Network.Output(activations), Network.Spec.Outputs);
+    }
+
+    /// <summary>Turns outputs into actions: the outputs themselves, the Gaussian's mean or the likeliest choice, or a draw.</summary>
+    /// <param name="outputs"><c>[outputs, 32]</c>.</param>
+    /// <param name="action"><c>[action floats, 32]</c>.</param>
+    /// <param name="noise">Draws from the distribution that the outputs describe, if they do; null for what it deems best.</param>
+    /// <param name="first">Index of lane 0's environment, and the steps since the start of training: the counter of the draw.</param>
+    public void Decide(Panel outputs, Panel action, RandomStream? noise = null, int first = 0, long time = 0)
+    {
+        if (noise is { } stream)
+            distribution!.Sample(outputs.Values, Network.LogStd, stream, first, time, action.Values);
+        else if (Network.Spec.Head == Head.Categorical)
+            Likeliest(outputs.Values, action.Values);
         else
-            scratch.Outputs.CopyTo(action);
+            outputs.Values.CopyTo(action.Values);
     }
 
     public void Dispose() => Network.Dispose();
@@ -130,42 +143,5 @@ public sealed class Policy : IDisposable
                     best = i;
             choice[lane] = best;
         }
-    }
-}
-
-/// <summary>Working memory for one thread that acts with one policy.</summary>
-public sealed class PolicyScratch : IDisposable
-{
-    private readonly Policy policy;
-    private readonly FloatBuffer input;
-    private readonly FloatBuffer activations;
-    private readonly FloatBuffer network;
-
-    public PolicyScratch(Policy policy)
-    {
-        this.policy = policy;
-        input = new FloatBuffer(policy.Network.Spec.Inputs * Panel.Width);
-        activations = new FloatBuffer(policy.Network.ActivationSize * Panel.Width);
-        network = new FloatBuffer(policy.Network.ScratchSize);
-    }
-
-    internal static long EstimateBytes(NetworkSpec network)
-    {
-        var size = network.Size;
-        return ((network.Inputs + size.Activations) * Panel.Width + size.Scratch) * sizeof(float);
-    }
-
-    /// <summary>Raw network outputs <c>[outputs, 32]</c> of the last forward pass.</summary>
-    public Span<float> Outputs => policy.Network.Output(activations.Span);
-
-    internal Span<float> Input => input.Span;
-    internal Span<float> Activations => activations.Span;
-    internal Span<float> Network => network.Span;
-
-    public void Dispose()
-    {
-        input.Dispose();
-        activations.Dispose();
-        network.Dispose();
     }
 }

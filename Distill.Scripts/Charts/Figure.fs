@@ -43,6 +43,120 @@ type internal Cell =
         Marks: (float * string) list
     }
 
+/// What all figures have in common.
+module internal FigureStyle =
+    let numbers (values: float list) = Json.Numbers(Array.ofList values)
+    let text (value: string) = Json.Text value
+    let number (value: float) = Json.Number value
+
+    let private clear = text "rgba(0,0,0,0)"
+
+    let layout =
+        Json.Object
+            [
+                "font",
+                Json.Object
+                    [
+                        "family",
+                        text
+                            "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+                        "size", number 13.
+                        "color", text "@ink"
+                    ]
+                "plot_bgcolor", clear
+                "legend",
+                Json.Object
+                    [
+                        "orientation", text "h"
+                        "x", number 0.
+                        "xanchor", text "left"
+                        "yref", text "container"
+                        "y", number 0.
+                        "yanchor", text "bottom"
+                        "bgcolor", clear
+                    ]
+                "modebar",
+                Json.Object [ "bgcolor", clear; "color", text "@muted"; "activecolor", text "@ink" ]
+                "hoverlabel",
+                Json.Object
+                    [
+                        "bgcolor", text "@paper"
+                        "bordercolor", text "@grid"
+                        "font", Json.Object [ "color", text "@ink" ]
+                    ]
+            ]
+
+    let config =
+        Json.Object
+            [
+                "responsive", Json.Bool true
+                "displaylogo", Json.Bool false
+                "modeBarButtonsToRemove",
+                Json.List(
+                    [ "select2d"; "lasso2d"; "zoomIn2d"; "zoomOut2d"; "autoScale2d"; "sendChartToCloud" ]
+                    |> List.map text
+                )
+            ]
+
+    let title (words: string) =
+        if words = "" then
+            []
+        else
+            [
+                "title",
+                Json.Object
+                    [
+                        "text", text words
+                        "font", Json.Object [ "size", number 15. ]
+                        "x", number 0.
+                        "xref", text "paper"
+                        "xanchor", text "left"
+                        "yref", text "container"
+                        "y", number 1.
+                        "yanchor", text "top"
+                        "pad", Json.Object [ "t", number 10.; "b", number 8. ]
+                        "automargin", Json.Bool true
+                    ]
+            ]
+
+    /// plotly.js surrounds the numbers of parallel coordinates with the colour of the paper.
+    let paper (traces: Json list) =
+        let isParallel (trace: Json) =
+            match trace with
+            | Json.Object fields -> List.contains ("type", text "parcoords") fields
+            | _ -> false
+
+        "paper_bgcolor",
+        (if List.exists isParallel traces then
+             text "@paper"
+         else
+             clear)
+
+    let axis (own: (string * Json) list) (style: Json) =
+        let common =
+            [
+                "gridcolor", text "@grid"
+                "linecolor", text "@grid"
+                "tickcolor", text "@grid"
+                "zerolinecolor", text "@grid"
+                "zeroline", Json.Bool false
+                "automargin", Json.Bool true
+                "title", Json.Object [ "font", Json.Object [ "size", number 13. ] ]
+            ]
+
+        Json.merge (Json.Object(common @ own)) style
+
+    let note (fields: (string * Json) list) =
+        Json.Object(
+            [
+                "showarrow", Json.Bool false
+                "font", Json.Object [ "size", number 12.; "color", text "@muted" ]
+            ]
+            @ fields
+        )
+
+open FigureStyle
+
 /// A chart: what `Chart` makes, changes and saves. Values of it never change.
 [<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
 type GenericChart
@@ -79,24 +193,6 @@ type GenericChart
     /// "" for the first cell's axes, "2" for the second's: plotly.js counts so.
     let suffix (cell: int) =
         if cell = 0 then "" else string (cell + 1)
-
-    let numbers (values: float list) = Json.Numbers(Array.ofList values)
-    let text (value: string) = Json.Text value
-    let number (value: float) = Json.Number value
-
-    let axis (own: (string * Json) list) (style: Json) =
-        let common =
-            [
-                "gridcolor", text "@grid"
-                "linecolor", text "@grid"
-                "tickcolor", text "@grid"
-                "zerolinecolor", text "@grid"
-                "zeroline", Json.Bool false
-                "automargin", Json.Bool true
-                "title", Json.Object [ "font", Json.Object [ "size", number 13. ] ]
-            ]
-
-        Json.merge (Json.Object(common @ own)) style
 
     /// The part of the figure that a cell takes: from left to right and from bottom to top, 0 to 1.
     let domain (cell: int) =
@@ -179,15 +275,6 @@ type GenericChart
                 "line", Json.Object [ "color", text "@muted"; "width", number 1.; "dash", text "dot" ]
             ]
 
-    let note (fields: (string * Json) list) =
-        Json.Object(
-            [
-                "showarrow", Json.Bool false
-                "font", Json.Object [ "size", number 12.; "color", text "@muted" ]
-            ]
-            @ fields
-        )
-
     let markNote (index: int) (x: float, words: string) =
         let n = suffix index
 
@@ -254,114 +341,33 @@ type GenericChart
              |> List.map (fun (i, m) -> markNote i m))
             @ (titles |> List.map (fun (i, cell) -> cellTitle i cell))
 
-        let heading =
-            if title = "" then
-                []
-            else
-                [
-                    "title",
-                    Json.Object
-                        [
-                            "text", text title
-                            "font", Json.Object [ "size", number 15. ]
-                            "x", number 0.
-                            "xref", text "paper"
-                            "xanchor", text "left"
-                            "yref", text "container"
-                            "y", number 1.
-                            "yanchor", text "top"
-                            "pad", Json.Object [ "t", number 10.; "b", number 8. ]
-                            "automargin", Json.Bool true
-                        ]
-                ]
-
-        let legend = named.Length > 1
         let above = if notes.IsEmpty then 12. else 28.
-
-        // plotly.js surrounds the numbers of parallel coordinates with the colour of the paper.
-        let paper =
-            if traces |> List.exists (fun trace -> fieldOf "type" trace = Some(text "parcoords")) then
-                "@paper"
-            else
-                "rgba(0,0,0,0)"
-
 
         let own =
             Json.Object(
-                heading
+                FigureStyle.title title
                 @ [
-                    "font",
-                    Json.Object
-                        [
-                            "family",
-                            text
-                                "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-                            "size", number 13.
-                            "color", text "@ink"
-                        ]
-                    "paper_bgcolor", text paper
-                    "plot_bgcolor", text "rgba(0,0,0,0)"
+                    paper traces
                     "margin",
                     Json.Object [ "l", number 48.; "r", number 12.; "t", number above; "b", number 40. ]
-                    "showlegend", Json.Bool legend
-                    "legend",
-                    Json.Object
-                        [
-                            "orientation", text "h"
-                            "x", number 0.
-                            "xanchor", text "left"
-                            "yref", text "container"
-                            "y", number 0.
-                            "yanchor", text "bottom"
-                            "bgcolor", text "rgba(0,0,0,0)"
-                        ]
-                    "modebar",
-                    Json.Object
-                        [
-                            "bgcolor", text "rgba(0,0,0,0)"
-                            "color", text "@muted"
-                            "activecolor", text "@ink"
-                        ]
-                    "hoverlabel",
-                    Json.Object
-                        [
-                            "bgcolor", text "@paper"
-                            "bordercolor", text "@grid"
-                            "font", Json.Object [ "color", text "@ink" ]
-                        ]
+                    "showlegend", Json.Bool(named.Length > 1)
                     "height", number (float figureHeight)
+                    match width with
+                    | Some width -> "width", number (float width)
+                    | None -> ()
+                    if not marks.IsEmpty then
+                        "shapes", Json.List(marks |> List.map (fun (i, m) -> mark i m))
+                    if not notes.IsEmpty then
+                        "annotations", Json.List notes
                 ]
-                @ (match width with
-                   | Some width -> [ "width", number (float width) ]
-                   | None -> [])
-                @ (if marks.IsEmpty then
-                       []
-                   else
-                       [ "shapes", Json.List(marks |> List.map (fun (i, m) -> mark i m)) ])
-                @ (if notes.IsEmpty then
-                       []
-                   else
-                       [ "annotations", Json.List notes ])
                 @ List.concat axes
             )
-
-        let settings =
-            Json.Object
-                [
-                    "responsive", Json.Bool true
-                    "displaylogo", Json.Bool false
-                    "modeBarButtonsToRemove",
-                    Json.List(
-                        [ "select2d"; "lasso2d"; "zoomIn2d"; "zoomOut2d"; "autoScale2d"; "sendChartToCloud" ]
-                        |> List.map text
-                    )
-                ]
 
         Json.Object
             [
                 "data", Json.List traces
-                "layout", Json.merge own layout
-                "config", Json.merge settings config
+                "layout", Json.merge (Json.merge FigureStyle.layout own) layout
+                "config", Json.merge FigureStyle.config config
             ]
 
     /// Pixels that the chart needs to be readable: columns of a grid or many axes side by side do not shrink with a page,

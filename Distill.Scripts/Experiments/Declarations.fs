@@ -87,7 +87,7 @@ module Student =
 
     /// The same student, reading another observation group: "tracking" for a quadrotor that is told where its reference is.
     let reading (group: string) (student: StudentConfig) : StudentConfig =
-        Settings.change (nameof student.ObservationGroup) group student
+        student |> Settings.set <@ _.ObservationGroup @> group
 
 /// Who acts.
 module Acting =
@@ -132,7 +132,7 @@ module Sample =
     let recent (decay: float) : Sampling = RecencyWeighted decay
 
     /// What the student got most wrong more often: p ~ (loss + epsilon) ^ exponent.
-    let lossPrioritised (exponent: float) : Sampling = LossPrioritised(Exponent = exponent)
+    let lossPrioritised (exponent: float) (epsilon: float) : Sampling = LossPrioritised(exponent, epsilon)
 
 module Loss =
     /// Mean squared error.

@@ -5,6 +5,7 @@ open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.Quadrotor
 open Distill.Networks
+open Microsoft.FSharp.Quotations
 
 /// A distillation, fully described: the teacher and everything else.
 type Experiment = { Teacher: TeacherFile; Config: DistillationConfig }
@@ -42,8 +43,7 @@ module Experiment =
     let inEpisodes (experiment: Experiment) : Experiment =
         let untouched = atDefault experiment
 
-        let isUntouched (name: string) =
-            untouched |> Set.exists (fun other -> other = name || other.EndsWith("." + name))
+        let isUntouched (name: string) = Set.exists (Names.means name) untouched
 
         if experiment.Config.Collection.WholeEpisodes then
             experiment
@@ -115,7 +115,8 @@ module Experiment =
             if wanted.IsEmpty then
                 []
             else
-                others |> List.filter (fun setting -> setting.Split('=') |> Array.head |> _.EndsWith("envs"))
+                others
+                |> List.filter (Names.assignment >> Option.exists (fun (name, _) -> name.EndsWith "envs"))
 
         wanted |> List.fold (fun experiment preset -> preset experiment) (apply envs experiment), others
 
@@ -131,8 +132,8 @@ module Experiment =
 /// `distillation { ... }` builds an experiment and does nothing else. Each operation sets one field; what is not said has
 /// the defaults of DistillationConfig.
 type DistillationBuilder() =
-    let set (experiment: Experiment) (field: string) (value: 'T) =
-        { experiment with Config = Settings.change field (box value) experiment.Config }
+    let set (field: Expr<DistillationConfig -> 'T>) (value: 'T) (experiment: Experiment) =
+        { experiment with Config = Settings.set field value experiment.Config }
 
     member _.Yield(()) = Experiment.empty
 
@@ -142,16 +143,16 @@ type DistillationBuilder() =
 
     /// Name of the experiment: its folder under logs/.
     [<CustomOperation "name">]
-    member _.Name(e, name: string) = set e (nameof e.Config.Name) name
+    member _.Name(e, name: string) = e |> set <@ _.Name @> name
 
     /// Added to the run folder's name.
     [<CustomOperation "runName">]
-    member _.RunName(e, name: string) = set e (nameof e.Config.RunName) name
+    member _.RunName(e, name: string) = e |> set <@ _.RunName @> name
 
     /// The environments to train in.
     [<CustomOperation "environment">]
     member _.Environment(e, environment: IEnvironmentConfig) =
-        set e (nameof e.Config.Environment) environment
+        e |> set <@ _.Environment @> environment
 
     /// Who labels.
     [<CustomOperation "teacher">]
@@ -159,30 +160,28 @@ type DistillationBuilder() =
 
     /// What the student is.
     [<CustomOperation "student">]
-    member _.Student(e, student: StudentConfig) = set e (nameof e.Config.Student) student
+    member _.Student(e, student: StudentConfig) = e |> set <@ _.Student @> student
 
     /// Who acts.
     [<CustomOperation "acting">]
-    member _.Acting(e, acting: Acting) = set e (nameof e.Config.Acting) acting
+    member _.Acting(e, acting: Acting) = e |> set <@ _.Acting @> acting
 
     /// Whether the teacher gives its mean action (the default), or draws from its distribution.
     [<CustomOperation "teacherDeterministic">]
     member _.TeacherDeterministic(e, deterministic: bool) =
-        set e (nameof e.Config.TeacherDeterministic) deterministic
+        e |> set <@ _.TeacherDeterministic @> deterministic
 
     /// What is kept.
     [<CustomOperation "retain">]
-    member _.Retain(e, retention: Retention) =
-        set e (nameof e.Config.Retention) retention
+    member _.Retain(e, retention: Retention) = e |> set <@ _.Retention @> retention
 
     /// What is drawn from it.
     [<CustomOperation "sample">]
-    member _.Sample(e, sampling: Sampling) =
-        set e (nameof e.Config.Sampling) sampling
+    member _.Sample(e, sampling: Sampling) = e |> set <@ _.Sampling @> sampling
 
     /// What the loss is.
     [<CustomOperation "loss">]
-    member _.Loss(e, loss: Loss) = set e (nameof e.Config.Loss) loss
+    member _.Loss(e, loss: Loss) = e |> set <@ _.Loss @> loss
 
     /// Settings that belong together; what is said after it counts.
     [<CustomOperation "preset">]
@@ -197,68 +196,60 @@ type DistillationBuilder() =
             else
                 e
 
-        set e (nameof e.Config.Collection) collection
+        e |> set <@ _.Collection @> collection
 
     [<CustomOperation "iterations">]
-    member _.Iterations(e, iterations: int) =
-        set e (nameof e.Config.Iterations) iterations
+    member _.Iterations(e, iterations: int) = e |> set <@ _.Iterations @> iterations
 
     /// Passes over everything held, per iteration.
     [<CustomOperation "epochs">]
     member _.Epochs(e, epochs: int) =
-        set e (nameof e.Config.NumLearningEpochs) epochs
+        e |> set <@ _.NumLearningEpochs @> epochs
 
     /// Rows, or sequences for students with memory, per optimizer step.
     [<CustomOperation "miniBatchSize">]
-    member _.MiniBatchSize(e, size: int) =
-        set e (nameof e.Config.MiniBatchSize) size
+    member _.MiniBatchSize(e, size: int) = e |> set <@ _.MiniBatchSize @> size
 
     /// Mini-batches per pass over the dataset, where miniBatchSize says no size.
     [<CustomOperation "numMiniBatches">]
-    member _.NumMiniBatches(e, number: int) =
-        set e (nameof e.Config.NumMiniBatches) number
+    member _.NumMiniBatches(e, number: int) = e |> set <@ _.NumMiniBatches @> number
 
     /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts.
     [<CustomOperation "sequenceLength">]
-    member _.SequenceLength(e, rows: int) =
-        set e (nameof e.Config.SequenceLength) rows
+    member _.SequenceLength(e, rows: int) = e |> set <@ _.SequenceLength @> rows
 
     /// Steps of back-propagation through time.
     [<CustomOperation "gradientLength">]
-    member _.GradientLength(e, steps: int) =
-        set e (nameof e.Config.GradientLength) steps
+    member _.GradientLength(e, steps: int) = e |> set <@ _.GradientLength @> steps
 
     [<CustomOperation "optimizer">]
-    member _.Optimizer(e, optimizer: AdamConfig) =
-        set e (nameof e.Config.Optimizer) optimizer
+    member _.Optimizer(e, optimizer: OptimizerConfig) = e |> set <@ _.Optimizer @> optimizer
 
     [<CustomOperation "seed">]
-    member _.Seed(e, seed: int) =
-        set e (nameof e.Config.Seed) (uint64 seed)
+    member _.Seed(e, seed: int) = e |> set <@ _.Seed @> (uint64 seed)
 
     /// Threads that compute; 0 for one per processor.
     [<CustomOperation "threads">]
-    member _.Threads(e, threads: int) = set e (nameof e.Config.Threads) threads
+    member _.Threads(e, threads: int) = e |> set <@ _.Threads @> threads
 
     /// Iterations between checkpoints.
     [<CustomOperation "saveInterval">]
     member _.SaveInterval(e, iterations: int) =
-        set e (nameof e.Config.SaveInterval) iterations
+        e |> set <@ _.SaveInterval @> iterations
 
     /// Iterations between closed-loop evaluations.
     [<CustomOperation "evaluationInterval">]
     member _.EvaluationInterval(e, iterations: int) =
-        set e (nameof e.Config.EvaluationInterval) iterations
+        e |> set <@ _.EvaluationInterval @> iterations
 
     /// Episodes per evaluation during training.
     [<CustomOperation "evaluationEpisodes">]
     member _.EvaluationEpisodes(e, episodes: int) =
-        set e (nameof e.Config.EvaluationEpisodes) episodes
+        e |> set <@ _.EvaluationEpisodes @> episodes
 
     /// Episodes of the evaluation at the end.
     [<CustomOperation "finalEpisodes">]
-    member _.FinalEpisodes(e, episodes: int) =
-        set e (nameof e.Config.FinalEpisodes) episodes
+    member _.FinalEpisodes(e, episodes: int) = e |> set <@ _.FinalEpisodes @> episodes
 
 /// Settings that belong together, for `preset`.
 module Preset =

@@ -23,6 +23,27 @@ let pascal (snake: string) =
             string (Char.ToUpperInvariant word[0]) + word.Substring 1)
     |> String.concat ""
 
+/// The last part of a dotted name.
+let leaf (name: string) =
+    name.Substring(name.LastIndexOf '.' + 1)
+
+/// Whether a name, its last part or more of it, can stand for a full one.
+let means (name: string) (full: string) =
+    full = name || full.EndsWith("." + name)
+
+/// What a name can stand for: what has exactly this name, or else all that it is a part of.
+let matching (nameOf: 'T -> string) (name: string) (all: 'T list) : 'T list =
+    match all |> List.filter (fun one -> nameOf one = name) with
+    | [] -> all |> List.filter (nameOf >> means name)
+    | exact -> exact
+
+/// Name and value of `name=value`; None where it is none.
+let assignment (text: string) : (string * string) option =
+    match text.IndexOf '=' with
+    | -1
+    | 0 -> None
+    | at -> Some(text.Substring(0, at).Trim(), text.Substring(at + 1).Trim())
+
 /// "1 trial", "2 trials".
 let counted (number: int) (what: string) =
     if number = 1 then $"1 {what}" else $"{number} {what}s"

@@ -1,26 +1,13 @@
 /// Configuration records as named, typed settings: how the command line changes them and how they are written down.
-/// The only place that looks at records by reflection.
 module Distill.Settings
 
 open System
 open System.Collections
 open System.Collections.Generic
 open System.Reflection
-open Microsoft.FSharp.Reflection
+open Microsoft.FSharp.Quotations
+open Distill.Records
 open Distill.SettingText
-
-/// What a setting's type allows.
-type private Shape =
-    /// Written as one text: numbers, booleans, words, enums.
-    | Scalar
-    /// Written as [a, b, c].
-    | Several of element: Type
-    /// Has settings of its own.
-    | Record
-    /// One of several records: an abstract record or an interface.
-    | Choice
-    /// Cannot be written as text, such as a function.
-    | Opaque
 
 /// One place in a tree of records.
 type private Setting =
@@ -87,128 +74,13 @@ let private policyFiles = [ ".pt"; ".pth"; ".safetensors" ]
 
 let private fail (sentence: string) = raise (DistillException sentence)
 
-// Records
-
-let private isCSharpRecord (t: Type) = not (isNull (t.GetMethod "<Clone>$"))
-
-let private isRecord (t: Type) =
-    FSharpType.IsRecord t || isCSharpRecord t
-
-let private shapeOf (t: Type) =
-    match elementOf t with
-    | _ when isScalar (bare t) -> Scalar
-    | Some element when isScalar element -> Several element
-    | _ when (t.IsAbstract && isRecord t) || t.IsInterface -> Choice
-    | _ when isRecord t -> Record
-    | _ -> Opaque
-
-/// The properties that make up a record, in the order of their declaration, base classes first.
-let private properties (t: Type) =
-    if FSharpType.IsRecord t then
-        FSharpType.GetRecordFields t
-    else
-        let rec lineage (t: Type | null) =
-            match t with
-            | null -> []
-            | t -> t :: lineage t.BaseType
-
-        let depth = lineage t |> List.rev
-
-        t.GetProperties(BindingFlags.Instance ||| BindingFlags.Public)
-        |> Array.filter (fun p -> p.CanRead && p.CanWrite)
-        |> Array.sortBy (fun p ->
-            depth |> List.findIndex (fun t -> Some t = Option.ofObj p.DeclaringType), p.MetadataToken)
-
-/// A copy of a record with another value in one property.
-let private copyWith (record: obj) (property: PropertyInfo) (value: obj | null) : obj =
-    let t = record.GetType()
-
-    if FSharpType.IsRecord t then
-        let values =
-            FSharpType.GetRecordFields t
-            |> Array.map (fun p -> if p.Name = property.Name then value else p.GetValue record)
-
-        FSharpValue.MakeRecord(t, values)
-    else
-        let clone = nonNull (t.GetMethod "<Clone>$")
-        let copy = nonNull (clone.Invoke(record, [||]))
-        property.SetValue(copy, value)
-        copy
-
-/// A copy of a C# record with another value in the named property. F# itself has no copy-and-update for them.
-let change (property: string) (value: obj | null) (record: 'Record) : 'Record =
-    let boxed = box record |> nonNull
-
-    match boxed.GetType().GetProperty property with
-    | null -> failwith $"{typeof<'Record>.Name} has no property {property}."
-    | property -> copyWith boxed property value :?> 'Record
-
-// Choices
-
-/// The name of a kind within its choice: gru for GruStudent among StudentConfig.
-let private kindName (choice: Type) (kind: Type) =
-    let without (ending: string) (name: string) =
-        if name.EndsWith ending && name.Length > ending.Length then
-            name.Substring(0, name.Length - ending.Length)
-        else
-            name
-
-    kind.Name |> without "Config" |> without (without "Config" choice.Name) |> Names.snake
-
-let private constructorOf (kind: Type) =
-    kind.GetConstructors()
-    |> Array.filter (fun c -> c.GetParameters() |> Array.forall (fun p -> p.ParameterType <> kind))
-    |> Array.sortByDescending (fun c -> c.GetParameters().Length)
-    |> Array.tryHead
-
-/// The kinds of a choice that can be written as text, by name.
-let private kindsOf (choice: Type) =
-    choice.Assembly.GetTypes()
-    |> Seq.filter (fun t -> not t.IsAbstract && isRecord t && choice.IsAssignableFrom t)
-    |> Seq.filter (fun t -> properties t |> Array.forall (fun p -> shapeOf p.PropertyType <> Opaque))
-    |> Seq.map (fun t -> kindName choice t, t)
-    |> Seq.sortBy fst
-    |> Seq.toList
-
-/// A kind with its defaults, and with what the present value has under the same name. Also the settings without default.
-let private makeKind (kind: Type) (present: obj | null) =
-    let presentValue (name: string | null) (t: Type) =
-        match present, name with
-        | null, _
-        | _, null -> None
-        | present, name ->
-            match present.GetType().GetProperty name with
-            | null -> None
-            | p when p.PropertyType = t -> Some(p.GetValue present)
-            | _ -> None
-
-    match constructorOf kind with
-    | None -> fail $"A {kind.Name} cannot be made from text."
-    | Some constructor ->
-        let missing = List<string>()
-
-        let arguments =
-            constructor.GetParameters()
-            |> Array.map (fun p ->
-                match presentValue p.Name p.ParameterType with
-                | Some value -> value
-                | None when p.HasDefaultValue -> p.DefaultValue
-                | None ->
-                    missing.Add(Names.snake (string p.Name))
-
-                    if p.ParameterType.IsValueType then
-                        Activator.CreateInstance p.ParameterType
-                    else
-                        null)
-
-        let made = constructor.Invoke arguments
-        let given = constructor.GetParameters() |> Array.map (fun p -> string p.Name)
-
-        for p in properties kind do
-            if not (Array.contains p.Name given) then
-                presentValue p.Name p.PropertyType |> Option.iter (fun value -> p.SetValue(made, value))
-
-        made, List.ofSeq missing
+/// A copy of a C# record with another value in one property: `record |> set <@ _.Seed @> 1UL`. F# itself has no
+/// copy-and-update for them.
+let set (property: Expr<'Record -> 'Value>) (value: 'Value) (record: 'Record) : 'Record =
+    match property with
+    | Patterns.Lambda(_, Patterns.PropertyGet(_, property, _)) ->
+        copyWith (nonNull (box record)) property value :?> 'Record
+    | _ -> failwith $"{property} is not a property of {typeof<'Record>.Name}."
 
 // The tree
 
@@ -244,13 +116,8 @@ let private settingsOf (roots: obj list) : Setting list =
     |> List.mapi (fun i root -> under "" root (fun changed -> List.updateAt i changed roots))
     |> List.concat
 
-let private leaf (name: string) =
-    name.Substring(name.LastIndexOf '.' + 1)
-
 let private matching (name: string) (settings: Setting list) =
-    match settings |> List.filter (fun s -> s.Name = name) with
-    | [] -> settings |> List.filter (fun s -> s.Name.EndsWith("." + name))
-    | exact -> exact
+    Names.matching (fun (s: Setting) -> s.Name) name settings
 
 let private kindOfValue (setting: Setting) =
     match setting.Value with
@@ -265,8 +132,7 @@ let private unknown (name: string) (settings: Setting list) =
         |> Seq.collect (fun s -> kindsOf s.Type |> Seq.map (fun (kind, t) -> s, kind, t))
         |> Seq.tryFind (fun (s, kind, t) ->
             kind <> kindOfValue s
-            && properties t
-               |> Array.exists (fun p -> ("." + s.Name + "." + Names.snake p.Name).EndsWith("." + name)))
+            && properties t |> Array.exists (fun p -> Names.means name (s.Name + "." + Names.snake p.Name)))
 
     match elsewhere with
     | Some(s, kind, _) ->
@@ -278,12 +144,12 @@ let private unknown (name: string) (settings: Setting list) =
             settings
             |> List.filter (fun s -> shapeOf s.Type <> Opaque)
             |> List.map (fun s ->
-                if (matching (leaf s.Name) settings).Length = 1 then
-                    leaf s.Name
+                if (matching (Names.leaf s.Name) settings).Length = 1 then
+                    Names.leaf s.Name
                 else
                     s.Name)
 
-        fail $"There is no setting '{name}'; {Names.hint (leaf name) names}"
+        fail $"There is no setting '{name}'; {Names.hint (Names.leaf name) names}"
 
 let private find (name: string) (settings: Setting list) =
     match matching name settings with
@@ -305,10 +171,9 @@ let private wrong (setting: Setting) (text: string) (right: string) =
     fail $"{setting.Name}={text} cannot be: it must be {right}."
 
 let private split (argument: string) =
-    match argument.IndexOf '=' with
-    | -1
-    | 0 -> fail $"'{argument}' is not a setting: write name=value."
-    | at -> argument.Substring(0, at).Trim(), argument.Substring(at + 1).Trim()
+    match Names.assignment argument with
+    | Some setting -> setting
+    | None -> fail $"'{argument}' is not a setting: write name=value."
 
 /// A flag of another system as the assignment of a choice, or nothing where the choice is as the flag wants it.
 let private unflag (settings: Setting list) (name: string, text: string) =
@@ -339,7 +204,7 @@ let rec private ourName (isKnown: string -> bool) (name: string) =
         | _, dot when dot > 0 ->
             let group = name.Substring(0, name.LastIndexOf '.' + 1)
 
-            match otherNames.TryGetValue(leaf name) with
+            match otherNames.TryGetValue(Names.leaf name) with
             | true, ours -> ours |> List.map ((+) group) |> List.tryFind isKnown |> Option.defaultValue name
             | _ -> name
         | _ -> name
@@ -366,6 +231,44 @@ let private assignments (settings: Setting list) (name: string, text: string) : 
     | name when ambiguous.ContainsKey name -> fail $"{name}={text}: {name} {ambiguous[name]}"
     | name -> unflag settings (name, text)
 
+/// The names of the settings without default of another kind of a choice, and the records with that kind.
+let private switch (records: obj list) (name: string, text: string) : string list * obj list =
+    let setting = find name (settingsOf records)
+    let kinds = kindsOf setting.Type
+    let kind = ourKind text
+
+    match kinds |> List.tryFind (fst >> (=) kind) with
+    | Some(kind, _) when kind = kindOfValue setting -> [], records
+    | Some(_, t) ->
+        let made, without = makeKind t setting.Value
+        List.map (fun name -> setting.Name + "." + name) without, setting.Set made
+    | None -> wrong setting text ("one of " + (kinds |> Seq.map fst |> String.concat ", "))
+
+/// The name of a setting, and the records with another value of it.
+let private assign (records: obj list) (name: string, text: string) : string * obj list =
+    let settings = settingsOf records
+    let setting = find name settings
+
+    let changed =
+        match shapeOf setting.Type with
+        | Record when text = "null" && setting.Nullable -> setting.Set null
+        | Record ->
+            let inner =
+                settings |> List.map _.Name |> List.filter _.StartsWith(setting.Name + ".")
+
+            let all = String.Join(", ", inner)
+            fail $"{setting.Name} is a group of settings; set one of {all}."
+        | Opaque -> fail $"{setting.Name} can only be set in the script."
+        | _ ->
+            match parse setting.Type text with
+            | Some value -> setting.Set value
+            | None when text.Split ',' |> Array.forall (parse setting.Type >> Option.isSome) ->
+                fail
+                    $"{name}={text} has several values, and a run takes one; to try each: dotnet fsi build.fsx sweep SCRIPT {name}={text}"
+            | None -> wrong setting text (expected setting.Type)
+
+    setting.Name, changed
+
 /// The records with the settings that the arguments `name=value` give; of several for one setting the last counts. A name
 /// is a setting's leaf name where that is unique, or more of its dotted name. Choices are switched first, so that the order
 /// of arguments does not matter.
@@ -380,54 +283,12 @@ let apply (arguments: string list) (records: obj list) : obj list =
     let switches, others =
         arguments |> List.collect (split >> assignments original) |> List.partition isSwitch
 
-    let missing = HashSet<string>()
+    let missing, records = List.mapFold switch records switches
+    let given, records = List.mapFold assign records others
 
-    let switch (records: obj list) (name: string, text: string) =
-        let setting = find name (settingsOf records)
-        let kinds = kindsOf setting.Type
-
-        let kind = ourKind text
-
-        match kinds |> List.tryFind (fun (name, _) -> name = kind) with
-        | Some(kind, _) when kind = kindOfValue setting -> records
-        | Some(_, t) ->
-            let made, without = makeKind t setting.Value
-
-            for name in without do
-                missing.Add(setting.Name + "." + name) |> ignore
-
-            setting.Set made
-        | None -> wrong setting text ("one of " + (kinds |> Seq.map fst |> String.concat ", "))
-
-    let assign (records: obj list) (name: string, text: string) =
-        let setting = find name (settingsOf records)
-        missing.Remove setting.Name |> ignore
-
-        match shapeOf setting.Type with
-        | Record when text = "null" && setting.Nullable -> setting.Set null
-        | Record ->
-            let inner =
-                settingsOf records
-                |> List.map _.Name
-                |> List.filter (fun inner -> inner.StartsWith(setting.Name + "."))
-
-            let all = String.Join(", ", inner)
-            fail $"{setting.Name} is a group of settings; set one of {all}."
-        | Opaque -> fail $"{setting.Name} can only be set in the script."
-        | _ ->
-            match parse setting.Type text with
-            | Some value -> setting.Set value
-            | None when text.Split ',' |> Array.forall (parse setting.Type >> Option.isSome) ->
-                fail
-                    $"{name}={text} has several values, and a run takes one; to try each: dotnet fsi build.fsx sweep SCRIPT {name}={text}"
-            | None -> wrong setting text (expected setting.Type)
-
-    let result = List.fold assign (List.fold switch records switches) others
-
-    for name in missing do
-        fail $"{name} has no default: add {leaf name}=… ."
-
-    result
+    match List.concat missing |> List.except given with
+    | [] -> records
+    | name :: _ -> fail $"{name} has no default: add {Names.leaf name}=… ."
 
 /// What stands for a value that cannot be written as text.
 let opaque = "set in the script"
@@ -556,7 +417,7 @@ let catalogue (records: obj list) : Catalogued list =
 let otherNamesOf (name: string) : string list =
     [
         for entry in otherNames do
-            if List.contains (leaf name) entry.Value then
+            if List.contains (Names.leaf name) entry.Value then
                 entry.Key
         for entry in flags do
             let choice, _, _, _ = entry.Value
@@ -578,7 +439,7 @@ let atDefault (standards: obj list) (records: obj list) : Set<string> =
         match constructorOf kind with
         | Some _ ->
             let made, without = makeKind kind null
-            Some(made, set without)
+            Some(made, Set.ofList without)
         | None -> None
 
     let text (p: PropertyInfo) (record: obj) =
@@ -619,14 +480,15 @@ let atDefault (standards: obj list) (records: obj list) : Set<string> =
 
     List.map2 (fun standard record -> under "" (standard, Set.empty) record) standards records
     |> List.concat
-    |> set
+    |> Set.ofList
 
 /// A setting under the name, and a choice as the kind, that we have for it.
 let translate (known: string seq) (name: string, text: string) : string * string =
-    let isKnown (name: string) =
-        known |> Seq.exists (fun known -> known = name || known.EndsWith("." + name))
+    ourName (fun name -> Seq.exists (Names.means name) known) name, ourKind text
 
-    ourName isKnown name, ourKind text
+/// `apply` to one record.
+let apply1 (arguments: string list) (record: 'A) : 'A =
+    apply arguments [ nonNull (box record) ] |> List.head :?> 'A
 
 /// `apply` to two records.
 let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =

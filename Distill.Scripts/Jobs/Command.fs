@@ -1,7 +1,6 @@
 namespace Distill
 
 open System
-open System.Diagnostics
 open System.IO
 open System.Runtime.InteropServices
 open System.Text.Json
@@ -11,6 +10,12 @@ open Distill.Storage
 /// How a run was started: enough to start it again.
 type Command =
     {
+        /// The kind of job: "distillation", "ppo", "evaluation".
+        Kind: string
+
+        /// What it trains: "student" or "teacher"; empty for nothing.
+        Role: string
+
         /// Path of the script; empty when there was none.
         Script: string
 
@@ -54,32 +59,12 @@ module Command =
         else
             relative
 
-    /// What `git ARGUMENTS` prints, or nothing where there is no git or no repository.
-    let private git (arguments: string list) =
-        try
-            use running =
-                Process.Start(
-                    ProcessStartInfo(
-                        "git",
-                        arguments,
-                        RedirectStandardOutput = true,
-                        RedirectStandardError = true
-                    )
-                )
-                |> nonNull
-
-            let text = running.StandardOutput.ReadToEnd().Trim()
-            running.WaitForExit()
-            if running.ExitCode = 0 then Some text else None
-        with :? ComponentModel.Win32Exception ->
-            None
-
     let private commit () =
-        match git [ "rev-parse"; "HEAD" ] with
-        | None -> "unknown"
-        | Some hash ->
-            match git [ "status"; "--porcelain"; "--untracked-files=no" ] with
-            | Some "" -> hash
+        match Shell.run "git" [ "rev-parse"; "HEAD" ] with
+        | Error _ -> "unknown"
+        | Ok hash ->
+            match Shell.run "git" [ "status"; "--porcelain"; "--untracked-files=no" ] with
+            | Ok "" -> hash
             | _ -> hash + " and changes"
 
     /// F# Interactive is part of the SDK: sdk/VERSION/FSharp.
@@ -90,13 +75,15 @@ module Command =
         | _ -> ""
 
     /// This process, with these settings.
-    let now (settings: string list) (seed: uint64) : Command =
+    let now (kind: string) (role: string) (settings: string list) (seed: uint64) : Command =
         let script =
             match Script.current with
             | Some(script, _) -> shortest script
             | None -> ""
 
         {
+            Kind = kind
+            Role = role
             Script = script
             Settings = settings
             Seed = seed

@@ -1,6 +1,7 @@
 namespace Distill
 
 open System
+open System.Collections.Generic
 open Spectre.Console
 
 /// What one iteration of an algorithm did, in the terms that all algorithms share.
@@ -31,6 +32,13 @@ type Progress =
         Events: string list
         Metrics: (string * float) list
     }
+
+module internal Progress =
+    let metrics (own: KeyValuePair<string, float> seq) =
+        [
+            for metric in own do
+                metric.Key, metric.Value
+        ]
 
 /// How far a run is.
 type Clock = { Iterations: int; Elapsed: TimeSpan; Remaining: TimeSpan; StepsPerSecond: float }

@@ -6,7 +6,6 @@ open System.Reflection
 open System.Text.RegularExpressions
 open System.Xml.Linq
 open Distill.Algorithms
-open Distill.Environments.Quadrotor
 
 /// What a setting is, from the documentation of its record.
 module Help =
@@ -76,13 +75,10 @@ module Help =
     let private jobs: (string * obj list) list =
         [
             "distil", [ Experiment.empty.Teacher; Experiment.empty.Config; Training.options ]
-            "train a teacher", [ TeacherTraining.defaults; PpoConfig(); Training.options ]
-            "evaluate", [ Assessment.defaults; QuadrotorConfig() ]
-            "play", [ Flight.defaults; QuadrotorConfig() ]
+            "train a teacher", [ TrainTeacher.defaults; PpoConfig(); Training.options ]
+            "evaluate", [ Evaluate.defaults ]
+            "play", [ Play.defaults ]
         ]
-
-    let private leaf (name: string) =
-        name.Substring(name.LastIndexOf '.' + 1)
 
     /// All settings, each with the jobs that have it.
     let private settings =
@@ -105,21 +101,21 @@ module Help =
         let all = settings.Value
 
         let named (name: string) =
-            all
-            |> List.filter (fun (s, _) -> s.Name = name || leaf s.Name = name || s.Name.EndsWith("." + name))
+            all |> List.filter (fun (s, _) -> Names.means name s.Name)
 
         let found, foreign =
             match named name with
             | [] ->
                 let theirs =
                     all
-                    |> List.filter (fun (s, _) -> List.contains (leaf name) (Settings.otherNamesOf s.Name))
+                    |> List.filter (fun (s, _) ->
+                        List.contains (Names.leaf name) (Settings.otherNamesOf s.Name))
 
                 theirs, $"{name} is another system's name; here:"
             | ours -> ours, ""
 
         if found.IsEmpty then
-            let names = all |> List.map (fun (s, _) -> leaf s.Name) |> List.distinct
+            let names = all |> List.map (fun (s, _) -> Names.leaf s.Name) |> List.distinct
             raise (DistillException $"There is no setting or target '{name}'; {Names.hint name names}")
 
         [

@@ -3,7 +3,6 @@ namespace Distill
 open System
 open System.IO
 open Distill.Algorithms
-open Distill.Environments.Quadrotor
 
 /// The main jobs of scripts. Each takes settings `name=value` from the command line before anything else, and prints what
 /// it found. Those that end in `With` take the settings given instead and return the result: for notebooks and tests.
@@ -21,12 +20,19 @@ module Run =
             Console.SetOut console
 
     /// A script's main job; for `help` all its settings and their values instead.
-    let private main (records: obj list) (job: string list -> unit) =
+    let private main (records: obj list) (work: string list -> unit) =
         Script.main (function
             | [ "help" ] ->
                 for name, value in Settings.describe records do
                     print $"{name}={value}"
-            | arguments -> job arguments)
+            | arguments -> work arguments)
+
+    /// A script's main job, or a sweep over its settings: `sweep name=value,value`.
+    let private mainOf (job: Job) (work: string list -> 'Result) =
+        main job.Records (fun arguments ->
+            match Sweeping.job arguments (Sweep.ofJob job) with
+            | Some sweep -> sweep ()
+            | None -> work arguments |> print)
 
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments
@@ -35,15 +41,12 @@ module Run =
         let options, teacher, config =
             Settings.apply3 others (Training.options, experiment.Teacher, experiment.Config)
 
-        Distilling.run options settings { Teacher = teacher; Config = config }
+        Distil.run options settings { Teacher = teacher; Config = config }
 
     /// Trains a student and compares it with its teacher, or sweeps settings of the experiment: `sweep name=value,value`.
     /// `resume=RUN_FOLDER` goes on with a run that was stopped.
     let distil (experiment: Experiment) : unit =
-        main [ experiment.Teacher; experiment.Config ] (fun arguments ->
-            match Sweeping.job arguments (Sweep.ofExperiment experiment) with
-            | Some job -> job ()
-            | None -> distilWith arguments experiment |> print)
+        mainOf (Distil.job experiment) (fun arguments -> distilWith arguments experiment)
 
     let sweepWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
         Sweeping.runWith arguments sweep
@@ -55,37 +58,34 @@ module Run =
             | Some job -> job ()
             | None -> Sweeping.main arguments sweep)
 
-    let trainTeacherWith
-        (arguments: string list)
-        (training: TeacherTraining)
-        (ppo: PpoConfig)
-        : TrainingResult =
+    let trainTeacherWith (arguments: string list) (training: TrainTeacher) (ppo: PpoConfig) : TrainingResult =
         let settings = Training.arguments arguments
 
         Settings.apply3 settings (Training.options, training, ppo)
-        |> fun (options, training, ppo) -> TeacherTraining.run options settings training ppo
+        |> fun (options, training, ppo) -> TrainTeacher.run options settings training ppo
 
-    /// Trains a teacher by PPO. `resume=RUN_FOLDER` goes on with a run that was stopped.
-    let trainTeacher (training: TeacherTraining) (ppo: PpoConfig) : unit =
-        main [ training; ppo ] (fun arguments -> trainTeacherWith arguments training ppo |> print)
+    /// Trains a teacher by PPO, or sweeps settings of the training: `sweep name=value,value`. `resume=RUN_FOLDER` goes on with
+    /// a run that was stopped.
+    let trainTeacher (training: TrainTeacher) (ppo: PpoConfig) : unit =
+        mainOf (TrainTeacher.job training ppo) (fun arguments -> trainTeacherWith arguments training ppo)
 
-    let evaluateWith
-        (arguments: string list)
-        (assessment: Assessment)
-        (drones: QuadrotorConfig)
-        : Comparison =
-        Settings.apply2 arguments (assessment, drones) ||> Assessment.run
+    let evaluateWith (arguments: string list) (evaluation: Evaluate) : Comparison =
+        let evaluation = Settings.apply1 arguments evaluation
+        let comparison = Evaluate.run evaluation
+        Evaluate.save evaluation comparison
+        comparison
 
-    /// Evaluates a policy on every drone of the environment: return, length, share terminated.
-    let evaluate (assessment: Assessment) (drones: QuadrotorConfig) : unit =
-        main [ assessment; drones ] (fun arguments -> evaluateWith arguments assessment drones |> print)
+    /// Evaluates a policy in an environment, of quadrotors on every drone: return, length, share terminated. Or sweeps its
+    /// settings: `sweep name=value,value`.
+    let evaluate (evaluation: Evaluate) : unit =
+        mainOf (Evaluate.job evaluation) (fun arguments -> evaluateWith arguments evaluation)
 
-    let playWith (arguments: string list) (flight: Flight) (task: QuadrotorConfig) : FlightResult =
-        Settings.apply2 arguments (flight, task) ||> Flight.run
+    let playWith (arguments: string list) (play: Play) : PlayResult =
+        Play.run (Settings.apply1 arguments play)
 
     /// Flies a policy and says how well it tracked.
-    let play (flight: Flight) (task: QuadrotorConfig) : unit =
-        main [ flight; task ] (fun arguments -> playWith arguments flight task |> print)
+    let play (play: Play) : unit =
+        main [ play ] (fun arguments -> playWith arguments play |> print)
 
     let compareWith
         (arguments: string list)
@@ -136,7 +136,7 @@ module Run =
     let replay () : unit =
         let write (folder: string) (video: bool) =
             let file (name: string) = IO.Path.Combine(folder, name)
-            let replay = Rehearsal.replay folder
+            let replay = UnfinishedReplay.ofRun folder
             replay.SaveHtml(file "replay.html")
             print $"""Replay: {Command.shortest (file "replay.html")}"""
 

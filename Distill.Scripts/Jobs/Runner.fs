@@ -17,7 +17,7 @@ type Algorithm =
         Policy: Policy
 
         /// What trains the policy.
-        Optimizer: Adam
+        Optimizer: Optimizer
 
         /// Iterations completed.
         Completed: unit -> int
@@ -151,6 +151,55 @@ module Runner =
                  Nullable memory.BestReturn)
         )
 
+    /// Times of a run, those before it was stopped included.
+    let private clock (plan: Plan) (first: int) (memory: Memory) : Progress -> Clock =
+        let before = memory.Elapsed
+        let watch = Stopwatch.StartNew()
+        let stepsBefore = ref -1L
+
+        fun progress ->
+            let session = watch.Elapsed
+            let completed = progress.Iteration + 1
+
+            let steps =
+                if stepsBefore.Value < 0L then
+                    progress.StepsCollected / int64 completed
+                else
+                    progress.StepsCollected - stepsBefore.Value
+
+            stepsBefore.Value <- progress.StepsCollected
+
+            {
+                Iterations = plan.Iterations
+                Elapsed = session + TimeSpan.FromSeconds before
+                Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
+                StepsPerSecond =
+                    float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
+            }
+
+    /// Evaluates the policy, keeps it if it is the best so far, and gives the metrics of the evaluation.
+    let private evaluate
+        (folder: RunFolder)
+        (evaluator: Evaluator)
+        (display: Display)
+        (algorithm: Algorithm)
+        (memory: Memory)
+        (completed: int)
+        =
+        let result = evaluator.Run algorithm.Policy
+        let best = memory.BestIteration = 0 || result.MeanReturn > memory.BestReturn
+
+        if best then
+            memory.BestReturn <- result.MeanReturn
+            memory.BestIteration <- completed
+            algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
+            savePolicy folder $"best_{algorithm.Role}" algorithm memory completed
+            algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
+
+        let note = if best then ", the best so far" else ""
+        display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
+        evaluationMetrics result @ algorithm.Reference
+
     /// Runs to the end of the plan or to an interruption. The folder's checkpoints then hold best_ROLE (highest mean return
     /// of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
     let run
@@ -190,44 +239,7 @@ module Runner =
 
                 raise (DistillException(sentence, error))
 
-        let before = memory.Elapsed
-        let watch = Stopwatch.StartNew()
-        let mutable stepsBefore = -1L
-
-        let clockAfter (progress: Progress) : Clock =
-            let session = watch.Elapsed
-            let completed = progress.Iteration + 1
-
-            let steps =
-                if stepsBefore < 0L then
-                    progress.StepsCollected / int64 completed
-                else
-                    progress.StepsCollected - stepsBefore
-
-            stepsBefore <- progress.StepsCollected
-
-            {
-                Iterations = plan.Iterations
-                Elapsed = session + TimeSpan.FromSeconds before
-                Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
-                StepsPerSecond =
-                    float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
-            }
-
-        let evaluate (completed: int) =
-            let result = evaluator.Run algorithm.Policy
-            let best = memory.BestIteration = 0 || result.MeanReturn > memory.BestReturn
-
-            if best then
-                memory.BestReturn <- result.MeanReturn
-                memory.BestIteration <- completed
-                algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
-                savePolicy folder $"best_{algorithm.Role}" algorithm memory completed
-                algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
-
-            let note = if best then ", the best so far" else ""
-            display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
-            evaluationMetrics result @ algorithm.Reference
+        let clockAfter = clock plan first memory
 
         while algorithm.Completed() < plan.Iterations && interruption.ExitCode = 0 do
             let progress = orKeep algorithm.Iterate
@@ -239,7 +251,7 @@ module Runner =
 
             let evaluation =
                 if last || completed % plan.EvaluationInterval = 0 then
-                    orKeep (fun () -> evaluate completed)
+                    orKeep (fun () -> evaluate folder evaluator display algorithm memory completed)
                 else
                     []
 

@@ -42,6 +42,8 @@ module Training =
     /// A training run: what it is called, where, and with what.
     type Setup =
         {
+            /// The kind of job.
+            Kind: string
             Name: string
             RunName: string
             Seed: uint64
@@ -130,7 +132,8 @@ module Training =
 
     /// The arguments, after those that the run began with if it goes on; of several values for one name the last stays.
     let arguments (arguments: string list) =
-        let name (argument: string) = argument.Split('=')[0]
+        let name (argument: string) =
+            Names.assignment argument |> Option.map fst |> Option.defaultValue argument
 
         let before =
             arguments
@@ -180,7 +183,7 @@ module Training =
     /// The task to fly for pictures: of a mixture, the episode that moves.
     let private shown (config: QuadrotorConfig) =
         if config.Task = QuadrotorTask.Mixture then
-            Settings.change (nameof config.Task) QuadrotorTask.Langevin config
+            config |> Settings.set <@ _.Task @> QuadrotorTask.Langevin
         else
             config
 
@@ -373,7 +376,7 @@ module Training =
         let own =
             settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
 
-        let command = Command.now own setup.Seed
+        let command = Command.now setup.Kind algorithm.Role own setup.Seed
         let folder = openFolder options setup
         use _ = folder.Lock()
         prepare options folder command setup

@@ -7,6 +7,7 @@ open System.Text
 open Distill.Compute
 open Distill.Environments
 open Distill.Environments.Quadrotor
+open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
@@ -209,97 +210,84 @@ module FlightRecording =
                 }
         ]
 
-    /// One lane of a panel `[n, 32]`.
-    let private lane (panel: float32 array) (lane: int) =
-        Array.init (panel.Length / Panel.Width) (fun row -> panel[row * Panel.Width + lane])
+    /// What is recorded of the state.
+    let private fields =
+        [|
+            QuadrotorField.Position
+            QuadrotorField.Orientation
+            QuadrotorField.Velocity
+            QuadrotorField.AngularVelocity
+            QuadrotorField.Rotors
+            QuadrotorField.ReferencePosition
+            QuadrotorField.ReferenceVelocity
+        |]
 
-    let private fly (environment: QuadrotorEnvironment) (policy: Policy) (steps: int) (panel: int) =
-        use scratch = new PolicyScratch(policy)
-        let group = environment.Spec.Group policy.ObservationGroup
-        let zeros (rows: int) : float32 array = Array.zeroCreate (rows * Panel.Width)
-        let observation, memory = zeros policy.Network.Spec.Inputs, zeros policy.MemorySize
-        let reward, terminated, truncated = zeros 1, zeros 1, zeros 1
+    /// One environment's flight while it is recorded.
+    type private Flown(drone: QuadrotorParameters) =
+        let rows = fields |> Array.map (fun _ -> ResizeArray<float[]>())
+        member val Drone = drone
+        member val Reward = ResizeArray<float>()
+        member val Flies = true with get, set
+        member val Terminated = false with get, set
+        member _.Add(field: int, values: float[]) = rows[field].Add values
 
-        /// What a flight does in a step.
-        let step () =
-            let read (field: QuadrotorField) =
-                let values = zeros (field.Size())
-                environment.ReadState(panel, field, Span values)
-                fun at -> lane values at |> Array.map float
+        member _.Rows(field: QuadrotorField) =
+            rows[Array.IndexOf(fields, field)].ToArray()
 
-            let position, orientation =
-                read QuadrotorField.Position, read QuadrotorField.Orientation
+        member val Action = ResizeArray<float[]>()
 
-            let velocity, turning =
-                read QuadrotorField.Velocity, read QuadrotorField.AngularVelocity
+    /// Records all environments of a batch.
+    type private Recorder(environment: QuadrotorEnvironment, policy: ActingPolicy) =
+        let flown =
+            Array.init environment.Count (fun i -> Flown environment.Drones[environment.Assignment[i]])
 
-            let reference = read QuadrotorField.ReferencePosition
-            let referenceVelocity = read QuadrotorField.ReferenceVelocity
-            let rotors = zeros (QuadrotorField.Rotors.Size())
-            environment.ReadState(panel, QuadrotorField.Rotors, Span rotors)
-            let action = zeros 4
-            environment.Observe(panel, group, Span observation)
-            policy.Act(ReadOnlySpan observation, Span memory, Span action, scratch)
-            environment.Step(panel, ReadOnlySpan action, Span reward, Span terminated, Span truncated)
+        let lane (panel: Panel) (at: int) =
+            let values = Array.zeroCreate panel.Features
 
-            fun (drone: QuadrotorParameters) (at: int) ->
-                let low, high =
-                    float32 drone.Dynamics.ActionLimit.Min, float32 drone.Dynamics.ActionLimit.Max
+            for i in 0 .. values.Length - 1 do
+                values[i] <- float panel.Values[i * panel.Lanes + at]
 
-                {|
-                    Position = position at
-                    Orientation = orientation at
-                    Velocity = velocity at
-                    AngularVelocity = turning at
-                    Rotors = lane rotors at |> Array.map (fun state -> float ((state - low) / (high - low)))
-                    Action = lane action at |> Array.map float
-                    Reward = float reward[at]
-                    ReferencePosition = reference at
-                    ReferenceVelocity = referenceVelocity at
-                |}
+            values
 
-        let first = panel * Panel.Width
-        let lanes = min Panel.Width (environment.Count - first)
+        let flying (step: PanelStep) =
+            let last = min Panel.Width (environment.Count - step.First) - 1
+            let first = step.First
+            [ 0..last ] |> List.filter (fun at -> flown[first + at].Flies)
 
-        let drone at =
-            environment.Drones[environment.Assignment[first + at]]
+        member _.Flown = flown
 
-        let flown = Array.init lanes (fun _ -> List<_>())
-        let crashed = Array.create lanes false
-        let mutable flying = [ 0 .. lanes - 1 ]
-        environment.Reset panel
+        interface IRollout with
+            member _.Begin panel = environment.Reset panel
 
-        for _ in 1..steps do
-            if not flying.IsEmpty then
-                let taken = step ()
+            member _.Act step =
+                let flying = flying step
+
+                for index in 0 .. fields.Length - 1 do
+                    let values = step.Own.Panel(fields[index].Size())
+                    environment.ReadState(step.Panel, fields[index], values.Values)
+
+                    for at in flying do
+                        flown[step.First + at].Add(index, lane values at)
+
+                let observation = step.Own.Panel policy.Policy.Network.Spec.Inputs
+                policy.Observe(step.Panel, observation)
+                policy.Policy.Decide(policy.Forward(step.Panel, observation, step.Own), step.Action)
 
                 for at in flying do
-                    flown[at].Add(taken (drone at) at)
-                    crashed[at] <- terminated[at] <> 0f
+                    flown[step.First + at].Action.Add(lane step.Action at)
 
-                flying <- flying |> List.filter (fun at -> terminated[at] = 0f && truncated[at] = 0f)
+                true
 
-        [
-            for at in 0 .. lanes - 1 do
-                let column choose =
-                    flown[at] |> Seq.map choose |> Array.ofSeq
+            member _.Take step =
+                for at in flying step do
+                    let flight = flown[step.First + at]
+                    flight.Reward.Add(float step.Reward[at])
+                    flight.Terminated <- step.Terminated[at] <> 0f
+                    flight.Flies <- not (step.Done at)
 
-                {
-                    Drone = (drone at).Name
-                    StepTime = environment.Spec.StepSeconds
-                    RotorPositions = (drone at).Dynamics.RotorPositions
-                    Position = column _.Position
-                    Orientation = column _.Orientation
-                    Velocity = column _.Velocity
-                    AngularVelocity = column _.AngularVelocity
-                    Rotors = column _.Rotors
-                    Action = column _.Action
-                    Reward = flown[at] |> Seq.map _.Reward |> Array.ofSeq
-                    ReferencePosition = column _.ReferencePosition
-                    ReferenceVelocity = column _.ReferenceVelocity
-                    Terminated = crashed[at]
-                }
-        ]
+                not (flying step).IsEmpty
+
+            member _.End(_, _) = ()
 
     /// Flies one episode with each of this many quadrotors, deterministically, and records them: at most these steps, or
     /// fewer where an episode ends. The same seed gives every policy the same initial states and the same references.
@@ -313,8 +301,35 @@ module FlightRecording =
         use environment =
             (config :> IEnvironmentConfig).Create(episodes, seed) :?> QuadrotorEnvironment
 
-        policy.Check(environment.Spec, "policy")
-        [ 0 .. Panel.Count episodes - 1 ] |> List.collect (fly environment policy steps)
+        use acting = new ActingPolicy(policy, environment, "policy")
+        use pool = new WorkerPool(1)
+        let recorder = Recorder(environment, acting)
+        use loop = new RolloutLoop(environment, pool, recorder)
+        loop.Run steps
+
+        [
+            for flight in recorder.Flown do
+                let limit = flight.Drone.Dynamics.ActionLimit
+
+                let share (state: float) =
+                    float ((float32 state - float32 limit.Min) / (float32 limit.Max - float32 limit.Min))
+
+                {
+                    Drone = flight.Drone.Name
+                    StepTime = environment.Spec.StepSeconds
+                    RotorPositions = flight.Drone.Dynamics.RotorPositions
+                    Position = flight.Rows QuadrotorField.Position
+                    Orientation = flight.Rows QuadrotorField.Orientation
+                    Velocity = flight.Rows QuadrotorField.Velocity
+                    AngularVelocity = flight.Rows QuadrotorField.AngularVelocity
+                    Rotors = flight.Rows QuadrotorField.Rotors |> Array.map (Array.map share)
+                    Action = flight.Action.ToArray()
+                    Reward = flight.Reward.ToArray()
+                    ReferencePosition = flight.Rows QuadrotorField.ReferencePosition
+                    ReferenceVelocity = flight.Rows QuadrotorField.ReferenceVelocity
+                    Terminated = flight.Terminated
+                }
+        ]
 
     /// `recordEpisodes` for one quadrotor, the first.
     let record (config: QuadrotorConfig) (policy: Policy) (seed: uint64) (steps: int) : FlightRecording =

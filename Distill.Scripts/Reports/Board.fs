@@ -60,16 +60,7 @@ module Board =
             ]
 
     let private sweepHeadings =
-        [
-            "sweep"
-            "trials"
-            "finished"
-            "failed"
-            "configurations"
-            "best of them"
-            "student return [95 %]"
-            "student − teacher [95 %]"
-        ]
+        [ "sweep"; "trials"; "finished"; "failed"; "configurations"; "best of them"; "by"; "mean [95 %]" ]
 
     /// The folders of sweeps below the folder of all experiments.
     let private sweepsIn (logs: string) =
@@ -87,8 +78,8 @@ module Board =
             folders |> List.filter _.State.IsFailed |> List.length
             results.Variants.Length
             best |> Option.map fst |> Option.toObj
+            Measure.words results.Main
             best |> Option.map snd
-            best |> Option.map (fun _ -> results.BestMinusTeacher)
         ]
 
     /// The page for runs and sweeps whose folders lie under `logs`, and for folders with what is wrong with them.

@@ -48,10 +48,7 @@ module Report =
         |> Option.defaultValue []
 
     let private setting (run: RunRecord) (name: string) =
-        run.Parameters
-        |> List.collect snd
-        |> List.tryFind (fun (known, _) -> known = name || known.EndsWith("." + name))
-        |> Option.map snd
+        run.Parameters |> List.collect snd |> List.tryFind (fst >> Names.means name) |> Option.map snd
 
     // Phases
 

@@ -11,7 +11,7 @@ open Distill.Storage
 /// A policy's closed-loop result at the end of a run.
 type PolicyResult =
     {
-        /// "teacher", "best student", "final student".
+        /// "teacher", "best student", "final student"; of an evaluation the drone, or "all".
         Policy: string
         MeanReturn: float
         StdReturn: float
@@ -77,12 +77,11 @@ type RunRecord =
                         int row.Iteration + 1, metric.Value
         ]
 
-    /// What the run trains: "student", or "teacher" where nobody else acts.
+    /// What the run trains, as its command says: "student" or "teacher"; "student" where an earlier Distill did not say it.
     member run.Role =
-        if run.Series("data_collection/teacher_share").IsEmpty then
-            "teacher"
-        else
-            "student"
+        run.Command
+        |> List.tryPick (fun (name, value) -> if name = "role" && value <> "" then Some value else None)
+        |> Option.defaultValue "student"
 
     /// What the run logged of the teacher, on the episodes of the evaluations during training.
     member run.OfTeacher(metric: string) =
@@ -96,6 +95,23 @@ type RunRecord =
         match run.Series "evaluation/mean_return" |> List.filter (snd >> Double.IsFinite) with
         | [] -> None
         | evaluations -> Some(List.maxBy snd evaluations)
+
+module PolicyResult =
+    /// The result of the policy of this name.
+    let find (policy: string) (results: PolicyResult list) : PolicyResult =
+        match results |> List.tryFind (fun result -> result.Policy = policy) with
+        | Some result -> result
+        | None ->
+            raise (DistillException $"result.csv has no numbers for '{policy}'; delete it and run again.")
+
+    /// What was measured of one policy, by name.
+    let measures (result: PolicyResult) : (string * float) list =
+        [
+            "return", result.MeanReturn
+            "std_return", result.StdReturn
+            "length", result.MeanLength
+            "share_terminated", result.ShareTerminated
+        ]
 
 module RunRecord =
     let private readParameters (folder: string) =
@@ -135,60 +151,59 @@ module RunRecord =
     let internal readResults (folder: string) : PolicyResult list =
         let path = Path.Combine(folder, "result.csv")
 
+        let broken () =
+            raise (
+                DistillException
+                    $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
+            )
+
+        let result (label: string) (row: Map<string, string>) =
+            let number (column: string) =
+                match
+                    row.TryFind column
+                    |> Option.map (fun text -> Double.TryParse(text, CultureInfo.InvariantCulture))
+                with
+                | Some(true, value) when Double.IsFinite value -> value
+                | _ -> broken ()
+
+            {
+                Policy = row[label]
+                MeanReturn = number "mean_return"
+                StdReturn = number "std_return"
+                MeanLength = number "mean_length"
+                ShareTerminated = number "share_terminated"
+                Episodes = int (number "episodes")
+                MinusTeacher =
+                    // A single episode gives no interval.
+                    let bound (column: string) =
+                        if row.TryFind column = Some "NaN" then
+                            nan
+                        else
+                            number column
+
+                    match row.TryFind "minus_teacher" with
+                    | None
+                    | Some "" -> None
+                    | Some _ ->
+                        Some
+                            {
+                                Estimate = number "minus_teacher"
+                                Low = bound "minus_teacher_low"
+                                High = bound "minus_teacher_high"
+                            }
+            }
+
         if not (File.Exists path) then
             []
         else
-            let rows =
-                (InputFile.ReadText(path, "table of results"))
-                    .Split('\n', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
-                |> Array.map _.Split(',')
-
-            let broken () =
-                raise (
-                    DistillException
-                        $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
-                )
-
-            let number (text: string) =
-                match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
-                | true, value when Double.IsFinite value -> value
-                | _ -> broken ()
-
-            /// A single episode gives no interval.
-            let bound (text: string) =
-                if text = "NaN" then nan else number text
-
-            let columns =
-                [ "policy"; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
-
-            let withDifference =
-                columns @ [ "minus_teacher"; "minus_teacher_low"; "minus_teacher_high" ]
-
-            let result (row: string list) (difference: string list) =
-                match row with
-                | [ policy; mean; std; length; terminated; episodes ] ->
-                    {
-                        Policy = policy
-                        MeanReturn = number mean
-                        StdReturn = number std
-                        MeanLength = number length
-                        ShareTerminated = number terminated
-                        Episodes = int (number episodes)
-                        MinusTeacher =
-                            match difference with
-                            | [ estimate; low; high ] when estimate <> "" ->
-                                Some { Estimate = number estimate; Low = bound low; High = bound high }
-                            | _ -> None
-                    }
-                | _ -> broken ()
-
             let results =
-                match rows |> Array.map List.ofArray |> List.ofArray with
-                | head :: rows when head = withDifference ->
-                    rows
-                    |> List.map (fun row ->
-                        result (List.truncate 6 row) (row |> List.skip (min 6 row.Length)))
-                | head :: rows when head = columns -> rows |> List.map (fun row -> result row [])
+                match Csv.read (InputFile.ReadText(path, "table of results")) with
+                // The first column says what is compared: policies, drones.
+                | Some(label :: columns, rows) when
+                    columns |> List.truncate 5 =
+                        [ "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
+                    ->
+                    List.map (result label) rows
                 | _ -> broken ()
 
             let teacher = results |> List.tryFind (fun result -> result.Policy = "teacher")

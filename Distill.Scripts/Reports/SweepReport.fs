@@ -5,94 +5,6 @@ open System.Globalization
 open System.IO
 open Distill.ReportLayout
 
-/// Where the values of a setting stand on an axis.
-type internal SettingAxis =
-    {
-        Name: string
-        /// "log" for numbers over more than a decade, "linear" for others, "category" for texts.
-        Kind: string
-        /// The distinct values, numbers by size and texts by letters; None where a trial has no such setting.
-        Values: string option list
-    }
-
-module internal SettingAxis =
-    let private number (value: string option) =
-        match value with
-        | Some text ->
-            match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
-            | true, number when Double.IsFinite number -> Some number
-            | _ -> None
-        | None -> None
-
-    let make (name: string) (values: string option list) : SettingAxis =
-        let distinct = List.distinct values
-        let numbers = distinct |> List.choose number
-
-        if numbers.Length < distinct.Length then
-            { Name = name; Kind = "category"; Values = List.sort distinct }
-        else
-            let low, high = List.min numbers, List.max numbers
-
-            {
-                Name = name
-                Kind = if low > 0. && high >= 10. * low then "log" else "linear"
-                Values = List.sortBy number distinct
-            }
-
-    /// A value as it is shown: numbers shortened.
-    let text (value: string option) =
-        match number value, value with
-        | Some number, _ -> Table.Number number
-        | None, Some text when text.Length > 20 -> text.Substring(0, 19) + "…"
-        | None, Some text -> text
-        | None, None -> "–"
-
-    /// The number of a value; texts are counted.
-    let place (axis: SettingAxis) (value: string option) =
-        match axis.Kind, number value with
-        | "category", _
-        | _, None -> float (List.findIndex ((=) value) axis.Values)
-        | _, Some number -> number
-
-    /// What a chart puts on its own axis of this kind.
-    let onChart (axis: SettingAxis) (value: string option) : IConvertible =
-        if axis.Kind = "category" then
-            text value
-        else
-            place axis value
-
-    /// The places of an axis that has no logarithmic form of its own, and the marks on it; no marks for the usual ones.
-    let spread (axis: SettingAxis) (values: string option list) : float[] * (float * string) list =
-        let scale = if axis.Kind = "log" then Math.Log10 else id
-        let at = place axis >> scale
-
-        // Every value has its mark where these are apart enough to be read.
-        let places = axis.Values |> List.map at
-
-        let apart =
-            places.Length < 2
-            || (places |> List.pairwise |> List.map (fun (a, b) -> b - a) |> List.min)
-               >= 0.06 * (List.last places - places.Head)
-
-        let marks =
-            if axis.Kind = "category" || apart then
-                axis.Values |> List.map (fun value -> at value, text value)
-            elif axis.Kind = "log" then
-                let low, high = at axis.Values.Head, at (List.last axis.Values)
-
-                [
-                    for power in int (floor low) .. int (ceil high) do
-                        for digit in (if high - low > 3. then [ 1. ] else [ 1.; 2.; 5. ]) do
-                            let value = digit * Math.Pow(10., float power)
-
-                            if log10 value >= low - 1e-9 && log10 value <= high + 1e-9 then
-                                log10 value, Table.Number value
-                ]
-            else
-                []
-
-        values |> List.map at |> Array.ofList, marks
-
 /// The report of a whole sweep, finished or under way: a page that holds everything and needs no network.
 module SweepReport =
     /// Most configurations whose learning curves have a chart of their own.
@@ -112,21 +24,25 @@ module SweepReport =
             Run: RunRecord option
         }
 
+    let private capital (words: string) =
+        string (Char.ToUpperInvariant words[0]) + words.Substring 1
+
     let private numbers (values: float seq) = Json.Numbers(Array.ofSeq values)
 
     let private texts (values: string seq) =
         Json.List [ for value in values -> Json.Text value ]
 
     /// Mean and interval as a sentence for a hover.
-    let private interval (values: float list) =
+    let private interval (results: SweepResults) (values: float list) =
+        let what = Measure.words results.Main
         let mean = Statistics.mean95 values
 
         let trials = Names.counted values.Length "trial"
 
         if Double.IsNaN mean.Low then
-            $"return {significant mean.Estimate}, {trials}"
+            $"{what} {significant mean.Estimate}, {trials}"
         else
-            $"return {significant mean.Estimate} [{significant mean.Low}, {significant mean.High}], {trials}"
+            $"{what} {significant mean.Estimate} [{significant mean.Low}, {significant mean.High}], {trials}"
 
     // Charts of the finished trials
 
@@ -145,8 +61,8 @@ module SweepReport =
     let private parallelCoordinates (results: SweepResults) (axes: SettingAxis list) =
         let trials = results.Finished
 
-        let measure (choose: TrialResult -> float) =
-            trials |> List.map (fun (_, _, result) -> choose result)
+        let measure (name: string) =
+            trials |> List.map (fun (_, _, result) -> Measure.shown name result[name])
 
         Chart.ParallelAxes(
             [
@@ -155,11 +71,10 @@ module SweepReport =
                         SettingAxis.spread axis (trials |> List.map (fun (values, _, _) -> values[i]))
 
                     axis.Name, values, marks
-                "student − teacher", Array.ofList (measure _.MinusTeacher.Estimate), []
-                "terminated, %", Array.ofList (measure (fun result -> 100. * result.ShareTerminated)), []
-                "student return", Array.ofList (measure _.StudentReturn), []
+                for name in results.Beside @ [ results.Main ] do
+                    Measure.heading name, Array.ofList (measure name), []
             ],
-            measure _.StudentReturn
+            measure results.Main
         )
         |> Chart.withTrace [ "line", Json.Object [ "colorscale", lineScale ] ]
 
@@ -173,10 +88,10 @@ module SweepReport =
             results.Finished
             |> List.groupBy (fun (values, _, _) -> values[i], values[j])
             |> List.map (fun (place, trials) ->
-                place, trials |> List.map (fun (_, _, result) -> result.StudentReturn))
+                place, trials |> List.map (fun (_, _, result) -> result.Score))
 
         let hover ((a, b), returns) =
-            $"{named x a}<br>{named y b}<br>{interval returns}"
+            $"{named x a}<br>{named y b}<br>{interval results returns}"
 
         let chart =
             if 2 * groups.Length >= x.Values.Length * y.Values.Length then
@@ -232,7 +147,7 @@ module SweepReport =
 
         chart |> Chart.withSize (Height = 420)
 
-    /// One setting, its values against the return.
+    /// One setting, its values against the main measure.
     let private single (results: SweepResults) (axis: SettingAxis) : GenericChart =
         let means =
             results.Variants
@@ -242,7 +157,7 @@ module SweepReport =
             [
                 Chart.Point(
                     results.Finished |> List.map (fun (values, _, _) -> SettingAxis.onChart axis values.Head),
-                    results.Finished |> List.map (fun (_, _, result) -> result.StudentReturn),
+                    results.Finished |> List.map (fun (_, _, result) -> result.Score),
                     Name = "trial",
                     MarkerColor = "@muted/0.6",
                     MarkerSize = 5.
@@ -253,7 +168,8 @@ module SweepReport =
                     Name = "mean over seeds",
                     Text =
                         (means
-                         |> List.map (fun (value, _, returns) -> $"{named axis value}<br>{interval returns}")),
+                         |> List.map (fun (value, _, returns) ->
+                             $"{named axis value}<br>{interval results returns}")),
                     MarkerColor = "@0",
                     MarkerSize = 9.
                 )
@@ -278,7 +194,7 @@ module SweepReport =
                     ]
             ]
         |> Chart.withXAxisStyle (TitleText = axis.Name, AxisType = axis.Kind, TickFormat = "~g")
-        |> Chart.withYAxisStyle (TitleText = "student return")
+        |> Chart.withYAxisStyle (TitleText = Measure.words results.Main)
         |> Chart.withSize (Height = 360)
 
     let private options (axes: SettingAxis list) (chosen: int) =
@@ -291,14 +207,14 @@ module SweepReport =
     /// The settings against each other: with pickers where there are more than two.
     let private fields (results: SweepResults) (axes: SettingAxis list) : string list =
         let caption =
-            "Return of the student, mean over the trials with these values; the mean's 95 % interval shows on hover."
+            $"Mean {Measure.words results.Main} of the trials with these values; its 95 %% interval shows on hover."
 
         match axes with
         | [] -> []
         | [ axis ] ->
             [
                 figure (
-                    "Return of the student: every trial, and the mean with its 95 % interval.",
+                    $"{capital (Measure.words results.Main)}: every trial, and the mean with its 95 %% interval.",
                     single results axis
                 )
             ]
@@ -409,7 +325,7 @@ module SweepReport =
                 else
                     ""
 
-            $"<p class=\"muted across\">Return of the student alone during training: mean over the seeds of a configuration, "
+            $"<p class=\"muted across\">Return of what is trained, alone, during training: mean over the seeds of a configuration, "
             + $"with its 95 %% interval where there are two seeds or more; grey, the means of all configurations.{most}</p>"
             :: (curves |> List.truncate highlighted |> List.map (chart >> figure))
 
@@ -437,11 +353,30 @@ module SweepReport =
             | Some(text, _) -> text
             | None -> null)
 
-    let private trialTable (names: string list) (rows: Row list) =
+    let private trialTable (names: string list) (rows: Row list) (results: SweepResults) =
+        let measures =
+            if results.Count = 0 then
+                []
+            else
+                results.Main :: results.Beside
+
+        let hasInterval (name: string) (result: TrialResult) =
+            result.Measures |> List.exists (fst >> (=) (name + "_low"))
+
+        let heading (name: string) =
+            if results.Finished |> List.exists (fun (_, _, result) -> hasInterval name result) then
+                Measure.heading name + " [95 % over episodes]"
+            else
+                Measure.heading name
+
+        let cell (name: string) (result: TrialResult) : obj =
+            if hasInterval name result then
+                result.Interval name
+            else
+                Measure.shown name result[name]
+
         Table(
-            [ "trial" ]
-            @ names
-            @ [ "seed"; "state"; "student return"; "minus teacher [95 % over episodes]"; "terminated, %" ],
+            [ "trial" ] @ names @ [ "seed"; "state" ] @ List.map heading measures,
             [
                 for row in rows do
                     let result =
@@ -454,11 +389,8 @@ module SweepReport =
                     @ [
                         float row.Folder.Trial.Seed
                         string row.State
-                        result |> Option.map _.StudentReturn |> Option.toNullable
-                        result |> Option.map _.MinusTeacher
-                        result
-                        |> Option.map (fun result -> 100. * result.ShareTerminated)
-                        |> Option.toNullable
+                        for name in measures do
+                            result |> Option.map (cell name) |> Option.toObj
                     ]
             ]
         )
@@ -512,16 +444,20 @@ module SweepReport =
                     else
                         $"95 %% interval {significant mean.Low} to {significant mean.High}, {chosen.Length} seeds"
 
-                let difference = results.BestMinusTeacher
-
                 [
-                    "Best student return", significant mean.Estimate, uncertain mean
-                    "Student − teacher",
-                    significant difference.Estimate,
-                    $"of the best configuration; {uncertain difference}"
-                    "Student terminated",
-                    percent (chosen |> List.averageBy _.ShareTerminated),
-                    "of the best configuration's episodes"
+                    $"Best {Measure.words results.Main}", significant mean.Estimate, uncertain mean
+                    for name in results.Beside do
+                        let values = chosen |> List.map (fun result -> result[name])
+                        let mean = Statistics.mean95 values
+
+                        if Measure.isShare name then
+                            capital (Measure.words name),
+                            percent mean.Estimate,
+                            "of the best configuration's episodes"
+                        else
+                            capital (Measure.words name),
+                            significant mean.Estimate,
+                            $"of the best configuration; {uncertain mean}"
                 ]
 
         let configurations = results.Variants.Length
@@ -643,7 +579,7 @@ module SweepReport =
                 [
                     if results.Count > 1 && not axes.IsEmpty then
                         figure (
-                            "A line for every finished trial, coloured by the student's return. Drag along an axis to keep "
+                            "A line for every finished trial, coloured by the measure on the right. Drag along an axis to keep "
                             + "only the lines through that part of it, or drag a name to move the axis.",
                             parallelCoordinates results axes
                         )
@@ -651,7 +587,7 @@ module SweepReport =
                         yield! fields results axes
                 ]
             section "Learning" (learning names rows)
-            column "Trials" [ table "" (trialTable names rows) ]
+            column "Trials" [ table "" (trialTable names rows results) ]
             section "Provenance" [ table "" (provenance root rows) ]
             section "Settings of all trials" [ table "" (namesAndValues "setting" (shared rows)) ]
         ]

@@ -16,19 +16,14 @@ type ComparisonOptions =
 
 /// One experiment with different answers to "who acts", over several seeds.
 type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list) list) =
-    let over (measure: TrialResult -> float) (runs: (SweepTrial * TrialResult) list) =
-        runs |> List.map (snd >> measure) |> Statistics.mean95
-
     let measures =
-        [
-            "student return", (fun (result: TrialResult) -> result.StudentReturn)
-            "minus teacher", _.MinusTeacher.Estimate
-            "terminated %", (fun result -> 100.0 * result.ShareTerminated)
-            "final student return", _.FinalStudentReturn
-        ]
+        [ "student_return"; "minus_teacher"; "share_terminated"; "final_student_return" ]
+
+    let over (measure: string) (runs: (SweepTrial * TrialResult) list) =
+        runs |> List.map (fun (_, result) -> Measure.shown measure result[measure]) |> Statistics.mean95
 
     let bySeed (runs: (SweepTrial * TrialResult) list) =
-        runs |> List.map (fun (trial, result) -> trial.Seed, result.StudentReturn)
+        runs |> List.map (fun (trial, result) -> trial.Seed, result.Score)
 
     let comparisons =
         match rows with
@@ -40,12 +35,12 @@ type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list)
 
     let table =
         Table(
-            "who acts" :: (measures |> List.map (fun (name, _) -> name + " [95 %]")) @ [ "seeds" ],
+            "who acts" :: [ for name in measures -> Measure.heading name + " [95 %]" ] @ [ "seeds" ],
             [
                 for label, runs in rows do
                     [
                         box label
-                        for _, measure in measures do
+                        for measure in measures do
                             over measure runs
                         runs.Length
                     ]
@@ -66,13 +61,13 @@ type ActingComparison internal (rows: (string * (SweepTrial * TrialResult) list)
     member _.WriteCsv(path: string) =
         Csv.write
             path
-            ("who_acts" :: "run" :: (measures |> List.map (fun (name, _) -> name.Replace(' ', '_'))))
+            ("who_acts" :: "run" :: measures)
             [
                 for label, runs in rows do
                     for run, result in runs do
                         label
                         :: Command.shortest run.Folder
-                        :: (measures |> List.map (fun (_, measure) -> Csv.number (measure result)))
+                        :: [ for measure in measures -> Csv.number result[measure] ]
             ]
 
     override _.ToString() =
@@ -116,17 +111,17 @@ module internal ActingComparison =
         // stopped goes on.
         let one (label: string) (acting: Acting) (seed: uint64) =
             let config =
-                experiment.Config
-                |> Settings.change (nameof experiment.Config.Acting) (box acting)
-                |> Settings.change (nameof experiment.Config.Seed) (box seed)
+                experiment.Config |> Settings.set <@ _.Acting @> acting |> Settings.set <@ _.Seed @> seed
 
             let experiment = { experiment with Config = config }
-            let own = Experiment.settings experiment
+            let job = Distil.job experiment
+            let own = Job.settings job
 
             let folder =
                 TrialFolder(
                     root,
                     {
+                        Kind = job.Kind
                         Hash = hashOf own
                         Label = $"{label.Replace(' ', '-')}_seed-{seed}"
                         Settings = Map.ofList own
@@ -141,11 +136,11 @@ module internal ActingComparison =
                 Console.Out.WriteLine $"Finished before, in {Command.shortest folder.Path}"
 
             try
-                TrialJob.runAlone folder experiment
+                TrialJob.runAlone folder job
             with Script.Stopped(code, _) ->
                 raise (Script.Stopped(code, "Stopped; the same command goes on where it stopped."))
 
-            SweepTrial.ofFolder (lazy experiment) folder, folder.Result.Value
+            SweepTrial.ofFolder (lazy job) folder, folder.Result.Value
 
         let comparison =
             ActingComparison

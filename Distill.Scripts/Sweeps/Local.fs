@@ -6,9 +6,6 @@ open System.Diagnostics
 open System.Runtime.InteropServices
 open System.Threading
 
-/// How the trials of a launch ended.
-type internal TrialEnd = { Folder: TrialFolder; State: TrialState; Elapsed: TimeSpan }
-
 /// Trials as child processes of this one, some at a time. A process for each keeps a crash or a lack of memory of one from
 /// the others.
 module internal Local =
@@ -77,21 +74,20 @@ module internal Local =
             folder.Fail message
             Failed message
 
-    /// Runs the trials, `workers` at a time. Reports each that ended before the launch was stopped. Where a trial cannot be run
-    /// at all, or its message not be written, as on a full disk, no other is begun, and the error is thrown at the end.
-    let run
+    /// Runs the trials in processes of their own, `workers` at a time. Reports each that ended before the launch was stopped.
+    /// Where a trial cannot be run at all, or its message not be written, as on a full disk, no other is begun, and the error
+    /// is thrown at the end.
+    let private runApart
         (interruption: Script.Interruption)
-        (workers: int)
-        (keepStates: bool)
         (script: string)
-        (report: TrialEnd -> unit)
-        (folders: TrialFolder list)
+        (workers: int)
+        (launch: Launch)
         : unit =
-        let waiting = ConcurrentQueue folders
+        let waiting = ConcurrentQueue(List.map fst launch.Trials)
         let errors = ConcurrentQueue<exn>()
 
         let ofTrial (folder: TrialFolder) =
-            arguments script keepStates folder.Root folder.Record @ [ "0" ]
+            arguments script launch.KeepStates folder.Root folder.Record @ [ "0" ]
 
         let rec work () =
             match waiting.TryDequeue() with
@@ -102,7 +98,7 @@ module internal Local =
 
                 if state.IsFinished || state.IsFailed || interruption.ExitCode = 0 then
                     lock waiting (fun () ->
-                        report { Folder = folder; State = state; Elapsed = watch.Elapsed })
+                        launch.Report { Folder = folder; State = state; Elapsed = watch.Elapsed })
 
                 work ()
             | _ -> ()
@@ -113,7 +109,7 @@ module internal Local =
             with error ->
                 errors.Enqueue error
 
-        let threads = List.init (min workers folders.Length) (fun _ -> Thread(guarded))
+        let threads = List.init (min workers waiting.Count) (fun _ -> Thread(guarded))
 
         for thread in threads do
             thread.Start()
@@ -130,3 +126,56 @@ module internal Local =
                 )
             )
         | _ -> ()
+
+    let private runScript (script: string) (launch: Launch) =
+        use interruption =
+            new Script.Interruption("Stopping: the trials save what they have; again to stop now.")
+
+        let workers =
+            if launch.Workers > 0 then
+                launch.Workers
+            else
+                max 1 (Environment.ProcessorCount / launch.Threads)
+
+        runApart interruption script workers launch
+
+        if interruption.ExitCode <> 0 then
+            let left =
+                launch.Trials |> List.filter (fun (folder, _) -> not folder.State.IsFinished)
+
+            let what = Names.counted left.Length "trial"
+
+            raise (
+                Script.Stopped(
+                    interruption.ExitCode,
+                    $"Stopped with {what} left; the same command goes on where they stopped."
+                )
+            )
+
+    /// The trials in this process, one after another with all cores: where there is no script to run in others. Ends at one that
+    /// is interrupted.
+    let private runHere (launch: Launch) =
+        let runOne (folder: TrialFolder, job: Job) =
+            let watch = Stopwatch.StartNew()
+
+            try
+                TrialJob.run launch.KeepStates 0 folder (fun () -> job)
+                launch.Report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
+                true
+            with Script.Stopped _ ->
+                Console.Out.WriteLine "The sweep was interrupted; the same call goes on with it."
+                false
+
+        launch.Trials |> List.forall runOne |> ignore
+
+    let launcher: Launcher =
+        {
+            Name = "local"
+            Waits = true
+            Queued = fun _ -> Set.empty
+            Submit =
+                fun launch ->
+                    match Script.current with
+                    | Some(script, _) -> runScript script launch
+                    | None -> runHere launch
+        }

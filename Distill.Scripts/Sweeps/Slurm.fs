@@ -1,8 +1,6 @@
 namespace Distill
 
 open System
-open System.ComponentModel
-open System.Diagnostics
 open System.IO
 open System.Text.RegularExpressions
 open Distill.Storage
@@ -16,34 +14,9 @@ module internal Slurm =
     /// Holds the job's number, and how many tasks it has.
     let private jobName = "job"
 
-    let private ask (program: string) (arguments: string list) : Result<string, string> =
-        try
-            use running =
-                nonNull (
-                    Process.Start(
-                        ProcessStartInfo(
-                            program,
-                            arguments,
-                            RedirectStandardOutput = true,
-                            RedirectStandardError = true
-                        )
-                    )
-                )
-
-            let error = running.StandardError.ReadToEndAsync()
-            let output = running.StandardOutput.ReadToEnd().Trim()
-            running.WaitForExit()
-
-            if running.ExitCode = 0 then
-                Ok output
-            else
-                Error(error.Result.Trim())
-        with :? Win32Exception ->
-            Error $"{program} is not installed here."
-
     /// Tasks that an array can have: their numbers lie below MaxArraySize. More trials than that share tasks.
     let private maxTasks () =
-        match ask "scontrol" [ "show"; "config" ] with
+        match Shell.run "scontrol" [ "show"; "config" ] with
         | Ok text ->
             let size = Regex.Match(text, @"^MaxArraySize\s*=\s*(\d+)", RegexOptions.Multiline)
             // Slurm's own default.
@@ -119,7 +92,7 @@ module internal Slurm =
 
     /// Numbers of the job's tasks that wait or run.
     let private tasksOf (job: string) : Set<int> =
-        match ask "squeue" [ "--noheader"; "--array"; "--jobs"; job; "--format=%K" ] with
+        match Shell.run "squeue" [ "--noheader"; "--array"; "--jobs"; job; "--format=%K" ] with
         | Ok text -> text.Split('\n', StringSplitOptions.RemoveEmptyEntries) |> Seq.map int |> set
         // Slurm forgets jobs some minutes after their end.
         | Error reason when reason.Contains "Invalid job id" -> Set.empty
@@ -133,7 +106,7 @@ module internal Slurm =
         | _ -> raise (DistillException $"{path} does not hold the number of a job and that of its tasks.")
 
     /// Hashes of the trials whose tasks have not ended.
-    let queued (root: string) : Set<string> =
+    let private queued (root: string) : Set<string> =
         set
             [
                 for submission in submissions root do
@@ -157,51 +130,61 @@ module internal Slurm =
         let folder = submission.Replace("%", "%%")
         $"--output={folder}/%%a.log"
 
-    /// Submits the trials as one array, of which at most `workers` tasks run at a time (0: no limit). Returns the job's number
-    /// and the folder with its list of trials, its script and its logs.
-    let submit
-        (name: string)
-        (root: string)
-        (workers: int)
-        (threads: int)
-        (keepStates: bool)
-        (script: string)
-        (folders: TrialFolder list)
-        : string * string =
+    /// Submits the trials as one array, of which at most `Workers` tasks run at a time (0: no limit), and says the job's number and
+    /// the folder with its list of trials, its script and its logs.
+    let private submit (launch: Launch) : unit =
+        let script =
+            match Script.current with
+            | Some(script, _) -> script
+            | None ->
+                raise (
+                    DistillException
+                        "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
+                )
+
+        let folders = List.map fst launch.Trials
         let time = DateTime.Now.ToString "yyyy-MM-dd_HH-mm-ss"
-        let submission = Path.Combine(root, "slurm", time)
+        let submission = Path.Combine(launch.Root, "slurm", time)
         Directory.CreateDirectory submission |> ignore
         let list = Path.Combine(submission, listName)
 
-        folders
-        |> List.map (fun folder -> TrialRecord.toJson folder.Trial + "\n")
-        |> String.concat ""
-        |> writeText list
+        let writeLines (path: string) (line: TrialFolder -> string) =
+            folders |> List.map (fun folder -> line folder + "\n") |> String.concat "" |> writeText path
 
-        folders
-        |> List.map (fun folder -> folder.Path + "\n")
-        |> String.concat ""
-        |> writeText (Path.Combine(submission, foldersName))
-
+        writeLines list (fun folder -> TrialRecord.toJson folder.Trial)
+        writeLines (Path.Combine(submission, foldersName)) _.Path
         let tasks = min folders.Length (maxTasks ())
 
         let command =
-            fst (Local.interpreter ()) :: Local.arguments (Path.GetFullPath script) keepStates root list
+            fst (Local.interpreter ())
+            :: Local.arguments (Path.GetFullPath script) launch.KeepStates launch.Root list
 
         let job = Path.Combine(submission, "job.sh")
 
-        writeText
-            job
-            (batchScript name submission Environment.CurrentDirectory tasks folders.Length threads command)
+        batchScript
+            launch.Name
+            submission
+            Environment.CurrentDirectory
+            tasks
+            folders.Length
+            launch.Threads
+            command
+        |> writeText job
 
-        let limit = if workers > 0 then $"%%{workers}" else ""
+        let limit = if launch.Workers > 0 then $"%%{launch.Workers}" else ""
 
-        match ask "sbatch" [ "--parsable"; logs submission; $"--array=0-{tasks - 1}{limit}"; job ] with
+        match Shell.run "sbatch" [ "--parsable"; logs submission; $"--array=0-{tasks - 1}{limit}"; job ] with
         | Ok answer ->
             // NUMBER or NUMBER;CLUSTER.
             let number = answer.Split(';')[0]
             writeText (Path.Combine(submission, jobName)) $"{number}\n{tasks}\n"
-            number, submission
+            let what = Names.counted folders.Length "trial"
+
+            Console.Out.WriteLine
+                $"Job {number}: {what}; list, script and logs in {Command.shortest submission}"
         | Error reason ->
             Directory.Delete(submission, true)
             raise (DistillException $"Slurm did not take the job: {reason}")
+
+    let launcher: Launcher =
+        { Name = "slurm"; Waits = false; Queued = queued; Submit = submit }

@@ -1,26 +1,27 @@
 namespace Distill
 
-/// A sweep, fully described: an experiment for every point of a space, each with every seed.
+/// A sweep, fully described: a job for every point of a space, each with every seed.
 type Sweep<'T> =
     internal
         {
-            /// Name of the experiment, whose folder holds the trials; None for the name that the experiments have.
+            /// Name of the experiment, whose folder holds the trials; None for the name that the jobs have.
             Name: string option
             Parameters: Space<'T>
-            Experiment: 'T -> Experiment
+            Job: 'T -> Job
 
-            /// Empty for the seed that each experiment has.
+            /// Empty for the seed that each job has.
             Seeds: uint64 list
             Search: Search
         }
 
-/// `sweep { ... }` builds a sweep and does nothing else. `parameters` comes before `experiment`, which uses them.
+/// `sweep { ... }` builds a sweep and does nothing else. `parameters` comes before `experiment` or
+/// `job`, which use them.
 type SweepBuilder() =
     member _.Yield(()) : Sweep<unit> =
         {
             Name = None
             Parameters = space { return () }
-            Experiment = fun () -> Experiment.empty
+            Job = fun () -> Distil.job Experiment.empty
             Seeds = []
             Search = Search.Grid
         }
@@ -39,15 +40,19 @@ type SweepBuilder() =
         {
             Name = sweep.Name
             Parameters = parameters
-            Experiment = fun _ -> Experiment.empty
+            Job = fun _ -> Distil.job Experiment.empty
             Seeds = sweep.Seeds
             Search = sweep.Search
         }
 
-    /// The experiment at a point.
+    /// The distillation at a point.
     [<CustomOperation "experiment">]
     member _.Experiment(sweep: Sweep<'T>, experiment: 'T -> Experiment) =
-        { sweep with Experiment = experiment }
+        { sweep with Job = experiment >> Distil.job }
+
+    /// The job at a point: `TrainTeacher.job training ppo`, `Evaluate.job evaluation`.
+    [<CustomOperation "job">]
+    member _.Job(sweep: Sweep<'T>, job: 'T -> Job) = { sweep with Job = job }
 
     /// Seeds of every point.
     [<CustomOperation "seeds">]

@@ -14,10 +14,10 @@ type internal SweepOptions =
         /// The folder of all experiments.
         Logs: string
 
-        /// Whether Slurm runs the trials; else this machine does.
-        OnSlurm: bool
+        /// Name of the launcher that runs the trials.
+        On: string
 
-        /// Trials side by side; 0 for one per core, on Slurm for no limit.
+        /// Trials side by side; 0 for as many as suit the launcher.
         Workers: int
         DryRun: bool
 
@@ -64,7 +64,7 @@ module internal SweepOptions =
             Settings = []
             Search = None
             Logs = Training.options.Logs
-            OnSlurm = false
+            On = "local"
             Workers = 0
             DryRun = false
             RetryFailed = false
@@ -80,15 +80,13 @@ module internal SweepOptions =
             | "--retry-failed" :: rest -> go { options with RetryFailed = true } rest
             | "--restart-failed" :: rest -> go { options with RestartFailed = true } rest
             | "--keep-states" :: rest -> go { options with KeepStates = true } rest
-            | "--on" :: "local" :: rest -> go { options with OnSlurm = false } rest
-            | "--on" :: "slurm" :: rest -> go { options with OnSlurm = true } rest
-            | "--on" :: _ -> fail "--on takes local or slurm."
+            | "--on" :: name :: rest -> go { options with On = name } rest
             | "--search" :: text :: rest -> go { options with Search = Some(search text) } rest
             | "--workers" :: text :: rest ->
                 match Int32.TryParse text with
                 | true, workers when workers >= 1 -> go { options with Workers = workers } rest
                 | _ -> fail $"--workers {text} cannot be: it must be a whole number from 1."
-            | [ "--search" | "--workers" as flag ] -> fail $"{flag} takes a value."
+            | [ "--on" | "--search" | "--workers" as flag ] -> fail $"{flag} takes a value."
             | flag :: _ when flag.StartsWith "--" ->
                 fail $"There is no option {flag}; {Names.hint flag flags}"
             | setting :: rest when setting.StartsWith "logs=" ->

@@ -3,7 +3,8 @@ namespace Distill
 open System
 open System.Globalization
 
-/// The trials of a sweep, and the finished ones as tables. What is compared is the return of the best student of each run.
+/// The trials of a sweep, and the finished ones as tables. What is compared is the main measure of their jobs, such as the return
+/// of the best student of each run.
 type SweepResults internal (all: SweepTrial list) =
     let finished =
         all |> List.choose (fun trial -> trial.Result |> Option.map (fun result -> trial.Record, result))
@@ -39,11 +40,19 @@ type SweepResults internal (all: SweepTrial list) =
     /// Values of the settings that vary, and the trials that have them.
     let variants = trials |> List.groupBy (fst >> valuesOf)
 
-    let score (result: TrialResult) = result.StudentReturn
-    let scores trials = trials |> List.map (snd >> score)
+    /// The measures of tables, the main one first.
+    let main, beside =
+        match trials with
+        | (_, result) :: _ -> result.Main, result.Beside
+        | [] -> "", []
+
+    let valuesOfMeasure (name: string) trials =
+        trials |> List.map (fun (_, result: TrialResult) -> result[name])
+
+    let scores trials = valuesOfMeasure main trials
 
     let bySeed trials =
-        trials |> List.map (fun (trial: TrialRecord, result) -> trial.Seed, score result)
+        trials |> List.map (fun (trial: TrialRecord, result: TrialResult) -> trial.Seed, result.Score)
 
     /// A value in words: numbers as one would type them, to 5 significant digits.
     let short (value: string) =
@@ -77,25 +86,34 @@ type SweepResults internal (all: SweepTrial list) =
     let cells (values: string option list) =
         values |> List.map (Option.map cell >> Option.toObj)
 
-    let minusTeacher trials =
-        trials |> List.map (fun (_, result) -> result.MinusTeacher.Estimate) |> Statistics.mean95
+    let heading (name: string) =
+        if Measure.isShare name then
+            Measure.heading name
+        else
+            Measure.words name + " [95 %]"
+
+    /// A measure of a variant: the mean of shares, and of all else with its interval, too.
+    let summary (name: string) trials : obj =
+        let values = valuesOfMeasure name trials
+
+        if Measure.isShare name then
+            Measure.shown name (List.average values)
+        else
+            Statistics.mean95 values
 
     let table =
         lazy
             Table(
                 names
-                @ [ "seeds"; "student return [95 %]" ]
+                @ [ "seeds"; heading main ]
                 @ (middle |> Option.map (fun _ -> "interquartile mean [95 %]") |> Option.toList)
-                @ [ "minus teacher [95 %]"; "terminated %" ],
+                @ List.map heading beside,
                 [
                     for values, trials in variants do
                         cells values
                         @ [ trials.Length; Statistics.mean95 (scores trials) ]
                         @ (middle |> Option.map (fun middle -> box (middle trials)) |> Option.toList)
-                        @ [
-                            minusTeacher trials
-                            trials |> List.averageBy (fun (_, result) -> 100.0 * result.ShareTerminated)
-                        ]
+                        @ [ for name in beside -> summary name trials ]
                 ]
             )
 
@@ -110,7 +128,7 @@ type SweepResults internal (all: SweepTrial list) =
             [
                 for (seed, _) as key, same in List.groupBy common trials do
                     match same with
-                    | [ _, result ] -> key, score result
+                    | [ _, result: TrialResult ] -> key, result.Score
                     | several ->
                         let what = several |> List.map (fst >> valuesOf >> nameOf) |> String.concat " and "
 
@@ -178,8 +196,14 @@ type SweepResults internal (all: SweepTrial list) =
     /// How many trials have finished.
     member _.Count = trials.Length
 
-    /// A row for every variant: mean over seeds with Student's 95 % interval, the mean difference from the teacher likewise and,
-    /// from five seeds, the interquartile mean with a bootstrap interval.
+    /// The measure that is compared; empty where no trial has finished.
+    member _.Main = main
+
+    /// The measures that tables show beside it.
+    member _.Beside = beside
+
+    /// A row for every variant: mean over seeds with Student's 95 % interval, other measures likewise and, from five seeds, the
+    /// interquartile mean with a bootstrap interval.
     member _.Table = table.Value
 
     /// A row for every value of every setting that varies but the first: the mean difference of returns from trials that
@@ -195,9 +219,6 @@ type SweepResults internal (all: SweepTrial list) =
     /// What the trials of the variant with the highest mean return measured; empty where no trial has finished.
     member internal _.ResultsOfBest =
         ranked |> List.tryHead |> Option.map (snd >> List.map snd) |> Option.defaultValue []
-
-    /// Mean difference of the best variant's returns from the teacher's, with Student's 95 % interval over seeds.
-    member internal _.BestMinusTeacher: Interval = minusTeacher (snd ranked.Head)
 
     /// The best variant against each of the others on the same seeds, next best first.
     member _.Comparisons: PairedComparison list =
@@ -258,19 +279,16 @@ type SweepResults internal (all: SweepTrial list) =
 
     /// Each trial on a line: what varies, seed and results, with all digits and nothing that depends on time or machine.
     member _.WriteCsv(path: string) =
+        let measures =
+            trials |> List.collect (fun (_, result) -> List.map fst result.Measures) |> List.distinct
+
         Csv.write
             path
             (names
              @ [
                  "seed"
-                 "teacher_return"
-                 "student_return"
-                 "final_student_return"
-                 "student_length"
-                 "share_terminated"
-                 "minus_teacher"
-                 "minus_teacher_low"
-                 "minus_teacher_high"
+                 for name in measures do
+                     name
                  "trial"
              ])
             [
@@ -278,14 +296,8 @@ type SweepResults internal (all: SweepTrial list) =
                     (valuesOf trial |> List.map (Option.defaultValue ""))
                     @ [
                         string trial.Seed
-                        Csv.number result.TeacherReturn
-                        Csv.number result.StudentReturn
-                        Csv.number result.FinalStudentReturn
-                        Csv.number result.StudentLength
-                        Csv.number result.ShareTerminated
-                        Csv.number result.MinusTeacher.Estimate
-                        Csv.number result.MinusTeacher.Low
-                        Csv.number result.MinusTeacher.High
+                        for name in measures do
+                            Csv.number result[name]
                         trial.Hash.Substring(0, 8)
                     ]
             ]
@@ -355,8 +367,8 @@ type SweepResults internal (all: SweepTrial list) =
 
 /// Sweeps as values.
 module Sweep =
-    /// The sweep of one experiment, which the command line can widen.
-    let internal ofExperiment (one: Experiment) : Sweep<unit> = sweep { experiment (fun () -> one) }
+    /// The sweep of one job, which the command line can widen.
+    let internal ofJob (one: Job) : Sweep<unit> = sweep { job (fun () -> one) }
 
     /// The trials of a sweep from its folder, logs/NAME/sweep, without its script.
     let load (folder: string) : SweepResults =

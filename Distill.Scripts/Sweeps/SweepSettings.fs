@@ -44,10 +44,9 @@ module internal SweepSettings =
         |> List.map (fun (before, after) -> text.Substring(before + 1, after - before - 1).Trim())
 
     let private name (argument: string) =
-        match argument.IndexOf '=' with
-        | -1
-        | 0 -> fail $"'{argument}' is not a setting: write name=value, or name=value,value,…"
-        | at -> argument.Substring(0, at).Trim(), argument.Substring(at + 1)
+        match Names.assignment argument with
+        | Some setting -> setting
+        | None -> fail $"'{argument}' is not a setting: write name=value, or name=value,value,…"
 
     let private continuous = [ "uniform", uniform; "log_uniform", logUniform ]
 
@@ -87,7 +86,7 @@ module internal SweepSettings =
             let several = (splitValues text).Length > 1
 
             space {
-                let! value = values name (text.Trim())
+                let! value = values name text
 
                 return { Name = name; Value = value; Several = several }
             }
@@ -100,15 +99,15 @@ module internal SweepSettings =
                 return first :: others
             })
 
-    /// The experiment with the assignments in place.
-    let apply (assignments: Assignment list) (experiment: Experiment) : Experiment =
-        let changed = Experiment.withSettings (List.map string assignments) experiment
+    /// The job with the assignments in place.
+    let apply (assignments: Assignment list) (job: Job) : Job =
+        let changed = job.With(List.map string assignments)
 
         for assignment in assignments do
             if
                 assignment.Several
                 && not (assignment.Value.StartsWith '[')
-                && Settings.isList assignment.Name [ changed.Teacher; changed.Config ]
+                && Settings.isList assignment.Name changed.Records
             then
                 let name, value = assignment.Name, assignment.Value
 

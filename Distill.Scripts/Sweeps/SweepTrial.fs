@@ -4,8 +4,7 @@ open System
 open System.IO
 
 /// A trial as it is on the disk: settings, state, result and curves.
-type SweepTrial
-    internal (record: TrialRecord, folder: string, state: TrialState, experiment: Lazy<Experiment>) =
+type SweepTrial internal (record: TrialRecord, folder: string, state: TrialState, job: Lazy<Job>) =
     let run =
         lazy
             (if Directory.Exists(Path.Combine(folder, "params")) then
@@ -32,12 +31,9 @@ type SweepTrial
         | Finished result -> Some result
         | _ -> None
 
-    /// Teacher and configuration. Throws a DistillException where the trial was loaded without its script and the script has
-    /// an environment of its own.
-    member _.Experiment = experiment.Value
-
-    /// The configuration of the distillation.
-    member _.Config = experiment.Value.Config
+    /// The trial as a job, whose records `Get` gives: `trial.Job.Get<DistillationConfig>()`. Throws a DistillException where the
+    /// trial was loaded without its script and the script has an environment of its own.
+    member _.Job = job.Value
 
     /// Everything that the run folder holds; None before the trial has begun.
     member _.Run = run.Value
@@ -51,18 +47,18 @@ type SweepTrial
     override _.ToString() = $"{record.FolderName}: {state}"
 
 module internal SweepTrial =
-    let ofFolder (experiment: Lazy<Experiment>) (folder: TrialFolder) =
-        SweepTrial(folder.Trial, folder.Path, folder.State, experiment)
+    let ofFolder (job: Lazy<Job>) (folder: TrialFolder) =
+        SweepTrial(folder.Trial, folder.Path, folder.State, job)
 
     /// The trials on the disk. What the script declares now, by hash, need not be made from text.
-    let readAll (declared: Map<string, Experiment>) (root: string) : SweepTrial list =
+    let readAll (declared: Map<string, Job>) (root: string) : SweepTrial list =
         let folders = TrialFolders.ofRoot root
 
         (folders, folders |> List.map _.Trial |> Trials.completed)
         ||> List.map2 (fun folder record ->
-            let experiment =
+            let job =
                 match declared.TryFind record.Hash with
-                | Some experiment -> lazy experiment
-                | None -> lazy (Trials.experiment record)
+                | Some job -> lazy job
+                | None -> lazy (Trials.job record)
 
-            SweepTrial(record, folder.Path, folder.State, experiment))
+            SweepTrial(record, folder.Path, folder.State, job))

@@ -1,7 +1,6 @@
 namespace Distill
 
 open System
-open System.Diagnostics
 open System.IO
 open Distill.Storage
 
@@ -31,10 +30,9 @@ module internal Sweeping =
         /// The full name and the values that a setting asks for.
         let wanted (setting: string) =
             let name, text =
-                match setting.IndexOf '=' with
-                | -1
-                | 0 -> fail $"'{setting}' is not a setting: write name=value."
-                | at -> setting.Substring(0, at), setting.Substring(at + 1)
+                match Names.assignment setting with
+                | Some setting -> setting
+                | None -> fail $"'{setting}' is not a setting: write name=value."
 
             let name = fst (Settings.translate known (name, text))
 
@@ -42,17 +40,10 @@ module internal Sweeping =
                 SweepSettings.splitValues text
                 |> List.map (fun value -> plain (snd (Settings.translate known (name, value))))
 
-            let full =
-                if List.contains name known then
-                    [ name ]
-                else
-                    known |> List.filter _.EndsWith("." + name)
-
-            match full with
+            match Names.matching id name known with
             | [ full ] -> full, values
             | [] ->
-                fail
-                    $"There is no setting '{name}'; {Names.hint (Trials.leaf name) (Trials.shortNames known)}"
+                fail $"There is no setting '{name}'; {Names.hint (Names.leaf name) (Trials.shortNames known)}"
             | several ->
                 let names = String.Join(" or ", several)
                 fail $"'{name}' could be {names}; write it in full."
@@ -73,7 +64,11 @@ module internal Sweeping =
     let private describe (state: TrialState) =
         match state with
         | Finished result ->
-            $"student {result.StudentReturn:F1}, teacher {result.TeacherReturn:F1}, {100.0 * result.ShareTerminated:F1} %% terminated"
+            [
+                for name in result.Main :: result.Beside do
+                    $"{Measure.heading name} {Measure.shown name result[name]:F1}"
+            ]
+            |> String.concat ", "
         | Failed message -> "failed: " + firstLine message
         | state -> string state
 
@@ -100,7 +95,7 @@ module internal Sweeping =
         )
 
     /// Writes the tables of all finished trials on the disk.
-    let private gather (declared: Map<string, Experiment>) (root: string) : SweepResults =
+    let private gather (declared: Map<string, Job>) (root: string) : SweepResults =
         let results = SweepResults(SweepTrial.readAll declared root)
         AtomicFile.RemoveLeftovers(root, TimeSpan.FromHours 1.0, false)
 
@@ -113,146 +108,116 @@ module internal Sweeping =
 
         results
 
-    /// The trials in this process, one after another with all cores: where there is no script to run in others. Ends at one that
-    /// is interrupted.
-    let private runHere
-        (keepStates: bool)
-        (report: TrialEnd -> unit)
-        (trials: (TrialFolder * Experiment) list)
-        =
-        let runOne (folder: TrialFolder, experiment: Experiment) =
-            let watch = Stopwatch.StartNew()
-
-            try
-                TrialJob.run keepStates 0 folder (fun () -> experiment)
-                report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
-                true
-            with Script.Stopped _ ->
-                say "The sweep was interrupted; the same call goes on with it."
-                false
-
-        trials |> List.forall runOne |> ignore
-
     /// The trials that the sweep asks for, each with its folder, and the folder of all.
-    let private placed (options: SweepOptions) (sweep: Sweep<'T>) : string * (TrialFolder * Experiment) list =
+    let private placed (options: SweepOptions) (sweep: Sweep<'T>) : string * (TrialFolder * Job) list =
         let trials = Trials.declared options sweep
         let root = Trials.root options.Logs trials
 
-        root,
-        Trials.kept root trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Experiment)
+        root, Trials.kept root trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Job)
+
+    /// What `--on` can name.
+    let private launchers = [ Local.launcher; Slurm.launcher ]
+
+    let private launcherOf (options: SweepOptions) : Launcher =
+        match launchers |> List.tryFind (fun launcher -> launcher.Name = options.On) with
+        | Some launcher -> launcher
+        | None -> fail $"--on {options.On} cannot be: {Names.hint options.On (launchers |> List.map _.Name)}"
+
+    /// Says how many trials there are, and how far.
+    let private announce
+        (options: SweepOptions)
+        (root: string)
+        (trials: (TrialFolder * Job) list)
+        (queued: Set<string>)
+        (toRun: int)
+        =
+        let count (isSo: TrialState -> bool) =
+            trials |> List.filter (fun (folder, _) -> isSo folder.State) |> List.length
+
+        let failures =
+            match count _.IsFailed with
+            | 0 -> ""
+            | failed when options.RestartFailed -> $", {failed} failed (started afresh)"
+            | failed when options.RetryFailed -> $", {failed} failed (tried again)"
+            | failed -> $", {failed} failed (--retry-failed tries them again)"
+
+        let inQueue = if queued.IsEmpty then "" else $", {queued.Count} queued"
+
+        say (
+            $"{Job.name (snd trials.Head)}: "
+            + Names.counted trials.Length "trial"
+            + $", {count _.IsFinished} finished{failures}{inQueue}, {toRun} to run, in {Command.shortest root}"
+        )
+
+    let private launch
+        (options: SweepOptions)
+        (root: string)
+        (launcher: Launcher)
+        (toRun: (TrialFolder * Job) list)
+        =
+        let job = snd toRun.Head
+        let mutable ended = 0
+
+        let report (trial: TrialEnd) =
+            ended <- ended + 1
+            let place = (string ended).PadLeft((string toRun.Length).Length)
+
+            say
+                $"[{place}/{toRun.Length}] {trial.Folder.Trial.Label}: {describe trial.State} ({trial.Elapsed.TotalSeconds:F0} s)"
+
+        for folder, _ in toRun do
+            TrialJob.prepare options.RestartFailed folder
+
+        launcher.Submit
+            {
+                Name = Job.name job
+                Root = root
+                Trials = toRun
+                Workers = options.Workers
+                Threads = max 1 (Job.threads job)
+                KeepStates = options.KeepStates
+                Report = report
+            }
 
     /// Runs the trials that have not finished. Returns what all of the sweep's trials on the disk say.
     let runWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
         let options = SweepOptions.parse arguments
-        let root, folders = placed options sweep
-        let config = (snd folders.Head).Config
+        let launcher = launcherOf options
+        let root, trials = placed options sweep
 
         let declared =
-            folders |> List.map (fun (folder, experiment) -> folder.Trial.Hash, experiment) |> Map.ofList
+            trials |> List.map (fun (folder, job) -> folder.Trial.Hash, job) |> Map.ofList
 
-        let again = options.RetryFailed || options.RestartFailed
-        let queued = if options.OnSlurm then Slurm.queued root else Set.empty
+        let queued = launcher.Queued root
 
-        let due (folder: TrialFolder, _) =
+        let due (folder: TrialFolder) =
             match folder.State with
             | Finished _ -> false
-            | Failed _ -> again
-            | Running -> not options.OnSlurm
+            | Failed _ -> options.RetryFailed || options.RestartFailed
+            | Running -> launcher.Waits
             | Interrupted
             | Waiting -> not (queued.Contains folder.Trial.Hash)
 
-        let states = folders |> List.map (fun (folder, _) -> folder.State)
-        let toRun = List.filter due folders
-        let finished = states |> List.filter _.IsFinished |> List.length
-        let failed = states |> List.filter _.IsFailed |> List.length
-
-        let failures =
-            if failed = 0 then
-                ""
-            elif options.RestartFailed then
-                $", {failed} failed (started afresh)"
-            elif options.RetryFailed then
-                $", {failed} failed (tried again)"
-            else
-                $", {failed} failed (--retry-failed tries them again)"
-
-        let inQueue = if queued.IsEmpty then "" else $", {queued.Count} queued"
-
-        let trialCount = Names.counted folders.Length "trial"
-
-        say
-            $"{config.Name}: {trialCount}, {finished} finished{failures}{inQueue}, {toRun.Length} to run, in {Command.shortest root}"
-
-        let threads = max 1 config.Threads
+        let toRun = trials |> List.filter (fst >> due)
+        announce options root trials queued toRun.Length
 
         if options.DryRun then
-            folders
+            trials
             |> List.map (fun (folder, _) ->
-                folder.Trial,
-                (if List.exists (fst >> (=) folder) toRun then
-                     "to run"
-                 else
-                     string folder.State))
+                folder.Trial, (if due folder then "to run" else string folder.State))
             |> table
             |> string
             |> say
-        elif not toRun.IsEmpty then
-            for folder, _ in toRun do
-                TrialJob.prepare options.RestartFailed folder
 
-            let mutable ended = 0
-
-            let report (trial: TrialEnd) =
-                ended <- ended + 1
-                let place = (string ended).PadLeft((string toRun.Length).Length)
-
-                say
-                    $"[{place}/{toRun.Length}] {trial.Folder.Trial.Label}: {describe trial.State} ({trial.Elapsed.TotalSeconds:F0} s)"
-
-            match Script.current with
-            | None when options.OnSlurm ->
-                fail "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
-            | None -> runHere options.KeepStates report toRun
-            | Some(script, _) when options.OnSlurm ->
-                let job, folder =
-                    Slurm.submit
-                        config.Name
-                        root
-                        options.Workers
-                        threads
-                        options.KeepStates
-                        script
-                        (List.map fst toRun)
-
-                let what = Names.counted toRun.Length "trial"
-                say $"Job {job}: {what}; list, script and logs in {Command.shortest folder}"
-            | Some(script, _) ->
-                use interruption =
-                    new Script.Interruption("Stopping: the trials save what they have; again to stop now.")
-
-                let workers =
-                    if options.Workers > 0 then
-                        options.Workers
-                    else
-                        max 1 (Environment.ProcessorCount / threads)
-
-                Local.run interruption workers options.KeepStates script report (List.map fst toRun)
-
-                if interruption.ExitCode <> 0 then
-                    gather declared root |> ignore
-                    let left = toRun |> List.filter (fun (folder, _) -> not folder.State.IsFinished)
-                    let what = Names.counted left.Length "trial"
-
-                    raise (
-                        Script.Stopped(
-                            interruption.ExitCode,
-                            $"Stopped with {what} left; the same command goes on where they stopped."
-                        )
-                    )
-
-        if options.DryRun then
             SweepResults(SweepTrial.readAll declared root)
         else
+            try
+                if not toRun.IsEmpty then
+                    launch options root launcher toRun
+            with Script.Stopped _ ->
+                gather declared root |> ignore
+                reraise ()
+
             gather declared root
 
     /// The tables of the results, and where they are.
@@ -267,7 +232,7 @@ module internal Sweeping =
         let results = runWith arguments sweep
         let options = SweepOptions.parse arguments
 
-        if not options.DryRun && not options.OnSlurm then
+        if not options.DryRun && (launcherOf options).Waits then
             let root, folders = placed options sweep
 
             if results.Count > 0 then
@@ -291,7 +256,9 @@ module internal Sweeping =
     /// Two sides of a comparison: of a setting that is named twice, A has the first value and B the second; one that is named
     /// once holds for both.
     let private sides (settings: string list) : string list * string list =
-        let name (setting: string) = (setting.Split('=')[0]).Trim()
+        let name (setting: string) =
+            Names.assignment setting |> Option.map fst |> Option.defaultValue setting
+
         let groups = settings |> List.groupBy name
 
         match groups |> List.tryFind (fun (_, same) -> same.Length > 2) with
@@ -375,7 +342,7 @@ module internal Sweeping =
                     else
                         ""
 
-                say $"Best{of'}: {name}: student return {mean} (mean with 95 %% interval)"
+                say $"Best{of'}: {name}: {Measure.words results.Main} {mean} (mean with 95 %% interval)"
 
                 for comparison in results.Comparisons do
                     say (string comparison)

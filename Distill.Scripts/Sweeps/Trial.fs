@@ -8,9 +8,12 @@ open System.Text.Json
 open System.Text.Json.Serialization
 open Distill.Storage
 
-/// One experiment of a sweep with one seed, as it is written down: enough to run it though the script has changed.
+/// One job of a sweep with one seed, as it is written down: enough to run it though the script has changed.
 type TrialRecord =
     {
+        /// The kind of job.
+        Kind: string
+
         /// SHA-256 of everything that can change the result.
         Hash: string
 
@@ -35,35 +38,52 @@ type TrialRecord =
     member trial.Seed = UInt64.Parse trial.Settings["seed"]
 
 /// A trial as it can be run.
-type Trial = internal { Experiment: Experiment; Record: TrialRecord }
+type Trial = internal { Job: Job; Record: TrialRecord }
 
-/// What a finished trial measured: closed-loop returns on episodes that training never saw.
+/// What a finished trial measured.
 type TrialResult =
     {
-        TeacherReturn: float
+        /// By name, in the order of tables: `student_return`, `share_terminated`. Job.Measures says what they are.
+        Measures: (string * float) list
 
-        /// Of the best student of the run.
-        StudentReturn: float
+        /// Name of the measure by which trials are ranked and compared.
+        Main: string
 
-        /// Of the student after the last iteration.
-        FinalStudentReturn: float
-
-        /// Of the best student.
-        StudentLength: float
-
-        /// Of the best student: share of episodes that ended by failure.
-        ShareTerminated: float
-
-        /// Of the best student: mean difference of its returns from the teacher's in the same episodes, with the interval
-        /// over these; NaN bounds for a trial of a Distill that did not measure them.
-        MinusTeacher: Interval
+        /// Names of those that tables show beside it.
+        Beside: string list
 
         /// What was wrong from the start, such as a teacher that fails.
         Warnings: string list
     }
 
-    /// Return of the student over that of the teacher; NaN where the teacher's is not above 0.
-    member result.Ratio = Statistics.ratio result.StudentReturn result.TeacherReturn
+    /// The measure of this name; NaN where there is none.
+    member result.Item(name: string) : float =
+        result.Measures |> List.tryFind (fst >> (=) name) |> Option.map snd |> Option.defaultValue nan
+
+    /// The main measure.
+    member result.Score = result[result.Main]
+
+    /// A measure with its interval over the episodes of the trial; NaN bounds where it has none.
+    member result.Interval(name: string) : Interval =
+        { Estimate = result[name]; Low = result[name + "_low"]; High = result[name + "_high"] }
+
+/// Measures in tables and pages.
+module internal Measure =
+    let private share = "share_"
+
+    let isShare (name: string) = name.StartsWith share
+
+    /// "student return" for student_return, "terminated" for share_terminated.
+    let words (name: string) =
+        (if isShare name then name.Substring share.Length else name).Replace('_', ' ')
+
+    /// What stands above a column of it.
+    let heading (name: string) =
+        if isShare name then words name + " %" else words name
+
+    /// As it stands in a column: shares in percent.
+    let shown (name: string) (value: float) =
+        if isShare name then 100.0 * value else value
 
 /// How far a trial is.
 type TrialState =
@@ -174,6 +194,8 @@ module internal TrialRecord =
             || trial.Changes @ trial.Arguments |> List.exists isNull
         then
             Some "it has no lists of changes and arguments"
+        elif Jobs.all |> List.forall (fun job -> job.Kind <> trial.Kind) then
+            Some $"there is no kind of job '{trial.Kind}'"
         else
             None
 
@@ -193,6 +215,13 @@ module internal TrialRecord =
             match JsonSerializer.Deserialize<TrialRecord>(line, options) with
             | null -> broken "it is empty"
             | trial ->
+                // An earlier Distill had distillations only, and did not say so.
+                let trial =
+                    if isNull (box trial.Kind) then
+                        { trial with Kind = (Distil.job Experiment.empty).Kind }
+                    else
+                        trial
+
                 match fault trial with
                 | Some fault -> broken fault
                 | None -> trial
@@ -227,7 +256,6 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
         existing |> Option.defaultValue (Path.Combine(root, trial.FolderName))
 
     let inside (name: string) = Path.Combine(path, name)
-    let result = inside "result.csv"
     let error = inside "error.txt"
     let lockPath = Path.Combine(root, ".running", trial.Hash)
 
@@ -289,26 +317,13 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
         match RunRecord.readResults path with
         | [] -> None
         | results ->
-            let find (policy: string) =
-                match results |> List.tryFind (fun result -> result.Policy = policy) with
-                | Some result -> result
-                | None ->
-                    raise (
-                        DistillException
-                            $"{result} has no numbers for '{policy}'; delete it and run the sweep again."
-                    )
-
-            let teacher, student, final =
-                find "teacher", find "best student", find "final student"
+            let job = Jobs.ofKind trial.Kind
 
             Some
                 {
-                    TeacherReturn = teacher.MeanReturn
-                    StudentReturn = student.MeanReturn
-                    FinalStudentReturn = final.MeanReturn
-                    StudentLength = student.MeanLength
-                    ShareTerminated = student.ShareTerminated
-                    MinusTeacher = student.MinusTeacher.Value
+                    Measures = job.Measures results
+                    Main = job.Main
+                    Beside = job.Beside
                     Warnings = RunRecord.readWarnings path
                 }
 

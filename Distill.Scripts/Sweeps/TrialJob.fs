@@ -30,26 +30,14 @@ module internal TrialJob =
 
             if restart then folder.Clear() else folder.ForgetError()
 
-    /// One thread, unless the experiment asks for a number: many trials of one thread use a machine better than few of many.
-    let private withThreads (threads: int) (experiment: Experiment) =
-        let wanted = experiment.Config.Threads
-
-        { experiment with
-            Config =
-                Settings.change
-                    (nameof experiment.Config.Threads)
-                    (box (if wanted > 0 then wanted else threads))
-                    experiment.Config
-        }
-
-    /// Runs the trial, if it has not finished, from its checkpoint or else from its start. Throws Script.Stopped where it was
-    /// interrupted.
+    /// Runs the trial, if it has not finished, from its checkpoint or else from its start, on these threads unless it asks for
+    /// a number itself. Throws Script.Stopped where it was interrupted.
     let private goOn
         (report: bool)
         (keepState: bool)
         (threads: int)
         (folder: TrialFolder)
-        (experiment: unit -> Experiment)
+        (job: unit -> Job)
         =
         if folder.Result.IsNone then
             folder.ForgetError()
@@ -62,28 +50,33 @@ module internal TrialJob =
                     folder.Clear()
                     { options with Folder = folder.Path }
 
-            let result =
-                Distilling.run options folder.Trial.Changes (experiment () |> withThreads threads)
+            let job = job ()
 
-            match result.Interruption with
-            | Some sentence -> raise (Script.Stopped(130, sentence))
-            | None when not keepState -> File.Delete(Runner.statePath folder.RunFolder)
-            | None -> ()
+            let job =
+                if Job.threads job = 0 then
+                    job.With [ $"threads={threads}" ]
+                else
+                    job
+
+            job.Run options folder.Trial.Changes
+
+            if not keepState then
+                File.Delete(Runner.statePath folder.RunFolder)
 
     /// Runs the trial to its end with its report, in a process that is there for it; errors are thrown.
-    let runAlone (folder: TrialFolder) (experiment: Experiment) : unit =
+    let runAlone (folder: TrialFolder) (job: Job) : unit =
         folder.Prepare()
         use _ = lock folder
-        goOn true true 0 folder (fun () -> experiment)
+        goOn true true 0 folder (fun () -> job)
 
     /// Runs the trial from its checkpoint, or from its start, and leaves its result or the message of its failure in its
     /// folder. Throws Script.Stopped when a signal ended it; the checkpoint is written then.
-    let run (keepState: bool) (threads: int) (folder: TrialFolder) (experiment: unit -> Experiment) : unit =
+    let run (keepState: bool) (threads: int) (folder: TrialFolder) (job: unit -> Job) : unit =
         use _ = lock folder
 
         try
             // One of many: the report of the sweep writes those of its trials.
-            goOn false keepState threads folder experiment
+            goOn false keepState threads folder job
         with
         | Script.Stopped _ -> reraise ()
         | error ->

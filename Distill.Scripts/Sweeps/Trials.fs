@@ -14,14 +14,16 @@ module internal Trials =
         |> List.filter (fun name ->
             maps |> List.map (fun map -> map.TryFind name) |> List.distinct |> List.length > 1)
 
-    /// The last part of a dotted name.
-    let leaf (name: string) =
-        name.Substring(name.LastIndexOf '.' + 1)
-
     /// The shortest names that tell the settings apart.
     let shortNames (names: string list) : string list =
-        let leaves = List.countBy leaf names |> Map.ofList
-        names |> List.map (fun name -> if leaves[leaf name] = 1 then leaf name else name)
+        let leaves = List.countBy Names.leaf names |> Map.ofList
+
+        names
+        |> List.map (fun name ->
+            if leaves[Names.leaf name] = 1 then
+                Names.leaf name
+            else
+                name)
 
     let private label (names: string list) (settings: Map<string, string>) =
         let clean (value: string) =
@@ -46,17 +48,8 @@ module internal Trials =
 
         text.Substring(0, min 100 text.Length)
 
-    let private withConfig (property: string) (value: obj) (experiment: Experiment) =
-        { experiment with Config = Settings.change property value experiment.Config }
-
     let private isSeed (argument: string) =
-        (argument.Split('=')[0]).Trim() = "seed"
-
-    let private checkTeacher (experiment: Experiment) =
-        let path = experiment.Teacher.Teacher
-
-        if path <> "" && not (File.Exists path) then
-            raise (DistillException $"There is no teacher {path}.")
+        Names.assignment argument |> Option.exists (fst >> (=) "seed")
 
     /// All trials of the sweep with these settings `name=value,value`, each once, in a fixed order.
     let declared (options: SweepOptions) (sweep: Sweep<'T>) : Trial list =
@@ -80,28 +73,27 @@ module internal Trials =
             |> Search.points search
 
         let atPoint (parameters: 'T) (assignments: SweepSettings.Assignment list) =
-            let experiment = sweep.Experiment parameters
+            let job = sweep.Job parameters
 
             match sweep.Name with
-            | Some name -> withConfig (nameof experiment.Config.Name) name experiment
-            | None -> experiment
+            | Some name -> job.With [ $"name={name}" ]
+            | None -> job
             |> SweepSettings.apply assignments
 
         let trials =
             [
                 for parameters, assignments in points do
-                    let experiment = atPoint parameters assignments
-                    checkTeacher experiment
+                    let job = atPoint parameters assignments
 
                     for seed in (if seeds.IsEmpty then [ [] ] else seeds) do
-                        let seeded = Experiment.withSettings seed experiment
-                        seeded.Config.Validate()
-                        let settings = Experiment.settings seeded
+                        let seeded = job.With seed
+                        seeded.Check()
+                        let settings = Job.settings seeded
                         seeded, settings, hashOf settings
             ]
             |> List.distinctBy (fun (_, _, hash) -> hash)
 
-        match trials |> List.map (fun (experiment, _, _) -> experiment.Config.Name) |> List.distinct with
+        match trials |> List.map (fun (job, _, _) -> Job.name job) |> List.distinct with
         | [ _ ] -> ()
         | names ->
             let names = String.Join(", ", names)
@@ -117,20 +109,17 @@ module internal Trials =
 
         // What the script says without the command line.
         let said =
-            Search.points search sweep.Parameters
-            |> List.head
-            |> sweep.Experiment
-            |> Experiment.settings
-            |> Map.ofList
+            Search.points search sweep.Parameters |> List.head |> sweep.Job |> Job.settings |> Map.ofList
 
         trials
-        |> List.map (fun (experiment, settings, hash) ->
+        |> List.map (fun (job, settings, hash) ->
             let ownSettings = Map.ofList settings
 
             {
-                Experiment = experiment
+                Job = job
                 Record =
                     {
+                        Kind = job.Kind
                         Hash = hash
                         Label = label names ownSettings
                         Settings = ownSettings
@@ -149,17 +138,17 @@ module internal Trials =
 
     let private names (settings: Map<string, string>) = set settings.Keys
 
-    /// The hash of the experiment as Distill gave it when it had the settings of these names alone: None where one that came
+    /// The hash of the job as Distill gave it when it had the settings of these names alone: None where one that came
     /// later is not at its default.
     let private hashWith
         (hashOf: (string * string) list -> string)
         (names: Set<string>)
-        (experiment: Experiment)
+        (job: Job)
         : string option =
         let known, added =
-            Experiment.settings experiment |> List.partition (fun (name, _) -> names.Contains name)
+            Job.settings job |> List.partition (fun (name, _) -> names.Contains name)
 
-        let usual = Experiment.atDefault experiment
+        let usual = Job.atDefault job
 
         if added |> List.forall (fun (name, _) -> usual.Contains name) then
             Some(hashOf known)
@@ -179,8 +168,7 @@ module internal Trials =
         let earlier (trial: Trial) =
             generations
             |> List.except [ names trial.Record.Settings ]
-            |> List.tryPick (fun names ->
-                hashWith hashOf names trial.Experiment |> Option.bind byHash.TryFind)
+            |> List.tryPick (fun names -> hashWith hashOf names trial.Job |> Option.bind byHash.TryFind)
 
         [
             for trial in trials do
@@ -189,22 +177,21 @@ module internal Trials =
                 | None -> trial
         ]
 
-    /// The experiment with the trial's settings in place of its own.
-    let private withSettingsOf (trial: TrialRecord) (experiment: Experiment) : Experiment =
-        let said = Map.ofList (Experiment.settings experiment)
+    /// The job with the trial's settings in place of its own.
+    let private withSettingsOf (trial: TrialRecord) (job: Job) : Job =
+        let said = Map.ofList (Job.settings job)
 
-        experiment
-        |> Experiment.withSettings
+        job.With
             [
                 for KeyValue(name, value) in trial.Settings do
                     if said.TryFind name <> Some value then
                         $"{name}={value}"
             ]
 
-    /// The experiment of a trial whose script is not at hand. Throws where an environment is the script's own.
-    let experiment (trial: TrialRecord) : Experiment =
+    /// The job of a trial whose script is not at hand. Throws where an environment is the script's own.
+    let job (trial: TrialRecord) : Job =
         try
-            withSettingsOf trial Experiment.empty
+            withSettingsOf trial (Jobs.ofKind trial.Kind)
         with :? DistillException as error ->
             raise (
                 DistillException(
@@ -225,7 +212,7 @@ module internal Trials =
                     record
                 else
                     try
-                        let settings = Map.ofList (Experiment.settings (experiment record))
+                        let settings = Map.ofList (Job.settings (job record))
 
                         { record with
                             Settings =
@@ -238,34 +225,33 @@ module internal Trials =
 
     /// Where the trials of a sweep are kept.
     let root (logs: string) (trials: Trial list) =
-        Path.GetFullPath(Path.Combine(logs, trials.Head.Experiment.Config.Name, "sweep"))
+        Path.GetFullPath(Path.Combine(logs, Job.name trials.Head.Job, "sweep"))
 
-    /// The experiment of a trial that was written down. The script declares it still, or it has changed: then its settings
+    /// The job of a trial that was written down. The script declares it still, or it has changed: then its settings
     /// are put in place of what the script says now.
-    let recover (trial: TrialRecord) (sweep: Sweep<'T>) : Experiment =
+    let recover (trial: TrialRecord) (sweep: Sweep<'T>) : Job =
         let hashOf = TrialRecord.hasher ()
         let names = names trial.Settings
 
-        let isTrial (experiment: Experiment) =
-            hashWith hashOf names experiment = Some trial.Hash
+        let isTrial (job: Job) =
+            hashWith hashOf names job = Some trial.Hash
 
         let trials = declared (SweepOptions.parse trial.Arguments) sweep
 
         let declared =
             trials
             |> List.tryFind (fun declared -> declared.Record.Hash = trial.Hash)
-            |> Option.orElseWith (fun () ->
-                trials |> List.tryFind (fun declared -> isTrial declared.Experiment))
+            |> Option.orElseWith (fun () -> trials |> List.tryFind (fun declared -> isTrial declared.Job))
 
         match declared with
-        | Some declared -> declared.Experiment
+        | Some declared -> declared.Job
         | None ->
-            let experiment = withSettingsOf trial trials.Head.Experiment
+            let job = withSettingsOf trial trials.Head.Job
 
-            if not (isTrial experiment) then
+            if not (isTrial job) then
                 raise (
                     DistillException
                         $"The script, or a file that it names, has changed so much that trial {trial.FolderName} cannot be run any more; run the sweep again."
                 )
 
-            experiment
+            job

@@ -29,6 +29,7 @@ public sealed record IterationReport(
     double Loss,
     double? NewestLoss,
     double? HistoricalLoss,
+    double LearningRate,
     double GradientNorm,
     long OptimizerSteps,
     long ClippedSteps,
@@ -45,7 +46,37 @@ public sealed record IterationReport(
     long StepsCollected,
     double CollectionSeconds,
     double LearningSeconds
-);
+)
+{
+    /// <summary>What distillation alone has, for logs: under rsl_rl's names where it has one.</summary>
+    public IEnumerable<KeyValuePair<string, double>> Metrics
+    {
+        get
+        {
+            yield return new("Loss/behavior", Loss);
+            if (NewestLoss is { } newest)
+                yield return new("Loss/newest", newest);
+            if (HistoricalLoss is { } historical)
+                yield return new("Loss/historical", historical);
+            yield return new("Loss/learning_rate", LearningRate);
+            yield return new("training/loss", Loss);
+            yield return new("training/gradient_norm", GradientNorm);
+            yield return new("training/optimizer_steps", OptimizerSteps);
+            yield return new("training/clipped_share", (double)ClippedSteps / Math.Max(1, OptimizerSteps));
+            yield return new("phase", Phase.Number);
+            yield return new("data_collection/teacher_share", TeacherShare);
+            if (MeanReturn is { } mean)
+                yield return new("data_collection/mean_return", mean);
+            if (StdReturn is { } std)
+                yield return new("data_collection/std_return", std);
+            if (ShareTerminated is { } share)
+                yield return new("data_collection/share_terminated", share);
+            yield return new("data_collection/episodes", EpisodesFinished);
+            yield return new("dataset/rows", DatasetRows);
+            yield return new("dataset/capacity", GrownTo);
+        }
+    }
+}
 
 /// <summary>
 /// Distillation of a teacher into a student with an aggregated dataset (DAgger; Ross, Gordon and Bagnell 2011), where the
@@ -53,89 +84,49 @@ public sealed record IterationReport(
 /// </summary>
 public sealed class Distillation : IDisposable
 {
-    private readonly WorkerPool pool;
-    private readonly IBatchedEnvironment environment;
-    private readonly Rollout rollout;
-    private readonly RolloutCollector collector;
-    private readonly AggregatedDataset dataset;
-    private readonly Sampler sampler;
-    private readonly StudentTrainer trainer;
-    private readonly EpisodeStatistics episodes;
-    private readonly double[] sums;
-    private readonly double[] squares;
+    private readonly IDistillationEngine engine;
     private int iteration;
-    private long epoch;
-    private long stepsCollected;
 
     /// <param name="teacher">Labels every state; left as it is, and not disposed here.</param>
     /// <exception cref="DistillException">The settings, the teacher and the environment do not fit together.</exception>
     public Distillation(DistillationConfig config, Policy teacher, WorkerPool pool)
+        : this(
+            config,
+            environment => new PolicyTeacher(
+                [teacher],
+                environment,
+                noise: config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher")
+            ),
+            pool
+        ) { }
+
+    /// <param name="teacher">Makes what labels the states of the environments.</param>
+    /// <exception cref="DistillException">The settings, the teacher and the environment do not fit together.</exception>
+    public Distillation(
+        DistillationConfig config,
+        Func<IBatchedEnvironment, ITeacher> teacher,
+        WorkerPool pool
+    )
     {
         config.Validate();
         Config = config;
-        this.pool = pool;
-        var shape = DistillationShape.Of(config);
-        environment = config.Environment.Create(shape.Envs, new RandomStream(config.Seed, "training").Seed());
-        Student = CreateStudent(config, environment.Spec);
-        var memory = Student.MemorySize;
-        rollout = new Rollout(
-            shape.Envs,
-            shape.Steps,
-            Student.Network.Spec.Inputs,
-            teacher.Network.Spec.Inputs,
-            environment.Spec.Actions.Floats,
-            memory,
-            shape.SegmentLength
-        );
-        collector = new RolloutCollector(
-            environment,
-            teacher,
-            Student,
-            rollout,
-            new RandomStream(config.Seed, "acting"),
-            config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher"),
-            shape.WholeEpisodes,
-            pool.Threads
-        );
-        dataset = new AggregatedDataset(
-            Student.Network.Spec.Inputs,
-            environment.Spec.Actions.Floats,
-            shape.SegmentLength,
-            memory,
-            Math.Min(10L * rollout.Rows, config.Retention.Rows(rollout.Rows)),
-            config.Retention,
-            new RandomStream(config.Seed, "retention")
-        );
-        sampler = new Sampler(config.Sampling, new RandomStream(config.Seed, "sampling"));
-        trainer = new StudentTrainer(
-            Student,
-            config.Loss,
-            config.Optimizer,
-            config.GradientLength,
-            shape.LargestBatch,
-            shape.SegmentLength,
-            pool.Threads
-        );
-        config.Student.Prepare(trainer.Optimizer, Student);
-        episodes = new EpisodeStatistics(shape.Envs);
-        sums = new double[Student.Network.Spec.Inputs];
-        squares = new double[sums.Length];
+        engine = new CpuEngine(config, teacher, pool);
     }
 
     public DistillationConfig Config { get; }
-    public Policy Student { get; }
+    public Policy Student => engine.Student;
 
     /// <summary>Iterations completed.</summary>
     public int Iteration => iteration;
 
     /// <summary>The student's optimizer, for checkpoints.</summary>
-    public Adam Optimizer => trainer.Optimizer;
+    public Optimizer Optimizer => engine.Optimizer;
 
     /// <summary>Rows the dataset has room for.</summary>
-    public long DatasetCapacity => dataset.Capacity;
+    public long DatasetCapacity => engine.Dataset.Capacity;
 
     /// <summary>Rows the dataset may hold at most.</summary>
-    public long DatasetLimit => dataset.Limit;
+    public long DatasetLimit => engine.Dataset.Limit;
 
     /// <summary>Collect, aggregate, train.</summary>
     /// <exception cref="DistillException">
@@ -145,45 +136,29 @@ public sealed class Distillation : IDisposable
     {
         var started = Stopwatch.GetTimestamp();
         var teacherShare = Config.Acting.TeacherShare(iteration);
-        collector.Collect(pool, teacherShare, iteration);
-        CountEpisodes();
+        engine.Collect(teacherShare, iteration);
         var collected = Stopwatch.GetTimestamp();
 
-        var grownFrom = dataset.Capacity;
-        UpdateNormaliser();
-        dataset.Add(rollout);
-
-        var (stepsBefore, clippedBefore) = (trainer.Optimizer.Steps, trainer.Optimizer.ClippedSteps);
-        var segments = rollout.Rows / dataset.SegmentLength;
-        var (sum, rows) = (0.0, 0L);
-        for (var pass = 0; pass < Config.NumLearningEpochs; pass++)
-        {
-            var order = sampler.Order(dataset, segments, epoch++);
-            var batch = DistillationShape.MiniBatch(Config, dataset.SegmentLength, order.Length);
-            for (var start = 0; start < order.Length; start += batch)
-            {
-                var part = trainer.Train(pool, dataset, order[start..Math.Min(start + batch, order.Length)]);
-                FiniteWatch.Require(part.Sum, "loss", iteration);
-                FiniteWatch.Require(trainer.Optimizer.GradientNorm, "norm of the gradient", iteration);
-                sum += part.Sum;
-                rows += part.Rows;
-            }
-        }
-
-        FiniteWatch.Require(Student, "student", iteration);
+        var grownFrom = engine.Dataset.Capacity;
+        engine.Add();
+        var optimizer = engine.Optimizer;
+        var (stepsBefore, clippedBefore) = (optimizer.Steps, optimizer.ClippedSteps);
+        var losses = engine.Train(iteration);
 
         var phase = Config.Acting.Phase(iteration, Config.Iterations);
+        var (episodes, dataset) = (engine.Episodes, engine.Dataset);
         return new IterationReport(
             iteration++,
             phase,
             teacherShare,
-            Loss: rows == 0 ? double.NaN : sum / rows,
-            NewestLoss: dataset.MeanLoss(dataset.Added - segments, dataset.Added),
-            HistoricalLoss: dataset.MeanLoss(0, dataset.Added - segments),
-            trainer.Optimizer.GradientNorm,
-            OptimizerSteps: trainer.Optimizer.Steps - stepsBefore,
-            ClippedSteps: trainer.Optimizer.ClippedSteps - clippedBefore,
-            RowsAdded: rollout.Rows,
+            losses.Loss,
+            losses.Newest,
+            losses.Historical,
+            Config.Optimizer.LearningRate,
+            optimizer.GradientNorm,
+            OptimizerSteps: optimizer.Steps - stepsBefore,
+            ClippedSteps: optimizer.ClippedSteps - clippedBefore,
+            RowsAdded: dataset.Added,
             DatasetRows: dataset.Rows,
             DatasetLimit: dataset.Limit,
             grownFrom,
@@ -193,7 +168,7 @@ public sealed class Distillation : IDisposable
             episodes.MeanLength,
             episodes.ShareTerminated,
             episodes.Finished,
-            stepsCollected,
+            engine.StepsCollected,
             CollectionSeconds: Stopwatch.GetElapsedTime(started, collected).TotalSeconds,
             LearningSeconds: Stopwatch.GetElapsedTime(collected).TotalSeconds
         );
@@ -203,78 +178,8 @@ public sealed class Distillation : IDisposable
     public void Visit(State state)
     {
         state.Count("iteration", ref iteration);
-        state.Count("epoch", ref epoch);
-        state.Count("steps_collected", ref stepsCollected);
-        state.Part("student", Student.Network.Visit);
-        if (Student.Normaliser is { } normaliser)
-            state.Part("normaliser", normaliser.Visit);
-        state.Part("trainer", trainer.Visit);
-        state.Part("collector", collector.Visit);
-        state.Part("dataset", dataset.Visit);
-        state.Part("episodes", episodes.Visit);
+        engine.Visit(state);
     }
 
-    public void Dispose()
-    {
-        Student.Dispose();
-        trainer.Dispose();
-        collector.Dispose();
-        dataset.Dispose();
-        rollout.Dispose();
-        environment.Dispose();
-    }
-
-    private static Policy CreateStudent(DistillationConfig config, EnvironmentSpec environment)
-    {
-        var group = environment.Groups[environment.Group(config.Student.ObservationGroup)];
-        var head = config.Loss.Head;
-        if (environment.Actions.Discrete != (head == Head.Categorical))
-            throw new DistillException(
-                environment.Actions.Discrete
-                    ? $"The actions of {environment.Name} are choices, which need the loss cross_entropy."
-                    : $"The loss cross_entropy is for choices, but the actions of {environment.Name} are continuous."
-            );
-        return config.Student.Create(
-            group.Size,
-            environment.Actions.Size,
-            head,
-            new RandomStream(config.Seed, "student")
-        );
-    }
-
-    /// <summary>Episode statistics in the order of time, then environment, so that threads do not matter.</summary>
-    private void CountEpisodes()
-    {
-        var rewards = rollout.Rewards.Span;
-        for (var step = 0; step < rollout.Steps; step++)
-        for (var env = 0; env < rollout.Envs; env++)
-        {
-            var row = env * rollout.Steps + step;
-            if (rollout.Valid[row] == 0)
-                continue;
-            stepsCollected++;
-            var end = rollout.Ends[row];
-            episodes.Add(env, rewards[row], end == EpisodeEnd.Terminated, end == EpisodeEnd.Truncated);
-        }
-        for (var env = 0; Config.Collection.WholeEpisodes && env < rollout.Envs; env++)
-            episodes.Abandon(env);
-    }
-
-    private void UpdateNormaliser()
-    {
-        if (Student.Normaliser is not { } normaliser)
-            return;
-        sums.AsSpan().Clear();
-        squares.AsSpan().Clear();
-        var count = 0L;
-        ReadOnlySpan<float> observations = rollout.StudentObservations.Span;
-        for (var row = 0; row < rollout.Rows; row++)
-        {
-            if (rollout.Valid[row] == 0)
-                continue;
-            normaliser.Accumulate(observations.Slice(row * sums.Length, sums.Length), sums, squares);
-            count++;
-        }
-        normaliser.Merge(count, sums, squares);
-    }
+    public void Dispose() => engine.Dispose();
 }

@@ -47,6 +47,12 @@ public sealed record DistillationConfig
     /// <summary>What the loss is.</summary>
     public Loss Loss { get; init; } = new MeanSquared();
 
+    /// <summary>
+    /// What is kept of every step beside the student's observation and the label: observation groups by name, and
+    /// "student_action" for what the student would do or did. Costs its numbers times 4 bytes a row, and time.
+    /// </summary>
+    public IReadOnlyList<string> Recorded { get; init; } = [];
+
     /// <summary>How much an iteration collects.</summary>
     public Collection Collection { get; init; } = new StepsPerIteration();
 
@@ -82,7 +88,7 @@ public sealed record DistillationConfig
     public int GradientLength { get; init; } = 15;
 
     /// <summary>The student's optimizer.</summary>
-    public AdamConfig Optimizer { get; init; } = new();
+    public OptimizerConfig Optimizer { get; init; } = new AdamConfig();
 
     /// <summary>Iterations between checkpoints.</summary>
     public int SaveInterval { get; init; } = 100;
@@ -118,4 +124,23 @@ public sealed record DistillationConfig
         Sampling.Check();
         Loss.Check();
     }
+
+    /// <summary>What a row of the rollout and of the dataset consists of.</summary>
+    /// <exception cref="DistillException">The environment has no observation group of such a name.</exception>
+    internal Columns Columns(EnvironmentSpec environment) =>
+        new([
+            ("observation", Size(environment, Student.ObservationGroup)),
+            ("label", environment.Actions.Floats),
+            .. Recorded.Select(name =>
+                (
+                    name,
+                    name == RolloutCollector.StudentAction
+                        ? environment.Actions.Floats
+                        : Size(environment, name)
+                )
+            ),
+        ]);
+
+    private static int Size(EnvironmentSpec environment, string groups) =>
+        new ObservationView(environment, groups).Size;
 }

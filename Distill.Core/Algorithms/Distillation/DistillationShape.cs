@@ -63,7 +63,7 @@ public sealed record DistillationShape(
 }
 
 /// <summary>Bytes that a distillation will take, known before anything is allocated.</summary>
-/// <param name="DatasetBytes">A full dataset: (observation + action) x 4 bytes x rows.</param>
+/// <param name="DatasetBytes">A full dataset: (observation + action + what else is recorded) x 4 bytes x rows.</param>
 /// <param name="BookkeepingBytes">
 /// What a full dataset takes beside its rows: flags, births and losses, the student's memory at the start of each sequence,
 /// and the order in which they are drawn.
@@ -93,23 +93,18 @@ public sealed record MemoryEstimate(
 
     /// <param name="availableBytes">What the machine has for this process; null asks it.</param>
     /// <exception cref="DistillException">The settings, or the sizes that follow from them, cannot work.</exception>
-    public static MemoryEstimate Of(
-        DistillationConfig config,
-        int teacherObservation,
-        long? availableBytes = null
-    )
+    public static MemoryEstimate Of(DistillationConfig config, long? availableBytes = null)
     {
         var shape = DistillationShape.Of(config);
         var spec = config.Environment.Spec;
-        var observation = spec.Groups[spec.Group(config.Student.ObservationGroup)].Size;
-        var action = spec.Actions.Floats;
-        var network = config.Student.Network(observation, spec.Actions.Size, Head.Gaussian);
+        var columns = config.Columns(spec);
+        var network = config.Student.Network(columns[0].Size, spec.Actions.Size, Head.Gaussian);
         var memory = (int)network.Size.Memory;
         var threads = config.Threads > 0 ? config.Threads : Environment.ProcessorCount;
         var rollout = (long)shape.Envs * shape.Steps;
-        // Three bytes of flags, and the memory at the start of every sequence.
+        // The reward, three bytes of flags, and the memory at the start of every sequence.
         var rolloutBytes =
-            rollout * ((observation + teacherObservation + 2 * action + 1) * sizeof(float) + 3)
+            rollout * ((columns.Size + 1) * sizeof(float) + 3)
             + rollout / shape.SegmentLength * memory * sizeof(float);
         var available = WithATenthToSpare(availableBytes);
         var estimate = Holding(config.Retention.Rows(rollout));
@@ -117,7 +112,7 @@ public sealed record MemoryEstimate(
 
         MemoryEstimate Holding(long rows) =>
             new(
-                AggregatedDataset.EstimateBytes(rows, observation, action),
+                AggregatedDataset.EstimateBytes(rows, columns),
                 AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory)
                     + Sampler.EstimateBytes(config.Sampling, rows / shape.SegmentLength),
                 rolloutBytes,
@@ -128,12 +123,11 @@ public sealed record MemoryEstimate(
 
         long NetworkBytes(int batch) =>
             network.Size.Parameters * sizeof(float)
-            // Acting in training and in evaluations.
-            + 2 * threads * PolicyScratch.EstimateBytes(network)
             + (long)Panel.Count(shape.Envs) * Panel.Width * memory * sizeof(float)
             + StudentTrainer.EstimateBytes(
                 network,
-                action,
+                config.Optimizer,
+                columns[1].Size,
                 config.GradientLength,
                 batch,
                 shape.SegmentLength,

@@ -25,7 +25,7 @@ public abstract record StudentConfig
     }
 
     /// <summary>Sets the optimizer to where it begins.</summary>
-    public virtual void Prepare(Adam optimizer, Policy student) { }
+    public virtual void Prepare(Optimizer optimizer, Policy student) { }
 }
 
 /// <summary>A student without memory.</summary>
@@ -97,7 +97,7 @@ public sealed record FileStudent : StudentConfig
         return student;
     }
 
-    public override void Prepare(Adam optimizer, Policy student)
+    public override void Prepare(Optimizer optimizer, Policy student)
     {
         if (KeepOptimizer)
             PolicyFile.RestoreOptimizer(File, student.Network, optimizer);

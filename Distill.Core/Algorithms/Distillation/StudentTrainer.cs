@@ -21,15 +21,14 @@ public sealed class StudentTrainer : IWork, IDisposable
     private readonly Loss loss;
     private readonly int gradientLength;
     private readonly int width;
-    private readonly Adam adam;
     private readonly FloatBuffer memory;
     private readonly double[] losses = new double[MaxChunks];
     private readonly double[] laneLosses;
-    private readonly Scratch[] scratch;
 
     // The mini-batch that is being worked on.
-    private AggregatedDataset dataset = null!;
     private readonly int[] segments;
+    private WorkerPool pool = null!;
+    private AggregatedDataset dataset = null!;
     private int count;
     private int panels;
     private int chunks;
@@ -42,11 +41,10 @@ public sealed class StudentTrainer : IWork, IDisposable
     public StudentTrainer(
         Policy student,
         Loss loss,
-        AdamConfig optimizer,
+        OptimizerConfig optimizer,
         int gradientLength,
         int batch,
-        int segmentLength,
-        int threads
+        int segmentLength
     )
     {
         this.student = student;
@@ -56,21 +54,15 @@ public sealed class StudentTrainer : IWork, IDisposable
         width = WidthOf(batch, segmentLength);
         laneLosses = new double[PanelsOf(batch) * width];
         memory = new FloatBuffer((long)PanelsOf(batch) * student.MemorySize * width);
-        adam = new Adam(student.Network, optimizer, Chunks(PanelsOf(batch), segmentLength));
-        var labels = loss.LabelSize(student.Network.Spec.Outputs);
-        scratch =
-        [
-            .. Enumerable
-                .Range(0, threads)
-                .Select(_ => new Scratch(student, labels, this.gradientLength, width)),
-        ];
+        Optimizer = optimizer.Create(student.Network, Chunks(PanelsOf(batch), segmentLength));
     }
 
-    public Adam Optimizer => adam;
+    public Optimizer Optimizer { get; }
 
     /// <summary>Bytes that a trainer takes, its optimizer included.</summary>
     internal static long EstimateBytes(
         NetworkSpec student,
+        OptimizerConfig optimizer,
         int labels,
         int gradientLength,
         int batch,
@@ -84,10 +76,11 @@ public sealed class StudentTrainer : IWork, IDisposable
         var steps = (long)Math.Min(gradientLength, segmentLength);
         var perLane =
             steps * (student.Inputs + labels + 2 + size.Activations) + size.Memory + student.Outputs;
-        return Adam.EstimateBytes(size.Parameters, Chunks(panels, segmentLength))
+        return optimizer.EstimateBytes(size.Parameters, Chunks(panels, segmentLength))
             + panels * width * (size.Memory * sizeof(float) + sizeof(double))
             + batch * sizeof(int)
-            + threads * (perLane * width + size.Scratch) * sizeof(float);
+            // The workspaces, with a row that is being gathered.
+            + threads * ((perLane + student.Inputs + labels) * width + size.Scratch) * sizeof(float);
     }
 
     /// <summary>Trains on one mini-batch and notes in the dataset how well the student did on each segment.</summary>
@@ -97,7 +90,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     /// </returns>
     public (double Sum, long Rows) Train(WorkerPool pool, AggregatedDataset dataset, ReadOnlySpan<int> batch)
     {
-        this.dataset = dataset;
+        (this.pool, this.dataset) = (pool, dataset);
         batch.CopyTo(segments);
         var used = segments.AsSpan(0, batch.Length);
         panels = PanelsOf(batch.Length);
@@ -122,8 +115,8 @@ public sealed class StudentTrainer : IWork, IDisposable
             if (!double.IsFinite(sum))
                 return (sum, rows);
             if (valid > 0)
-                adam.Step(pool, chunks);
-            if (!double.IsFinite(adam.GradientNorm))
+                Optimizer.Step(pool, chunks);
+            if (!double.IsFinite(Optimizer.GradientNorm))
                 return (sum, rows);
         }
         for (var i = 0; i < count; i++)
@@ -137,29 +130,26 @@ public sealed class StudentTrainer : IWork, IDisposable
     /// <summary>Forward and backward of one chunk of panels through one window.</summary>
     void IWork.Run(int chunk, int worker)
     {
-        var own = scratch[worker];
-        var gradient = adam.Gradient(chunk);
+        var gradient = Optimizer.Gradient(chunk);
         gradient.Clear();
         losses[chunk] = 0;
         var end = (chunk + 1) * panels / chunks;
         for (var panel = chunk * panels / chunks; panel < end; panel++)
             losses[chunk] += Window(
                 Segments(panel),
-                MemoryOf(panel),
+                MemoryOf(panel).Values,
                 gradient,
                 laneLosses.AsSpan(panel * width, width),
-                own
+                pool.Workspace(worker)
             );
     }
 
-    public void Visit(State state) => state.Part("adam", adam.Visit);
+    public void Visit(State state) => state.Part("adam", Optimizer.Visit);
 
     public void Dispose()
     {
-        adam.Dispose();
+        Optimizer.Dispose();
         memory.Dispose();
-        foreach (var own in scratch)
-            own.Dispose();
     }
 
     private double Window(
@@ -167,58 +157,65 @@ public sealed class StudentTrainer : IWork, IDisposable
         Span<float> carried,
         Span<float> gradient,
         Span<double> laneSums,
-        Scratch own
+        Workspace own
     )
     {
         var network = student.Network;
-        dataset.Gather(
-            lanes,
-            first,
-            length,
-            own.Observations,
-            own.Labels,
-            own.Weights[..(length * width)],
-            own.Keeps
-        );
+        var columns = dataset.Columns;
+        var (observation, label) = (columns[0], columns[1]);
+        using var scope = own.Open();
+        var rows = own.Floats(length * label.End * width);
+        var weights = own.Floats(length * width);
+        var keeps = own.Floats(length * width);
+        var activations = own.Floats(length * network.ActivationSize * width);
+        var scratch = own.Floats(network.ScratchSize);
+        dataset.Gather(lanes, first, rows, weights, keeps, width, own);
         for (var step = 0; step < length; step++)
         {
-            var x = own.Observation(step);
+            var x = Row(rows, step, label.End).Rows(observation.Start, observation.Size).Values;
+            var kept = Row(activations, step, network.ActivationSize).Values;
             student.Normaliser?.Apply(x);
-            Elementwise.ScaleLanes(carried, own.Keep(step));
-            network.Forward(x, carried, own.Activations(step), own.Network);
-            network.CopyMemory(own.Activations(step), carried);
+            Elementwise.ScaleLanes(carried, Row(keeps, step, 1).Values);
+            network.Forward(x, carried, kept, scratch);
+            network.CopyMemory(kept, carried);
         }
 
         var sum = 0.0;
-        var dMemory = own.MemoryGradient;
+        var dMemory = own.Floats(network.MemorySize * width);
+        var dOutput = own.Floats(network.Spec.Outputs * width);
         dMemory.Clear();
         var dLogStd = network.LogStd.IsEmpty
             ? []
             : gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length);
         for (var step = length - 1; step >= 0; step--)
         {
+            var row = Row(rows, step, label.End);
+            var kept = Row(activations, step, network.ActivationSize).Values;
             sum += loss.Evaluate(
-                network.Output(own.Activations(step)),
-                own.Label(step),
-                own.Weight(step),
+                network.Output(kept),
+                row.Rows(label.Start, label.Size).Values,
+                Row(weights, step, 1).Values,
                 scale,
                 network.LogStd,
-                own.OutputGradient,
+                dOutput,
                 dLogStd,
                 laneSums
             );
             network.Backward(
-                own.Observation(step),
-                own.Activations(step),
-                own.OutputGradient,
+                row.Rows(observation.Start, observation.Size).Values,
+                kept,
+                dOutput,
                 dMemory,
                 gradient,
-                own.Network
+                scratch
             );
-            Elementwise.ScaleLanes(dMemory, own.Keep(step));
+            Elementwise.ScaleLanes(dMemory, Row(keeps, step, 1).Values);
         }
         return sum;
     }
+
+    private Panel Row(Span<float> steps, int step, int size) =>
+        new(steps.Slice(step * size * width, size * width), size, width);
 
     private int PanelsOf(int segments) => PanelsOf(segments, width);
 
@@ -230,8 +227,12 @@ public sealed class StudentTrainer : IWork, IDisposable
     private ReadOnlySpan<int> Segments(int panel) =>
         segments.AsSpan(panel * width, Math.Min(width, count - panel * width));
 
-    private Span<float> MemoryOf(int panel) =>
-        memory.Slice(panel * student.MemorySize * width, student.MemorySize * width);
+    private Panel MemoryOf(int panel) =>
+        new(
+            memory.Slice(panel * student.MemorySize * width, student.MemorySize * width),
+            student.MemorySize,
+            width
+        );
 
     /// <summary>
     /// Depends on the problem alone, never on the machine. Summing a chunk's gradient costs as much as training a few rows,
@@ -241,68 +242,4 @@ public sealed class StudentTrainer : IWork, IDisposable
         segmentLength > 1 ? Math.Min(panels, MaxChunks)
         : panels < 128 ? Math.Clamp((panels + 1) / 2, 1, MaxChunks / 2)
         : MaxChunks;
-
-    private sealed class Scratch : IDisposable
-    {
-        private readonly Policy student;
-        private readonly int labels;
-        private readonly int width;
-        private readonly FloatBuffer observations;
-        private readonly FloatBuffer targets;
-        private readonly FloatBuffer weights;
-        private readonly FloatBuffer keeps;
-        private readonly FloatBuffer activations;
-        private readonly FloatBuffer memoryGradient;
-        private readonly FloatBuffer outputGradient;
-        private readonly FloatBuffer network;
-
-        public Scratch(Policy student, int labels, int steps, int width)
-        {
-            var net = student.Network;
-            this.student = student;
-            this.labels = labels;
-            this.width = width;
-            observations = new FloatBuffer((long)steps * net.Spec.Inputs * width);
-            targets = new FloatBuffer((long)steps * labels * width);
-            weights = new FloatBuffer((long)steps * width);
-            keeps = new FloatBuffer((long)steps * width);
-            activations = new FloatBuffer((long)steps * net.ActivationSize * width);
-            memoryGradient = new FloatBuffer(net.MemorySize * width);
-            outputGradient = new FloatBuffer(net.Spec.Outputs * width);
-            network = new FloatBuffer(net.ScratchSize);
-        }
-
-        public Span<float> Observations => observations.Span;
-        public Span<float> Labels => targets.Span;
-        public Span<float> Weights => weights.Span;
-        public Span<float> Keeps => keeps.Span;
-        public Span<float> MemoryGradient => memoryGradient.Span;
-        public Span<float> OutputGradient => outputGradient.Span;
-        public Span<float> Network => network.Span;
-
-        public Span<float> Observation(int step) => Step(observations, step, student.Network.Spec.Inputs);
-
-        public Span<float> Label(int step) => Step(targets, step, labels);
-
-        public Span<float> Weight(int step) => Step(weights, step, 1);
-
-        public Span<float> Keep(int step) => Step(keeps, step, 1);
-
-        public Span<float> Activations(int step) => Step(activations, step, student.Network.ActivationSize);
-
-        public void Dispose()
-        {
-            observations.Dispose();
-            targets.Dispose();
-            weights.Dispose();
-            keeps.Dispose();
-            activations.Dispose();
-            memoryGradient.Dispose();
-            outputGradient.Dispose();
-            network.Dispose();
-        }
-
-        private Span<float> Step(FloatBuffer buffer, int step, int size) =>
-            buffer.Slice(step * size * width, size * width);
-    }
 }

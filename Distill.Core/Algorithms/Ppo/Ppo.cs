@@ -11,7 +11,7 @@ namespace Distill.Algorithms;
 /// Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347) with the details of rsl_rl 4 and later. An
 /// iteration collects a rollout with the stochastic actor, estimates advantages, and takes a few passes of gradient steps.
 /// </summary>
-public sealed class Ppo : IDisposable
+public sealed class Ppo : IRollout, IDisposable
 {
     private const int MaxChunks = 32;
 
@@ -19,21 +19,23 @@ public sealed class Ppo : IDisposable
     private readonly IBatchedEnvironment environment;
     private readonly Policy critic;
     private readonly ActionDistribution distribution;
-    private readonly PpoObserver actorObserver;
-    private readonly PpoObserver criticObserver;
+    private readonly ObservationView actorView;
+    private readonly ObservationView criticView;
+    private readonly ObservationStatistics? actorStatistics;
+    private readonly ObservationStatistics? criticStatistics;
+    private readonly bool shared;
     private readonly SampleLayout layout;
     private readonly PpoRollout rollout;
-    private readonly Adam actorOptimizer;
-    private readonly Adam criticOptimizer;
+    private readonly Optimizer actorOptimizer;
+    private readonly Optimizer criticOptimizer;
     private readonly EpisodeStatistics episodes;
     private readonly RandomStream noise;
     private readonly RandomStream shuffling;
     private readonly RandomStream restarts;
     private readonly float[] oldLogStd;
     private readonly PpoLossSums[] chunkLosses = new PpoLossSums[2 * MaxChunks];
-    private readonly PpoScratch[] scratch;
     private readonly FiniteWatch watch;
-    private readonly Work collect;
+    private readonly RolloutLoop collect;
     private readonly Work advantages;
     private readonly Work gather;
     private readonly Work gradients;
@@ -65,9 +67,13 @@ public sealed class Ppo : IDisposable
         oldLogStd = new float[Actor.Network.LogStd.Length];
         Actor.Network.LogStd.Fill((float)Math.Log(config.InitStd));
 
-        var shared = config.ActorGroup == config.CriticGroup;
-        actorObserver = new PpoObserver(this.environment, Actor);
-        criticObserver = shared ? actorObserver : new PpoObserver(this.environment, critic);
+        shared = config.ActorGroup == config.CriticGroup;
+        actorView = new ObservationView(spec, config.ActorGroup);
+        criticView = new ObservationView(spec, config.CriticGroup);
+        if (Actor.Normaliser is { } ofActor)
+            actorStatistics = new ObservationStatistics(ofActor, this.environment.Count);
+        if (!shared && critic.Normaliser is { } ofCritic)
+            criticStatistics = new ObservationStatistics(ofCritic, this.environment.Count);
         layout = new SampleLayout(
             Actor.Network.Spec.Inputs,
             shared ? null : critic.Network.Spec.Inputs,
@@ -75,18 +81,17 @@ public sealed class Ppo : IDisposable
             spec.Actions.Size
         );
         rollout = new PpoRollout(this.environment.Count, config.StepsPerEnv, layout);
-        actorOptimizer = new Adam(Actor.Network, config.Optimizer, MaxChunks);
-        criticOptimizer = new Adam(critic.Network, config.Optimizer, MaxChunks);
+        actorOptimizer = config.Optimizer.Create(Actor.Network, MaxChunks);
+        criticOptimizer = config.Optimizer.Create(critic.Network, MaxChunks);
         SetLearningRate(config.Optimizer.LearningRate);
         episodes = new EpisodeStatistics(this.environment.Count);
         noise = new RandomStream(config.Seed, "ppo.action");
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
         restarts = new RandomStream(config.Seed, "ppo.restart");
-        scratch = [.. Enumerable.Range(0, pool.Threads).Select(_ => new PpoScratch(Actor, critic, layout))];
         watch = new FiniteWatch(this.environment.Count);
-        collect = new Work(ShuffleOrCollect);
+        collect = new RolloutLoop(this.environment, pool, this);
         advantages = new Work(EstimateAdvantages);
-        gather = new Work((panel, _) => rollout.Gather(panel));
+        gather = new Work((panel, worker) => rollout.Gather(panel, pool.Workspace(worker)));
         gradients = new Work(Gradients);
         for (var panel = 0; panel < rollout.Panels; panel++)
             this.environment.Reset(panel);
@@ -98,7 +103,7 @@ public sealed class Ppo : IDisposable
     public Policy Actor { get; }
 
     /// <summary>The actor's optimizer, for checkpoints.</summary>
-    public Adam ActorOptimizer => actorOptimizer;
+    public Optimizer ActorOptimizer => actorOptimizer;
 
     /// <summary>Iterations completed.</summary>
     public int Iteration => iteration;
@@ -112,7 +117,7 @@ public sealed class Ppo : IDisposable
     {
         var started = Stopwatch.GetTimestamp();
         Restart();
-        pool.Run(collect, 1 + rollout.Panels);
+        collect.Run(Config.StepsPerEnv);
         watch.Check(iteration);
         steps += Config.StepsPerEnv;
         CountEpisodes();
@@ -120,9 +125,8 @@ public sealed class Ppo : IDisposable
 
         pool.Run(advantages, rollout.Panels);
         var losses = Update();
-        actorObserver.Merge();
-        if (criticObserver != actorObserver)
-            criticObserver.Merge();
+        actorStatistics?.Merge();
+        criticStatistics?.Merge();
         FiniteWatch.Require(Actor, "actor", iteration);
         FiniteWatch.Require(critic, "critic", iteration);
         return new PpoReport(
@@ -131,7 +135,7 @@ public sealed class Ppo : IDisposable
             losses.Value,
             losses.Surrogate,
             losses.Entropy,
-            losses.Divergence,
+            losses.KlDivergence,
             actorOptimizer.LearningRate,
             MeanStd(),
             episodes.MeanReturn,
@@ -144,10 +148,10 @@ public sealed class Ppo : IDisposable
     }
 
     /// <summary>Bytes that parameters and optimizers take.</summary>
-    internal static long EstimateBytes(NetworkSpec actor, NetworkSpec critic)
+    internal static long EstimateBytes(OptimizerConfig optimizer, NetworkSpec actor, NetworkSpec critic)
     {
         var parameters = actor.Size.Parameters + critic.Size.Parameters;
-        return parameters * sizeof(float) + Adam.EstimateBytes(parameters, MaxChunks);
+        return parameters * sizeof(float) + optimizer.EstimateBytes(parameters, MaxChunks);
     }
 
     /// <summary>Everything that the next iteration depends on.</summary>
@@ -161,7 +165,7 @@ public sealed class Ppo : IDisposable
         state.Part("critic_optimizer", criticOptimizer.Visit);
         if (Actor.Normaliser is { } ofActor)
             state.Part("actor_normaliser", ofActor.Visit);
-        if (criticObserver != actorObserver && critic.Normaliser is { } ofCritic)
+        if (!shared && critic.Normaliser is { } ofCritic)
             state.Part("critic_normaliser", ofCritic.Visit);
         state.Part("episodes", episodes.Visit);
         state.Part("environment", environment.Visit);
@@ -175,8 +179,7 @@ public sealed class Ppo : IDisposable
         rollout.Dispose();
         actorOptimizer.Dispose();
         criticOptimizer.Dispose();
-        foreach (var own in scratch)
-            own.Dispose();
+        collect.Dispose();
     }
 
     private Policy Create(string role, string group, IReadOnlyList<int> hidden, int outputs, Head head)
@@ -208,78 +211,89 @@ public sealed class Ppo : IDisposable
         }
     }
 
-    /// <summary>Draws the order for learning, which needs no samples, in item 0; the panels follow.</summary>
-    private void ShuffleOrCollect(int item, int worker)
-    {
-        if (item == 0)
-            rollout.Shuffle(shuffling, iteration);
-        else
-            Collect(item - 1, worker);
-    }
+    void IRollout.Begin(int panel) { }
 
-    /// <summary>Runs one panel of environments with the stochastic actor for the whole rollout, while its state is in cache.</summary>
-    private void Collect(int panel, int worker)
+    /// <summary>The stochastic actor acts, and the critic values the state.</summary>
+    bool IRollout.Act(PanelStep step)
     {
-        var own = scratch[worker];
-        var sample = own.Sample;
+        var own = step.Own;
+        var sample = own.Panel(layout.Recorded);
+        if (!Observe(step.Panel, step.Number, sample, counted: true))
+            return false;
         var action = layout.Action.Of(sample);
-        var values = rollout.Values(panel);
-        for (var step = 0; step < Config.StepsPerEnv; step++)
-        {
-            var now = new Range(step * Panel.Width, (step + 1) * Panel.Width);
-            if (!Observe(panel, step, sample, counted: true))
-                return;
-            var outputs = own.ForwardActor(layout.ActorObservation.Of(sample));
-            outputs.CopyTo(layout.Outputs.Of(sample));
-            distribution.Sample(
-                outputs,
-                Actor.Network.LogStd,
-                noise,
-                panel * Panel.Width,
-                steps + step,
-                action
-            );
-            distribution.LogProbability(
-                outputs,
-                Actor.Network.LogStd,
-                action,
-                layout.LogProbability.Of(sample)
-            );
-            own.ForwardCritic(layout.CriticObservation.Of(sample)).CopyTo(values[now]);
-            // An index of a choice is always finite, so the outputs count too.
-            if (
-                watch.Catches(panel, step, "action", outputs)
-                || watch.Catches(panel, step, "action", action)
-                || watch.Catches(panel, step, "value", values[now])
-            )
-                return;
-            environment.Step(
-                panel,
-                action,
-                rollout.Rewards(panel)[now],
-                rollout.Terminated(panel)[now],
-                rollout.Truncated(panel)[now]
-            );
-            if (watch.Catches(panel, step, "reward", rollout.Rewards(panel)[now]))
-                return;
-            rollout.Record(panel, step, sample[..(layout.Recorded * Panel.Width)]);
-        }
-        if (!Observe(panel, Config.StepsPerEnv, sample, counted: false))
-            return;
-        own.ForwardCritic(layout.CriticObservation.Of(sample)).CopyTo(values[^Panel.Width..]);
+        var values = Now(rollout.Values(step.Panel), step.Number);
+        var outputs = Forward(Actor.Network, layout.ActorObservation.Of(sample), own, out _);
+        outputs.Values.CopyTo(layout.Outputs.Of(sample).Values);
+        Actor.Decide(outputs, action, noise, step.First, steps + step.Number);
+        distribution.LogProbability(
+            outputs.Values,
+            Actor.Network.LogStd,
+            action.Values,
+            layout.LogProbability.Of(sample).Values
+        );
+        Forward(critic.Network, layout.CriticObservation.Of(sample), own, out _).Values.CopyTo(values);
+        rollout.Record(step.Panel, step.Number, sample);
+        action.Values.CopyTo(step.Action.Values);
+        // An index of a choice is always finite, so the outputs count too.
+        return !watch.Catches(step.Panel, step.Number, "action", outputs.Values)
+            && !watch.Catches(step.Panel, step.Number, "action", action.Values)
+            && !watch.Catches(step.Panel, step.Number, "value", values);
     }
 
+    bool IRollout.Take(PanelStep step)
+    {
+        step.Reward.CopyTo(Now(rollout.Rewards(step.Panel), step.Number));
+        step.Terminated.CopyTo(Now(rollout.Terminated(step.Panel), step.Number));
+        step.Truncated.CopyTo(Now(rollout.Truncated(step.Panel), step.Number));
+        return !watch.Catches(step.Panel, step.Number, "reward", step.Reward);
+    }
+
+    void IRollout.End(int panel, Workspace own)
+    {
+        using var scope = own.Open();
+        var sample = own.Panel(layout.Recorded);
+        if (Observe(panel, Config.StepsPerEnv, sample, counted: false))
+            Forward(critic.Network, layout.CriticObservation.Of(sample), own, out _)
+                .Values.CopyTo(Now(rollout.Values(panel), Config.StepsPerEnv));
+    }
+
+    /// <summary>What actor and critic see, normalised with the statistics of earlier iterations.</summary>
+    /// <param name="counted">Whether the statistics of the next iteration take notice.</param>
     /// <returns>Whether all of it is finite.</returns>
-    private bool Observe(int panel, int step, Span<float> sample, bool counted)
+    private bool Observe(int panel, int step, Panel sample, bool counted)
     {
         var ofActor = layout.ActorObservation.Of(sample);
         var ofCritic = layout.CriticObservation.Of(sample);
-        actorObserver.Observe(panel, ofActor, counted);
-        if (criticObserver != actorObserver)
-            criticObserver.Observe(panel, ofCritic, counted);
-        return !watch.Catches(panel, step, "actor's observation", ofActor)
-            && !watch.Catches(panel, step, "critic's observation", ofCritic);
+        actorView.Observe(environment, panel, ofActor);
+        if (!shared)
+            criticView.Observe(environment, panel, ofCritic);
+        if (counted)
+        {
+            actorStatistics?.Add(panel, ofActor);
+            criticStatistics?.Add(panel, ofCritic);
+        }
+        Actor.Normaliser?.Apply(ofActor.Values);
+        if (!shared)
+            critic.Normaliser?.Apply(ofCritic.Values);
+        return !watch.Catches(panel, step, "actor's observation", ofActor.Values)
+            && !watch.Catches(panel, step, "critic's observation", ofCritic.Values);
     }
+
+    private static Panel Forward(
+        Network network,
+        Panel observation,
+        Workspace own,
+        out Span<float> activations
+    )
+    {
+        activations = own.Floats(network.ActivationSize * Panel.Width);
+        using var scope = own.Open();
+        network.Forward(observation.Values, [], activations, own.Floats(network.ScratchSize));
+        return new(network.Output(activations), network.Spec.Outputs);
+    }
+
+    private static Span<float> Now(Span<float> steps, int step) =>
+        steps.Slice(step * Panel.Width, Panel.Width);
 
     /// <summary>Episode statistics in the order of time, then environment, so that threads do not matter.</summary>
     private void CountEpisodes()
@@ -321,6 +335,7 @@ public sealed class Ppo : IDisposable
     private PpoLossSums Update()
     {
         var panels = rollout.SamplePanels;
+        rollout.Shuffle(shuffling, iteration);
         pool.Run(gather, panels);
         var batches = Math.Min(Config.NumMiniBatches, panels);
         var parts = Config.NormalizeAdvantagePerMiniBatch ? batches : 1;
@@ -358,9 +373,9 @@ public sealed class Ppo : IDisposable
         FiniteWatch.Require(losses.Surrogate, "surrogate loss", iteration);
         FiniteWatch.Require(losses.Value, "value loss", iteration);
         FiniteWatch.Require(losses.Entropy, "entropy", iteration);
-        FiniteWatch.Require(losses.Divergence, "KL divergence", iteration);
+        FiniteWatch.Require(losses.KlDivergence, "KL divergence", iteration);
         if (Config.Schedule == RateSchedule.Adaptive)
-            AdaptLearningRate(losses.Divergence);
+            AdaptLearningRate(losses.KlDivergence);
         actorOptimizer.Step(pool, chunks);
         criticOptimizer.Step(pool, chunks);
         FiniteWatch.Require(actorOptimizer.GradientNorm, "norm of the actor's gradient", iteration);
@@ -368,12 +383,12 @@ public sealed class Ppo : IDisposable
         return losses;
     }
 
-    private void AdaptLearningRate(double divergence)
+    private void AdaptLearningRate(double kl)
     {
         var rate = actorOptimizer.LearningRate;
-        if (divergence > 2 * Config.DesiredKl)
+        if (kl > 2 * Config.DesiredKl)
             SetLearningRate(Math.Max(Config.MinLearningRate, rate / 1.5));
-        else if (divergence > 0 && divergence < Config.DesiredKl / 2)
+        else if (kl > 0 && kl < Config.DesiredKl / 2)
             SetLearningRate(Math.Min(Config.MaxLearningRate, rate * 1.5));
     }
 
@@ -386,7 +401,7 @@ public sealed class Ppo : IDisposable
     /// <summary>The gradient of one network on one chunk of the mini-batch: first the actor's chunks, then the critic's.</summary>
     private void Gradients(int item, int worker)
     {
-        var own = scratch[worker];
+        var own = pool.Workspace(worker);
         var (network, chunk) = Math.DivRem(item, chunks);
         var ofActor = network == 0;
         var gradient = (ofActor ? actorOptimizer : criticOptimizer).Gradient(chunk);
@@ -402,25 +417,27 @@ public sealed class Ppo : IDisposable
     }
 
     /// <summary>Clipped surrogate minus the entropy bonus.</summary>
-    private PpoLossSums ActorGradient(Span<float> sample, Span<float> gradient, PpoScratch own)
+    private PpoLossSums ActorGradient(Panel sample, Span<float> gradient, Workspace own)
     {
+        using var scope = own.Open();
         var network = Actor.Network;
         var observation = layout.ActorObservation.Of(sample);
-        var action = layout.Action.Of(sample);
-        var weight = layout.Weight.Of(sample);
-        var outputs = own.ForwardActor(observation);
+        var action = layout.Action.Of(sample).Values;
+        var weight = layout.Weight.Of(sample).Values;
+        var outputs = Forward(network, observation, own, out var activations).Values;
+        var dOutputs = own.Floats(outputs.Length);
         Span<float> logProbability = stackalloc float[Panel.Width];
         Span<float> dLogProbability = stackalloc float[Panel.Width];
         Span<float> entropy = stackalloc float[Panel.Width];
         Span<float> dEntropy = stackalloc float[Panel.Width];
-        Span<float> divergence = stackalloc float[Panel.Width];
+        Span<float> kl = stackalloc float[Panel.Width];
         distribution.LogProbability(outputs, network.LogStd, action, logProbability);
         distribution.Entropy(outputs, network.LogStd, entropy);
-        distribution.Divergence(layout.Outputs.Of(sample), oldLogStd, outputs, network.LogStd, divergence);
+        distribution.KlDivergence(layout.Outputs.Of(sample).Values, oldLogStd, outputs, network.LogStd, kl);
         var surrogate = PpoLosses.Surrogate(
             logProbability,
-            layout.LogProbability.Of(sample),
-            layout.Advantage.Of(sample),
+            layout.LogProbability.Of(sample).Values,
+            layout.Advantage.Of(sample).Values,
             weight,
             (float)Config.ClipParam,
             scale,
@@ -434,27 +451,43 @@ public sealed class Ppo : IDisposable
             action,
             dLogProbability,
             dEntropy,
-            own.OutputGradient,
+            dOutputs,
             gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length)
         );
-        network.Backward(observation, own.ActorActivations, own.OutputGradient, [], gradient, own.Network);
-        return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(divergence, weight));
+        network.Backward(
+            observation.Values,
+            activations,
+            dOutputs,
+            [],
+            gradient,
+            own.Floats(network.ScratchSize)
+        );
+        return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(kl, weight));
     }
 
-    private PpoLossSums CriticGradient(Span<float> sample, Span<float> gradient, PpoScratch own)
+    private PpoLossSums CriticGradient(Panel sample, Span<float> gradient, Workspace own)
     {
+        using var scope = own.Open();
         var observation = layout.CriticObservation.Of(sample);
         Span<float> dValue = stackalloc float[Panel.Width];
+        var values = Forward(critic.Network, observation, own, out var activations).Values;
         var loss = PpoLosses.Value(
-            own.ForwardCritic(observation),
-            layout.Value.Of(sample),
-            layout.Return.Of(sample),
-            layout.Weight.Of(sample),
+            values,
+            layout.Value.Of(sample).Values,
+            layout.Return.Of(sample).Values,
+            layout.Weight.Of(sample).Values,
             Config.UseClippedValueLoss ? (float)Config.ClipParam : null,
             (float)Config.ValueLossCoef * scale,
             dValue
         );
-        critic.Network.Backward(observation, own.CriticActivations, dValue, [], gradient, own.Network);
+        critic.Network.Backward(
+            observation.Values,
+            activations,
+            dValue,
+            [],
+            gradient,
+            own.Floats(critic.Network.ScratchSize)
+        );
         return new PpoLossSums(0, loss, 0, 0);
     }
 
@@ -475,10 +508,5 @@ public sealed class Ppo : IDisposable
         for (var lane = 0; lane < Panel.Width; lane++)
             sum += weight[lane] * values[lane];
         return sum;
-    }
-
-    private sealed class Work(Action<int, int> run) : IWork
-    {
-        public void Run(int item, int worker) => run(item, worker);
     }
 }

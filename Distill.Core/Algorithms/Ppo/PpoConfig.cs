@@ -142,8 +142,8 @@ public sealed record PpoConfig
     /// <summary>Whether observations are normalised by running statistics, updated once per iteration. Switch it on when their scales differ by orders.</summary>
     public bool NormaliseObservations { get; init; }
 
-    /// <summary>Adam, for actor and critic each; gradients of the two are clipped separately.</summary>
-    public AdamConfig Optimizer { get; init; } = new();
+    /// <summary>The optimizer, for actor and critic each; gradients of the two are clipped separately.</summary>
+    public OptimizerConfig Optimizer { get; init; } = new AdamConfig();
 
     /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
     public void Validate()

@@ -69,11 +69,21 @@ internal static class PpoLosses
 }
 
 /// <summary>The losses of PPO, the entropy and the KL divergence, summed over samples.</summary>
-internal readonly record struct PpoLossSums(double Surrogate, double Value, double Entropy, double Divergence)
+internal readonly record struct PpoLossSums(
+    double Surrogate,
+    double Value,
+    double Entropy,
+    double KlDivergence
+)
 {
     public static PpoLossSums operator +(PpoLossSums a, PpoLossSums b) =>
-        new(a.Surrogate + b.Surrogate, a.Value + b.Value, a.Entropy + b.Entropy, a.Divergence + b.Divergence);
+        new(
+            a.Surrogate + b.Surrogate,
+            a.Value + b.Value,
+            a.Entropy + b.Entropy,
+            a.KlDivergence + b.KlDivergence
+        );
 
     public static PpoLossSums operator *(PpoLossSums a, double factor) =>
-        new(a.Surrogate * factor, a.Value * factor, a.Entropy * factor, a.Divergence * factor);
+        new(a.Surrogate * factor, a.Value * factor, a.Entropy * factor, a.KlDivergence * factor);
 }

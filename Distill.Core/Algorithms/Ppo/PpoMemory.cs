@@ -36,14 +36,12 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
             spec.Actions.Size
         );
         var perThread =
-            PolicyScratch.EstimateBytes(actor)
-            + PolicyScratch.EstimateBytes(critic)
+            Policy.EstimateBytes(actor)
+            + Policy.EstimateBytes(critic)
             + (long)(layout.Recorded + spec.Actions.Size) * Panel.Width * sizeof(float);
         return new PpoMemory(
             PpoRollout.EstimateBytes(environment.Envs, config.StepsPerEnv, layout),
-            // Both act in training, the actor in evaluations too.
-            threads * (perThread + PolicyScratch.EstimateBytes(actor))
-                + Ppo.EstimateBytes(actor, critic),
+            threads * perThread + Ppo.EstimateBytes(config.Optimizer, actor, critic),
             MemoryEstimate.WithATenthToSpare(availableBytes)
         );
 

@@ -6,7 +6,7 @@ namespace Distill.Algorithms;
 /// <param name="ValueLoss">Mean over the iteration's optimizer steps, likewise below; in squared units of scaled rewards.</param>
 /// <param name="SurrogateLoss">In units of standardised advantages.</param>
 /// <param name="Entropy">Of the distribution over actions, nats.</param>
-/// <param name="Divergence">KL(old || new) before each optimizer step, nats.</param>
+/// <param name="KlDivergence">KL(old || new) before each optimizer step, nats.</param>
 /// <param name="LearningRate">In force at the end.</param>
 /// <param name="MeanStd">Mean standard deviation of a Gaussian actor's actions; null for choices.</param>
 /// <param name="Steps">Environment steps of this iteration, all environments together.</param>
@@ -17,7 +17,7 @@ public sealed record PpoReport(
     double ValueLoss,
     double SurrogateLoss,
     double Entropy,
-    double Divergence,
+    double KlDivergence,
     double LearningRate,
     double? MeanStd,
     double? MeanReturn,
@@ -28,7 +28,7 @@ public sealed record PpoReport(
     double LearningSeconds
 )
 {
-    /// <summary>Under rsl_rl's names, so that its dashboards work.</summary>
+    /// <summary>What PPO alone has, for logs: under rsl_rl's names, so that its dashboards work.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics
     {
         get
@@ -37,16 +37,11 @@ public sealed record PpoReport(
             yield return new("Loss/surrogate", SurrogateLoss);
             yield return new("Loss/entropy", Entropy);
             yield return new("Loss/learning_rate", LearningRate);
-            yield return new("Loss/kl", Divergence);
+            yield return new("Loss/kl", KlDivergence);
             if (MeanStd is { } std)
                 yield return new("Policy/mean_std", std);
-            yield return new("Perf/total_fps", Steps / (CollectionSeconds + LearningSeconds));
-            yield return new("Perf/collection_time", CollectionSeconds);
-            yield return new("Perf/learning_time", LearningSeconds);
-            if (MeanReturn is { } mean)
-                yield return new("Train/mean_reward", mean);
-            if (MeanEpisodeLength is { } length)
-                yield return new("Train/mean_episode_length", length);
+            if (ShareTerminated is { } share)
+                yield return new("data_collection/share_terminated", share);
         }
     }
 }

@@ -3,14 +3,6 @@ using Distill.Datasets;
 
 namespace Distill.Algorithms;
 
-/// <summary>Features of a sample's panel: <c>[Size, 32]</c> from feature <see cref="Start"/>.</summary>
-internal readonly record struct SamplePart(int Start, int Size)
-{
-    public int End => Start + Size;
-
-    public Span<float> Of(Span<float> sample) => sample.Slice(Start * Panel.Width, Size * Panel.Width);
-}
-
 /// <summary>
 /// What a sample of PPO consists of, in the order in which it lies in memory. The parts up to the log-probability are
 /// recorded while collecting; the others are known after it. Where actor and critic read the same group, they share it.
@@ -19,30 +11,41 @@ internal sealed class SampleLayout
 {
     public SampleLayout(int actorInputs, int? criticInputs, int actions, int outputs)
     {
-        ActorObservation = new(0, actorInputs);
-        CriticObservation = criticInputs is { } own ? new(ActorObservation.End, own) : ActorObservation;
-        Action = new(CriticObservation.End, actions);
-        Outputs = new(Action.End, outputs);
-        LogProbability = new(Outputs.End, 1);
-        Value = new(LogProbability.End, 1);
-        Advantage = new(Value.End, 1);
-        Return = new(Advantage.End, 1);
-        Weight = new(Return.End, 1);
+        var columns = new Columns(
+            ("actor_observation", actorInputs),
+            ("critic_observation", criticInputs ?? 0),
+            ("action", actions),
+            ("outputs", outputs),
+            ("log_probability", 1),
+            ("value", 1),
+            ("advantage", 1),
+            ("return", 1),
+            ("weight", 1)
+        );
+        ActorObservation = columns["actor_observation"];
+        CriticObservation = criticInputs is null ? ActorObservation : columns["critic_observation"];
+        Action = columns["action"];
+        Outputs = columns["outputs"];
+        LogProbability = columns["log_probability"];
+        Value = columns["value"];
+        Advantage = columns["advantage"];
+        Return = columns["return"];
+        Weight = columns["weight"];
     }
 
-    public SamplePart ActorObservation { get; }
-    public SamplePart CriticObservation { get; }
-    public SamplePart Action { get; }
+    public Column ActorObservation { get; }
+    public Column CriticObservation { get; }
+    public Column Action { get; }
 
     /// <summary>Of the actor that collected: the parameters of its distribution over actions.</summary>
-    public SamplePart Outputs { get; }
-    public SamplePart LogProbability { get; }
-    public SamplePart Value { get; }
-    public SamplePart Advantage { get; }
-    public SamplePart Return { get; }
+    public Column Outputs { get; }
+    public Column LogProbability { get; }
+    public Column Value { get; }
+    public Column Advantage { get; }
+    public Column Return { get; }
 
     /// <summary>1, or 0 for lanes that hold no sample.</summary>
-    public SamplePart Weight { get; }
+    public Column Weight { get; }
 
     public int Recorded => LogProbability.End;
     public int Size => Weight.End;
@@ -111,50 +114,53 @@ internal sealed class PpoRollout : IDisposable
     /// <summary><c>[steps + 1, 32]</c>; the last is the value of the state after the rollout.</summary>
     public Span<float> Values(int panel) => OfPanel(values, panel, steps + 1);
 
-    /// <summary>Keeps the recorded parts of one step of one panel.</summary>
-    public void Record(int panel, int step, ReadOnlySpan<float> sample)
+    /// <summary>Keeps the recorded parts <c>[recorded, 32]</c> of one step of one panel.</summary>
+    public void Record(int panel, int step, Panel sample)
     {
         var start = (panel * steps + step) * Panel.Width * layout.Recorded;
-        Matrix.Scatter(sample, rows.Span[start..], layout.Recorded, layout.Recorded, Panel.Width);
+        Matrix.Scatter(sample.Values, rows.Span[start..], layout.Recorded, layout.Recorded, Panel.Width);
     }
 
     /// <summary>A panel <c>[layout size, 32]</c> of shuffled samples, as <see cref="Gather"/> filled it.</summary>
-    public Span<float> Sample(int panel)
+    public Panel Sample(int panel)
     {
         var length = layout.Size * Panel.Width;
-        return samples.Slice(panel * length, length);
+        return new(samples.Slice(panel * length, length), layout.Size);
     }
 
     /// <summary>Draws the order in which <see cref="Gather"/> sees the samples.</summary>
     public void Shuffle(RandomStream stream, int iteration) => stream.Permutation(order, (uint)iteration);
 
     /// <summary>Fills one panel of shuffled samples.</summary>
-    public void Gather(int samplePanel)
+    public void Gather(int samplePanel, Workspace own)
     {
+        using var scope = own.Open();
+        var staged = own.Floats(layout.Recorded * Panel.Width);
         var sample = Sample(samplePanel);
-        Span<int> starts = stackalloc int[Panel.Width];
-        var value = layout.Value.Of(sample);
-        var advantage = layout.Advantage.Of(sample);
-        var returns = layout.Return.Of(sample);
-        var weight = layout.Weight.Of(sample);
+        var value = layout.Value.Of(sample).Values;
+        var advantage = layout.Advantage.Of(sample).Values;
+        var returns = layout.Return.Of(sample).Values;
+        var weight = layout.Weight.Of(sample).Values;
         for (var lane = 0; lane < Panel.Width; lane++)
         {
+            var row = staged.Slice(lane * layout.Recorded, layout.Recorded);
             var place = samplePanel * Panel.Width + lane;
             if (place >= order.Length)
             {
-                starts[lane] = -1;
+                row.Clear();
                 value[lane] = advantage[lane] = returns[lane] = weight[lane] = 0;
                 continue;
             }
             var (step, env) = Math.DivRem(order[place], envs);
-            var (panel, own) = Math.DivRem(env, Panel.Width);
-            starts[lane] = ((panel * steps + step) * Panel.Width + own) * layout.Recorded;
-            value[lane] = Values(panel)[step * Panel.Width + own];
-            advantage[lane] = Advantages(panel)[step * Panel.Width + own];
+            var (panel, of) = Math.DivRem(env, Panel.Width);
+            rows.Slice(((panel * steps + step) * Panel.Width + of) * layout.Recorded, layout.Recorded)
+                .CopyTo(row);
+            value[lane] = Values(panel)[step * Panel.Width + of];
+            advantage[lane] = Advantages(panel)[step * Panel.Width + of];
             returns[lane] = value[lane] + advantage[lane];
             weight[lane] = 1;
         }
-        Matrix.Gather(rows.Span, starts, sample[..(layout.Recorded * Panel.Width)], layout.Recorded);
+        Matrix.FromRows(staged, sample.Rows(0, layout.Recorded));
     }
 
     /// <summary>Advantages of a range of panels of shuffled samples to mean 0 and standard deviation 1.</summary>
@@ -164,7 +170,7 @@ internal sealed class PpoRollout : IDisposable
         var (sum, squares) = (0.0, 0.0);
         // Lanes that hold no sample have an advantage of 0.
         for (var panel = start; panel < end; panel++)
-            foreach (double advantage in layout.Advantage.Of(Sample(panel)))
+            foreach (double advantage in layout.Advantage.Of(Sample(panel)).Values)
             {
                 sum += advantage;
                 squares += advantage * advantage;
@@ -172,7 +178,7 @@ internal sealed class PpoRollout : IDisposable
         var mean = sum / count;
         var std = Math.Sqrt(Math.Max(0, squares - sum * mean) / Math.Max(1, count - 1));
         for (var panel = start; panel < end; panel++)
-            foreach (ref var advantage in layout.Advantage.Of(Sample(panel)))
+            foreach (ref var advantage in layout.Advantage.Of(Sample(panel)).Values)
                 advantage = (float)((advantage - mean) / (std + 1e-8));
     }
 

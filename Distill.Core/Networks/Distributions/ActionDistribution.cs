@@ -12,8 +12,8 @@ internal abstract class ActionDistribution
     public static ActionDistribution Of(Head head) =>
         head switch
         {
-            Head.Gaussian => new GaussianActions(),
-            Head.Categorical => new CategoricalActions(),
+            Head.Gaussian => new Gaussian(),
+            Head.Categorical => new Categorical(),
             _ => throw new NotSupportedException($"A {head} head describes no distribution."),
         };
 
@@ -48,12 +48,12 @@ internal abstract class ActionDistribution
     );
 
     /// <summary>KL(old || new), nats.</summary>
-    public abstract void Divergence(
+    public abstract void KlDivergence(
         ReadOnlySpan<float> oldOutputs,
         ReadOnlySpan<float> oldLogStd,
         ReadOnlySpan<float> outputs,
         ReadOnlySpan<float> logStd,
-        Span<float> divergence
+        Span<float> kl
     );
 
     /// <summary>Takes the gradients of log-probability and entropy back to the outputs.</summary>

@@ -81,13 +81,13 @@ public static class PolicyFile
     /// names of rsl_rl 5 for an MLP or a GRU in front of one, and with the architecture as text for all others.
     /// </summary>
     /// <param name="iteration">Training iterations completed, for <c>iter</c> and <c>epoch</c>.</param>
-    /// <param name="optimizer">For <c>optimizer_state_dict</c>; null for none.</param>
+    /// <param name="optimizer">For <c>optimizer_state_dict</c>, which is written of Adam; null for none.</param>
     /// <param name="bestReturn">For <c>best_return</c>: the highest mean return of the evaluations so far; null for none yet.</param>
     public static void SavePyTorch(
         string path,
         Policy policy,
         long iteration,
-        Adam? optimizer = null,
+        Optimizer? optimizer = null,
         double? bestReturn = null
     )
     {
@@ -117,7 +117,9 @@ public static class PolicyFile
             TorchValue.Dict.Of([
                 ("epoch", new TorchValue.Int(iteration)),
                 ("model_state_dict", model),
-                .. optimizer is null ? [] : new[] { OptimizerState.Of(network, optimizer) },
+                .. optimizer is Adam adam
+                    ? [OptimizerState.Of(network, adam)]
+                    : Array.Empty<(string, TorchValue)>(),
                 ("best_return", bestReturn is { } best ? new TorchValue.Float(best) : new TorchValue.None()),
                 (StudentKey, model),
                 ("iter", new TorchValue.Int(iteration)),
@@ -130,14 +132,15 @@ public static class PolicyFile
             (name, new TorchValue.Array(Tensor.OfFloats(name, values, shape)));
     }
 
-    /// <summary>Lets Adam go on from the state that a .pt checkpoint of Distill has of it, if there is one.</summary>
+    /// <summary>Lets an optimizer go on from the state that a .pt checkpoint of Distill has of it, if there is one: Adam's.</summary>
     /// <returns>Whether there is.</returns>
     /// <exception cref="DistillException">The file cannot be read, or its state does not fit the network.</exception>
-    public static bool RestoreOptimizer(string path, Network network, Adam optimizer) =>
-        Path.GetExtension(path).ToLowerInvariant() is ".pt" or ".pth"
+    public static bool RestoreOptimizer(string path, Network network, Optimizer optimizer) =>
+        optimizer is Adam adam
+        && Path.GetExtension(path).ToLowerInvariant() is ".pt" or ".pth"
         && PyTorchFile.Read(path) is var file
         && file.Other.ContainsKey(ArchitectureKey)
-        && OptimizerState.Restore(file, network, optimizer);
+        && OptimizerState.Restore(file, network, adam);
 
     /// <summary>
     /// The name of a parameter in rsl_rl 5, which counts activations as modules; a layer before the last with a memory is <c>input</c>.

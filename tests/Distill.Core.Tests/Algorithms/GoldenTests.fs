@@ -115,10 +115,10 @@ let private fifo = FirstInFirstOut 2500L
 let private everywhere: (string * string * (unit -> string)) list =
     [
         "rows, two-stage, FIFO",
-        "f02325bda806 fe660f8a7d07 8214adeb6a4c",
+        "f02325bda806 fe660f8a7d07 35d8d6dd12f2",
         (fun () -> config mlp (TeacherUntil 1) fifo (Permutation()) (MeanSquared()) steps |> byRaptor)
         "rows, normalised, linear beta, reservoir, Huber",
-        "a0fcf3b03a88 050d60a2571d 6a51b21d2b6a",
+        "a0fcf3b03a88 050d60a2571d a007d2d26248",
         (fun () ->
             let student =
                 MlpStudent(
@@ -130,11 +130,11 @@ let private everywhere: (string * string * (unit -> string)) list =
 
             config student (LinearBeta 3) (Reservoir 2000L) (InOrder()) (Huber 0.1) steps |> byRaptor)
         "sequences, student drives, newest rollout",
-        "be2ef02f9906 f444d28be933 0c098162e249",
+        "be2ef02f9906 f444d28be933 64d351849055",
         (fun () ->
             config gru (StudentAlways()) (NewestRollout()) (Permutation()) (MeanSquared()) steps |> byRaptor)
         "sequences, whole episodes",
-        "90f1f58c093a f008b6dc4593 53f135cd03f9",
+        "90f1f58c093a f008b6dc4593 cd5f6518e0be",
         (fun () ->
             config gru (TeacherUntil 1) fifo (Permutation()) (MeanSquared()) (EpisodesPerEpoch 20)
             |> byRaptor)
@@ -143,16 +143,16 @@ let private everywhere: (string * string * (unit -> string)) list =
 let private withThisLibrary: (string * string * (unit -> string)) list =
     [
         "rows, newer ones more often",
-        "dae472a67749 1feddf71b759 a9988c4e28fe",
+        "dae472a67749 1feddf71b759 27fc4b4e0641",
         (fun () ->
             config mlp (ExponentialBeta 0.5) fifo (RecencyWeighted 0.3) (MeanSquared()) steps |> byRaptor)
         "rows, worse ones more often",
-        "4a938c313500 e10866dbdc31 0dd5f8eb9deb",
+        "4a938c313500 e10866dbdc31 b58ea6083418",
         (fun () ->
             config mlp (TeacherUntil 1) fifo (LossPrioritised(0.6, 1e-3)) (GaussianLogLikelihood()) steps
             |> byRaptor)
         "choices",
-        "d6300bf2b597 62079ff46c9f 3a4f1fe857f1",
+        "d6300bf2b597 62079ff46c9f 7a579b813b88",
         (fun () ->
             DistillationConfig(
                 Environment = CartPoleConfig(Envs = 40),

@@ -166,40 +166,22 @@ let ``Scatter writes the first lanes as rows and nothing between them`` () =
     )
 
 [<Fact>]
-let ``Gather reads rows from anywhere and zero rows for negative starts`` () =
-    let cases =
-        Gen.zip3 (Gen.choose (1, 60)) (Gen.choose (1, 50)) (Gen.choose (0, Int32.MaxValue - 1))
-        |> Arb.fromGen
-
-    Property.check (
-        Prop.forAll cases (fun (features, rows, seed) ->
-            let random = Random seed
-            let table = Draw.floats random (rows * features)
-            // Any element may start a row, not only multiples of the row length.
-            let starts =
-                Array.init width (fun _ -> random.Next(-1, table.Length - features + 1))
-
-            let panel = Guarded(features * width)
-            Matrix.Gather(table, starts, panel.Span, features)
+let ``FromRows transposes rows, and Scatter gives them back`` () =
+    for features in 1..60 do
+        for lanes in [ width; Panel.HalfWidth ] do
+            let rows = Draw.floats (Random features) (features * lanes)
+            let panel = Guarded(features * lanes)
+            Matrix.FromRows(rows, Panel(panel.Span, features, lanes))
 
             let expected =
-                Array.init (features * width) (fun i ->
-                    let start = starts[i % width]
-                    if start < 0 then 0f else table[start + i / width])
+                Array.init (features * lanes) (fun i -> rows[i % lanes * features + i / lanes])
 
-            Paths.sameBits panel.Values expected "panel")
-    )
+            Paths.sameBits panel.Values expected $"{features} features, {lanes} lanes"
 
-[<Fact>]
-let ``Scatter after Gather gives the rows back`` () =
-    let features, count = 26, 32
-    let table = Draw.floats (Random 1) (features * count)
-    let panel = Array.zeroCreate<float32>(features * width)
-    let starts: int[] = Array.init width (fun lane -> lane * features)
-    Matrix.Gather(table, starts, panel, features)
-    let back = Array.zeroCreate<float32> table.Length
-    Matrix.Scatter(panel, back, features, features, count)
-    Paths.sameBits back table "rows"
+            if lanes = width then
+                let back = Array.zeroCreate<float32> rows.Length
+                Matrix.Scatter(panel.Span, back, features, features, lanes)
+                Paths.sameBits back rows $"{features} features, back"
 
 [<Fact>]
 let ``Spans that are too short and parameters that make no sense are refused`` () =
@@ -263,6 +245,4 @@ let ``Spans that are too short and parameters that make no sense are refused`` (
     refused (fun () -> Matrix.Scatter(floats (5 * width), floats 500, 5, 5, -1))
     refused (fun () -> Matrix.Scatter(floats (5 * width), floats 500, 5, 4, 32))
     refused (fun () -> Matrix.Scatter(floats (5 * width), floats 159, 5, 5, 32))
-    refused (fun () -> Matrix.Gather(floats 20, (starts 31 0), floats (5 * width), 5))
-    refused (fun () -> Matrix.Gather(floats 20, (starts 32 16), floats (5 * width), 5))
-    refused (fun () -> Matrix.Gather(floats 20, (starts 32 0), floats (5 * width - 1), 5))
+    refused (fun () -> Matrix.FromRows(floats (5 * width - 1), Panel(floats (5 * width), 5)))

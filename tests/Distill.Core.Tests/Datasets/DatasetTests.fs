@@ -51,8 +51,7 @@ let ``first in, first out: the newest segments in ring order, growth by doubling
 
         use dataset =
             new AggregatedDataset(
-                2,
-                1,
+                columns 2 1,
                 sizes.Length,
                 sizes.Memory,
                 sizes.Initial,
@@ -101,7 +100,7 @@ let ``a rollout larger than the limit leaves its newest segments`` () =
     use rollout = randomRollout (Random 1) 30 700 2 1 0 0
 
     use dataset =
-        new AggregatedDataset(2, 1, 1, 0, 1000L, FirstInFirstOut 9001L, stream)
+        new AggregatedDataset(columns 2 1, 1, 0, 1000L, FirstInFirstOut 9001L, stream)
 
     let segments = numbered (segmentsOf rollout 1)
     dataset.Add rollout
@@ -111,7 +110,7 @@ let ``a rollout larger than the limit leaves its newest segments`` () =
 [<Fact>]
 let ``newest only: each rollout replaces the one before`` () =
     let random = Random 2
-    use dataset = new AggregatedDataset(2, 1, 7, 3, 35L, NewestRollout(), stream)
+    use dataset = new AggregatedDataset(columns 2 1, 7, 3, 35L, NewestRollout(), stream)
 
     for number in 0..3 do
         use rollout = randomRollout random 5 7 2 1 3 0
@@ -132,7 +131,14 @@ let ``reservoir: every segment ever seen is kept with equal probability, with it
 
     for trial in 1..trials do
         use dataset =
-            new AggregatedDataset(2, 1, 4, 3, 8L, Reservoir(4L * int64 kept), RandomStream(uint64 trial, "r"))
+            new AggregatedDataset(
+                columns 2 1,
+                4,
+                3,
+                8L,
+                Reservoir(4L * int64 kept),
+                RandomStream(uint64 trial, "r")
+            )
 
         for _ in 1 .. segments / 20 do
             dataset.Add rollout
@@ -165,7 +171,7 @@ let ``reservoir: of three segments a single place keeps each in a third of the c
 
     for trial in 1..trials do
         use dataset =
-            new AggregatedDataset(1, 1, 1, 0, 1L, Reservoir 1L, RandomStream(uint64 trial, "r"))
+            new AggregatedDataset(columns 1 1, 1, 0, 1L, Reservoir 1L, RandomStream(uint64 trial, "r"))
 
         dataset.Add rollout
         let kept = int (dataset.Birth 0)
@@ -184,13 +190,14 @@ let private buffers (dataset: AggregatedDataset) =
 
     [
         for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
-            for name in [ "Observations"; "Actions"; "Valid" ] do
+            for name in [ "Rows"; "Valid" ] do
                 nonNull ((nonNull (chunk.GetType().GetProperty name)).GetValue chunk)
     ]
 
 /// Elements of a native buffer times their size.
 let private bytesOf (buffer: obj) =
     match buffer with
+    | :? Table as table -> 4L * int64 (table.Rows(0, 1).Length) * table.Length
     | :? NativeBuffer<float32> as floats -> 4L * int64 floats.Length
     | :? NativeBuffer<byte> as flags -> int64 flags.Length
     | :? NativeBuffer<int64> as births -> 8L * int64 births.Length
@@ -201,27 +208,30 @@ let ``growing adds buffers and keeps those that are there`` () =
     use rollout = randomRollout (Random 4) 50 100 2 1 0 0
 
     use dataset =
-        new AggregatedDataset(2, 1, 1, 0, 5000L, FirstInFirstOut 100_000L, stream)
+        new AggregatedDataset(columns 2 1, 1, 0, 5000L, FirstInFirstOut 100_000L, stream)
 
     let before = buffers dataset
     dataset.Add rollout
-    Expect.isTrue (before.Length = 3) "one chunk at the start"
+    Expect.isTrue (before.Length = 2) "one chunk at the start"
 
     for _ in 1..7 do
         dataset.Add rollout
 
     let after = buffers dataset
     Expect.equal dataset.Capacity 40_000L "grown by doubling"
-    Expect.equal after.Length 24 "eight chunks"
+    Expect.equal after.Length 16 "eight chunks"
 
     Expect.isTrue
-        (List.forall2 (fun a b -> obj.ReferenceEquals(a, b)) before (List.take 3 after))
+        (List.forall2 (fun a b -> obj.ReferenceEquals(a, b)) before (List.take 2 after))
         "the first chunk moved"
 
 [<Fact>]
 let ``valid rows are counted within the window`` () =
     use rollout = randomRollout (Random 5) 40 9 2 1 3 0
-    use dataset = new AggregatedDataset(2, 1, 9, 3, 360L, FirstInFirstOut 1000L, stream)
+
+    use dataset =
+        new AggregatedDataset(columns 2 1, 9, 3, 360L, FirstInFirstOut 1000L, stream)
+
     dataset.Add rollout
     let chosen = [| 39; 0; 17; 17 |]
 
@@ -234,15 +244,19 @@ let ``valid rows are counted within the window`` () =
 [<Fact>]
 let ``lanes past the segments have no weight and hold ordinary numbers`` () =
     use rollout = randomRollout (Random 6) 5 2 2 1 0 0
-    use dataset = new AggregatedDataset(2, 1, 1, 0, 10L, FirstInFirstOut 10L, stream)
+
+    use dataset =
+        new AggregatedDataset(columns 2 1, 1, 0, 10L, FirstInFirstOut 10L, stream)
+
     dataset.Add rollout
-    let x, y = Array.create 64 nanf, Array.create 32 nanf
+    use own = new Workspace()
+    let rows = Array.create 96 nanf
     let weight, keep = Array.create 32 nanf, Array.create 32 nanf
-    dataset.Gather(ReadOnlySpan [| 3; 1; 4 |], 0, 1, x, y, weight, keep)
+    dataset.Gather(ReadOnlySpan [| 3; 1; 4 |], 0, rows, weight, keep, 32, own)
 
     for lane in 3..31 do
         Expect.equal weight[lane] 0f $"weight of lane {lane}"
-        Expect.equal (x[lane], y[lane]) (x[0], y[0]) $"lane {lane}"
+        Expect.equal (rows[lane], rows[64 + lane]) (rows[0], rows[64]) $"lane {lane}"
 
 [<Fact>]
 let ``saved, restored and continued is undisturbed, for every retention`` () =
@@ -255,7 +269,7 @@ let ``saved, restored and continued is undisturbed, for every retention`` () =
         for retention in retentions do
             for length, memory in [ 1, 0; 10, 3 ] do
                 let make () =
-                    new AggregatedDataset(2, 1, length, memory, 3000L, retention, stream)
+                    new AggregatedDataset(columns 2 1, length, memory, 3000L, retention, stream)
 
                 use undisturbed = make ()
                 use before = make ()
@@ -286,7 +300,10 @@ let ``the file of a state holds its blocks as tensors of bytes`` () =
     Storage.inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "dataset.safetensors")
         use rollout = randomRollout (Random 9) 50 10 2 1 3 0
-        use dataset = new AggregatedDataset(2, 1, 10, 3, 20L, FirstInFirstOut 500L, stream)
+
+        use dataset =
+            new AggregatedDataset(columns 2 1, 10, 3, 20L, FirstInFirstOut 500L, stream)
+
         dataset.Add rollout
         save path dataset.Visit
 
@@ -329,13 +346,16 @@ let ``a dataset of other settings is refused`` () =
     Storage.inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "dataset.safetensors")
         use rollout = randomRollout (Random 8) 50 10 2 1 0 0
-        use saved = new AggregatedDataset(2, 1, 1, 0, 500L, FirstInFirstOut 500L, stream)
+
+        use saved =
+            new AggregatedDataset(columns 2 1, 1, 0, 500L, FirstInFirstOut 500L, stream)
+
         saved.Add rollout
         save path saved.Visit
 
         for observation, limit in [ 2, 400L; 3, 500L ] do
             use other =
-                new AggregatedDataset(observation, 1, 1, 0, 500L, FirstInFirstOut limit, stream)
+                new AggregatedDataset(columns observation 1, 1, 0, 500L, FirstInFirstOut limit, stream)
 
             let message =
                 (Expect.throws<DistillException>(fun () -> load path other.Visit)).Message
@@ -346,7 +366,7 @@ let ``a dataset of other settings is refused`` () =
 let ``a limit below one sequence is refused`` () =
     let message =
         (Expect.throws<DistillException>(fun () ->
-            new AggregatedDataset(2, 1, 400, 3, 400L, FirstInFirstOut 399L, stream) |> ignore))
+            new AggregatedDataset(columns 2 1, 400, 3, 400L, FirstInFirstOut 399L, stream) |> ignore))
             .Message
 
     Storage.contains "max_buffer_size=399" message
@@ -355,14 +375,14 @@ let ``a limit below one sequence is refused`` () =
 [<Fact>]
 let ``a rollout beyond one block of memory is refused`` () =
     let message =
-        (Expect.throws<DistillException>(fun () -> new Rollout(100_000, 1000, 26, 22, 4, 0) |> ignore))
+        (Expect.throws<DistillException>(fun () -> new Rollout(100_000, 1000, columns 52 0, 0) |> ignore))
             .Message
 
     Storage.contains "100000 environments and 1000 steps" message
 
     // The student's memory can be the widest table: it is recorded anew for every sequence.
     let message =
-        (Expect.throws<DistillException>(fun () -> new Rollout(32, 1000, 26, 22, 4, 100_000, 1) |> ignore))
+        (Expect.throws<DistillException>(fun () -> new Rollout(32, 1000, columns 26 4, 100_000, 1) |> ignore))
             .Message
 
     Storage.contains "at most 21474 rows" message
@@ -371,15 +391,15 @@ let ``a rollout beyond one block of memory is refused`` () =
 let ``segments with a large memory lie in chunks that a checkpoint can hold`` () =
     // 40 of them in one chunk would take 10 GiB.
     use dataset =
-        new AggregatedDataset(1, 1, 1, 1 <<< 26, 1L, FirstInFirstOut 40L, stream)
+        new AggregatedDataset(columns 1 1, 1, 1 <<< 26, 1L, FirstInFirstOut 40L, stream)
 
     Expect.equal (dataset.Capacity, dataset.Limit) (1L, 40L) "rows"
 
-    Expect.equal (List.map bytesOf (buffers dataset)) [ 12L; 12L; 3L ] "three rows of one number per chunk"
+    Expect.equal (List.map bytesOf (buffers dataset)) [ 24L; 3L ] "three rows of two numbers per chunk"
 
 [<Fact>]
 let ``the estimate of a million rows of 100 and 4 floats is 396.7 MiB`` () =
-    let estimate = AggregatedDataset.EstimateBytes(1_000_000L, 100, 4)
+    let estimate = AggregatedDataset.EstimateBytes(1_000_000L, columns 100 4)
     Expect.close 0.05 (float estimate / float (1 <<< 20)) 396.7 "MiB"
 
 [<Theory>]
@@ -390,7 +410,7 @@ let ``a full dataset takes what was estimated`` (length: int) (memory: int) =
     use rollout = randomRollout (Random 4) 50 100 26 4 memory 0
 
     use dataset =
-        new AggregatedDataset(26, 4, length, memory, 5000L, FirstInFirstOut limit, stream)
+        new AggregatedDataset(columns 26 4, length, memory, 5000L, FirstInFirstOut limit, stream)
 
     while dataset.Rows < limit do
         dataset.Add rollout
@@ -409,7 +429,7 @@ let ``a full dataset takes what was estimated`` (length: int) (memory: int) =
             ]
 
     let estimate =
-        AggregatedDataset.EstimateBytes(limit, 26, 4)
+        AggregatedDataset.EstimateBytes(limit, columns 26 4)
         + AggregatedDataset.EstimateBookkeepingBytes(limit, length, memory)
 
     Expect.close (0.02 * float estimate) (float actual) (float estimate) "bytes"

@@ -8,13 +8,13 @@ open Distill.Datasets
 open Distill.Tests.DistillationTestbed
 
 let private stream = RandomStream(11UL, "sampling")
+let private pool = new WorkerPool(2)
 
 /// A dataset of so many segments of one row, added by so many iterations.
 let private datasetOf segments iterations =
     let dataset =
         new AggregatedDataset(
-            1,
-            1,
+            columns 1 1,
             1,
             0,
             int64 segments,
@@ -35,7 +35,7 @@ let private counts (plan: Sampling) (dataset: AggregatedDataset) segmentsPerIter
     let counts = Array.zeroCreate<int> dataset.Count
 
     for epoch in 0 .. epochs - 1 do
-        let order = sampler.Order(dataset, segmentsPerIteration, int64 epoch)
+        let order = sampler.Order(pool, dataset, segmentsPerIteration, int64 epoch)
         Expect.equal order.Length dataset.Count "draws"
 
         for segment in order do
@@ -62,7 +62,7 @@ let ``every epoch is a permutation, epochs differ, and an epoch is always the sa
         let sampler = Sampler(Permutation(), RandomStream(uint64 (uint32 seed), "s"))
 
         let order epoch =
-            sampler.Order(dataset, 1, epoch).ToArray()
+            sampler.Order(pool, dataset, 1, epoch).ToArray()
 
         let first, second = order 0L, order 1L
 
@@ -82,7 +82,7 @@ let ``the first place of a permutation is uniform`` () =
     let counts = Array.zeroCreate<int> 10
 
     for epoch in 0L .. 19_999L do
-        let first = sampler.Order(dataset, 1, epoch)[0]
+        let first = sampler.Order(pool, dataset, 1, epoch)[0]
         counts[first] <- counts[first] + 1
 
     drawn 20_000 counts (Array.create 10 1.0)
@@ -99,7 +99,9 @@ let ``recency-weighted draws fall with age`` decay =
 
 [<Fact>]
 let ``recency counts age by birth where the ring has wrapped`` () =
-    use dataset = new AggregatedDataset(1, 1, 1, 0, 50L, FirstInFirstOut 50L, stream)
+    use dataset =
+        new AggregatedDataset(columns 1 1, 1, 0, 50L, FirstInFirstOut 50L, stream)
+
     use rollout = randomRollout (Random 2) 20 1 1 1 0 0
 
     for _ in 1..4 do
@@ -145,7 +147,9 @@ let ``losses below zero count from the lowest`` () =
 
 [<Fact>]
 let ``a new rollout in the place of an old one is untrained`` () =
-    use dataset = new AggregatedDataset(1, 1, 1, 0, 10L, FirstInFirstOut 10L, stream)
+    use dataset =
+        new AggregatedDataset(columns 1 1, 1, 0, 10L, FirstInFirstOut 10L, stream)
+
     use rollout = randomRollout (Random 3) 10 1 1 1 0 0
     dataset.Add rollout
     dataset.RecordLoss(4, 3f)
@@ -155,24 +159,27 @@ let ``a new rollout in the place of an old one is untrained`` () =
 
 [<Fact>]
 let ``the mean loss of an age counts the valid rows that were trained on`` () =
-    use dataset = new AggregatedDataset(1, 1, 4, 0, 40L, FirstInFirstOut 40L, stream)
+    use dataset =
+        new AggregatedDataset(columns 1 1, 4, 0, 40L, FirstInFirstOut 40L, stream)
+
     use rollout = randomRollout (Random 4) 5 4 1 1 0 0
     rollout.Valid.AsSpan().Fill 1uy
     // Of the second of five segments one row is valid, of the third none.
     rollout.Valid.AsSpan(5, 7).Clear()
     dataset.Add rollout
     dataset.Add rollout
-    Expect.equal (dataset.MeanLoss(0L, 10L)) (Nullable()) "before training"
+    Expect.equal (dataset.MeanLosses 5L) (struct (Nullable(), Nullable())) "before training"
 
     for i in [ 0; 1; 2; 3; 5; 6 ] do
         dataset.RecordLoss(i, float32 (i + 1))
 
-    let mean (first: int64) (last: int64) = dataset.MeanLoss(first, last).Value
-    Expect.close 1e-12 (mean 0L 5L) ((4.0 * 1.0 + 2.0 + 4.0 * 4.0) / 9.0) "first rollout"
-    Expect.close 1e-12 (mean 5L 10L) ((4.0 * 6.0 + 7.0) / 5.0) "second rollout"
-    Expect.equal (dataset.MeanLoss(2L, 3L)) (Nullable()) "no valid row"
+    let struct (second, first) = dataset.MeanLosses 5L
+    Expect.close 1e-12 first.Value ((4.0 * 1.0 + 2.0 + 4.0 * 4.0) / 9.0) "first rollout"
+    Expect.close 1e-12 second.Value ((4.0 * 6.0 + 7.0) / 5.0) "second rollout"
     dataset.Add rollout
-    Expect.equal (dataset.MeanLoss(0L, 5L)) (Nullable()) "gone"
+    let struct (newest, historical) = dataset.MeanLosses 10L
+    Expect.equal newest (Nullable()) "not trained on"
+    Expect.equal historical second "the first rollout is gone"
 
 [<Fact>]
 let ``drawing allocates nothing`` () =
@@ -184,7 +191,7 @@ let ``drawing allocates nothing`` () =
 
         let draw () =
             for epoch in 0L .. 40L do
-                let order = sampler.Order(dataset, 500, epoch)
+                let order = sampler.Order(pool, dataset, 500, epoch)
                 Expect.isTrue (order.Length = 1000) "draws"
 
         draw ()

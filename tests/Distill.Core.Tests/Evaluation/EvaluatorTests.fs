@@ -46,7 +46,6 @@ let private replay (config: IEnvironmentConfig) (policy: Policy) episodes (seed:
     use environment = config.Create(episodes, RandomStream(seed, "evaluation").Seed())
 
     let group = environment.Spec.Group policy.ObservationGroup
-    use scratch = new PolicyScratch(policy)
 
     [|
         for panel in 0 .. Panel.Count episodes - 1 do
@@ -61,7 +60,7 @@ let private replay (config: IEnvironmentConfig) (policy: Policy) episodes (seed:
                 [|
                     for _ in 1 .. environment.Spec.EpisodeLimit do
                         environment.Observe(panel, group, x)
-                        policy.Act(x, memory, action, scratch)
+                        act policy x memory action |> ignore
 
                         let reward, terminated, truncated =
                             Array.zeroCreate<float32> 32,

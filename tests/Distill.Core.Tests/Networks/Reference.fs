@@ -211,7 +211,8 @@ let closeNorm tolerance (actual: seq<float32>) (expected: seq<float>) what =
         what
 
 /// Adam with clipping by the global norm, on parameters in place.
-type PlainAdam(settings: AdamConfig, parameters: float[]) =
+type PlainAdam(optimizer: OptimizerConfig, parameters: float[]) =
+    let settings = optimizer :?> AdamConfig
     let first = Array.zeroCreate<float> parameters.Length
     let second = Array.zeroCreate<float> parameters.Length
     let mutable steps = 0

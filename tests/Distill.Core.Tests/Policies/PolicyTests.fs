@@ -17,8 +17,8 @@ open Distill.Tests.Storage
 
 /// Outputs of a policy on sequences of observations, by panels: [step][lane][output].
 let private run (policy: Policy) (steps: float32[][][]) =
-    use scratch = new PolicyScratch(policy)
     let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+    let action = Array.zeroCreate<float32>(policy.ActionFloats * Panel.Width)
 
     steps
     |> Array.map (fun lanes ->
@@ -26,9 +26,8 @@ let private run (policy: Policy) (steps: float32[][][]) =
             NetworksReference.panel (Array.map (Array.map float) lanes) policy.Network.Spec.Inputs
 
         let untouched = Array.copy x
-        policy.Forward(x, memory, scratch)
+        let outputs = act policy x memory action
         Expect.isTrue (x = untouched) "the observation was changed"
-        let outputs = scratch.Outputs.ToArray()
         Array.init lanes.Length (NetworksReference.lane outputs))
 
 /// The same in plain loops.
@@ -106,11 +105,9 @@ let ``policies agree with plain loops`` () =
 [<Fact>]
 let ``a deterministic action is the output, the mean, or the likeliest choice`` () =
     for name, policy in policies () do
-        use scratch = new PolicyScratch(policy)
         let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
         let action = Array.zeroCreate<float32>(policy.ActionFloats * Panel.Width)
-        policy.Act(Draw.floats (Random 2) (7 * Panel.Width), memory, action, scratch)
-        let outputs = scratch.Outputs.ToArray()
+        let outputs = act policy (Draw.floats (Random 2) (7 * Panel.Width)) memory action
 
         if policy.Network.Spec.Head = Head.Categorical then
             for lane in 0..31 do

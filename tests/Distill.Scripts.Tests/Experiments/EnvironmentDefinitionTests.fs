@@ -269,7 +269,7 @@ let ``a teacher that looks on at itself agrees`` () =
     RunTests.saveTeacher teacher
 
     let episode =
-        Inspection.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) teacher 0UL
+        Inspect.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) teacher 0UL
 
     Assert.Equal(500, episode.Steps)
     Assert.False episode.Terminated
@@ -296,7 +296,7 @@ let ``an untrained student is caught out, and its memory moves`` () =
         PolicyFile.Save(student, policy)
 
     let inspect () =
-        Inspection.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) student 4UL
+        Inspect.episode (CartPole.balance { envs = 1 }) (Teacher.load teacher) student 4UL
 
     let episode = inspect ()
     Assert.True episode.Terminated

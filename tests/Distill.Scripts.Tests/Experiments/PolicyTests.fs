@@ -23,7 +23,7 @@ let ``a trained teacher carries its command, seed and measured return, and resum
     use place = new Workplace()
 
     let training =
-        { TeacherTraining.defaults with
+        { TrainTeacher.defaults with
             Environment = CartPole.balance { envs = 64 }
             EvaluationInterval = 2
             EvaluationEpisodes = 32
@@ -74,8 +74,7 @@ let ``an evaluation has a row for every drone and one for all, and a CSV with th
     let comparison =
         Run.evaluateWith
             [ $"policy={student}"; "drones=[crazyflie,x500_real]"; $"csv={csv}"; "episodes=16" ]
-            Assessment.defaults
-            (QuadrotorConfig())
+            Evaluate.defaults
 
     Assert.Equal<string list>([ "crazyflie"; "x500_real"; "all" ], comparison.Rows |> List.map fst)
     Assert.Equal<int list>([ 16; 16; 32 ], comparison.Rows |> List.map (fun (_, result) -> result.Episodes))
@@ -92,18 +91,35 @@ let ``an evaluation has a row for every drone and one for all, and a CSV with th
     Assert.Equal(mean "x500_real", invariant (lines[2].Split(',')[1]))
 
 [<Fact>]
+let ``an evaluation takes any environment, and only quadrotors are played`` () =
+    use place = new Workplace()
+    let teacher = place.Path "teacher.safetensors"
+    saveTeacher teacher
+
+    let comparison =
+        Run.evaluateWith [ $"policy={teacher}"; "environment=cart_pole"; "episodes=16" ] Evaluate.defaults
+
+    let label, result = List.exactlyOne comparison.Rows
+    Assert.Equal(("all", 16, 500.0), (label, result.Episodes, result.MeanReturn))
+
+    let play () =
+        Run.playWith [ $"policy={teacher}"; "environment=cart_pole" ] Play.defaults |> ignore
+
+    Assert.Contains("only flights of quadrotors", Expect.throws<DistillException>(play).Message)
+
+[<Fact>]
 let ``numbers that evaluations, flights and teachers cannot work with are refused in a sentence`` () =
     let refused (part: string) (work: unit -> unit) =
         Assert.Contains(part, Expect.throws<DistillException>(work).Message)
 
     let evaluate (setting: string) () =
-        Run.evaluateWith [ $"policy={student}"; setting ] Assessment.defaults (QuadrotorConfig()) |> ignore
+        Run.evaluateWith [ $"policy={student}"; setting ] Evaluate.defaults |> ignore
 
     refused "threads=-1 cannot work" (evaluate "threads=-1")
     refused "episodes=0 cannot work" (evaluate "episodes=0")
 
     refused "episodes=-2 cannot work" (fun () ->
-        Run.playWith [ $"policy={student}"; "episodes=-2" ] Flight.defaults (QuadrotorConfig()) |> ignore)
+        Run.playWith [ $"policy={student}"; "episodes=-2" ] Play.defaults |> ignore)
 
     for setting in
         [
@@ -114,7 +130,7 @@ let ``numbers that evaluations, flights and teachers cannot work with are refuse
             "final_episodes=0"
         ] do
         refused $"{setting} cannot work" (fun () ->
-            Run.trainTeacherWith [ setting ] TeacherTraining.defaults (PpoConfig()) |> ignore)
+            Run.trainTeacherWith [ setting ] TrainTeacher.defaults (PpoConfig()) |> ignore)
 
 [<Fact>]
 let ``a flight leaves trajectories whose errors are the ones that are printed`` () =
@@ -130,8 +146,7 @@ let ``a flight leaves trajectories whose errors are the ones that are printed`` 
                 "task=figure_eight"
                 "episode_limit=300"
             ]
-            Flight.defaults
-            (QuadrotorConfig())
+            Play.defaults
 
     let arrays =
         Npz.Read(Path.Combine(output, "trajectories.npz"))
@@ -176,8 +191,7 @@ let ``tracking statistics of known errors`` () =
 [<Fact>]
 let ``a policy that does not fit, or is missing, is refused`` () =
     let refusal settings =
-        (Expect.throws<DistillException>(fun () ->
-            Run.evaluateWith settings Assessment.defaults (QuadrotorConfig()) |> ignore))
+        (Expect.throws<DistillException>(fun () -> Run.evaluateWith settings Evaluate.defaults |> ignore))
             .Message
 
     Assert.Contains("policy=FILE", refusal [])

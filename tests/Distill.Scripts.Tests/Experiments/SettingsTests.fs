@@ -7,6 +7,7 @@ open Distill
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
+open Distill.Environments
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Networks
@@ -274,14 +275,11 @@ let ``the flags and names of other systems are understood`` () =
     let training, ppo =
         Settings.apply2
             [ "num_envs=64"; "max_iterations=7"; "num_steps_per_env=16" ]
-            (TeacherTraining.defaults, PpoConfig())
+            (TrainTeacher.defaults, PpoConfig())
 
     Assert.Equal((64, 7, 16), (training.Environment.Envs, ppo.Iterations, ppo.StepsPerEnv))
 
-    let flight, _ =
-        Settings.apply2 [ "checkpoint=a.pt" ] (Flight.defaults, QuadrotorConfig())
-
-    Assert.Equal("a.pt", flight.Policy)
+    Assert.Equal("a.pt", (Settings.apply1 [ "checkpoint=a.pt" ] Play.defaults).Policy)
 
 [<Fact>]
 let ``a name that systems use for different things is asked back`` () =
@@ -442,7 +440,7 @@ let ``a wrong value gets what would be right`` () =
     pole |> refusal [ "normalise_observations=1" ] |> mentions "true or false"
     pole |> refusal [ "loss=hubber" ] |> mentions "huber"
     pole |> refusal [ "iterations" ] |> mentions "name=value"
-    pole |> refusal [ "optimizer=adam" ] |> mentions "optimizer.learning_rate"
+    pole |> refusal [ "optimizer=adagrad" ] |> mentions "one of adam"
 
 type Wheel = { Radius: float }
 
@@ -499,3 +497,96 @@ let ``every setting is described, and help finds it by its name and by other sys
         Expect.throws<DistillException>(fun () -> Help.setting "max_bufer_size" |> ignore)
 
     refusal.Message |> mentions "did you mean max_buffer_size?"
+
+/// What a function of a module gives for some arguments.
+let private made (modules: Type) (result: Type) : obj list =
+    let argument (t: Type) : obj =
+        if t = typeof<int> then
+            3
+        elif t = typeof<float> then
+            0.5
+        elif t = typeof<string> then
+            "some.safetensors"
+        elif t = typeof<MemorySize> then
+            ({ hidden = 4 }: MemorySize)
+        elif t = typeof<LayerSizes> then
+            ({ hidden = [ 4 ] }: LayerSizes)
+        else
+            nonNull (box (fun (_: int) -> 0.5))
+
+    [
+        for p in modules.GetProperties() do
+            if p.PropertyType = result then
+                nonNull (p.GetValue null)
+
+        for f in modules.GetMethods() do
+            let parameters = f.GetParameters() |> Array.map _.ParameterType
+
+            if f.ReturnType = result && not f.IsSpecialName && not (Array.contains result parameters) then
+                nonNull (f.Invoke(null, Array.map argument parameters))
+    ]
+
+[<Fact>]
+let ``every kind of every choice has a function that makes it`` () =
+    let scripts = typeof<Experiment>.Assembly
+
+    for choice, modules in
+        [
+            typeof<StudentConfig>, "Student"
+            typeof<Acting>, "ActingModule"
+            typeof<Retention>, "Retain"
+            typeof<Sampling>, "Sample"
+            typeof<Loss>, "LossModule"
+            typeof<Collection>, "Collect"
+        ] do
+        let functions =
+            [ $"Distill.{modules}"; $"""Distill.{modules.Replace("Module", "")}""" ]
+            |> List.pick (scripts.GetType >> Option.ofObj)
+
+        let kinds =
+            choice.Assembly.GetTypes()
+            |> Array.filter (fun t -> choice.IsAssignableFrom t && not t.IsAbstract)
+            |> Array.map _.Name
+            |> set
+
+        Assert.Equal<Set<string>>(kinds, made functions choice |> List.map _.GetType().Name |> set)
+
+[<Fact>]
+let ``every field of a distillation has an operation, and an operation sets its field alone`` () =
+    let other: (Type * obj) list =
+        [
+            typeof<int>, 7919
+            typeof<string>, "another"
+            typeof<bool>, false
+            typeof<IEnvironmentConfig>, CartPole.balance { envs = 7 }
+            typeof<StudentConfig>, Student.mlp { hidden = [ 5 ] }
+            typeof<Acting>, Acting.studentAlways
+            typeof<Retention>, Retain.newestRollout
+            typeof<Sampling>, Sample.inOrder
+            typeof<Loss>, Loss.huber 2.0
+            typeof<Collection>, Collect.stepsPerEnv 77
+            typeof<OptimizerConfig>, AdamConfig(LearningRate = 0.5)
+        ]
+
+    let fields = typeof<DistillationConfig>.GetProperties() |> Array.filter _.CanWrite
+
+    let changed =
+        [
+            for operation in typeof<DistillationBuilder>.GetMethods() do
+                match operation.GetParameters() |> Array.map _.ParameterType with
+                | [| of'; takes |] when of' = typeof<Experiment> && List.exists (fst >> (=) takes) other ->
+                    let value = other |> List.find (fst >> (=) takes) |> snd
+
+                    let changed =
+                        nonNull (operation.Invoke(distillation, [| Experiment.empty; value |])) :?> Experiment
+
+                    [
+                        for field in fields do
+                            if field.GetValue changed.Config <> field.GetValue Experiment.empty.Config then
+                                field.Name
+                    ]
+                    |> List.exactlyOne
+                | _ -> ()
+        ]
+
+    Assert.Equal<string list>(fields |> Array.map _.Name |> Array.sort |> List.ofArray, List.sort changed)

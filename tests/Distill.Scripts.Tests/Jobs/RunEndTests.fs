@@ -190,7 +190,7 @@ let ``an interrupted sweep returns the trials that have finished, and goes on`` 
     let experiment = pole place
 
     let run () =
-        Run.sweepWith [ $"""logs={place.Path "logs"}"""; "seed=0,1,2" ] (Sweep.ofExperiment experiment)
+        Run.sweepWith [ $"""logs={place.Path "logs"}"""; "seed=0,1,2" ] (Sweep.ofJob (Distil.job experiment))
 
     // In the second trial.
     let results, text = interruptedAt "[5/9]" 2 run
@@ -212,7 +212,7 @@ let ``the interrupted training of a teacher returns the teacher so far`` () =
     use place = new Workplace()
 
     let training =
-        { TeacherTraining.defaults with
+        { TrainTeacher.defaults with
             Environment = Distill.Environments.CartPole.CartPoleConfig(Envs = 32)
             EvaluationEpisodes = 32
             FinalEpisodes = 32

@@ -330,15 +330,12 @@ let ``a run of quadrotors ends with a flight of teacher and student after one re
     Assert.True(File.Exists(Path.Combine(folder, "replay.html")))
 
     // A run folder stands for its best policy.
-    let drones = QuadrotorConfig()
-
     let ofFolder =
-        Run.evaluateWith [ $"policy={folder}"; "episodes=8" ] Assessment.defaults drones
+        Run.evaluateWith [ $"policy={folder}"; "episodes=8" ] Evaluate.defaults
 
     let best = (RunFolder.Open folder).Checkpoint "best_student.safetensors"
 
-    let ofFile =
-        Run.evaluateWith [ $"policy={best}"; "episodes=8" ] Assessment.defaults drones
+    let ofFile = Run.evaluateWith [ $"policy={best}"; "episodes=8" ] Evaluate.defaults
 
     Assert.Equal(string ofFile, string ofFolder)
 
@@ -513,7 +510,7 @@ let ``a teacher is held against its record on the scale of both standard errors`
     let here = flown [ for i in 0..99 -> if i % 2 = 0 then -40.0f else -60.0f ] 50
 
     let doubts (metadata: (string * string) list) =
-        (Distilling.doubts (dict metadata |> Collections.Generic.Dictionary) here).Length
+        (Distil.doubts (dict metadata |> Collections.Generic.Dictionary) here).Length
 
     Assert.Equal(0, doubts [])
     // Of a negative record nothing is nine tenths.
@@ -523,7 +520,7 @@ let ``a teacher is held against its record on the scale of both standard errors`
     Assert.Equal(1, doubts [ "return", "-46.9"; "return_standard_error", "0" ])
 
     let only (metadata: (string * string) list) =
-        List.exactlyOne (Distilling.doubts (dict metadata |> Collections.Generic.Dictionary) here)
+        List.exactlyOne (Distil.doubts (dict metadata |> Collections.Generic.Dictionary) here)
 
     Assert.Contains(
         "of 10.0 (standard error 2.0), but here it reaches -50.0 (standard error 1.0)",
@@ -543,12 +540,12 @@ let ``a teacher is held against its record on the scale of both standard errors`
     Assert.Equal(0, doubts [ "return", "NaN" ])
     // A record of six digits and a teacher that is always the same.
     let exact = flown [ 123.4564f; 123.4564f ] 0
-    Assert.Empty(Distilling.doubts (dict [ "return", "123.457" ] |> Collections.Generic.Dictionary) exact)
+    Assert.Empty(Distil.doubts (dict [ "return", "123.457" ] |> Collections.Generic.Dictionary) exact)
 
 [<Fact>]
 let ``a teacher fails where most of its episodes end in a terminal state`` () =
     let doubts terminated =
-        Distilling.doubts (Collections.Generic.Dictionary()) (flown (List.replicate 4 1.0f) terminated)
+        Distil.doubts (Collections.Generic.Dictionary()) (flown (List.replicate 4 1.0f) terminated)
 
     Assert.Empty(doubts 2)
     Assert.Contains("75.0 %", List.exactlyOne (doubts 3))

@@ -176,6 +176,7 @@ let private report: IterationReport =
         Loss = 0.5,
         NewestLoss = 0.75,
         HistoricalLoss = 0.25,
+        LearningRate = 1e-3,
         GradientNorm = 3.0,
         OptimizerSteps = 8L,
         ClippedSteps = 6L,
@@ -194,12 +195,8 @@ let private report: IterationReport =
         LearningSeconds = 17.0
     )
 
-/// The report with other values.
-let private but (changes: (string * (obj | null)) list) (report: IterationReport) =
-    (report, changes) ||> List.fold (fun report (name, value) -> Settings.change name value report)
-
 let private told (report: IterationReport) =
-    Distilling.progress (DistillationConfig(Environment = CartPoleConfig(Envs = 32))) report
+    Distil.progress (DistillationConfig(Environment = CartPoleConfig(Envs = 32))) report
 
 [<Fact>]
 let ``every number of an iteration is logged under its own name`` () =
@@ -235,7 +232,11 @@ let ``every number of an iteration is logged under its own name`` () =
     Assert.Equal((Some 11.0, Some 13.0), (progress.MeanReturn, progress.MeanEpisodeLength))
     // What is not known is left out; without an optimizer step nothing was clipped.
     let bare =
-        told (report |> but [ "NewestLoss", null; "OptimizerSteps", box 0L; "ClippedSteps", box 0L ])
+        report
+        |> Settings.set <@ _.NewestLoss @> (Nullable())
+        |> Settings.set <@ _.OptimizerSteps @> 0L
+        |> Settings.set <@ _.ClippedSteps @> 0L
+        |> told
 
     Assert.DoesNotContain(bare.Metrics, fun (name, _) -> name = "Loss/newest")
     Assert.Contains(("training/clipped_share", 0.0), bare.Metrics)
@@ -251,13 +252,13 @@ let ``the switch of phases and the growth of the dataset are said when they happ
 
     Assert.Equal<string list>(
         [ "Phase 2 begins with iteration 41: student drives" ],
-        (told (report |> but [ "Phase", box (ActingPhase("student", 2, 0, 70)) ])).Events
+        (told (report |> Settings.set <@ _.Phase @> (ActingPhase("student", 2, 0, 70)))).Events
     )
 
     // The first phase begins with the run.
-    Assert.Empty (told (report |> but [ "Phase", box (ActingPhase("teacher", 1, 0, 30)) ])).Events
+    Assert.Empty (told (report |> Settings.set <@ _.Phase @> (ActingPhase("teacher", 1, 0, 30)))).Events
 
     Assert.Equal<string list>(
         [ "Dataset grew from 3000 to 6000 rows" ],
-        (told (report |> but [ "GrownTo", box 6000L ])).Events
+        (told (report |> Settings.set <@ _.GrownTo @> 6000L)).Events
     )

@@ -80,7 +80,7 @@ let ``position and velocity are off by their distance to the reference`` () =
         Assert.NotEqual(position, velocity)
 
     // The table of a flight takes each from its own.
-    let table = FlightResult [ flight ]
+    let table = PlayResult [ flight ]
     Expect.close 1e-12 table.Position.Mean (Array.average flight.PositionError) "position"
     Expect.close 1e-12 table.Velocity.Mean (Array.average flight.VelocityError) "velocity"
     Expect.close 1e-12 table.Velocity.Max (Array.max flight.VelocityError) "velocity"

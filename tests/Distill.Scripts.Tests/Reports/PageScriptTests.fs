@@ -127,13 +127,13 @@ let ``the newest student flies where none is the best yet`` () =
     let rewards (replay: Replay) =
         replay.Flights |> List.last |> snd |> _.Reward
 
-    let newest = rewards (Rehearsal.replay folder)
+    let newest = rewards (UnfinishedReplay.ofRun folder)
     File.Delete(checkpoint "student_4.safetensors")
-    Assert.NotEqual<float[]>(newest, rewards (Rehearsal.replay folder))
+    Assert.NotEqual<float[]>(newest, rewards (UnfinishedReplay.ofRun folder))
     File.Delete(checkpoint "student_2.safetensors")
 
     let error =
-        Expect.throws<DistillException>(fun () -> Rehearsal.replay folder |> ignore)
+        Expect.throws<DistillException>(fun () -> UnfinishedReplay.ofRun folder |> ignore)
 
     Assert.Contains("no checkpoint of a student yet", error.Message)
 
@@ -144,6 +144,6 @@ let ``a run that is not about quadrotors has no replay`` () =
     run.WriteParameters("env", dict [ "kind", box "cart_pole" ])
 
     let error =
-        Expect.throws<DistillException>(fun () -> Rehearsal.replay run.Path |> ignore)
+        Expect.throws<DistillException>(fun () -> UnfinishedReplay.ofRun run.Path |> ignore)
 
     Assert.Contains("only runs of quadrotors", error.Message)

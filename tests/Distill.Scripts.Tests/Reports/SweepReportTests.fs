@@ -16,6 +16,7 @@ let private rootIn (work: Workplace) = work.Path "logs/rates/sweep"
 let private addTrial (root: string) (number: int) (settings: (string * string) list) (value: float option) =
     let record: TrialRecord =
         {
+            Kind = "distillation"
             Hash = number.ToString "x64"
             Label = $"trial-{number}"
             Settings = Map(("iterations", "20") :: ("note", "<b>") :: settings)
@@ -88,10 +89,10 @@ let ``the page of a grid has its charts, tables and provenance`` () =
             "Best of 4: <strong>max_rows=5000 rate=20</strong>"
             "\"type\":\"parcoords\""
             "\"type\":\"heatmap\""
-            "max_rows 5,000<br>rate 20<br>return 75.5 [69.15, 81.85], 2 trials"
+            "max_rows 5,000<br>rate 20<br>student return 75.5 [69.15, 81.85], 2 trials"
             "dotnet fsi build.fsx sweep experiments/rates.fsx rate=1,2"
             // The teacher's 100.
-            "Student − teacher</dt><dd>-24.5<"
+            "Minus teacher</dt><dd>-24.5<"
             "is the best of 4 variants by these same numbers"
             "abc123"
             "2026-01-02 03:04:05"

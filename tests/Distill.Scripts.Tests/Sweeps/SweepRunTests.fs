@@ -4,6 +4,7 @@ module Distill.Tests.SweepRunTests
 open System
 open System.IO
 open Distill
+open Distill.Algorithms
 open Distill.Tests.RunTests
 open Xunit
 
@@ -33,7 +34,7 @@ let private root (place: Workplace) = place.Path "logs/pole/sweep"
 
 let private run (place: Workplace) (settings: string list) =
     let logs = place.Path "logs"
-    Run.sweepWith ($"logs={logs}" :: settings) (Sweep.ofExperiment (pole place))
+    Run.sweepWith ($"logs={logs}" :: settings) (Sweep.ofJob (Distil.job (pole place)))
 
 let private table (place: Workplace) =
     File.ReadAllText(Path.Combine(root place, "results.csv"))
@@ -176,8 +177,11 @@ let ``a sweep is read from its folder as typed records`` () =
     Assert.Equal(4, read.Trials.Length)
 
     for fromScript, trial in List.zip ran.Trials read.Trials do
-        Assert.Equal(fromScript.Config.ToString(), trial.Config.ToString())
-        Assert.Equal(fromScript.Experiment.Teacher, trial.Experiment.Teacher)
+        let config (trial: SweepTrial) =
+            trial.Job.Get<DistillationConfig>().ToString()
+
+        Assert.Equal(config fromScript, config trial)
+        Assert.Equal(fromScript.Job.Get<TeacherFile>(), trial.Job.Get<TeacherFile>())
         Assert.Equal(fromScript.Folder, trial.Folder)
 
     for trial in read.Trials do
@@ -187,7 +191,7 @@ let ``a sweep is read from its folder as typed records`` () =
         | Finished result ->
             Assert.Equal<int list>([ 1; 2; 3 ], List.map fst losses)
             Assert.Equal(Some result, trial.Result)
-            Assert.Equal(500.0, result.TeacherReturn)
+            Assert.Equal(500.0, result["teacher_return"])
         | state ->
             Assert.True(state.IsFailed)
             Assert.Empty losses
@@ -196,7 +200,8 @@ let ``a sweep is read from its folder as typed records`` () =
     Assert.Equal<int list>(
         [ 0; 0; 2; 2 ],
         read.Trials
-        |> List.map (fun trial -> (trial.Config.Acting :?> Distill.Algorithms.TeacherUntil).Phase1Iterations)
+        |> List.map (fun trial ->
+            (trial.Job.Get<DistillationConfig>().Acting :?> TeacherUntil).Phase1Iterations)
         |> List.sort
     )
 
@@ -260,6 +265,75 @@ let ``a setting that Distill has gained since does not run trials again, a defau
     Assert.Equal(2, found.Count)
     Assert.Equal(before, written folder)
 
+/// Trainings of a teacher on the pole, for some iterations each.
+let private trainings =
+    sweep {
+        name "ppo"
+        parameters (choice [ 2; 4 ])
+
+        job (fun iterations ->
+            TrainTeacher.job
+                { TrainTeacher.defaults with
+                    Environment = CartPole.balance { envs = 32 }
+                    EvaluationInterval = 2
+                    EvaluationEpisodes = 32
+                    FinalEpisodes = 32
+                }
+                (PpoConfig(Iterations = iterations)))
+    }
+
+[<Fact>]
+let ``trainings of teachers are swept, compared and reported like distillations`` () =
+    use place = new Workplace()
+    let logs = place.Path "logs"
+    let root = place.Path "logs/ppo/sweep"
+    let results = trainings |> Run.sweepWith [ $"logs={logs}" ]
+    Assert.Equal((2, "return"), (results.Count, results.Main))
+
+    let header = (File.ReadAllLines(Path.Combine(root, "results.csv")))[0]
+    Assert.Equal("iterations,seed,return,std_return,length,share_terminated,trial", header)
+    Assert.Equal(3, (File.ReadAllLines(Path.Combine(root, "summary.csv"))).Length)
+
+    // From the folder alone, the jobs are what they were.
+    let read = Sweep.load root
+    Assert.Equal(string results, string read)
+
+    for trial in read.Trials do
+        Assert.Equal(trial.Settings["iterations"], string (trial.Job.Get<PpoConfig>().Iterations))
+        let run = trial.Run.Value
+        Assert.Equal("teacher", run.Role)
+        Assert.Contains(("kind", "ppo"), run.Command)
+        let evaluated = run.Result "teacher" |> Option.map _.MeanReturn
+        Assert.Equal(evaluated, trial.Result |> Option.map (fun result -> result["return"]))
+
+    let best, mean = read.Best.Value
+    Assert.Contains("iterations=", best)
+    let report = File.ReadAllText(SweepReport.write root)
+    Assert.Contains($"Best return</dt><dd>{ReportLayout.significant mean.Estimate}<", report)
+    Assert.Contains("2 trials: 2 finished", report)
+
+    // Nothing is left to do.
+    let written =
+        read.Trials
+        |> List.map (fun trial -> File.GetLastWriteTimeUtc(Path.Combine(trial.Folder, "result.csv")))
+
+    let again = trainings |> Run.sweepWith [ $"logs={logs}" ]
+
+    Assert.Equal<DateTime list>(
+        written,
+        again.Trials
+        |> List.map (fun trial -> File.GetLastWriteTimeUtc(Path.Combine(trial.Folder, "result.csv")))
+    )
+
+    let refused (settings: string list) =
+        Expect
+            .throws<DistillException>(fun () ->
+                trainings |> Run.sweepWith ($"logs={logs}" :: settings) |> ignore)
+            .Message
+
+    Assert.Contains("one file for all trials", refused [ $"""save_to={place.Path "a.safetensors"}""" ])
+    Assert.Contains("--on slum cannot be: did you mean slurm?", refused [ "--on"; "slum" ])
+
 [<Fact>]
 let ``a dry run runs and writes nothing`` () =
     use place = new Workplace()
@@ -302,7 +376,7 @@ let ``the results of some trials bring the tables of all up to date`` () =
     // As when the sweep was submitted to others, who have finished since.
     File.WriteAllLines(Path.Combine(root place, "results.csv"), whole.Split '\n' |> Array.take 2)
     let logs = place.Path "logs"
-    Sweeping.main [ "results"; $"logs={logs}"; "seed=0" ] (Sweep.ofExperiment (pole place))
+    Sweeping.main [ "results"; $"logs={logs}"; "seed=0" ] (Sweep.ofJob (Distil.job (pole place)))
     Assert.Equal(whole, table place)
 
 [<Fact>]
@@ -313,13 +387,14 @@ let ``the results of a sweep that was given a name are those in its folder`` () 
     let whole = File.ReadAllText path
     File.Delete path
     let logs = place.Path "logs"
-    Sweeping.main [ "results"; $"logs={logs}"; "name=other" ] (Sweep.ofExperiment (pole place))
+    Sweeping.main [ "results"; $"logs={logs}"; "name=other" ] (Sweep.ofJob (Distil.job (pole place)))
     Assert.Equal(whole, File.ReadAllText path)
 
 /// A finished trial whose teacher has a return of 100.
 let private trialWith (settings: (string * int) list) (value: float) : SweepTrial =
     let record =
         {
+            Kind = "distillation"
             Hash =
                 String.Join("", settings |> List.map (fun (_, value) -> value.ToString "x8")).PadLeft(64, 'a')
             Label = ""
@@ -331,16 +406,23 @@ let private trialWith (settings: (string * int) list) (value: float) : SweepTria
 
     let result =
         {
-            TeacherReturn = 100.0
-            StudentReturn = value
-            FinalStudentReturn = value - 1.0
-            StudentLength = 9.0
-            ShareTerminated = 0.25
-            MinusTeacher = { Estimate = value - 100.0; Low = value - 101.0; High = value - 99.0 }
+            Measures =
+                [
+                    "teacher_return", 100.0
+                    "student_return", value
+                    "final_student_return", value - 1.0
+                    "student_length", 9.0
+                    "share_terminated", 0.25
+                    "minus_teacher", value - 100.0
+                    "minus_teacher_low", value - 101.0
+                    "minus_teacher_high", value - 99.0
+                ]
+            Main = "student_return"
+            Beside = [ "minus_teacher"; "share_terminated" ]
             Warnings = []
         }
 
-    SweepTrial(record, "", Finished result, lazy Experiment.empty)
+    SweepTrial(record, "", Finished result, lazy (Distil.job Experiment.empty))
 
 let private trial (phase1: int) (seed: int) (value: float) =
     trialWith [ "acting.phase1_iterations", phase1; "seed", seed ] value
@@ -498,7 +580,7 @@ let ``compare takes a setting twice for A and B, and once for both`` () =
     let logs = place.Path "logs"
 
     let compare (settings: string list) =
-        Sweeping.compare ($"logs={logs}" :: settings) (Sweep.ofExperiment (pole place))
+        Sweeping.compare ($"logs={logs}" :: settings) (Sweep.ofJob (Distil.job (pole place)))
 
     let one = compare [ "hidden=5"; "phase1_iterations=2"; "phase1_iterations=0" ]
 
@@ -509,7 +591,7 @@ let ``compare takes a setting twice for A and B, and once for both`` () =
             && trial.Settings["student.hidden"] = "5"
             && trial.Settings["acting.phase1_iterations"] = phase1)
         |> _.Result
-        |> Option.map _.StudentReturn
+        |> Option.map _.Score
         |> Option.get
 
     Assert.Equal(("phase1_iterations=2", "phase1_iterations=0"), (one.A, one.B))
@@ -548,3 +630,40 @@ let ``the best of many variants is said to be picked, and few seeds have no inte
     Assert.DoesNotContain("interquartile", results 2 4)
     Assert.Contains("interquartile", results 2 5)
     Assert.DoesNotContain("±", results 3 5)
+
+[<Fact>]
+let ``evaluations are swept, and a job of another kind is not found`` () =
+    use place = new Workplace()
+    pole place |> ignore
+
+    let evaluations =
+        Sweep.ofJob (
+            Evaluate.job
+                { Evaluate.defaults with
+                    Policy = place.Path "teacher.safetensors"
+                    Environment = CartPole.balance { envs = 1 }
+                }
+        )
+
+    let results =
+        evaluations |> Run.sweepWith [ $"""logs={place.Path "logs"}"""; "episodes=8,16"; "seed=0,1" ]
+
+    Assert.Equal(4, results.Count)
+
+    for trial in results.Trials do
+        Assert.Equal(500.0, trial.Result.Value["return"])
+        Assert.Equal(trial.Settings["episodes"], string (trial.Run.Value.Results.Head.Episodes))
+
+    Assert.Contains(
+        "has no PpoConfig",
+        Expect.throws<DistillException>(fun () -> results.Trials.Head.Job.Get<PpoConfig>() |> ignore).Message
+    )
+
+    let unknown = trial 5 0 60.0
+    let path = place.Path "trials.jsonl"
+    File.WriteAllText(path, TrialRecord.toJson { unknown.Record with Kind = "sac"; Label = "a" } + "\n")
+
+    Assert.Contains(
+        "no kind of job 'sac'",
+        Expect.throws<DistillException>(fun () -> TrialRecord.read path 0 |> ignore).Message
+    )

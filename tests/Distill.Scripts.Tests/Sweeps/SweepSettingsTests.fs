@@ -30,7 +30,7 @@ let private trialsOf (sweep: Sweep<'T>) (arguments: string list) =
     Trials.declared (SweepOptions.parse arguments) sweep
 
 let private trials (place: Workplace) (arguments: string list) =
-    trialsOf (Sweep.ofExperiment (pole place)) arguments
+    trialsOf (Sweep.ofJob (Distil.job (pole place))) arguments
 
 let private refusal (place: Workplace) (arguments: string list) =
     (Expect.throws<DistillException>(fun () -> trials place arguments |> ignore)).Message
@@ -39,7 +39,7 @@ let private hashes (trials: Trial list) =
     trials |> List.map (fun trial -> trial.Record.Hash)
 
 let private configs (trials: Trial list) =
-    trials |> List.map (fun trial -> trial.Experiment.Config)
+    trials |> List.map (fun trial -> trial.Job.Get<DistillationConfig>())
 
 [<Fact>]
 let ``commas separate values, but not within brackets`` () =
@@ -135,7 +135,8 @@ let ``a misspelt setting of list, results and best is one sentence with names li
     use place = new Workplace()
 
     let refusal (arguments: string list) =
-        (Expect.throws<DistillException>(fun () -> Sweeping.main arguments (Sweep.ofExperiment (pole place))))
+        (Expect.throws<DistillException>(fun () ->
+            Sweeping.main arguments (Sweep.ofJob (Distil.job (pole place)))))
             .Message
 
     let logs = $"""logs={place.Path "logs"}"""
@@ -151,7 +152,7 @@ let ``a misspelt setting of list, results and best is one sentence with names li
     // Names that other systems have for settings and their values mean the same here.
     for settings in
         [ "n_epochs=12"; "num_envs=32"; "loss=mse"; "max_buffer_size=4_000"; "acting.phase1_iterations=4" ] do
-        Sweeping.main [ "list"; logs; settings ] (Sweep.ofExperiment (pole place))
+        Sweeping.main [ "list"; logs; settings ] (Sweep.ofJob (Distil.job (pole place)))
 
     for arguments in [ []; [ "abc"; "def" ]; [ "seed=1" ] ] do
         Assert.Contains("first letters of a trial's hash", refusal ("show" :: logs :: arguments))
@@ -177,8 +178,8 @@ let private declared (place: Workplace) =
             { pole place with
                 Config =
                     pole(place).Config
-                    |> Settings.change "Retention" (box (Retain.latest point.Rows))
-                    |> Settings.change "Acting" (box (Acting.teacherUntil point.Phase1))
+                    |> Settings.set <@ _.Retention @> (Retain.latest point.Rows)
+                    |> Settings.set <@ _.Acting @> (Acting.teacherUntil point.Phase1)
             })
 
         seeds [ 0; 1; 2 ]
@@ -217,12 +218,14 @@ let ``a trial that was written down runs as it was though the script has changed
         (trials place [ "student=mlp"; "hidden=[8,8],[4]"; "seed=3" ] |> List.item 1).Record
 
     let changed =
-        { pole place with Config = pole(place).Config |> Settings.change "Iterations" (box 99) }
+        { pole place with Config = pole(place).Config |> Settings.set <@ _.Iterations @> 99 }
 
-    let recovered = Trials.recover trial (Sweep.ofExperiment changed)
-    Assert.Equal(12, recovered.Config.Iterations)
-    Assert.Equal(3UL, recovered.Config.Seed)
-    Assert.Equal<int list>([ 4 ], (recovered.Config.Student :?> MlpStudent).Hidden |> List.ofSeq)
+    let recovered =
+        (Trials.recover trial (Sweep.ofJob (Distil.job changed))).Get<DistillationConfig>()
+
+    Assert.Equal(12, recovered.Iterations)
+    Assert.Equal(3UL, recovered.Seed)
+    Assert.Equal<int list>([ 4 ], (recovered.Student :?> MlpStudent).Hidden |> List.ofSeq)
     let path = place.Path "trials.jsonl"
     File.WriteAllText(path, "{}\n" + TrialRecord.toJson trial + "\n")
     Assert.Equal(trial, TrialRecord.read path 1)

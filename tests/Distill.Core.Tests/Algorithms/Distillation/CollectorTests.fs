@@ -30,12 +30,12 @@ type private Recorded =
         Starts: byte[]
     }
 
-let private take (rollout: Rollout) =
+let private take teacherGroup (rollout: Rollout) =
     {
-        Student = floats rollout.StudentObservations
-        Teacher = floats rollout.TeacherObservations
-        TeacherActions = floats rollout.TeacherActions
-        StudentActions = floats rollout.StudentActions
+        Student = readColumn rollout "observation"
+        Teacher = readColumn rollout teacherGroup
+        TeacherActions = readColumn rollout "label"
+        StudentActions = readColumn rollout RolloutCollector.StudentAction
         Rewards = floats rollout.Rewards
         Memory = floats rollout.Memory
         Ends = Array.copy rollout.Ends
@@ -106,6 +106,16 @@ let private drawn =
         TeacherNoise = Nullable(RandomStream(3UL, "teacher"))
     }
 
+/// Everything that can be recorded.
+let private recording (student: Policy) (teacher: Policy) actions =
+    Columns
+        [|
+            struct ("observation", student.Network.Spec.Inputs)
+            struct ("label", actions)
+            struct (teacher.ObservationGroup, teacher.Network.Spec.Inputs)
+            struct (RolloutCollector.StudentAction, actions)
+        |]
+
 /// Collects once for each share; the environment's log covers all collections.
 let private collect setting whole threads (shares: float list) =
     use pool = new WorkerPool(threads)
@@ -115,32 +125,24 @@ let private collect setting whole threads (shares: float list) =
     use student = setting.Student()
 
     use rollout =
-        new Rollout(
-            40,
-            setting.Steps,
-            student.Network.Spec.Inputs,
-            teacher.Network.Spec.Inputs,
-            spec.Actions.Floats,
-            student.MemorySize
-        )
+        new Rollout(40, setting.Steps, recording student teacher spec.Actions.Floats, student.MemorySize)
 
     use collector =
         new RolloutCollector(
             environment,
-            teacher,
+            new PolicyTeacher([| teacher |], environment, noise = setting.TeacherNoise),
             student,
             rollout,
             acting,
-            setting.TeacherNoise,
             whole,
-            threads
+            pool
         )
 
     let recorded =
         [
             for share in shares do
-                collector.Collect(pool, share)
-                take rollout
+                collector.Collect share
+                take teacher.ObservationGroup rollout
         ]
 
     (environment :> IDisposable).Dispose()
@@ -148,7 +150,6 @@ let private collect setting whole threads (shares: float list) =
 
 /// Feeds recorded observations to a policy; memory as given, cleared where an episode starts. Advances the memory.
 let private replay (policy: Policy) steps (observations: float32[]) (starts: byte[]) (memory: float32[][]) =
-    use scratch = new PolicyScratch(policy)
     let inputs, size = policy.Network.Spec.Inputs, policy.ActionFloats
     let actions = Array.zeroCreate<float32>(starts.Length * size)
     let action = Array.zeroCreate<float32>(size * Panel.Width)
@@ -179,7 +180,7 @@ let private replay (policy: Policy) steps (observations: float32[]) (starts: byt
                     else
                         0f)
 
-            policy.Act(x, carried, action, scratch)
+            act policy x carried action |> ignore
 
             for lane in 0 .. lanes - 1 do
                 for i in 0 .. size - 1 do
@@ -409,23 +410,31 @@ let ``the memory recorded before each sequence makes the student act as it did``
     use environment = quadrotor.Make()
     use teacher = quadrotor.Teacher()
     use student = quadrotor.Student()
-    let inputs, size = student.Network.Spec.Inputs, student.MemorySize
+    let size = student.MemorySize
 
     // Episodes of 25 steps, so that most sequences begin inside one.
-    use rollout = new Rollout(40, 18, inputs, teacher.Network.Spec.Inputs, 4, size, 6)
+    use rollout = new Rollout(40, 18, recording student teacher 4, size, 6)
 
     use collector =
-        new RolloutCollector(environment, teacher, student, rollout, acting, Nullable(), false, 2)
+        new RolloutCollector(
+            environment,
+            new PolicyTeacher([| teacher |], environment),
+            student,
+            rollout,
+            acting,
+            false,
+            pool
+        )
 
     for _ in 1..2 do
-        collector.Collect(pool, 0.5)
+        collector.Collect 0.5
         let memory = rollout.Memory.Span.ToArray() |> Array.chunkBySize size
         Expect.equal memory.Length (40 * 3) "records of memory"
 
         let expected =
-            replay student 6 (rollout.StudentObservations.Span.ToArray()) rollout.EpisodeStart memory
+            replay student 6 (readColumn rollout "observation") rollout.EpisodeStart memory
 
         Paths.sameBits
-            (rollout.StudentActions.Span.ToArray())
+            (readColumn rollout RolloutCollector.StudentAction)
             expected
             "student actions, sequence by sequence"

@@ -17,8 +17,8 @@ type Segment = { Memory: float[]; Rows: Row[] }
 
 /// The segments of a rollout, as numbers.
 let segments (rollout: Rollout) length =
-    let observation, action, memory =
-        rollout.StudentObservationSize, rollout.ActionSize, rollout.MemorySize
+    let columns, memory = rollout.Table.Columns, rollout.MemorySize
+    let observation, action = columns[0].Size, columns[1].Size
 
     let width = observation + action + 2
 
@@ -79,7 +79,7 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
 type Lesson = { Sum: float; Rows: int; MeanLosses: float[] }
 
 /// Trains the parameters of a policy, which itself stays as it is.
-type Learner(policy: Policy, loss: Loss, settings: AdamConfig, gradientLength) =
+type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLength) =
     let spec = policy.Network.Spec
 
     let p =

@@ -18,6 +18,38 @@ let fill (buffer: FloatBuffer) (value: int -> float32) =
 
 let floats (buffer: FloatBuffer) = buffer.Span.ToArray()
 
+/// What the rows of a distillation consist of.
+let columns (observation: int) (label: int) =
+    Columns [| struct ("observation", observation); struct ("label", label) |]
+
+/// A column of a rollout, row after row.
+let readColumn (rollout: Rollout) (name: string) =
+    let column = rollout.Table.Columns[name]
+
+    [|
+        for row in 0 .. rollout.Rows - 1 do
+            yield! rollout.Table.Cell(row, column).ToArray()
+    |]
+
+let writeColumn (rollout: Rollout) (name: string) (value: int -> float32) =
+    let column = rollout.Table.Columns[name]
+
+    for row in 0 .. rollout.Rows - 1 do
+        let cell = rollout.Table.Cell(row, column)
+
+        for i in 0 .. column.Size - 1 do
+            cell[i] <- value (row * column.Size + i)
+
+/// The deterministic action of one step of one panel, and the outputs it comes from; advances the memory.
+let act (policy: Policy) (x: float32[]) (memory: float32[]) (action: float32[]) =
+    use own = new Workspace()
+
+    let outputs =
+        policy.Forward(Panel(Span x, policy.Network.Spec.Inputs), Panel(Span memory, policy.MemorySize), own)
+
+    policy.Decide(outputs, Panel(Span action, policy.ActionFloats))
+    outputs.Values.ToArray()
+
 /// Balances the pole for whole episodes: pushes towards where it falls and drifts.
 let cartPoleTeacher () =
     let teacher =
@@ -61,15 +93,16 @@ let randomPolicy (seed: int) (range: float32) (spec: NetworkSpec) group normalis
 
 /// Random numbers, marks and memory; labels may be choices.
 let randomRollout (random: Random) envs steps observation action memory (choices: int) =
-    let rollout = new Rollout(envs, steps, observation, 0, action, memory)
+    let rollout = new Rollout(envs, steps, columns observation action, memory)
 
     let number _ =
         float32 (2.0 * random.NextDouble() - 1.0)
 
-    fill rollout.StudentObservations number
+    writeColumn rollout "observation" number
 
-    fill
-        rollout.TeacherActions
+    writeColumn
+        rollout
+        "label"
         (if choices = 0 then
              number
          else
@@ -85,9 +118,6 @@ let randomRollout (random: Random) envs steps observation action memory (choices
 
 /// All numbers of a rollout's segments: memory, then observation, action, weight and keep of every row.
 let segmentsOf (rollout: Rollout) length =
-    let observations, actions =
-        floats rollout.StudentObservations, floats rollout.TeacherActions
-
     let memory = floats rollout.Memory
 
     Array.init (rollout.Rows / length) (fun segment ->
@@ -95,21 +125,15 @@ let segmentsOf (rollout: Rollout) length =
             yield! Array.sub memory (segment * rollout.MemorySize) rollout.MemorySize
 
             for row in segment * length .. (segment + 1) * length - 1 do
-                yield!
-                    Array.sub
-                        observations
-                        (row * rollout.StudentObservationSize)
-                        rollout.StudentObservationSize
-
-                yield! Array.sub actions (row * rollout.ActionSize) rollout.ActionSize
+                yield! rollout.Table.Rows(row, 1).ToArray()
                 float32 rollout.Valid[row]
                 1f - float32 rollout.EpisodeStart[row]
         |])
 
 /// What a dataset holds, in the same form, with the number of each segment, in the order of its places.
 let contentOf (dataset: AggregatedDataset) observation action memory =
-    let x = Array.zeroCreate<float32>(observation * Panel.Width)
-    let y = Array.zeroCreate<float32>(action * Panel.Width)
+    use own = new Workspace()
+    let rows = Array.zeroCreate<float32>((observation + action) * Panel.Width)
     let h = Array.zeroCreate<float32>(memory * Panel.Width)
 
     let weight, keep =
@@ -121,16 +145,15 @@ let contentOf (dataset: AggregatedDataset) observation action memory =
     [|
         for places in Array.chunkBySize Panel.Width [| 0 .. dataset.Count - 1 |] do
             let values = Array.init places.Length (fun _ -> ResizeArray<float32>())
-            dataset.GatherMemory(places, h)
+            dataset.GatherMemory(places, Panel(Span h, memory))
             values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
 
             for step in 0 .. dataset.SegmentLength - 1 do
-                dataset.Gather(places, step, 1, x, y, weight, keep)
+                dataset.Gather(places, step, rows, weight, keep, Panel.Width, own)
 
                 values
                 |> Array.iteri (fun lane v ->
-                    v.AddRange(column x observation lane)
-                    v.AddRange(column y action lane)
+                    v.AddRange(column rows (observation + action) lane)
                     v.Add weight[lane]
                     v.Add keep[lane])
 

@@ -428,25 +428,24 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
         use environment =
             settings.Environment.Create(shape.Envs, RandomStream(settings.Seed, "training").Seed())
 
-        use rollout = new Rollout(shape.Envs, shape.Steps, 4, 4, 1, 0)
+        use rollout = new Rollout(shape.Envs, shape.Steps, columns 4 1, 0)
         let acting = RandomStream(settings.Seed, "acting")
 
         use collector =
             new RolloutCollector(
                 environment,
-                teacher,
+                new PolicyTeacher([| teacher |], environment),
                 distillation.Student,
                 rollout,
                 acting,
-                Nullable(),
                 shape.WholeEpisodes,
-                1
+                pool
             )
 
-        collector.Collect(pool, settings.Acting.TeacherShare 0)
+        collector.Collect(settings.Acting.TeacherShare 0)
         distillation.Iterate() |> ignore
         let normaliser = nonNull distillation.Student.Normaliser
-        let observations = floats rollout.StudentObservations
+        let observations = readColumn rollout "observation"
 
         for i in 0..3 do
             let values =
@@ -548,26 +547,41 @@ let ``memory is estimated before anything is allocated`` () =
         )
 
     let available = 1000L <<< 20
-    let estimate = MemoryEstimate.Of(settings, 26, available)
+    let estimate = MemoryEstimate.Of(settings, available)
     Expect.equal estimate.DatasetBytes (1_000_000L * (22L + 4L) * 4L) "dataset"
     // Sequences of 400: two flags per row; birth, loss, place in the order and the GRU's memory per sequence.
     let bookkeeping = 1_000_000L * 2L + 2_500L * (8L + 4L + 4L + 16L * 4L)
     Expect.equal estimate.BookkeepingBytes bookkeeping "bookkeeping"
 
-    let rollout = 40_000L * ((22L + 26L + 8L + 1L) * 4L + 3L) + 100L * 16L * 4L
+    let rollout = 40_000L * ((22L + 4L + 1L) * 4L + 3L) + 100L * 16L * 4L
     Expect.equal estimate.RolloutBytes rollout "rollout"
     Expect.isTrue estimate.Fits "fits"
     Expect.equal estimate.AvailableBytes (available / 10L * 9L) "a tenth is spared"
 
-    let tight = MemoryEstimate.Of(settings, 26, 60L <<< 20)
+    let tight = MemoryEstimate.Of(settings, 60L <<< 20)
     Expect.isTrue (not tight.Fits && tight.RowsThatFit < 1_000_000L && tight.RowsThatFit > 0L) "does not fit"
-    Expect.equal (MemoryEstimate.Of(settings, 26, 1L <<< 20)).RowsThatFit 0L "no room at all"
-    Expect.isTrue ((MemoryEstimate.Of(settings, 26)).AvailableBytes > 0L) "asks the machine"
+    Expect.equal (MemoryEstimate.Of(settings, 1L <<< 20)).RowsThatFit 0L "no room at all"
+    Expect.isTrue ((MemoryEstimate.Of(settings)).AvailableBytes > 0L) "asks the machine"
 
     let newest =
         DistillationConfig(Environment = QuadrotorConfig(Envs = 100), Retention = NewestRollout())
 
-    Expect.equal (MemoryEstimate.Of(newest, 26, available)).DatasetBytes (40_000L * 26L * 4L) "newest only"
+    Expect.equal (MemoryEstimate.Of(newest, available)).DatasetBytes (40_000L * 26L * 4L) "newest only"
+
+/// The fields of an object; a type does not list the private ones that it inherits.
+let rec private fieldsOf (t: Type | null) : FieldInfo list =
+    match t with
+    | null -> []
+    | t ->
+        let own =
+            t.GetFields(
+                BindingFlags.Instance
+                ||| BindingFlags.NonPublic
+                ||| BindingFlags.Public
+                ||| BindingFlags.DeclaredOnly
+            )
+
+        List.ofArray own @ fieldsOf t.BaseType
 
 /// Bytes outside the runtime's heap that can be reached from an object.
 let private nativeBytes (root: obj) =
@@ -591,14 +605,17 @@ let private nativeBytes (root: obj) =
         | value when (string (value.GetType().Namespace)).StartsWith "System.Collections" ->
             Seq.sumBy visit (Seq.cast<objnull>(value :?> IEnumerable))
         | value when (string (value.GetType().Namespace)).StartsWith "Distill" ->
-            value
-                .GetType()
-                .GetFields(BindingFlags.Instance ||| BindingFlags.NonPublic ||| BindingFlags.Public)
+            fieldsOf (value.GetType())
             |> Seq.filter (fun field -> not field.FieldType.IsValueType)
             |> Seq.sumBy (fun field -> visit (field.GetValue value))
         | _ -> 0L
 
     visit root
+
+/// What a pool's workspaces take once every thread has done every kind of work.
+let private workspaces (pool: WorkerPool) =
+    int64 pool.Threads
+    * (Seq.max [ for worker in 0 .. pool.Threads - 1 -> pool.Workspace(worker).Bytes ])
 
 /// The estimate leaves out the environments and the teacher, and rounds upwards.
 let private covers (estimate: int64) (actual: int64) (spared: int64) what =
@@ -608,7 +625,6 @@ let private covers (estimate: int64) (actual: int64) (spared: int64) what =
 
 [<Fact>]
 let ``the estimates count what is allocated`` () =
-    use pool = new WorkerPool(3)
     use raptor = raptorTeacher ()
 
     let students: StudentConfig list =
@@ -631,16 +647,18 @@ let ``the estimates count what is allocated`` () =
                     SequenceLength = sequence
                 )
 
+            use pool = new WorkerPool(3)
             use distillation = new Distillation(settings, raptor, pool)
+            distillation.Iterate() |> ignore
             use environment = settings.Environment.Create(128, 0UL)
             let spared = nativeBytes environment + 4L * nativeBytes raptor + 40_000L
-            let estimate = MemoryEstimate.Of(settings, 22)
+            let estimate = MemoryEstimate.Of settings
             // Flags of the rollout and the order of sampling are on the runtime's heap.
             let heap = 12_800L * 3L + 100_000L * 4L
 
             covers
                 estimate.TotalBytes
-                (nativeBytes distillation + heap)
+                (nativeBytes distillation - nativeBytes pool + workspaces pool + heap)
                 (spared + heap)
                 $"{student}, {batch}, {sequence}"
 
@@ -650,10 +668,13 @@ let ``the estimates count what is allocated`` () =
             PpoConfig(ActorGroup = "student", ActorHidden = [| 400; 300 |], CriticHidden = [| 500 |])
         ] do
         let environment = QuadrotorConfig(Envs = 500)
+        use pool = new WorkerPool(3)
         use ppo = new Ppo(config, environment, pool)
+        ppo.Iterate() |> ignore
         use inner = (environment :> IEnvironmentConfig).Create(500, 0UL)
         let estimate = PpoMemory.Of(config, environment, 3)
-        covers estimate.TotalBytes (nativeBytes ppo) (nativeBytes inner) $"PPO, {config.ActorGroup}"
+        let actual = nativeBytes ppo - nativeBytes pool + workspaces pool
+        covers estimate.TotalBytes actual (nativeBytes inner) $"PPO, {config.ActorGroup}"
         Expect.isTrue estimate.Fits "fits"
 
         Expect.isTrue
@@ -689,7 +710,7 @@ let ``as many rows as are said to fit do fit, and no sequence more`` () =
                     MiniBatchSize = batch
                 )
 
-            MemoryEstimate.Of(config, 22, available)
+            MemoryEstimate.Of(config, available)
 
         let fit = (estimate 1000L).RowsThatFit
 
@@ -723,7 +744,7 @@ let ``a network that no machine counts is refused with a sentence`` () =
             for start in
                 [
                     fun () -> (new Distillation(settings, teacher, pool)).Dispose()
-                    fun () -> MemoryEstimate.Of(settings, 4) |> ignore
+                    fun () -> MemoryEstimate.Of settings |> ignore
                 ] do
                 (Expect.throws<DistillException> start).Message |> Storage.contains "is too large with"
 

@@ -17,8 +17,7 @@ let private optimizer =
 let private datasetOf (rollout: Rollout) length =
     let dataset =
         new AggregatedDataset(
-            rollout.StudentObservationSize,
-            rollout.ActionSize,
+            rollout.Table.Columns,
             length,
             rollout.MemorySize,
             int64 rollout.Rows,
@@ -44,7 +43,7 @@ let private agrees
     use dataset = datasetOf rollout length
 
     use trainer =
-        new StudentTrainer(policy, loss, optimizer, gradientLength, chosen.Length, length, threads)
+        new StudentTrainer(policy, loss, optimizer, gradientLength, chosen.Length, length)
 
     let learner = Learner(policy, loss, optimizer, gradientLength)
     let own = segments rollout length
@@ -144,15 +143,14 @@ let ``what masked rows hold changes nothing, whatever the loss, even if it is no
 
         for row in 0 .. rollout.Rows - 1 do
             if rollout.Valid[row] = 0uy then
-                rollout.StudentObservations.Slice(row * 5, 5).Fill garbage
-                rollout.TeacherActions.Slice(row * actions, actions).Fill garbage
+                rollout.Table.Rows(row, 1).Fill garbage
 
         use dataset = datasetOf rollout 1
 
         use policy =
             randomPolicy 1 0.5f (NetworkSpec.Mlp(5, [ 8 ], outputs, Activation.Elu, head)) "student" false
 
-        use trainer = new StudentTrainer(policy, loss, optimizer, 1, 400, 1, 1)
+        use trainer = new StudentTrainer(policy, loss, optimizer, 1, 400, 1)
         let struct (sum, rows) = trainer.Train(pool, dataset, ReadOnlySpan [| 0..399 |])
         sum, rows, floats policy.Network.Parameters
 
@@ -174,12 +172,11 @@ let ``a gradient that is not finite ends the training and changes nothing`` () =
         use policy = randomPolicy 2 0.5f spec "student" false
         rollout.Valid.AsSpan().Fill 1uy
         // In the last window of sequences.
-        rollout.TeacherActions.Slice(3 * (6 * 17 + 5), 1).Fill 1e30f
+        rollout.Table.Cell(6 * 17 + 5, rollout.Table.Columns[1])[0] <- 1e30f
         use dataset = datasetOf rollout length
         let batch = 240 / length
 
-        use trainer =
-            new StudentTrainer(policy, MeanSquared(), optimizer, 4, batch, length, 2)
+        use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 4, batch, length)
 
         let before = DistillationTestbed.bytes trainer.Visit
         let parameters = floats policy.Network.Parameters
@@ -213,7 +210,7 @@ let ``windows without a valid row take no step but carry the memory`` () =
     Array.fill rollout.Valid 0 rollout.Rows 0uy
     use pool = new WorkerPool(1)
     use dataset = datasetOf rollout 12
-    use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 4, 40, 12, 1)
+    use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 4, 40, 12)
     let before = floats policy.Network.Parameters
     let struct (sum, rows) = trainer.Train(pool, dataset, ReadOnlySpan [| 0..39 |])
     Expect.equal (sum, rows, trainer.Optimizer.Steps) (0.0, 0L, 0L) "nothing valid"
@@ -244,8 +241,7 @@ let ``the same bits on any number of threads and every path, and nothing allocat
             use dataset = datasetOf rollout length
             use policy = randomPolicy 6 0.5f spec "student" false
 
-            use trainer =
-                new StudentTrainer(policy, MeanSquared(), optimizer, 7, batch, length, threads)
+            use trainer = new StudentTrainer(policy, MeanSquared(), optimizer, 7, batch, length)
 
             let batches = [| 0 .. batch - 1 |]
 

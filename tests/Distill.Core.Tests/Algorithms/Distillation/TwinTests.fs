@@ -29,26 +29,28 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         new Rollout(
             shape.Envs,
             shape.Steps,
-            spec.Inputs,
-            teacher.Network.Spec.Inputs,
-            teacher.ActionFloats,
+            columns spec.Inputs teacher.ActionFloats,
             student.MemorySize,
             shape.SegmentLength
         )
 
+    let noise =
+        if config.TeacherDeterministic then
+            Nullable()
+        else
+            Nullable(RandomStream(config.Seed, "teacher"))
+
+    let pool = new WorkerPool(threads)
+
     let collector =
         new RolloutCollector(
             environment,
-            teacher,
+            new PolicyTeacher([| teacher |], environment, noise = noise),
             student,
             rollout,
             RandomStream(config.Seed, "acting"),
-            (if config.TeacherDeterministic then
-                 Nullable()
-             else
-                 Nullable(RandomStream(config.Seed, "teacher"))),
             shape.WholeEpisodes,
-            threads
+            pool
         )
 
     let learner =
@@ -92,9 +94,9 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
     member _.Parameters = learner.Parameters
 
     /// Loss, loss of the newest rollout and of the rest, norm of the last gradient, optimizer steps, rows held.
-    member _.Iterate pool =
+    member _.Iterate() =
         Array.map float32 learner.Parameters |> _.CopyTo(student.Network.Parameters.Span)
-        collector.Collect(pool, config.Acting.TeacherShare iteration)
+        collector.Collect(config.Acting.TeacherShare iteration)
         let added = segments rollout shape.SegmentLength
         normalise added
         memory.Add added
@@ -172,7 +174,7 @@ let private agree what (config: DistillationConfig) (teacher: Policy) =
 
     for iteration in 0..3 do
         let what = $"{what}, iteration {iteration}"
-        let expected = twin.Iterate pool
+        let expected = twin.Iterate()
         let actual = numbers (distillation.Iterate())
         Expect.equal (List.map fst actual) (List.map fst expected) $"{what}: reported"
 

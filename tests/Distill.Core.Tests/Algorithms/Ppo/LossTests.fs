@@ -91,7 +91,7 @@ let private column (panel: float32[]) size lane =
 let private doubles (values: float32[]) = Array.map float values
 
 [<Fact>]
-let ``Log-probability, entropy and divergence match the formulas`` () =
+let ``Log-probability, entropy and KL divergence match the formulas`` () =
     Property.check (fun (seed: int) ->
         let random = Random seed
 
@@ -103,27 +103,26 @@ let ``Log-probability, entropy and divergence match the formulas`` () =
             let actions = floats (case.Actions * width) (case.DrawAction random)
             let logProbability: float32[] = Array.zeroCreate width
             let entropy: float32[] = Array.zeroCreate width
-            let divergence: float32[] = Array.zeroCreate width
+            let kl: float32[] = Array.zeroCreate width
             distribution.LogProbability(outputs, case.LogStd, actions, logProbability)
             distribution.Entropy(outputs, case.LogStd, entropy)
-            distribution.Divergence(before, beforeLogStd, outputs, case.LogStd, divergence)
+            distribution.KlDivergence(before, beforeLogStd, outputs, case.LogStd, kl)
 
             for lane in 0 .. width - 1 do
                 let p, q = column before case.Outputs lane, column outputs case.Outputs lane
                 let action = column actions case.Actions lane
                 let logStd = doubles case.LogStd
 
-                let expectedDivergence =
+                let expectedKl =
                     if case.Head = Head.Categorical then
-                        categoricalDivergence p q
+                        categoricalKl p q
                     else
-                        gaussianDivergence p (doubles beforeLogStd) q logStd
+                        gaussianKl p (doubles beforeLogStd) q logStd
 
                 let expected =
-                    [ case.LogProbability q logStd action; case.Entropy q logStd; expectedDivergence ]
+                    [ case.LogProbability q logStd action; case.Entropy q logStd; expectedKl ]
 
-                let actual =
-                    [ logProbability[lane]; entropy[lane]; divergence[lane] ] |> List.map float
+                let actual = [ logProbability[lane]; entropy[lane]; kl[lane] ] |> List.map float
 
                 Expect.closeAll 1e-5 actual expected $"{case.Head}, lane {lane}: log p, entropy, KL")
 

@@ -20,7 +20,7 @@ let gaussianEntropy (logStd: float[]) =
     logStd |> Array.sumBy (fun s -> s + 0.5 * log (2.0 * Math.PI * Math.E))
 
 /// KL(old || new).
-let gaussianDivergence (oldMean: float[]) (oldLogStd: float[]) (mean: float[]) (logStd: float[]) =
+let gaussianKl (oldMean: float[]) (oldLogStd: float[]) (mean: float[]) (logStd: float[]) =
     Seq.sum (
         seq {
             for i in 0 .. mean.Length - 1 do
@@ -43,7 +43,7 @@ let categoricalEntropy (logits: float[]) =
     probabilities logits |> Array.sumBy (fun p -> -p * log p)
 
 /// KL(old || new).
-let categoricalDivergence (oldLogits: float[]) (logits: float[]) =
+let categoricalKl (oldLogits: float[]) (logits: float[]) =
     Array.map2 (fun a b -> a * log (a / b)) (probabilities oldLogits) (probabilities logits)
     |> Array.sum
 
@@ -302,7 +302,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         else
             2.0 * config.ValueLossCoef * (value - target)
 
-    /// One step of both optimizers; returns the means of value loss, surrogate, entropy and divergence.
+    /// One step of both optimizers; returns the means of value loss, surrogate, entropy and KL divergence.
     let learn (batch: (Sample * float * float)[]) oldLogStd =
         let scale = 1.0 / float batch.Length
         let actorGradient = Array.zeroCreate<float> actor.Length
@@ -348,19 +348,19 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                     else
                         gaussianEntropy deviation
                     if actions.Discrete then
-                        categoricalDivergence sample.Outputs outputs
+                        categoricalKl sample.Outputs outputs
                     else
-                        gaussianDivergence sample.Outputs oldLogStd outputs deviation
+                        gaussianKl sample.Outputs oldLogStd outputs deviation
                 |]
 
             terms |> Array.iteri (fun i term -> sums[i] <- sums[i] + scale * term)
 
         if config.Schedule = RateSchedule.Adaptive then
-            let divergence = sums[3]
+            let kl = sums[3]
 
-            if divergence > 2.0 * config.DesiredKl then
+            if kl > 2.0 * config.DesiredKl then
                 rate <- max config.MinLearningRate (rate / 1.5)
-            elif divergence > 0.0 && divergence < config.DesiredKl / 2.0 then
+            elif kl > 0.0 && kl < config.DesiredKl / 2.0 then
                 rate <- min config.MaxLearningRate (rate * 1.5)
 
         actorOptimizer.Step(actorGradient, rate)
@@ -468,7 +468,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             "value loss", loss 0
             "surrogate loss", loss 1
             "entropy", loss 2
-            "divergence", loss 3
+            "kl", loss 3
             "learning rate", rate
             if not actions.Discrete then
                 "mean std", logStd () |> Array.averageBy exp

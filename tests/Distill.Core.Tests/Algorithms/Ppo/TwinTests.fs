@@ -97,7 +97,7 @@ let private numbers (report: PpoReport) =
         "value loss", report.ValueLoss
         "surrogate loss", report.SurrogateLoss
         "entropy", report.Entropy
-        "divergence", report.Divergence
+        "kl", report.KlDivergence
         "learning rate", report.LearningRate
         if report.MeanStd.HasValue then
             "mean std", report.MeanStd.Value

@@ -7,7 +7,7 @@ open Distill.Policies
 open Distill.Storage
 
 /// Flights of a run that has not finished: those that the end of a run records, flown with what it has trained so far.
-module internal Rehearsal =
+module internal UnfinishedReplay =
     let private fail (sentence: string) = raise (DistillException sentence)
 
     let private settings (run: RunRecord) (file: string) =
@@ -27,7 +27,7 @@ module internal Rehearsal =
                         $"{name}={value}"
             ]
 
-        Settings.apply assignments [ QuadrotorConfig() ] |> List.head :?> QuadrotorConfig
+        Settings.apply1 assignments (QuadrotorConfig())
 
     /// The best policy of the evaluations so far, or before the first of them the newest checkpoint.
     let private newest (run: RunRecord) : Policy =
@@ -64,12 +64,12 @@ module internal Rehearsal =
                         | _ -> ()
                 ]
 
-            Settings.apply settings [ Teacher.load path ] |> List.head :?> TeacherFile |> Teacher.read |> Some
+            Settings.apply1 settings (Teacher.load path) |> Teacher.read |> Some
         | _ -> None
 
     /// The replay of the flights that a run recorded at its end, or else of flights with what it has so far, which are not
     /// kept.
-    let replay (folder: string) : Replay =
+    let ofRun (folder: string) : Replay =
         let run = RunRecord.read folder
 
         if (FlightRecording.ofRun folder).IsEmpty then

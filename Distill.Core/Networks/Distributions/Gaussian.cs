@@ -4,7 +4,7 @@ using Distill.Compute;
 namespace Distill.Networks;
 
 /// <summary>Independent normal distributions: the outputs are the means, <c>log_std</c> is shared by all states.</summary>
-internal sealed class GaussianActions : ActionDistribution
+internal sealed class Gaussian : ActionDistribution
 {
     private const float HalfLogTwoPi = 0.918938533f;
 
@@ -58,26 +58,26 @@ internal sealed class GaussianActions : ActionDistribution
         entropy.Fill(sum);
     }
 
-    public override void Divergence(
+    public override void KlDivergence(
         ReadOnlySpan<float> oldOutputs,
         ReadOnlySpan<float> oldLogStd,
         ReadOnlySpan<float> outputs,
         ReadOnlySpan<float> logStd,
-        Span<float> divergence
+        Span<float> kl
     )
     {
-        divergence.Clear();
+        kl.Clear();
         for (var action = 0; action < logStd.Length; action++)
         {
-            var narrowing = logStd[action] - oldLogStd[action];
-            var constant = narrowing + 0.5f * MathF.Exp(-2 * narrowing) - 0.5f;
+            var logRatio = logStd[action] - oldLogStd[action];
+            var constant = logRatio + 0.5f * MathF.Exp(-2 * logRatio) - 0.5f;
             var inverse = MathF.Exp(-logStd[action]);
             for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
             {
                 var i = action * Panel.Width + lane;
                 var shift = (Vector256.Create(outputs[i..]) - Vector256.Create(oldOutputs[i..])) * inverse;
-                var sum = Vector256.Create<float>(divergence[lane..]);
-                (sum + (0.5f * shift * shift + Vector256.Create(constant))).CopyTo(divergence[lane..]);
+                var sum = Vector256.Create<float>(kl[lane..]);
+                (sum + (0.5f * shift * shift + Vector256.Create(constant))).CopyTo(kl[lane..]);
             }
         }
     }

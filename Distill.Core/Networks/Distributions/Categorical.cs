@@ -3,7 +3,7 @@ using Distill.Compute;
 namespace Distill.Networks;
 
 /// <summary>One of several choices: the outputs are logits, an action is the index of the choice.</summary>
-internal sealed class CategoricalActions : ActionDistribution
+internal sealed class Categorical : ActionDistribution
 {
     public override void Sample(
         ReadOnlySpan<float> outputs,
@@ -56,24 +56,24 @@ internal sealed class CategoricalActions : ActionDistribution
         }
     }
 
-    public override void Divergence(
+    public override void KlDivergence(
         ReadOnlySpan<float> oldOutputs,
         ReadOnlySpan<float> oldLogStd,
         ReadOnlySpan<float> outputs,
         ReadOnlySpan<float> logStd,
-        Span<float> divergence
+        Span<float> kl
     )
     {
         Span<float> oldNormaliser = stackalloc float[Panel.Width];
         Span<float> normaliser = stackalloc float[Panel.Width];
         LogNormaliser(oldOutputs, oldNormaliser);
         LogNormaliser(outputs, normaliser);
-        divergence.Clear();
+        kl.Clear();
         for (var i = 0; i < outputs.Length; i++)
         {
             var before = oldOutputs[i] - oldNormaliser[i % Panel.Width];
             var after = outputs[i] - normaliser[i % Panel.Width];
-            divergence[i % Panel.Width] += MathF.Exp(before) * (before - after);
+            kl[i % Panel.Width] += MathF.Exp(before) * (before - after);
         }
     }
 

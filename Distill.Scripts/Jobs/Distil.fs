@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.Collections.Generic
 open System.Globalization
+open System.IO
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -80,12 +81,14 @@ type DistillationResult
         )
 
 /// Distillation as a run.
-module internal Distilling =
+module Distil =
+    let private kind = "distillation"
+
     let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
 
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
     let private checkMemory (config: DistillationConfig) (teacher: Policy) =
-        let estimate = MemoryEstimate.Of(config, teacher.Network.Spec.Inputs)
+        let estimate = MemoryEstimate.Of config
 
         Console.Out.WriteLine(
             $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
@@ -120,6 +123,7 @@ module internal Distilling =
         let config = experiment.Config
 
         {
+            Kind = kind
             Name = config.Name
             RunName = config.RunName
             Seed = config.Seed
@@ -142,7 +146,10 @@ module internal Distilling =
 
     /// What speaks against a teacher that flew alone, in sentences: it fails, or it is worse than its file records. The latter
     /// on the scale of both standard errors; a file that lacks its own is taken for one of returns as spread as here.
-    let doubts (metadata: IReadOnlyDictionary<string, string>) (flown: EvaluationResult) : string list =
+    let internal doubts
+        (metadata: IReadOnlyDictionary<string, string>)
+        (flown: EvaluationResult)
+        : string list =
         let number (name: string) =
             match metadata.TryGetValue name with
             | true, text ->
@@ -202,30 +209,7 @@ module internal Distilling =
         | "mixed" -> "teacher and student drive"
         | name -> name
 
-    let private metrics (config: DistillationConfig) (report: IterationReport) =
-        let optional (name: string) (value: Nullable<float>) =
-            if value.HasValue then [ name, value.Value ] else []
-
-        [
-            "Loss/behavior", report.Loss
-            yield! optional "Loss/newest" report.NewestLoss
-            yield! optional "Loss/historical" report.HistoricalLoss
-            "Loss/learning_rate", config.Optimizer.LearningRate
-            "training/loss", report.Loss
-            "training/gradient_norm", report.GradientNorm
-            "training/optimizer_steps", float report.OptimizerSteps
-            "training/clipped_share", float report.ClippedSteps / float (max 1L report.OptimizerSteps)
-            "phase", float report.Phase.Number
-            "data_collection/teacher_share", report.TeacherShare
-            yield! optional "data_collection/mean_return" report.MeanReturn
-            yield! optional "data_collection/std_return" report.StdReturn
-            yield! optional "data_collection/share_terminated" report.ShareTerminated
-            "data_collection/episodes", float report.EpisodesFinished
-            "dataset/rows", float report.DatasetRows
-            "dataset/capacity", float report.GrownTo
-        ]
-
-    let progress (config: DistillationConfig) (report: IterationReport) : Progress =
+    let internal progress (config: DistillationConfig) (report: IterationReport) : Progress =
         let phase = report.Phase
 
         {
@@ -249,7 +233,7 @@ module internal Distilling =
                     if report.GrownTo > report.GrownFrom then
                         $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
                 ]
-            Metrics = metrics config report
+            Metrics = Progress.metrics report.Metrics
         }
 
     let private algorithm
@@ -306,7 +290,11 @@ module internal Distilling =
 
             result)
 
-    let run (options: RunOptions) (settings: string list) (experiment: Experiment) : DistillationResult =
+    let internal run
+        (options: RunOptions)
+        (settings: string list)
+        (experiment: Experiment)
+        : DistillationResult =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
@@ -336,3 +324,44 @@ module internal Distilling =
 
         let algorithm = algorithm config distillation alone doubts
         judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm
+
+    let private checkTeacher (experiment: Experiment) =
+        let path = experiment.Teacher.Teacher
+
+        if path <> "" && not (File.Exists path) then
+            raise (DistillException $"There is no teacher {path}.")
+
+    /// Teacher, best and final student, each on the episodes of the final evaluation.
+    let private measures (results: PolicyResult list) =
+        let of' (policy: string) = PolicyResult.find policy results
+        let student = of' "best student"
+
+        let difference =
+            student.MinusTeacher |> Option.defaultValue { Estimate = nan; Low = nan; High = nan }
+
+        [
+            "teacher_return", (of' "teacher").MeanReturn
+            "student_return", student.MeanReturn
+            "final_student_return", (of' "final student").MeanReturn
+            "student_length", student.MeanLength
+            "share_terminated", student.ShareTerminated
+            "minus_teacher", difference.Estimate
+            "minus_teacher_low", difference.Low
+            "minus_teacher_high", difference.High
+        ]
+
+    let rec job (experiment: Experiment) : Job =
+        {
+            Kind = kind
+            Records = [ experiment.Teacher; experiment.Config ]
+            Defaults = [ Experiment.empty.Teacher; Experiment.empty.Config ]
+            With = fun settings -> job (Experiment.withSettings settings experiment)
+            Check =
+                fun () ->
+                    checkTeacher experiment
+                    experiment.Config.Validate()
+            Run = fun options settings -> Job.orStopped (run options settings experiment).Interruption
+            Measures = measures
+            Main = "student_return"
+            Beside = [ "minus_teacher"; "share_terminated" ]
+        }

@@ -3,10 +3,11 @@ namespace Distill
 open System
 open System.IO
 open Distill.Compute
+open Distill.Environments
 open Distill.Environments.Quadrotor
 
 /// What is flown, and where its record goes.
-type Flight =
+type Play =
     {
         /// A .safetensors or .pt file, a run folder for its best policy, or `latest` for the run that began last.
         Policy: string
@@ -16,6 +17,9 @@ type Flight =
 
         /// Nonlinearity of its hidden layers; null for what the file or params/agent.yaml beside it says.
         PolicyActivation: Nullable<Activation>
+
+        /// What is flown: quadrotors.
+        Environment: IEnvironmentConfig
 
         /// Episodes to fly.
         Episodes: int
@@ -40,7 +44,7 @@ module TrackingError =
         }
 
 /// How well a policy flew.
-type FlightResult(flights: FlightRecording list) =
+type PlayResult(flights: FlightRecording list) =
     let tracking (errors: FlightRecording -> float[]) =
         flights |> Seq.collect errors |> Seq.toArray |> TrackingError.ofErrors
 
@@ -80,12 +84,13 @@ type FlightResult(flights: FlightRecording list) =
             $"Terminated: {crashed} of {flights.Length} episodes"
         )
 
-module Flight =
-    let defaults: Flight =
+module Play =
+    let defaults: Play =
         {
             Policy = ""
             PolicyGroup = ""
             PolicyActivation = Nullable()
+            Environment = QuadrotorConfig()
             Episodes = 10
             Seed = 0UL
             Output = ""
@@ -118,37 +123,44 @@ module Flight =
         ]
         |> Chart.Grid(1, 2)
 
-    let internal run (flight: Flight) (config: QuadrotorConfig) : FlightResult =
-        Training.atLeastOne "episodes" flight.Episodes
-        let spec = (config :> Environments.IEnvironmentConfig).Spec
+    let internal run (play: Play) : PlayResult =
+        Training.atLeastOne "episodes" play.Episodes
+
+        let config =
+            match play.Environment with
+            | :? QuadrotorConfig as config -> config
+            | other ->
+                raise (
+                    DistillException
+                        $"{other.GetType().Name} cannot be played: only flights of quadrotors are drawn. Run.evaluate takes any environment."
+                )
 
         use policy =
-            Assessment.loadPolicy flight.Policy flight.PolicyGroup flight.PolicyActivation spec
-
+            Evaluate.loadPolicy play.Policy play.PolicyGroup play.PolicyActivation play.Environment.Spec
 
         // A student of absolute positions flies a moving reference on the same numbers relative to it.
-        if flight.PolicyGroup = "" && policy.ObservationGroup = "student" then
+        if play.PolicyGroup = "" && policy.ObservationGroup = "student" then
             policy.ObservationGroup <- "tracking"
             Console.Out.WriteLine "It flies on 'tracking': position and velocity relative to the reference"
 
-        let seed = RandomStream(flight.Seed, "flight").Seed()
+        let seed = RandomStream(play.Seed, "flight").Seed()
 
         let flights =
-            FlightRecording.recordEpisodes config policy seed flight.Episodes config.EpisodeLimit
+            FlightRecording.recordEpisodes config policy seed play.Episodes config.EpisodeLimit
 
-        let result = FlightResult flights
+        let result = PlayResult flights
 
-        if flight.Output <> "" then
-            let file (name: string) = Path.Combine(flight.Output, name)
+        if play.Output <> "" then
+            let file (name: string) = Path.Combine(play.Output, name)
             Training.makeFolderOf (file "trajectories.npz")
             FlightRecording.save (file "trajectories.npz") flights
             result.WriteCsv(file "tracking.csv")
             figure flights.Head |> Chart.saveHtml (file "flight.html")
 
-            Replay(Path.GetFileName flight.Policy |> string, [ "flown", flights.Head ])
+            Replay(Path.GetFileName play.Policy |> string, [ "flown", flights.Head ])
                 .SaveHtml(file "replay.html")
 
             Console.Out.WriteLine
-                $"Trajectories, tracking errors, figures and a replay: {Command.shortest flight.Output}"
+                $"Trajectories, tracking errors, figures and a replay: {Command.shortest play.Output}"
 
         result

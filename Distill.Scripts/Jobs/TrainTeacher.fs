@@ -12,7 +12,7 @@ open Distill.Policies
 open Distill.Storage
 
 /// Training of a teacher: all but the algorithm's own settings.
-type TeacherTraining =
+type TrainTeacher =
     {
         /// Name of the experiment: its folder under logs/.
         Name: string
@@ -69,8 +69,10 @@ type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult
             + (interruption |> Option.map ((+) Environment.NewLine) |> Option.defaultValue "")
         )
 
-module TeacherTraining =
-    let defaults: TeacherTraining =
+module TrainTeacher =
+    let private kind = "ppo"
+
+    let defaults: TrainTeacher =
         {
             Name = "teacher"
             RunName = ""
@@ -83,8 +85,9 @@ module TeacherTraining =
             FinalEpisodes = 1000
         }
 
-    let private setup (training: TeacherTraining) (ppo: PpoConfig) : Training.Setup =
+    let private setup (training: TrainTeacher) (ppo: PpoConfig) : Training.Setup =
         {
+            Kind = kind
             Name = training.Name
             RunName = training.RunName
             Seed = ppo.Seed
@@ -113,15 +116,7 @@ module TeacherTraining =
             LearningSeconds = report.LearningSeconds
             Data = ""
             Events = []
-            Metrics =
-                [
-                    // The runner adds those that all algorithms have.
-                    for metric in report.Metrics do
-                        if metric.Key.StartsWith "Loss/" || metric.Key.StartsWith "Policy/" then
-                            metric.Key, metric.Value
-                    if report.ShareTerminated.HasValue then
-                        "data_collection/share_terminated", report.ShareTerminated.Value
-                ]
+            Metrics = Progress.metrics report.Metrics
         }
 
     let private algorithm (ppo: Ppo) : Algorithm =
@@ -186,17 +181,20 @@ module TeacherTraining =
                     $"PPO would take {mebibytes memory.TotalBytes} but this machine has {mebibytes memory.AvailableBytes}; lower envs, steps_per_env or the sizes of the hidden layers."
             )
 
-    let internal run
-        (options: RunOptions)
-        (settings: string list)
-        (training: TeacherTraining)
-        (config: PpoConfig)
-        =
+    let private check (training: TrainTeacher) (config: PpoConfig) =
         config.Validate()
         Training.atLeastOne "save_interval" training.SaveInterval
         Training.atLeastOne "evaluation_interval" training.EvaluationInterval
         Training.atLeastOne "evaluation_episodes" training.EvaluationEpisodes
         Training.atLeastOne "final_episodes" training.FinalEpisodes
+
+    let internal run
+        (options: RunOptions)
+        (settings: string list)
+        (training: TrainTeacher)
+        (config: PpoConfig)
+        =
+        check training config
         let setup = setup training config
         use pool = Training.pool training.Threads
         checkMemory config training.Environment pool.Threads
@@ -211,3 +209,19 @@ module TeacherTraining =
 
         judge options setup pool training.SaveTo algorithm
         |> Training.run options settings setup pool algorithm
+
+    let rec job (training: TrainTeacher) (ppo: PpoConfig) : Job =
+        {
+            Kind = kind
+            Records = [ training; ppo ]
+            Defaults = [ defaults; PpoConfig() ]
+            With = fun settings -> Settings.apply2 settings (training, ppo) ||> job
+            Check =
+                fun () ->
+                    Job.noOutput "save_to" training.SaveTo
+                    check training ppo
+            Run = fun options settings -> Job.orStopped (run options settings training ppo).Interruption
+            Measures = PolicyResult.find "teacher" >> PolicyResult.measures
+            Main = "return"
+            Beside = [ "length"; "share_terminated" ]
+        }

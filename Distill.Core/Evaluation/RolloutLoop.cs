@@ -1,0 +1,215 @@
+using Distill.Compute;
+using Distill.Environments;
+
+namespace Distill.Evaluation;
+
+/// <summary>One step of one panel of environments.</summary>
+/// <param name="panel">Index of the panel.</param>
+/// <param name="number">Index of the step within the rollout.</param>
+/// <param name="own">Scratch memory; what is taken during a call is given back after it.</param>
+public readonly ref struct PanelStep(
+    int panel,
+    int number,
+    Workspace own,
+    Panel action,
+    Span<float> reward,
+    Span<float> terminated,
+    Span<float> truncated,
+    Span<float> measures
+)
+{
+    public int Panel { get; } = panel;
+    public int Number { get; } = number;
+    public Workspace Own { get; } = own;
+
+    /// <summary>Index of the environment in lane 0.</summary>
+    public int First => Panel * Compute.Panel.Width;
+
+    /// <summary><c>[action floats, 32]</c>: what the environments are to do.</summary>
+    public Panel Action { get; } = action;
+
+    /// <summary><c>[32]</c>: what the step brought; likewise below.</summary>
+    public Span<float> Reward { get; } = reward;
+    public Span<float> Terminated { get; } = terminated;
+    public Span<float> Truncated { get; } = truncated;
+
+    /// <summary><c>[measures, 32]</c>, or empty where nobody asked for them.</summary>
+    public Span<float> Measures { get; } = measures;
+
+    /// <summary>Whether the episode in a lane ended with this step.</summary>
+    public bool Done(int lane) => Terminated[lane] != 0 || Truncated[lane] != 0;
+}
+
+/// <summary>Who acts in a rollout, and what is kept of it. Calls for different panels come from different threads.</summary>
+public interface IRollout
+{
+    /// <summary>Before the first step of a panel.</summary>
+    void Begin(int panel);
+
+    /// <summary>Observes, and fills the step's actions.</summary>
+    /// <returns>Whether the panel goes on.</returns>
+    bool Act(PanelStep step);
+
+    /// <summary>Takes what the step brought.</summary>
+    /// <returns>Whether the panel goes on.</returns>
+    bool Take(PanelStep step);
+
+    /// <summary>After the last step of a panel that went on to the end.</summary>
+    void End(int panel, Workspace own);
+}
+
+/// <summary>
+/// The loop of policies and environments that training, evaluation and recording share. Where panels step independently,
+/// each runs all its steps on one worker, while its state is in cache; where a batch steps as a whole, all panels act, the
+/// batch steps, and all panels take what it brought.
+/// </summary>
+public sealed class RolloutLoop : IDisposable
+{
+    private readonly IBatchedEnvironment environment;
+    private readonly WorkerPool pool;
+    private readonly IRollout rollout;
+    private readonly int actions;
+    private readonly int measures;
+    private readonly int panels;
+    private readonly Work independent;
+    private readonly Lockstep? lockstep;
+    private int steps;
+
+    /// <param name="measured">Whether the rollout wants the environment's extra measures.</param>
+    public RolloutLoop(
+        IBatchedEnvironment environment,
+        WorkerPool pool,
+        IRollout rollout,
+        bool measured = false
+    )
+    {
+        (this.environment, this.pool, this.rollout) = (environment, pool, rollout);
+        actions = environment.Spec.Actions.Floats;
+        measures = measured ? environment.Spec.Measures.Count : 0;
+        panels = Panel.Count(environment.Count);
+        independent = new Work(RunPanel);
+        lockstep = environment is ILockstepEnvironment whole ? new Lockstep(this, whole) : null;
+    }
+
+    /// <summary>Runs every environment for at most so many steps; a panel ends earlier where its rollout says so.</summary>
+    public void Run(int steps)
+    {
+        this.steps = steps;
+        if (lockstep is null)
+            pool.Run(independent, panels);
+        else
+            lockstep.Run();
+    }
+
+    public void Dispose() => lockstep?.Dispose();
+
+    private void RunPanel(int panel, int worker)
+    {
+        var own = pool.Workspace(worker);
+        using var whole = own.Open();
+        var action = own.Panel(actions);
+        var reward = own.Floats(Panel.Width);
+        var terminated = own.Floats(Panel.Width);
+        var truncated = own.Floats(Panel.Width);
+        var measured = own.Floats(measures * Panel.Width);
+        rollout.Begin(panel);
+        for (var number = 0; number < steps; number++)
+        {
+            using var inner = own.Open();
+            var step = new PanelStep(panel, number, own, action, reward, terminated, truncated, measured);
+            if (!rollout.Act(step))
+                return;
+            environment.Step(panel, action.Values, reward, terminated, truncated, measured);
+            if (!rollout.Take(step))
+                return;
+        }
+        rollout.End(panel, own);
+    }
+
+    /// <summary>The loop for a batch that steps as a whole.</summary>
+    private sealed class Lockstep : IDisposable
+    {
+        private readonly RolloutLoop loop;
+        private readonly ILockstepEnvironment environment;
+        private readonly FloatBuffer actions;
+        private readonly FloatBuffer reward;
+        private readonly FloatBuffer terminated;
+        private readonly FloatBuffer truncated;
+        private readonly FloatBuffer measured;
+        private readonly bool[] running;
+        private readonly Work begin;
+        private readonly Work act;
+        private readonly Work take;
+        private readonly Work end;
+        private int number;
+
+        public Lockstep(RolloutLoop loop, ILockstepEnvironment environment)
+        {
+            (this.loop, this.environment) = (loop, environment);
+            var lanes = (long)loop.panels * Panel.Width;
+            actions = new FloatBuffer(lanes * loop.actions);
+            reward = new FloatBuffer(lanes);
+            terminated = new FloatBuffer(lanes);
+            truncated = new FloatBuffer(lanes);
+            measured = new FloatBuffer(lanes * loop.measures);
+            running = new bool[loop.panels];
+            begin = new Work((panel, _) => loop.rollout.Begin(panel));
+            act = new Work((panel, worker) => Call(panel, worker, loop.rollout.Act));
+            take = new Work((panel, worker) => Call(panel, worker, loop.rollout.Take));
+            end = new Work(
+                (panel, worker) =>
+                {
+                    if (running[panel])
+                        loop.rollout.End(panel, loop.pool.Workspace(worker));
+                }
+            );
+        }
+
+        public void Run()
+        {
+            running.AsSpan().Fill(true);
+            loop.pool.Run(begin, loop.panels);
+            for (number = 0; number < loop.steps && running.AsSpan().Contains(true); number++)
+            {
+                loop.pool.Run(act, loop.panels);
+                environment.Step(actions.Span, reward.Span, terminated.Span, truncated.Span, measured.Span);
+                loop.pool.Run(take, loop.panels);
+            }
+            loop.pool.Run(end, loop.panels);
+        }
+
+        public void Dispose()
+        {
+            actions.Dispose();
+            reward.Dispose();
+            terminated.Dispose();
+            truncated.Dispose();
+            measured.Dispose();
+        }
+
+        private delegate bool Part(PanelStep step);
+
+        private void Call(int panel, int worker, Part part)
+        {
+            if (!running[panel])
+                return;
+            var own = loop.pool.Workspace(worker);
+            using var scope = own.Open();
+            running[panel] = part(
+                new PanelStep(
+                    panel,
+                    number,
+                    own,
+                    new Panel(Of(actions, panel, loop.actions), loop.actions),
+                    Of(reward, panel, 1),
+                    Of(terminated, panel, 1),
+                    Of(truncated, panel, 1),
+                    Of(measured, panel, loop.measures)
+                )
+            );
+        }
+
+        private static Span<float> Of(FloatBuffer values, int panel, int size) =>
+            values.Slice(panel * size * Panel.Width, size * Panel.Width);
+    }
+}

@@ -1,0 +1,166 @@
+namespace Distill
+
+open System
+open System.IO
+open Distill.Compute
+open Distill.Environments
+open Distill.Environments.Quadrotor
+open Distill.Evaluation
+open Distill.Policies
+open Distill.Storage
+
+/// What is evaluated, and how thoroughly.
+type Evaluate =
+    {
+        /// Name of a sweep of evaluations: its folder under logs/.
+        Name: string
+
+        /// A .safetensors or .pt file, a run folder for its best policy, or `latest` for the run that began last.
+        Policy: string
+
+        /// The observation group it reads; empty for what the file says.
+        PolicyGroup: string
+
+        /// Nonlinearity of its hidden layers; null for what the file or params/agent.yaml beside it says.
+        PolicyActivation: Nullable<Activation>
+
+        /// The environments to evaluate in.
+        Environment: IEnvironmentConfig
+
+        /// Episodes, of quadrotors for every drone.
+        Episodes: int
+
+        /// Seed of the episodes' starts and references.
+        Seed: uint64
+
+        /// Threads that compute; 0 for one per processor.
+        Threads: int
+
+        /// The CSV file with the results; empty for none.
+        Csv: string
+    }
+
+module Evaluate =
+    let private kind = "evaluation"
+
+    let defaults: Evaluate =
+        {
+            Name = "evaluate"
+            Policy = ""
+            PolicyGroup = ""
+            PolicyActivation = Nullable()
+            Environment = QuadrotorConfig()
+            Episodes = 10
+            Seed = 0UL
+            Threads = 0
+            Csv = ""
+        }
+
+    /// The file of a policy: as it is given, or of a run folder, or of `latest`, the run that began last, its best.
+    let private fileOf (path: string) =
+        let folder =
+            if path = "latest" && Directory.Exists "logs" then
+                Directory.GetFiles("logs", "command.json", SearchOption.AllDirectories)
+                |> Seq.sortByDescending File.GetLastWriteTimeUtc
+                |> Seq.tryHead
+                // logs/NAME/RUN/params/command.json
+                |> Option.map (fun command -> Path.GetFullPath(Path.Combine(command, "..", "..")))
+                |> Option.defaultValue path
+            else
+                path
+
+        if Directory.Exists folder then
+            let run = RunFolder.Open folder
+
+            run.Checkpoints()
+            |> Seq.tryFind (fun name -> name.StartsWith "best_" && name.EndsWith ".safetensors")
+            |> Option.map (run.Checkpoint >> Command.shortest)
+            |> Option.defaultWith (fun () ->
+                raise (
+                    DistillException $"The run {folder} has no best policy yet; it has not been evaluated."
+                ))
+        else
+            path
+
+    /// The policy of a file, if there is one and it fits the environment.
+    let internal loadPolicy
+        (path: string)
+        (group: string)
+        (activation: Nullable<Activation>)
+        (environment: EnvironmentSpec)
+        =
+        if path = "" then
+            raise (
+                DistillException "Which policy? Name its file, a run folder or the latest run: policy=FILE."
+            )
+
+        let path = fileOf path
+        let policy = PolicyFile.Load(path, (if group = "" then null else group), activation)
+        policy.Check(environment, "policy")
+        Console.Out.WriteLine $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"
+        policy
+
+    /// Episodes of the policy: a row for all and, of quadrotors, one for each drone.
+    let internal run (evaluation: Evaluate) : Comparison =
+        Training.atLeastOne "episodes" evaluation.Episodes
+        use pool = Training.pool evaluation.Threads
+
+        use policy =
+            loadPolicy
+                evaluation.Policy
+                evaluation.PolicyGroup
+                evaluation.PolicyActivation
+                evaluation.Environment.Spec
+
+        let evaluated (groups: int) =
+            use evaluator =
+                new Evaluator(evaluation.Environment, groups * evaluation.Episodes, evaluation.Seed, pool)
+
+            evaluator.Run policy
+
+        match evaluation.Environment with
+        | :? QuadrotorConfig as config ->
+            let drones = config.LoadDrones() |> Seq.map _.Name |> Seq.toList
+            let all = evaluated drones.Length
+
+            let ofDrone (i: int) (name: string) =
+                name, all.Where((fun episode -> config.DroneOf(episode, drones.Length) = i), $"drone {name}")
+
+            Comparison("drone", List.mapi ofDrone drones @ [ "all", all ])
+        | _ -> Comparison("environments", [ "all", evaluated 1 ])
+
+    /// Writes the table to the file that the evaluation names.
+    let internal save (evaluation: Evaluate) (comparison: Comparison) =
+        if evaluation.Csv <> "" then
+            Training.makeFolderOf evaluation.Csv
+            comparison.WriteCsv evaluation.Csv
+            Console.Out.WriteLine $"Table: {Command.shortest evaluation.Csv}"
+
+    let private runIn (options: RunOptions) (settings: string list) (evaluation: Evaluate) =
+        let folder =
+            if options.Folder <> "" then
+                RunFolder.CreateAt options.Folder
+            else
+                RunFolder.Create(options.Logs, evaluation.Name)
+
+        for name, tree in Training.parameters [ evaluation ] do
+            folder.WriteParameters(name, tree)
+
+        Command.write folder (Command.now kind "" settings evaluation.Seed)
+        (run evaluation).WriteCsv(Training.results folder)
+
+    let rec job (evaluation: Evaluate) : Job =
+        {
+            Kind = kind
+            Records = [ evaluation ]
+            Defaults = [ defaults ]
+            With = fun settings -> job (Settings.apply1 settings evaluation)
+            Check =
+                fun () ->
+                    Job.noOutput "csv" evaluation.Csv
+                    Training.atLeastOne "episodes" evaluation.Episodes
+            Run = fun options settings -> runIn options settings evaluation
+            Measures = PolicyResult.find "all" >> PolicyResult.measures
+            Main = "return"
+            Beside = [ "length"; "share_terminated" ]
+        }

@@ -1,0 +1,129 @@
+namespace Distill
+
+open System
+open Distill.Compute
+open Distill.Environments
+open Distill.Evaluation
+open Distill.Policies
+open Distill.Storage
+
+/// One episode that a student flies while the teacher looks on, step by step.
+type Inspection =
+    {
+        /// Seconds of one step.
+        StepTime: float
+
+        /// What the student saw, `[steps][size of its observation group]`.
+        Observation: float[][]
+
+        /// What the student did, `[steps][actions]`. Choices are their index.
+        Student: float[][]
+
+        /// What the teacher would have done in the same state, `[steps][actions]`.
+        Teacher: float[][]
+
+        /// What the student remembered after the step, `[steps][memory]`; rows are empty without memory.
+        Memory: float[][]
+
+        /// `[steps]`.
+        Reward: float[]
+
+        /// Whether the episode ended in a terminal state; if not, by the limit of steps.
+        Terminated: bool
+    }
+
+    member inspection.Steps = inspection.Reward.Length
+
+    /// Seconds since the start of the episode at each step.
+    member inspection.Time =
+        Array.init inspection.Steps (fun step -> inspection.StepTime * float step)
+
+    /// Distance between student's and teacher's action at each step: root mean square over the numbers of an action.
+    member inspection.Disagreement =
+        Array.map2
+            (fun (student: float[]) (teacher: float[]) ->
+                Array.map2 (fun a b -> (a - b) ** 2.0) student teacher |> Array.average |> sqrt)
+            inspection.Student
+            inspection.Teacher
+
+module Inspect =
+    /// The numbers that a panel has for its first environment.
+    let private first (panel: Panel) =
+        let numbers = Array.zeroCreate panel.Features
+
+        for i in 0 .. numbers.Length - 1 do
+            numbers[i] <- float panel.Values[i * panel.Lanes]
+
+        numbers
+
+    /// What a step of the student shows.
+    type private Step = { Observation: float[]; Student: float[]; Teacher: float[]; Memory: float[] }
+
+    /// The student acts in the first environment of a panel, and the teacher is asked.
+    type private Episode(student: ActingPolicy, teacher: ActingPolicy, environment: IBatchedEnvironment) =
+        member val Steps = ResizeArray<Step>()
+        member val Rewards = ResizeArray<float>()
+        member val Terminated = false with get, set
+
+        /// Writes the policy's action, and gives what it saw.
+        member private _.Ask(policy: ActingPolicy, step: PanelStep, action: Panel) : float[] =
+            let observation = step.Own.Panel(policy.Policy.Network.Spec.Inputs)
+            policy.Observe(0, observation)
+            policy.Policy.Decide(policy.Forward(0, observation, step.Own), action)
+            first observation
+
+        interface IRollout with
+            member _.Begin _ = environment.Reset 0
+
+            member episode.Act step =
+                let label = step.Own.Panel step.Action.Features
+                let observation = episode.Ask(student, step, step.Action)
+                episode.Ask(teacher, step, label) |> ignore
+
+                episode.Steps.Add
+                    {
+                        Observation = observation
+                        Student = first step.Action
+                        Teacher = first label
+                        Memory = first (student.Memory 0)
+                    }
+
+                true
+
+            member episode.Take step =
+                episode.Rewards.Add(float step.Reward[0])
+                episode.Terminated <- step.Terminated[0] <> 0f
+                not (step.Done 0)
+
+            member _.End(_, _) = ()
+
+    /// One episode of one environment: the student acts, deterministically, and the teacher is asked. The same seed gives
+    /// every student the same initial state.
+    let episode
+        (environment: IEnvironmentConfig)
+        (teacher: TeacherFile)
+        (student: string)
+        (seed: uint64)
+        : Inspection =
+        use environment = environment.Create(1, RandomStream(seed, "inspection").Seed())
+        use teacherPolicy = Teacher.read teacher
+        use studentPolicy = PolicyFile.Load student
+        use teacher = new ActingPolicy(teacherPolicy, environment, "teacher")
+        use student = new ActingPolicy(studentPolicy, environment, "student")
+        use pool = new WorkerPool(1)
+        let episode = Episode(student, teacher, environment)
+        use loop = new RolloutLoop(environment, pool, episode)
+        loop.Run Int32.MaxValue
+
+        let column (choose: Step -> float[]) =
+            episode.Steps |> Seq.map choose |> Seq.toArray
+
+        {
+            StepTime = environment.Spec.StepSeconds
+            Observation = column _.Observation
+            Student = column _.Student
+            Teacher = column _.Teacher
+            Memory = column _.Memory
+            Reward = episode.Rewards.ToArray()
+            Terminated = episode.Terminated
+        }
