@@ -1,18 +1,60 @@
 namespace Distill.Environments.Quadrotor;
 
+/// <summary>A part of an observation; errors are relative to the reference.</summary>
+internal enum QuadrotorComponent
+{
+    Position,
+    PositionError,
+    Rotation,
+    Velocity,
+    VelocityError,
+    AngularVelocity,
+    PreviousAction,
+    Rotors,
+}
+
 /// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step.</summary>
 internal static class QuadrotorViews
 {
-    public static readonly View[] All =
+    /// <summary>Names of the groups, and what each shows.</summary>
+    public static readonly (string Name, QuadrotorComponent[] Components)[] All =
     [
-        new("teacher", Relative: true, Rotors: true),
-        new("student", Relative: false, Rotors: false),
-        new("tracking", Relative: true, Rotors: false),
+        (
+            "teacher",
+            [
+                QuadrotorComponent.PositionError,
+                QuadrotorComponent.Rotation,
+                QuadrotorComponent.VelocityError,
+                QuadrotorComponent.AngularVelocity,
+                QuadrotorComponent.PreviousAction,
+                QuadrotorComponent.Rotors,
+            ]
+        ),
+        (
+            "student",
+            [
+                QuadrotorComponent.Position,
+                QuadrotorComponent.Rotation,
+                QuadrotorComponent.Velocity,
+                QuadrotorComponent.AngularVelocity,
+                QuadrotorComponent.PreviousAction,
+            ]
+        ),
+        (
+            "tracking",
+            [
+                QuadrotorComponent.PositionError,
+                QuadrotorComponent.Rotation,
+                QuadrotorComponent.VelocityError,
+                QuadrotorComponent.AngularVelocity,
+                QuadrotorComponent.PreviousAction,
+            ]
+        ),
     ];
 
     public static readonly IReadOnlyList<ObservationGroup> Groups = Array.ConvertAll(
         All,
-        view => view.Group()
+        view => new ObservationGroup(view.Name, Array.ConvertAll(view.Components, Describe))
     );
 
     /// <summary>Distance of the drone to its reference, and the length of the difference of their velocities.</summary>
@@ -22,23 +64,16 @@ internal static class QuadrotorViews
         new("velocity_error", "m/s", MeasureOver.Mean),
     ];
 
-    /// <summary>What an observation group shows of the state.</summary>
-    public sealed record View(string Name, bool Relative, bool Rotors)
-    {
-        public ObservationGroup Group()
+    private static ObservationComponent Describe(QuadrotorComponent component) =>
+        component switch
         {
-            var of = Relative ? " error" : "";
-            List<ObservationComponent> components =
-            [
-                new($"position{of}, world, m", 3),
-                new("rotation matrix, body to world, row-major", 9),
-                new($"linear velocity{of}, world, m/s", 3),
-                new("angular velocity, body, rad/s", 3),
-                new("previous action", 4),
-            ];
-            if (Rotors)
-                components.Add(new("rotor states, mapped to [-1, 1]", 4));
-            return new(Name, components);
-        }
-    }
+            QuadrotorComponent.Position => new("position, world, m", 3),
+            QuadrotorComponent.PositionError => new("position error, world, m", 3),
+            QuadrotorComponent.Rotation => new("rotation matrix, body to world, row-major", 9),
+            QuadrotorComponent.Velocity => new("linear velocity, world, m/s", 3),
+            QuadrotorComponent.VelocityError => new("linear velocity error, world, m/s", 3),
+            QuadrotorComponent.AngularVelocity => new("angular velocity, body, rad/s", 3),
+            QuadrotorComponent.PreviousAction => new("previous action", 4),
+            _ => new("rotor states, mapped to [-1, 1]", 4),
+        };
 }
