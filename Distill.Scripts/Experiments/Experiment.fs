@@ -183,6 +183,11 @@ type DistillationBuilder() =
     [<CustomOperation "loss">]
     member _.Loss(e, loss: Loss) = e |> set <@ _.Loss @> loss
 
+    /// What is kept of every step beside observation and label: observation groups, and "student_action".
+    [<CustomOperation "recorded">]
+    member _.Recorded(e, names: string list) =
+        e |> set <@ _.Recorded @> (List.toArray names)
+
     /// Settings that belong together; what is said after it counts.
     [<CustomOperation "preset">]
     member _.Preset(e: Experiment, preset: Preset) = preset e

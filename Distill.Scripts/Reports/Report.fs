@@ -95,15 +95,16 @@ module Report =
     let private withBand (run: RunRecord) (mean: string) (std: string) (name: string) (colour: string) =
         let points = run.Series mean
         let spread = run.Series std |> Map.ofList
-        let x, y = List.unzip points
 
         if points |> List.forall (fst >> spread.ContainsKey) then
+            let x, y = List.unzip points
+
             let edge sign =
                 points |> List.map (fun (i, value) -> value + sign * spread[i])
 
             Chart.Range(x, y, edge 1., edge -1., Name = name, LineColor = colour)
         else
-            Chart.Line(x, y, Name = name, LineColor = colour)
+            Chart.Line(points, Name = name, LineColor = colour)
 
     /// The teacher's level of a measure, where the run compares with a teacher.
     let private ofTeacher (run: RunRecord) (metric: string) (measure: PolicyResult -> float) =
@@ -134,10 +135,8 @@ module Report =
             match run.Series "evaluation/share_terminated" with
             | [] -> ()
             | points ->
-                let x, y = List.unzip points
-
                 "Share of these episodes that ended in a terminal state.",
-                Chart.Line(x, y, Name = run.Role, LineColor = student)
+                Chart.Line(points, Name = run.Role, LineColor = student)
                 :: ofTeacher run "share_terminated" _.ShareTerminated
                 |> Chart.combine
                 |> overIterations run "terminated"
@@ -171,8 +170,7 @@ module Report =
                 Chart.combine
                     [
                         for name, points in all do
-                            let x, y = List.unzip points
-                            Chart.Line(x, y, Name = name.Substring(name.IndexOf '/' + 1))
+                            Chart.Line(points, Name = name.Substring(name.IndexOf '/' + 1))
                     ]
                 |> overIterations run "loss"
                 |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
@@ -194,25 +192,19 @@ module Report =
             match run.Series "Train/mean_episode_length" with
             | [] -> ()
             | points ->
-                let x, y = List.unzip points
-
                 "Length of the last 100 training episodes.",
                 Chart.combine
                     [
-                        Chart.Line(x, y, Name = "training", LineColor = student)
+                        Chart.Line(points, Name = "training", LineColor = student)
                         match run.Series "evaluation/mean_length" with
                         | [] -> ()
-                        | points ->
-                            let x, y = List.unzip points
-                            Chart.Line(x, y, Name = "evaluation", LineColor = "@1")
+                        | points -> Chart.Line(points, Name = "evaluation", LineColor = "@1")
                     ]
                 |> overIterations run "steps"
                 |> Chart.withYAxisStyle (ZeroLine = false)
             match series run [ "dataset/rows"; "Dataset/rows" ] with
             | [] -> ()
             | points ->
-                let x, y = List.unzip points
-
                 let limit =
                     setting run "max_buffer_size"
                     |> Option.bind (fun text ->
@@ -223,9 +215,10 @@ module Report =
                 "Rows of the dataset and, dashed, the most that it keeps.",
                 Chart.combine
                     [
-                        Chart.Line(x, y, Name = "rows", LineColor = student)
+                        Chart.Line(points, Name = "rows", LineColor = student)
                         match limit with
-                        | Some limit when limit < 20. * List.max y -> level run limit "limit"
+                        | Some limit when limit < 20. * (points |> List.map snd |> List.max) ->
+                            level run limit "limit"
                         | _ -> ()
                     ]
                 |> overIterations run "rows"
@@ -243,9 +236,7 @@ module Report =
                 Chart.combine
                     [
                         for name, points in parts do
-                            let x, y = List.unzip points
-
-                            Chart.Line(x, y, Name = name, LineWidth = 0.8)
+                            Chart.Line(points, Name = name, LineWidth = 0.8)
                             |> Chart.withTrace
                                 [ "stackgroup", Json.Text "time"; "fillcolor", Json.Text "@series/0.45" ]
                     ]
@@ -253,20 +244,16 @@ module Report =
             match run.Series "Perf/total_fps" with
             | [] -> ()
             | points ->
-                let x, y = List.unzip points
-
                 "Environment steps per second, learning included.",
-                Chart.Line(x, y, Name = "steps", LineColor = student) |> overIterations run "steps / s"
+                Chart.Line(points, Name = "steps", LineColor = student) |> overIterations run "steps / s"
         ]
 
     let private others (run: RunRecord) =
         run.MetricNames
         |> List.filter (fun name -> not (shown.Contains name || isLoss name))
         |> List.map (fun name ->
-            let x, y = List.unzip (run.Series name)
-
             name,
-            Chart.Line(x, y, Name = name, LineColor = student)
+            Chart.Line(run.Series name, Name = name, LineColor = student)
             |> overIterations run ""
             |> Chart.withSize (Height = 220))
 

@@ -384,35 +384,6 @@ let ``presets have other systems' numbers`` () =
     Experiment.empty |> refusal [ "preset=prt-rl" ] |> mentions "prt_rl"
 
 [<Fact>]
-let ``every setting of a distillation has its operation`` () =
-    let operations =
-        typeof<DistillationBuilder>.GetMethods()
-        |> Seq.collect _.GetCustomAttributes(typeof<CustomOperationAttribute>, false)
-        |> Seq.map (fun attribute -> (attribute :?> CustomOperationAttribute).Name.ToLowerInvariant())
-        |> set
-
-    // Where the operation reads better under another name.
-    let named =
-        dict
-            [
-                "retention", "retain"
-                "sampling", "sample"
-                "collection", "collect"
-                "numlearningepochs", "epochs"
-            ]
-
-    for property in typeof<DistillationConfig>.GetProperties() do
-        if property.CanWrite then
-            let name = property.Name.ToLowerInvariant()
-
-            let operation =
-                match named.TryGetValue name with
-                | true, other -> other
-                | _ -> name
-
-            Assert.True(operations.Contains operation, $"{property.Name} has no operation.")
-
-[<Fact>]
 let ``a kind that needs a value says so`` () =
     let student = Experiment.withSettings [ "acting=student_always" ] pole
     student |> refusal [ "acting=teacher_until" ] |> mentions "phase1_iterations"
@@ -558,6 +529,7 @@ let ``every field of a distillation has an operation, and an operation sets its 
             typeof<int>, 7919
             typeof<string>, "another"
             typeof<bool>, false
+            typeof<string list>, [ "student_action" ]
             typeof<IEnvironmentConfig>, CartPole.balance { envs = 7 }
             typeof<StudentConfig>, Student.mlp { hidden = [ 5 ] }
             typeof<Acting>, Acting.studentAlways
