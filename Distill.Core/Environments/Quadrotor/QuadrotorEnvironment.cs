@@ -13,11 +13,6 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
 
     private readonly QuadrotorKernels kernels = QuadrotorKernels.All.InUse;
 
-    // Few lanes begin an episode, and vectors without any cost nothing, so this never takes the widest vectors.
-    private readonly QuadrotorKernels restarts = QuadrotorKernels.All[
-        Simd.Path == InstructionSet.Portable ? InstructionSet.Portable : InstructionSet.Avx2
-    ];
-
     private readonly FloatBuffer state;
 
     // First states of episodes to come, in the layout of the state; each follows from its environment and episode, so no
@@ -154,7 +149,7 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     }
 
     private void Restart(int panel, ReadOnlySpan<float> terminated, ReadOnlySpan<float> truncated) =>
-        restarts.Restart(
+        kernels.Restart(
             rules,
             panel * Panel.Width,
             PanelState(panel),

@@ -1,3 +1,5 @@
+using static Distill.Environments.Quadrotor.QuadrotorComponent;
+
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>A part of an observation; errors are relative to the reference.</summary>
@@ -16,40 +18,21 @@ internal enum QuadrotorComponent
 /// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step.</summary>
 internal static class QuadrotorViews
 {
+    private static readonly QuadrotorComponent[] Tracking =
+    [
+        PositionError,
+        Rotation,
+        VelocityError,
+        AngularVelocity,
+        PreviousAction,
+    ];
+
     /// <summary>Names of the groups, and what each shows.</summary>
     public static readonly (string Name, QuadrotorComponent[] Components)[] All =
     [
-        (
-            "teacher",
-            [
-                QuadrotorComponent.PositionError,
-                QuadrotorComponent.Rotation,
-                QuadrotorComponent.VelocityError,
-                QuadrotorComponent.AngularVelocity,
-                QuadrotorComponent.PreviousAction,
-                QuadrotorComponent.Rotors,
-            ]
-        ),
-        (
-            "student",
-            [
-                QuadrotorComponent.Position,
-                QuadrotorComponent.Rotation,
-                QuadrotorComponent.Velocity,
-                QuadrotorComponent.AngularVelocity,
-                QuadrotorComponent.PreviousAction,
-            ]
-        ),
-        (
-            "tracking",
-            [
-                QuadrotorComponent.PositionError,
-                QuadrotorComponent.Rotation,
-                QuadrotorComponent.VelocityError,
-                QuadrotorComponent.AngularVelocity,
-                QuadrotorComponent.PreviousAction,
-            ]
-        ),
+        ("teacher", [.. Tracking, Rotors]),
+        ("student", [Position, Rotation, Velocity, AngularVelocity, PreviousAction]),
+        ("tracking", Tracking),
     ];
 
     public static readonly IReadOnlyList<ObservationGroup> Groups = Array.ConvertAll(
@@ -67,13 +50,13 @@ internal static class QuadrotorViews
     private static ObservationComponent Describe(QuadrotorComponent component) =>
         component switch
         {
-            QuadrotorComponent.Position => new("position, world, m", 3),
-            QuadrotorComponent.PositionError => new("position error, world, m", 3),
-            QuadrotorComponent.Rotation => new("rotation matrix, body to world, row-major", 9),
-            QuadrotorComponent.Velocity => new("linear velocity, world, m/s", 3),
-            QuadrotorComponent.VelocityError => new("linear velocity error, world, m/s", 3),
-            QuadrotorComponent.AngularVelocity => new("angular velocity, body, rad/s", 3),
-            QuadrotorComponent.PreviousAction => new("previous action", 4),
+            Position => new("position, world, m", 3),
+            PositionError => new("position error, world, m", 3),
+            Rotation => new("rotation matrix, body to world, row-major", 9),
+            Velocity => new("linear velocity, world, m/s", 3),
+            VelocityError => new("linear velocity error, world, m/s", 3),
+            AngularVelocity => new("angular velocity, body, rad/s", 3),
+            PreviousAction => new("previous action", 4),
             _ => new("rotor states, mapped to [-1, 1]", 4),
         };
 }
