@@ -22,6 +22,10 @@ public sealed class Policy : IDisposable
         Normaliser = normalise ? new Normaliser(spec.Inputs) : null;
     }
 
+    /// <summary>Values of <see cref="ActivationSource"/>.</summary>
+    internal const string Assumed = "assumed";
+    internal const string AsSet = "as set";
+
     public Network Network { get; }
     public Normaliser? Normaliser { get; set; }
 

@@ -135,7 +135,7 @@ let ``safetensors and PyTorch files bring back the same policy, and the same fil
             Expect.isTrue (File.ReadAllBytes path = first) $"{name}: another file"
 
             let path = Path.Combine(folder, "policy.pt")
-            PolicyFile.SavePyTorch(path, policy, 7L)
+            PolicyFile.Save(path, policy, 7L)
             same $"{name}, PyTorch" (PolicyFile.Load path) policy
             Expect.equal (PolicyFile.Load(path, "student").ObservationGroup) "student" name)
 
@@ -146,7 +146,7 @@ let ``a PyTorch file without Distill's entry is read by rsl_rl's names`` () =
             let spec = List.find (fst >> (=) name) specs |> snd
             let policy = randomPolicy 3 0.4f spec "student" true
             let path = Path.Combine(folder, "policy.pt")
-            PolicyFile.SavePyTorch(path, policy, 7L)
+            PolicyFile.Save(path, policy, 7L)
             let root = PyTorchFile.Read(path).Root :?> TorchValue.Dict
 
             let kept =
@@ -491,7 +491,7 @@ let ``a file that says its activation is not told another`` () =
             let path = Path.Combine(folder, name)
 
             if name.EndsWith ".pt" then
-                PolicyFile.SavePyTorch(path, policy, 1L)
+                PolicyFile.Save(path, policy, 1L)
             else
                 PolicyFile.Save(path, policy)
 
@@ -540,7 +540,7 @@ let ``a .pt checkpoint has the epoch, the best return and Adam's state as PyTorc
             adam.Step(pool, 1)
 
         let path = Path.Combine(folder, "student_3.pt")
-        PolicyFile.SavePyTorch(path, policy, 3L, adam, Nullable -12.5)
+        PolicyFile.Save(path, policy, 3L, adam, Nullable -12.5)
         let find (key: string) (dict: TorchValue.Dict) = nonNull (dict.Find key)
         let inner key dict = find key dict :?> TorchValue.Dict
         let root = PyTorchFile.Read(path).Root :?> TorchValue.Dict
@@ -597,7 +597,7 @@ let ``a .pt checkpoint has the epoch, the best return and Adam's state as PyTorc
         |> contains "should have the shape"
 
         // Without a state there is nothing to restore.
-        PolicyFile.SavePyTorch(path, policy, 3L)
+        PolicyFile.Save(path, policy, 3L)
         Expect.isTrue (not (PolicyFile.RestoreOptimizer(path, policy.Network, other))) "nothing to restore")
 
 [<Fact>]
@@ -623,7 +623,7 @@ let ``truncated and flipped policy files are read or refused, nothing else`` () 
             let path = Path.Combine(folder, name)
 
             if name.EndsWith ".pt" then
-                PolicyFile.SavePyTorch(path, policy, 1L)
+                PolicyFile.Save(path, policy, 1L)
             else
                 PolicyFile.Save(path, policy)
 
