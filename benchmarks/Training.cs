@@ -345,10 +345,9 @@ internal static class Training
             data.Gather(
                 rows.AsSpan(first, Math.Min(Panel.Width, count - first)),
                 0,
-                own.Floats(data.Columns.Size * Panel.Width),
-                own.Floats(Panel.Width),
-                own.Floats(Panel.Width),
-                Panel.Width,
+                own.Panel(data.Columns.Size),
+                own.Panel(1),
+                own.Panel(1),
                 own
             );
         }

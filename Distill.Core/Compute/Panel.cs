@@ -31,6 +31,14 @@ public readonly ref struct Panel(Span<float> values, int features, int lanes = P
     /// <summary>Samples side by side.</summary>
     public int Lanes { get; } = lanes;
 
+    public bool IsEmpty => Values.IsEmpty;
+
+    public ref float this[int feature, int lane] => ref Values[feature * Lanes + lane];
+
+    /// <summary>The <paramref name="index"/>-th of equal panels that lie one after another.</summary>
+    public static Panel At(Span<float> values, int index, int features, int lanes = Width) =>
+        new(values[(index * features * lanes)..], features, lanes);
+
     /// <summary>Consecutive features, as a panel of their own on the same memory.</summary>
     public Panel Rows(int first, int count) => new(Values[(first * Lanes)..], count, Lanes);
 

@@ -188,26 +188,24 @@ public sealed class AggregatedDataset : IDisposable
     /// weight 0.
     /// </summary>
     /// <param name="first">First step.</param>
-    /// <param name="rows"><c>[steps, features, 32]</c>: the first features of the rows, such as observation and label.</param>
+    /// <param name="rows"><c>[steps x features, 32]</c>: the first features of the rows, such as observation and label.</param>
     /// <param name="weight"><c>[steps, 32]</c>: 1 for valid rows, else 0.</param>
     /// <param name="keep"><c>[steps, 32]</c>: 0 where an episode starts at this row and memory must be cleared, else 1.</param>
     public void Gather(
         ReadOnlySpan<int> segments,
         int first,
-        Span<float> rows,
-        Span<float> weight,
-        Span<float> keep,
-        int lanes,
+        Panel rows,
+        Panel weight,
+        Panel keep,
         Workspace own
     )
     {
-        var steps = weight.Length / lanes;
-        var features = rows.Length / weight.Length;
+        var features = rows.Features / weight.Features;
         using var scope = own.Open();
-        var staged = own.Floats(features * lanes);
-        for (var step = 0; step < steps; step++)
+        var staged = own.Floats(features * rows.Lanes);
+        for (var step = 0; step < weight.Features; step++)
         {
-            for (var lane = 0; lane < lanes; lane++)
+            for (var lane = 0; lane < rows.Lanes; lane++)
             {
                 // Unused lanes repeat the first segment, so that they hold numbers like any other.
                 var used = lane < segments.Length;
@@ -215,10 +213,10 @@ public sealed class AggregatedDataset : IDisposable
                 var chunk = chunks[segment / chunkSegments];
                 var row = segment % chunkSegments * SegmentLength + first + step;
                 chunk.Rows.Rows(row, 1)[..features].CopyTo(staged[(lane * features)..]);
-                weight[step * lanes + lane] = used ? chunk.Valid.Span[row] : 0;
-                keep[step * lanes + lane] = 1 - chunk.EpisodeStart.Span[row];
+                weight[step, lane] = used ? chunk.Valid.Span[row] : 0;
+                keep[step, lane] = 1 - chunk.EpisodeStart.Span[row];
             }
-            Matrix.FromRows(staged, new Panel(rows[(step * features * lanes)..], features, lanes));
+            Matrix.FromRows(staged, rows.Rows(step * features, features));
         }
     }
 
@@ -231,7 +229,7 @@ public sealed class AggregatedDataset : IDisposable
             var chunk = chunks[segments[lane] / chunkSegments];
             var source = chunk.Memory.Slice(segments[lane] % chunkSegments * memorySize, memorySize);
             for (var i = 0; i < source.Length; i++)
-                memory.Values[i * memory.Lanes + lane] = source[i];
+                memory[i, lane] = source[i];
         }
     }
 

@@ -4,7 +4,7 @@ namespace Distill.Networks;
 
 /// <summary>
 /// A stack of layers over one flat parameter vector. Forward and backward work on one panel (or half panel) and one step, on
-/// buffers that the caller owns, and change nothing in the network: any number of threads may use it at once.
+/// memory that the caller owns, and change nothing in the network: any number of threads may use it at once.
 /// </summary>
 public sealed class Network : IDisposable
 {
@@ -12,6 +12,7 @@ public sealed class Network : IDisposable
     private readonly int[] parameterStart;
     private readonly int[] activationStart;
     private readonly int[] memoryStart;
+    private readonly int widest;
     private readonly NetworkSize size;
 
     public Network(NetworkSpec spec)
@@ -23,6 +24,7 @@ public sealed class Network : IDisposable
         size = spec.Size;
         Spec = spec;
         layers = [.. spec.LayersWithInputs.Select(layer => layer.Spec.Create(layer.Inputs))];
+        widest = layers.Max(layer => Math.Max(layer.Inputs, layer.Outputs));
         parameterStart = Starts(layer => layer.ParameterCount);
         activationStart = Starts(layer => layer.ActivationSize);
         memoryStart = Starts(layer => layer.MemorySize);
@@ -32,14 +34,14 @@ public sealed class Network : IDisposable
             .. layers.SelectMany(
                 (layer, i) =>
                     layer.Views.Select(view => new ParameterView(
-                        $"{i}.{view.Name}",
+                        // The layer that the head adds has no number.
+                        i < spec.Layers.Count
+                            ? $"{i}.{view.Name}"
+                            : view.Name,
                         view.Shape,
                         parameterStart[i] + view.Offset
                     ))
             ),
-            .. spec.Head == Head.Gaussian
-                ? [new ParameterView("log_std", [spec.Outputs], ParameterCount - spec.Outputs)]
-                : Array.Empty<ParameterView>(),
         ];
     }
 
@@ -51,24 +53,24 @@ public sealed class Network : IDisposable
     /// <summary>Number of parameters without the padding.</summary>
     public int ParameterCount => (int)size.Parameters;
 
-    /// <summary>Logarithm of the Gaussian head's standard deviations, <c>[outputs]</c>; empty for other heads.</summary>
-    public Span<float> LogStd =>
-        Spec.Head == Head.Gaussian ? Parameters.Slice(ParameterCount - Spec.Outputs, Spec.Outputs) : [];
-
     /// <summary>The named parts of <see cref="Parameters"/>.</summary>
     public IReadOnlyList<ParameterView> Views { get; }
+
+    /// <summary>The parameters of a view.</summary>
+    public Span<float> this[ParameterView view] => Parameters.Slice(view.Offset, view.Length);
+
+    /// <summary>The parameters of the view with this name; empty if there is none.</summary>
+    public Span<float> this[string name] =>
+        Views.FirstOrDefault(view => view.Name == name) is { } found ? this[found] : [];
+
+    /// <summary>Floats per lane of the output: the action, or all that describes its distribution.</summary>
+    public int OutputSize => size.Outputs;
 
     /// <summary>Floats per lane that one step keeps from forward to backward.</summary>
     public int ActivationSize => (int)size.Activations;
 
     /// <summary>Floats per lane that a step hands to the next; 0 for a network without memory.</summary>
     public int MemorySize => (int)size.Memory;
-
-    /// <summary>Floats of scratch that <see cref="Forward"/> and <see cref="Backward"/> need.</summary>
-    public int ScratchSize => (int)size.Scratch;
-
-    private int LayerScratch => (int)size.LayerScratch;
-    private int GradientScratch => (int)size.Widest;
 
     /// <summary>
     /// Draws all parameters uniformly from +-1/sqrt(fan in), GRUs from +-1/sqrt(hidden): PyTorch's default. The last layer
@@ -79,11 +81,11 @@ public sealed class Network : IDisposable
         var values = Parameters.Span;
         for (var i = 0; i < layers.Length; i++)
         {
-            var range = layers[i].InitialRange * (i == layers.Length - 1 ? outputScale : 1);
+            var range = layers[i].InitialRange * (i == Spec.Layers.Count - 1 ? outputScale : 1);
             for (var j = 0; j < layers[i].ParameterCount; j++)
-                values[parameterStart[i] + j] = range * (2 * stream.Uniform((uint)j, (uint)i) - 1);
+                values[parameterStart[i] + j] =
+                    range == 0 ? 0 : range * (2 * stream.Uniform((uint)j, (uint)i) - 1);
         }
-        LogStd.Clear();
     }
 
     /// <summary>Copies the parameters that both networks have by the same name and shape.</summary>
@@ -91,95 +93,71 @@ public sealed class Network : IDisposable
     {
         foreach (var view in Views)
             if (other.Views.FirstOrDefault(their => their.Name == view.Name) is { } target)
-                Parameters
-                    .Slice(view.Offset, view.Length)
-                    .CopyTo(other.Parameters.Slice(target.Offset, target.Length));
+                this[view].CopyTo(other[target]);
     }
 
     /// <summary>One step of one panel.</summary>
     /// <param name="x"><c>[inputs, 32]</c>.</param>
     /// <param name="memory"><c>[memory, 32]</c> before the step.</param>
     /// <param name="activations"><c>[activation size, 32]</c>, written; <see cref="Output"/> and <see cref="CopyMemory"/> read it.</param>
-    /// <param name="scratch">At least <see cref="ScratchSize"/> floats.</param>
-    public void Forward(
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> memory,
-        Span<float> activations,
-        Span<float> scratch
-    )
+    /// <param name="own">For scratch.</param>
+    public void Forward(Panel x, Panel memory, Panel activations, Workspace own)
     {
-        ReadOnlySpan<float> parameters = Parameters.Span;
-        var width = Panel.WidthOf(x.Length, Spec.Inputs);
+        using var scope = own.Open();
         for (var i = 0; i < layers.Length; i++)
         {
-            var own = Activations(i, activations, width);
-            layers[i]
-                .Forward(
-                    ParametersOf(i, parameters),
-                    x,
-                    memory.Slice(memoryStart[i] * width, layers[i].MemorySize * width),
-                    own,
-                    scratch[..LayerScratch]
-                );
-            x = own[^(layers[i].Outputs * width)..];
+            var now = Activations(i, activations);
+            layers[i].Forward(ParametersOf(i), x, MemoryOf(i, memory), now, own);
+            x = Last(now, layers[i].Outputs);
         }
     }
 
-    /// <summary>The output <c>[outputs, 32]</c> of the step that wrote these activations.</summary>
-    public Span<float> Output(Span<float> activations)
-    {
-        var width = Panel.WidthOf(activations.Length, ActivationSize);
-        return activations[^(Spec.Outputs * width)..];
-    }
+    /// <summary>The output <c>[output size, 32]</c> of the step that wrote these activations.</summary>
+    public Panel Output(Panel activations) => Last(activations, OutputSize);
 
     /// <summary>Copies the memory after the step that wrote these activations, <c>[memory, 32]</c>.</summary>
-    public void CopyMemory(ReadOnlySpan<float> activations, Span<float> memory)
+    public void CopyMemory(Panel activations, Panel memory)
     {
-        var width = Panel.WidthOf(activations.Length, ActivationSize);
         for (var i = 0; i < layers.Length; i++)
-        {
-            var own = layers[i].MemorySize * width;
-            if (own > 0)
-                Activations(i, activations, width)[^own..].CopyTo(memory.Slice(memoryStart[i] * width, own));
-        }
+            Last(Activations(i, activations), layers[i].MemorySize).Values.CopyTo(MemoryOf(i, memory).Values);
     }
 
     /// <summary>Adds the gradient of one step of one panel to <paramref name="gradient"/>.</summary>
     /// <param name="x">As given to <see cref="Forward"/>.</param>
     /// <param name="activations">As <see cref="Forward"/> left them.</param>
-    /// <param name="dOutput"><c>[outputs, 32]</c>: gradient of the output.</param>
+    /// <param name="dOutput"><c>[output size, 32]</c>: gradient of the output.</param>
     /// <param name="dMemory"><c>[memory, 32]</c>: on entry the gradient of the memory after this step, on return before it.</param>
     /// <param name="gradient">Same layout as <see cref="Parameters"/>.</param>
-    /// <param name="scratch">At least <see cref="ScratchSize"/> floats.</param>
+    /// <param name="own">For scratch.</param>
     public void Backward(
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> activations,
-        ReadOnlySpan<float> dOutput,
-        Span<float> dMemory,
+        Panel x,
+        Panel activations,
+        Panel dOutput,
+        Panel dMemory,
         Span<float> gradient,
-        Span<float> scratch
+        Workspace own
     )
     {
-        ReadOnlySpan<float> parameters = Parameters.Span;
-        var width = Panel.WidthOf(x.Length, Spec.Inputs);
-        var even = scratch.Slice(LayerScratch, GradientScratch);
-        var odd = scratch.Slice(LayerScratch + GradientScratch, GradientScratch);
-        var dy = even[..dOutput.Length];
-        dOutput.CopyTo(dy);
+        using var whole = own.Open();
+        var even = own.Panel(widest, x.Lanes);
+        var odd = own.Panel(widest, x.Lanes);
+        var dy = even.Rows(0, dOutput.Features);
+        dOutput.Values.CopyTo(dy.Values);
         for (var i = layers.Length - 1; i >= 0; i--)
         {
+            using var scope = own.Open();
             var layer = layers[i];
-            var input = i == 0 ? x : Activations(i - 1, activations, width)[^(layer.Inputs * width)..];
-            var dx = i == 0 ? [] : odd[..(layer.Inputs * width)];
+            var input = i == 0 ? x : Last(Activations(i - 1, activations), layer.Inputs);
+            var dx = i == 0 ? default : odd.Rows(0, layer.Inputs);
             layer.Backward(
-                ParametersOf(i, parameters),
+                ParametersOf(i),
                 input,
-                Activations(i, activations, width),
+                Activations(i, activations),
                 dy,
                 dx,
-                dMemory.Slice(memoryStart[i] * width, layer.MemorySize * width),
+                MemoryOf(i, dMemory),
                 gradient.Slice(parameterStart[i], layer.ParameterCount),
-                scratch[..LayerScratch]
+                own
             );
             dy = dx;
             var free = even;
@@ -192,7 +170,7 @@ public sealed class Network : IDisposable
     public void Visit(State state)
     {
         foreach (var view in Views)
-            state.Block(view.Name, Parameters.Slice(view.Offset, view.Length));
+            state.Block(view.Name, this[view]);
     }
 
     public void Dispose() => Parameters.Dispose();
@@ -206,12 +184,14 @@ public sealed class Network : IDisposable
         return starts;
     }
 
-    private ReadOnlySpan<float> ParametersOf(int layer, ReadOnlySpan<float> parameters) =>
-        parameters.Slice(parameterStart[layer], layers[layer].ParameterCount);
+    private ReadOnlySpan<float> ParametersOf(int layer) =>
+        Parameters.Slice(parameterStart[layer], layers[layer].ParameterCount);
 
-    private Span<float> Activations(int layer, Span<float> activations, int width) =>
-        activations.Slice(activationStart[layer] * width, layers[layer].ActivationSize * width);
+    private Panel Activations(int layer, Panel activations) =>
+        activations.Rows(activationStart[layer], layers[layer].ActivationSize);
 
-    private ReadOnlySpan<float> Activations(int layer, ReadOnlySpan<float> activations, int width) =>
-        activations.Slice(activationStart[layer] * width, layers[layer].ActivationSize * width);
+    private Panel MemoryOf(int layer, Panel memory) =>
+        memory.Rows(memoryStart[layer], layers[layer].MemorySize);
+
+    private static Panel Last(Panel panel, int count) => panel.Rows(panel.Features - count, count);
 }

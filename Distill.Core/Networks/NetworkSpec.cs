@@ -8,7 +8,7 @@ public enum Head
     /// <summary>The outputs are the action (or, for a critic, the value).</summary>
     Plain,
 
-    /// <summary>The outputs are the mean of a Gaussian; one <c>log_std</c> per output is a parameter of its own.</summary>
+    /// <summary>The last layer's outputs are the mean of a Gaussian; one <c>log_std</c> for each is a parameter of its own.</summary>
     Gaussian,
 
     /// <summary>The outputs are the logits of a choice.</summary>
@@ -24,6 +24,7 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
     // A panel of them, and what a layer needs beside it, is one block of memory.
     private const long MostActivations = MostParameters / Panel.Width;
 
+    /// <summary>Numbers of an action, logits of a choice, or 1 for a critic's value.</summary>
     public int Outputs => Layers.Count == 0 ? Inputs : Layers[^1].Size;
 
     /// <summary>Whether any layer keeps a memory between steps.</summary>
@@ -36,7 +37,8 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
         get
         {
             var parameters = ParameterCount;
-            var activations = Layers.Sum(layer => layer.ActivationSize);
+            var layers = LayersWithInputs.Select(layer => layer.Spec).ToArray();
+            var activations = layers.Sum(layer => layer.ActivationSize);
             if (parameters > MostParameters || Math.Max(activations, Inputs) > MostActivations)
                 throw new DistillException(
                     $"The network {this} is too large with {parameters} parameters and {activations} outputs of layers; at most "
@@ -46,8 +48,9 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
                 (long)parameters,
                 activations,
                 Layers.Sum(layer => layer.MemorySize),
-                LayersWithInputs.Max(layer => layer.Spec.ScratchSize(layer.Inputs)),
-                Math.Max(Inputs, Layers.Max(layer => (long)layer.Size)) * Panel.Width
+                layers[^1].Size,
+                // What layers take to work is less than what they read and keep; so are the gradients between them.
+                2 * Panel.Width * (Inputs + activations + Matrix.RowPadding)
             );
         }
     }
@@ -55,13 +58,21 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
     /// <summary>Counted wide, because the sizes of layers multiply.</summary>
     internal Int128 ParameterCount =>
         LayersWithInputs.Aggregate(
-            Head == Head.Gaussian ? (Int128)Outputs : 0,
+            (Int128)0,
             (count, layer) => count + layer.Spec.ParameterCount(layer.Inputs)
         );
 
-    /// <summary>The layers with the number of inputs of each.</summary>
-    internal IEnumerable<(LayerSpec Spec, int Inputs)> LayersWithInputs =>
-        Layers.Select((layer, i) => (layer, i == 0 ? Inputs : Layers[i - 1].Size));
+    /// <summary>All layers, also the one that the head adds, with the number of inputs of each.</summary>
+    internal IEnumerable<(LayerSpec Spec, int Inputs)> LayersWithInputs
+    {
+        get
+        {
+            LayerSpec[] layers = ActionDistribution.Of(Head)?.Output(Outputs) is { } last
+                ? [.. Layers, last]
+                : [.. Layers];
+            return layers.Select((layer, i) => (layer, i == 0 ? Inputs : layers[i - 1].Size));
+        }
+    }
 
     /// <summary>Dense hidden layers of one activation and an identity output layer.</summary>
     public static NetworkSpec Mlp(
@@ -120,19 +131,15 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
 /// <param name="Parameters">All parameters, without padding.</param>
 /// <param name="Activations">Per lane, kept from forward to backward.</param>
 /// <param name="Memory">Per lane, handed from step to step.</param>
-/// <param name="LayerScratch">Of one thread, for the layer that needs most.</param>
-/// <param name="Widest">The largest panel between two layers.</param>
+/// <param name="Outputs">Per lane: the action, or all that describes its distribution.</param>
+/// <param name="Scratch">Of one thread, at most.</param>
 public readonly record struct NetworkSize(
     long Parameters,
     long Activations,
     long Memory,
-    long LayerScratch,
-    long Widest
-)
-{
-    /// <summary>Of one thread: a layer's, and the gradients before and behind it.</summary>
-    public long Scratch => LayerScratch + 2 * Widest;
-}
+    int Outputs,
+    long Scratch
+);
 
 /// <summary>A named part of a network's flat parameter vector.</summary>
 /// <param name="Name">Layer index and role, e.g. <c>2.weight</c> or <c>1.weight_hh</c>.</param>

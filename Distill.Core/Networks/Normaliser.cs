@@ -45,7 +45,7 @@ public sealed class Normaliser
     }
 
     /// <summary>Normalises a panel <c>[size, 32]</c> (or half panel) in place.</summary>
-    public void Apply(Span<float> panel) => Elementwise.Normalise(panel, Mean, scale);
+    public void Apply(Panel panel) => Elementwise.Normalise(panel.Values, Mean, scale);
 
     /// <summary>Merges a batch given by the moments of its deviations from the present mean.</summary>
     /// <param name="count">Observations in the batch.</param>
@@ -68,31 +68,6 @@ public sealed class Normaliser
             );
         }
         Refresh();
-    }
-
-    /// <summary>Adds one observation <c>[size]</c> to the moments for <see cref="Merge"/>.</summary>
-    public void Accumulate(ReadOnlySpan<float> observation, Span<double> sums, Span<double> squares)
-    {
-        for (var i = 0; i < Mean.Length; i++)
-        {
-            double deviation = observation[i] - Mean[i];
-            sums[i] += deviation;
-            squares[i] += deviation * deviation;
-        }
-    }
-
-    /// <summary>Adds the first <paramref name="lanes"/> observations of a panel <c>[size, 32]</c> to the moments.</summary>
-    public void Accumulate(ReadOnlySpan<float> panel, int lanes, Span<double> sums, Span<double> squares)
-    {
-        for (var i = 0; i < Mean.Length; i++)
-        {
-            foreach (var value in panel.Slice(i * Panel.Width, lanes))
-            {
-                double deviation = value - Mean[i];
-                sums[i] += deviation;
-                squares[i] += deviation * deviation;
-            }
-        }
     }
 
     public void Visit(State state)

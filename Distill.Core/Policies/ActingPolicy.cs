@@ -25,11 +25,7 @@ public sealed class ActingPolicy : IDisposable
     public Policy Policy { get; }
 
     /// <summary>The policy's memory in the environments of a panel, <c>[memory, 32]</c>.</summary>
-    public Panel Memory(int panel)
-    {
-        var length = Policy.MemorySize * Panel.Width;
-        return new(memory.Slice(panel * length, length), Policy.MemorySize);
-    }
+    public Panel Memory(int panel) => Panel.At(memory.Span, panel, Policy.MemorySize);
 
     /// <summary>Clears the memory where an episode starts.</summary>
     /// <param name="keep"><c>[32]</c>: 0 there, else 1.</param>
@@ -40,7 +36,7 @@ public sealed class ActingPolicy : IDisposable
     public void Observe(int panel, Panel observation) => view.Observe(environment, panel, observation);
 
     /// <summary>Runs the network on an observation and advances the memory.</summary>
-    /// <returns>The raw outputs <c>[outputs, 32]</c>.</returns>
+    /// <returns>The raw outputs <c>[output size, 32]</c>.</returns>
     public Panel Forward(int panel, Panel observation, Workspace own) =>
         Policy.Forward(observation, Memory(panel), own);
 

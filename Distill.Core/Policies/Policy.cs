@@ -11,21 +11,26 @@ namespace Distill.Policies;
 /// </summary>
 public sealed class Policy : IDisposable
 {
-    private readonly ActionDistribution? distribution;
-
     /// <param name="spec">Architecture; its inputs must be the size of the observation group.</param>
     /// <param name="observationGroup">The group of the environment that it reads.</param>
     /// <param name="normalise">Whether observations are normalised by running statistics.</param>
     public Policy(NetworkSpec spec, string observationGroup, bool normalise = false)
     {
         Network = new Network(spec);
-        distribution = spec.Head == Head.Plain ? null : ActionDistribution.Of(spec.Head);
+        Distribution = ActionDistribution.Of(spec.Head);
         ObservationGroup = observationGroup;
         Normaliser = normalise ? new Normaliser(spec.Inputs) : null;
     }
 
+    /// <summary>Values of <see cref="ActivationSource"/>.</summary>
+    internal const string Assumed = "assumed";
+    internal const string AsSet = "as set";
+
     public Network Network { get; }
     public Normaliser? Normaliser { get; set; }
+
+    /// <summary>What the outputs describe; null where they are the action itself.</summary>
+    internal ActionDistribution? Distribution { get; }
 
     /// <summary>The observation group that it reads, or several, joined by plus signs: "state+encoding".</summary>
     public string ObservationGroup { get; set; }
@@ -99,49 +104,37 @@ public sealed class Policy : IDisposable
     /// <summary>Runs the network on one panel.</summary>
     /// <param name="observation"><c>[inputs, 32]</c>, not normalised; left as it is.</param>
     /// <param name="memory"><c>[memory, 32]</c>, advanced by one step.</param>
-    /// <returns>The raw outputs <c>[outputs, 32]</c>, until the workspace's scope ends.</returns>
+    /// <returns>The raw outputs <c>[output size, 32]</c>, until the workspace's scope ends.</returns>
     public Panel Forward(Panel observation, Panel memory, Workspace own)
     {
-        var activations = own.Floats(Network.ActivationSize * Panel.Width);
+        var activations = own.Panel(Network.ActivationSize);
         using var scope = own.Open();
         if (Normaliser is not null)
         {
             var normalised = own.Panel(observation.Features);
             observation.Values.CopyTo(normalised.Values);
-            Normaliser.Apply(normalised.Values);
+            Normaliser.Apply(normalised);
             observation = normalised;
         }
-        Network.Forward(observation.Values, memory.Values, activations, own.Floats(Network.ScratchSize));
-        Network.CopyMemory(activations, memory.Values);
-        return new(Network.Output(activations), Network.Spec.Outputs);
+        Network.Forward(observation, memory, activations, own);
+        Network.CopyMemory(activations, memory);
+        return Network.Output(activations);
     }
 
     /// <summary>Turns outputs into actions: the outputs themselves, the Gaussian's mean or the likeliest choice, or a draw.</summary>
-    /// <param name="outputs"><c>[outputs, 32]</c>.</param>
+    /// <param name="outputs"><c>[output size, 32]</c>.</param>
     /// <param name="action"><c>[action floats, 32]</c>.</param>
     /// <param name="noise">Draws from the distribution that the outputs describe, if they do; null for what it deems best.</param>
     /// <param name="first">Index of lane 0's environment, and the steps since the start of training: the counter of the draw.</param>
     public void Decide(Panel outputs, Panel action, RandomStream? noise = null, int first = 0, long time = 0)
     {
-        if (noise is { } stream)
-            distribution!.Sample(outputs.Values, Network.LogStd, stream, first, time, action.Values);
-        else if (Network.Spec.Head == Head.Categorical)
-            Likeliest(outputs.Values, action.Values);
-        else
+        if (Distribution is null)
             outputs.Values.CopyTo(action.Values);
+        else if (noise is { } stream)
+            Distribution.Sample(outputs, stream, first, time, action);
+        else
+            Distribution.Mode(outputs, action);
     }
 
     public void Dispose() => Network.Dispose();
-
-    private static void Likeliest(ReadOnlySpan<float> logits, Span<float> choice)
-    {
-        for (var lane = 0; lane < Panel.Width; lane++)
-        {
-            var best = 0;
-            for (var i = 1; i < logits.Length / Panel.Width; i++)
-                if (logits[i * Panel.Width + lane] > logits[best * Panel.Width + lane])
-                    best = i;
-            choice[lane] = best;
-        }
-    }
 }

@@ -71,7 +71,7 @@ public sealed class PolicyTeacher : ITeacher
                 );
             responsible[index][env] = 1;
         }
-        if (noise is not null && policies.Any(policy => policy.Network.Spec.Head == Head.Plain))
+        if (noise is not null && policies.Any(policy => policy.Distribution is null))
             throw new DistillException(
                 "teacher_deterministic=false cannot work with this teacher: its file has no distribution over actions "
                     + "(no log_std); use teacher_deterministic=true."

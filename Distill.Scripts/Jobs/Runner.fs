@@ -140,7 +140,7 @@ module Runner =
         algorithm.Policy.Metadata["iteration"] <- string iteration
         PolicyFile.Save(folder.Checkpoint $"{name}.safetensors", algorithm.Policy)
 
-        PolicyFile.SavePyTorch(
+        PolicyFile.Save(
             folder.Checkpoint $"{name}.pt",
             algorithm.Policy,
             iteration,

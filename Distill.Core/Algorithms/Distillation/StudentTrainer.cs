@@ -74,8 +74,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         var width = WidthOf(batch, segmentLength);
         var panels = PanelsOf(batch, width);
         var steps = (long)Math.Min(gradientLength, segmentLength);
-        var perLane =
-            steps * (student.Inputs + labels + 2 + size.Activations) + size.Memory + student.Outputs;
+        var perLane = steps * (student.Inputs + labels + 2 + size.Activations) + size.Memory + size.Outputs;
         return optimizer.EstimateBytes(size.Parameters, Chunks(panels, segmentLength))
             + panels * width * (size.Memory * sizeof(float) + sizeof(double))
             + batch * sizeof(int)
@@ -137,7 +136,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         for (var panel = chunk * panels / chunks; panel < end; panel++)
             losses[chunk] += Window(
                 Segments(panel),
-                MemoryOf(panel).Values,
+                MemoryOf(panel),
                 gradient,
                 laneLosses.AsSpan(panel * width, width),
                 pool.Workspace(worker)
@@ -154,68 +153,49 @@ public sealed class StudentTrainer : IWork, IDisposable
 
     private double Window(
         ReadOnlySpan<int> lanes,
-        Span<float> carried,
+        Panel carried,
         Span<float> gradient,
         Span<double> laneSums,
         Workspace own
     )
     {
         var network = student.Network;
-        var columns = dataset.Columns;
-        var (observation, label) = (columns[0], columns[1]);
+        var (observation, label) = (dataset.Columns[0], dataset.Columns[1]);
         using var scope = own.Open();
-        var rows = own.Floats(length * label.End * width);
-        var weights = own.Floats(length * width);
-        var keeps = own.Floats(length * width);
-        var activations = own.Floats(length * network.ActivationSize * width);
-        var scratch = own.Floats(network.ScratchSize);
-        dataset.Gather(lanes, first, rows, weights, keeps, width, own);
+        var rows = own.Panel(length * label.End, width);
+        var weights = own.Panel(length, width);
+        var keeps = own.Panel(length, width);
+        var activations = own.Panel(length * network.ActivationSize, width);
+        dataset.Gather(lanes, first, rows, weights, keeps, own);
         for (var step = 0; step < length; step++)
         {
-            var x = Row(rows, step, label.End).Rows(observation.Start, observation.Size).Values;
-            var kept = Row(activations, step, network.ActivationSize).Values;
+            var x = observation.Of(Step(rows, step));
+            var kept = Step(activations, step);
             student.Normaliser?.Apply(x);
-            Elementwise.ScaleLanes(carried, Row(keeps, step, 1).Values);
-            network.Forward(x, carried, kept, scratch);
+            Elementwise.ScaleLanes(carried.Values, keeps.Row(step));
+            network.Forward(x, carried, kept, own);
             network.CopyMemory(kept, carried);
         }
 
         var sum = 0.0;
-        var dMemory = own.Floats(network.MemorySize * width);
-        var dOutput = own.Floats(network.Spec.Outputs * width);
-        dMemory.Clear();
-        var dLogStd = network.LogStd.IsEmpty
-            ? []
-            : gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length);
+        var dMemory = own.Panel(network.MemorySize, width);
+        var dOutput = own.Panel(network.OutputSize, width);
+        dMemory.Values.Clear();
         for (var step = length - 1; step >= 0; step--)
         {
-            var row = Row(rows, step, label.End);
-            var kept = Row(activations, step, network.ActivationSize).Values;
-            sum += loss.Evaluate(
-                network.Output(kept),
-                row.Rows(label.Start, label.Size).Values,
-                Row(weights, step, 1).Values,
-                scale,
-                network.LogStd,
-                dOutput,
-                dLogStd,
-                laneSums
-            );
-            network.Backward(
-                row.Rows(observation.Start, observation.Size).Values,
-                kept,
-                dOutput,
-                dMemory,
-                gradient,
-                scratch
-            );
-            Elementwise.ScaleLanes(dMemory, Row(keeps, step, 1).Values);
+            var row = Step(rows, step);
+            var kept = Step(activations, step);
+            var weight = Step(weights, step);
+            sum += loss.Evaluate(network.Output(kept), label.Of(row), weight, scale, dOutput, laneSums);
+            network.Backward(observation.Of(row), kept, dOutput, dMemory, gradient, own);
+            Elementwise.ScaleLanes(dMemory.Values, keeps.Row(step));
         }
         return sum;
     }
 
-    private Panel Row(Span<float> steps, int step, int size) =>
-        new(steps.Slice(step * size * width, size * width), size, width);
+    /// <summary>What belongs to one of the window's steps.</summary>
+    private Panel Step(Panel steps, int step) =>
+        steps.Rows(step * (steps.Features / length), steps.Features / length);
 
     private int PanelsOf(int segments) => PanelsOf(segments, width);
 
@@ -227,12 +207,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     private ReadOnlySpan<int> Segments(int panel) =>
         segments.AsSpan(panel * width, Math.Min(width, count - panel * width));
 
-    private Panel MemoryOf(int panel) =>
-        new(
-            memory.Slice(panel * student.MemorySize * width, student.MemorySize * width),
-            student.MemorySize,
-            width
-        );
+    private Panel MemoryOf(int panel) => Panel.At(memory.Span, panel, student.MemorySize, width);
 
     /// <summary>
     /// Depends on the problem alone, never on the machine. Summing a chunk's gradient costs as much as training a few rows,

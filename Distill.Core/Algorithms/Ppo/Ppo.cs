@@ -32,7 +32,6 @@ public sealed class Ppo : IRollout, IDisposable
     private readonly RandomStream noise;
     private readonly RandomStream shuffling;
     private readonly RandomStream restarts;
-    private readonly float[] oldLogStd;
     private readonly PpoLossSums[] chunkLosses = new PpoLossSums[2 * MaxChunks];
     private readonly FiniteWatch watch;
     private readonly RolloutLoop collect;
@@ -63,9 +62,8 @@ public sealed class Ppo : IRollout, IDisposable
         var head = spec.Actions.Discrete ? Head.Categorical : Head.Gaussian;
         Actor = Create("actor", config.ActorGroup, config.ActorHidden, spec.Actions.Size, head);
         critic = Create("critic", config.CriticGroup, config.CriticHidden, outputs: 1, Head.Plain);
-        distribution = ActionDistribution.Of(head);
-        oldLogStd = new float[Actor.Network.LogStd.Length];
-        Actor.Network.LogStd.Fill((float)Math.Log(config.InitStd));
+        distribution = Actor.Distribution!;
+        Actor.Network["log_std"].Fill((float)Math.Log(config.InitStd));
 
         shared = config.ActorGroup == config.CriticGroup;
         actorView = new ObservationView(spec, config.ActorGroup);
@@ -78,7 +76,7 @@ public sealed class Ppo : IRollout, IDisposable
             Actor.Network.Spec.Inputs,
             shared ? null : critic.Network.Spec.Inputs,
             spec.Actions.Floats,
-            spec.Actions.Size
+            Actor.Network.OutputSize
         );
         rollout = new PpoRollout(this.environment.Count, config.StepsPerEnv, layout);
         actorOptimizer = config.Optimizer.Create(Actor.Network, MaxChunks);
@@ -221,16 +219,11 @@ public sealed class Ppo : IRollout, IDisposable
         if (!Observe(step.Panel, step.Number, sample, counted: true))
             return false;
         var action = layout.Action.Of(sample);
-        var values = Now(rollout.Values(step.Panel), step.Number);
+        var values = rollout.Values(step.Panel).Row(step.Number);
         var outputs = Forward(Actor.Network, layout.ActorObservation.Of(sample), own, out _);
         outputs.Values.CopyTo(layout.Outputs.Of(sample).Values);
         Actor.Decide(outputs, action, noise, step.First, steps + step.Number);
-        distribution.LogProbability(
-            outputs.Values,
-            Actor.Network.LogStd,
-            action.Values,
-            layout.LogProbability.Of(sample).Values
-        );
+        distribution.LogProbability(outputs, action, layout.LogProbability.Of(sample).Values);
         Forward(critic.Network, layout.CriticObservation.Of(sample), own, out _).Values.CopyTo(values);
         rollout.Record(step.Panel, step.Number, sample);
         action.Values.CopyTo(step.Action.Values);
@@ -242,9 +235,9 @@ public sealed class Ppo : IRollout, IDisposable
 
     bool IRollout.Take(PanelStep step)
     {
-        step.Reward.CopyTo(Now(rollout.Rewards(step.Panel), step.Number));
-        step.Terminated.CopyTo(Now(rollout.Terminated(step.Panel), step.Number));
-        step.Truncated.CopyTo(Now(rollout.Truncated(step.Panel), step.Number));
+        step.Reward.CopyTo(rollout.Rewards(step.Panel).Row(step.Number));
+        step.Terminated.CopyTo(rollout.Terminated(step.Panel).Row(step.Number));
+        step.Truncated.CopyTo(rollout.Truncated(step.Panel).Row(step.Number));
         return !watch.Catches(step.Panel, step.Number, "reward", step.Reward);
     }
 
@@ -254,7 +247,7 @@ public sealed class Ppo : IRollout, IDisposable
         var sample = own.Panel(layout.Recorded);
         if (Observe(panel, Config.StepsPerEnv, sample, counted: false))
             Forward(critic.Network, layout.CriticObservation.Of(sample), own, out _)
-                .Values.CopyTo(Now(rollout.Values(panel), Config.StepsPerEnv));
+                .Values.CopyTo(rollout.Values(panel).Row(Config.StepsPerEnv));
     }
 
     /// <summary>What actor and critic see, normalised with the statistics of earlier iterations.</summary>
@@ -272,28 +265,19 @@ public sealed class Ppo : IRollout, IDisposable
             actorStatistics?.Add(panel, ofActor);
             criticStatistics?.Add(panel, ofCritic);
         }
-        Actor.Normaliser?.Apply(ofActor.Values);
+        Actor.Normaliser?.Apply(ofActor);
         if (!shared)
-            critic.Normaliser?.Apply(ofCritic.Values);
+            critic.Normaliser?.Apply(ofCritic);
         return !watch.Catches(panel, step, "actor's observation", ofActor.Values)
             && !watch.Catches(panel, step, "critic's observation", ofCritic.Values);
     }
 
-    private static Panel Forward(
-        Network network,
-        Panel observation,
-        Workspace own,
-        out Span<float> activations
-    )
+    private static Panel Forward(Network network, Panel observation, Workspace own, out Panel activations)
     {
-        activations = own.Floats(network.ActivationSize * Panel.Width);
-        using var scope = own.Open();
-        network.Forward(observation.Values, [], activations, own.Floats(network.ScratchSize));
-        return new(network.Output(activations), network.Spec.Outputs);
+        activations = own.Panel(network.ActivationSize);
+        network.Forward(observation, default, activations, own);
+        return network.Output(activations);
     }
-
-    private static Span<float> Now(Span<float> steps, int step) =>
-        steps.Slice(step * Panel.Width, Panel.Width);
 
     /// <summary>Episode statistics in the order of time, then environment, so that threads do not matter.</summary>
     private void CountEpisodes()
@@ -303,10 +287,9 @@ public sealed class Ppo : IRollout, IDisposable
         {
             var first = panel * Panel.Width;
             var lanes = Math.Min(Panel.Width, environment.Count - first);
-            var now = new Range(step * Panel.Width, step * Panel.Width + lanes);
-            var rewards = rollout.Rewards(panel)[now];
-            var terminated = rollout.Terminated(panel)[now];
-            var truncated = rollout.Truncated(panel)[now];
+            var rewards = rollout.Rewards(panel).Row(step);
+            var terminated = rollout.Terminated(panel).Row(step);
+            var truncated = rollout.Truncated(panel).Row(step);
             for (var lane = 0; lane < lanes; lane++)
                 episodes.Add(first + lane, rewards[lane], terminated[lane] != 0, truncated[lane] != 0);
         }
@@ -315,7 +298,7 @@ public sealed class Ppo : IRollout, IDisposable
     private void EstimateAdvantages(int panel, int worker)
     {
         var rewards = rollout.Rewards(panel);
-        foreach (ref var reward in rewards)
+        foreach (ref var reward in rewards.Values)
             reward *= (float)Config.RewardScale;
         PpoAdvantage.Estimate(
             rewards,
@@ -341,7 +324,6 @@ public sealed class Ppo : IRollout, IDisposable
         var parts = Config.NormalizeAdvantagePerMiniBatch ? batches : 1;
         for (var part = 0; part < parts; part++)
             rollout.StandardiseAdvantages(Start(part, parts), Start(part + 1, parts));
-        Actor.Network.LogStd.CopyTo(oldLogStd);
         if (Config.Schedule == RateSchedule.Linear)
             SetLearningRate(
                 Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations)
@@ -422,18 +404,18 @@ public sealed class Ppo : IRollout, IDisposable
         using var scope = own.Open();
         var network = Actor.Network;
         var observation = layout.ActorObservation.Of(sample);
-        var action = layout.Action.Of(sample).Values;
+        var action = layout.Action.Of(sample);
         var weight = layout.Weight.Of(sample).Values;
-        var outputs = Forward(network, observation, own, out var activations).Values;
-        var dOutputs = own.Floats(outputs.Length);
+        var outputs = Forward(network, observation, own, out var activations);
+        var dOutputs = own.Panel(outputs.Features);
         Span<float> logProbability = stackalloc float[Panel.Width];
         Span<float> dLogProbability = stackalloc float[Panel.Width];
         Span<float> entropy = stackalloc float[Panel.Width];
         Span<float> dEntropy = stackalloc float[Panel.Width];
         Span<float> kl = stackalloc float[Panel.Width];
-        distribution.LogProbability(outputs, network.LogStd, action, logProbability);
-        distribution.Entropy(outputs, network.LogStd, entropy);
-        distribution.KlDivergence(layout.Outputs.Of(sample).Values, oldLogStd, outputs, network.LogStd, kl);
+        distribution.LogProbability(outputs, action, logProbability);
+        distribution.Entropy(outputs, entropy);
+        distribution.KlDivergence(layout.Outputs.Of(sample), outputs, kl);
         var surrogate = PpoLosses.Surrogate(
             logProbability,
             layout.LogProbability.Of(sample).Values,
@@ -445,23 +427,8 @@ public sealed class Ppo : IRollout, IDisposable
         );
         for (var lane = 0; lane < Panel.Width; lane++)
             dEntropy[lane] = -(float)Config.EntropyCoef * scale * weight[lane];
-        distribution.Backward(
-            outputs,
-            network.LogStd,
-            action,
-            dLogProbability,
-            dEntropy,
-            dOutputs,
-            gradient.Slice(network.ParameterCount - network.LogStd.Length, network.LogStd.Length)
-        );
-        network.Backward(
-            observation.Values,
-            activations,
-            dOutputs,
-            [],
-            gradient,
-            own.Floats(network.ScratchSize)
-        );
+        distribution.Backward(outputs, action, dLogProbability, dEntropy, dOutputs);
+        network.Backward(observation, activations, dOutputs, default, gradient, own);
         return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(kl, weight));
     }
 
@@ -469,7 +436,7 @@ public sealed class Ppo : IRollout, IDisposable
     {
         using var scope = own.Open();
         var observation = layout.CriticObservation.Of(sample);
-        Span<float> dValue = stackalloc float[Panel.Width];
+        var dValue = own.Panel(1);
         var values = Forward(critic.Network, observation, own, out var activations).Values;
         var loss = PpoLosses.Value(
             values,
@@ -478,22 +445,15 @@ public sealed class Ppo : IRollout, IDisposable
             layout.Weight.Of(sample).Values,
             Config.UseClippedValueLoss ? (float)Config.ClipParam : null,
             (float)Config.ValueLossCoef * scale,
-            dValue
+            dValue.Values
         );
-        critic.Network.Backward(
-            observation.Values,
-            activations,
-            dValue,
-            [],
-            gradient,
-            own.Floats(critic.Network.ScratchSize)
-        );
+        critic.Network.Backward(observation, activations, dValue, default, gradient, own);
         return new PpoLossSums(0, loss, 0, 0);
     }
 
     private double? MeanStd()
     {
-        var logStd = Actor.Network.LogStd;
+        var logStd = Actor.Network["log_std"];
         if (logStd.IsEmpty)
             return null;
         var sum = 0.0;

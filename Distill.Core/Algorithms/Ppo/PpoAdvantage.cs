@@ -15,26 +15,25 @@ internal static class PpoAdvantage
     /// <param name="truncated"><c>[steps, 32]</c>, 0 or 1.</param>
     /// <param name="advantages"><c>[steps, 32]</c>, written; the return is A_t + V(s_t).</param>
     public static void Estimate(
-        ReadOnlySpan<float> rewards,
-        ReadOnlySpan<float> values,
-        ReadOnlySpan<float> terminated,
-        ReadOnlySpan<float> truncated,
+        Panel rewards,
+        Panel values,
+        Panel terminated,
+        Panel truncated,
         float gamma,
         float lambda,
-        Span<float> advantages
+        Panel advantages
     )
     {
         Span<float> advantage = stackalloc float[Panel.Width];
         advantage.Clear();
-        for (var start = advantages.Length - Panel.Width; start >= 0; start -= Panel.Width)
+        for (var step = advantages.Features - 1; step >= 0; step--)
         for (var lane = 0; lane < Panel.Width; lane++)
         {
-            var i = start + lane;
-            var goesOn = 1 - terminated[i] - truncated[i];
-            var next = goesOn * values[i + Panel.Width] + truncated[i] * values[i];
-            var surprise = rewards[i] + gamma * next - values[i];
+            var goesOn = 1 - terminated[step, lane] - truncated[step, lane];
+            var next = goesOn * values[step + 1, lane] + truncated[step, lane] * values[step, lane];
+            var surprise = rewards[step, lane] + gamma * next - values[step, lane];
             advantage[lane] = surprise + gamma * lambda * goesOn * advantage[lane];
-            advantages[i] = advantage[lane];
+            advantages[step, lane] = advantage[lane];
         }
     }
 }

@@ -33,12 +33,12 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
             actor.Inputs,
             config.ActorGroup == config.CriticGroup ? null : critic.Inputs,
             spec.Actions.Floats,
-            spec.Actions.Size
+            actor.Size.Outputs
         );
         var perThread =
             Policy.EstimateBytes(actor)
             + Policy.EstimateBytes(critic)
-            + (long)(layout.Recorded + spec.Actions.Size) * Panel.Width * sizeof(float);
+            + (long)(layout.Recorded + actor.Size.Outputs + 1) * Panel.Width * sizeof(float);
         return new PpoMemory(
             PpoRollout.EstimateBytes(environment.Envs, config.StepsPerEnv, layout),
             threads * perThread + Ppo.EstimateBytes(config.Optimizer, actor, critic),

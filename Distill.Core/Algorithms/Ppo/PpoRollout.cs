@@ -37,7 +37,7 @@ internal sealed class SampleLayout
     public Column CriticObservation { get; }
     public Column Action { get; }
 
-    /// <summary>Of the actor that collected: the parameters of its distribution over actions.</summary>
+    /// <summary>Of the actor that collected: all that describes its distribution over actions.</summary>
     public Column Outputs { get; }
     public Column LogProbability { get; }
     public Column Value { get; }
@@ -103,16 +103,17 @@ internal sealed class PpoRollout : IDisposable
     /// <summary>Panels of environments.</summary>
     public int Panels { get; }
 
-    public Span<float> Rewards(int panel) => OfPanel(rewards, panel, steps);
+    /// <summary><c>[steps, 32]</c>; likewise below.</summary>
+    public Panel Rewards(int panel) => Panel.At(rewards.Span, panel, steps);
 
-    public Span<float> Terminated(int panel) => OfPanel(terminated, panel, steps);
+    public Panel Terminated(int panel) => Panel.At(terminated.Span, panel, steps);
 
-    public Span<float> Truncated(int panel) => OfPanel(truncated, panel, steps);
+    public Panel Truncated(int panel) => Panel.At(truncated.Span, panel, steps);
 
-    public Span<float> Advantages(int panel) => OfPanel(advantages, panel, steps);
+    public Panel Advantages(int panel) => Panel.At(advantages.Span, panel, steps);
 
     /// <summary><c>[steps + 1, 32]</c>; the last is the value of the state after the rollout.</summary>
-    public Span<float> Values(int panel) => OfPanel(values, panel, steps + 1);
+    public Panel Values(int panel) => Panel.At(values.Span, panel, steps + 1);
 
     /// <summary>Keeps the recorded parts <c>[recorded, 32]</c> of one step of one panel.</summary>
     public void Record(int panel, int step, Panel sample)
@@ -122,11 +123,7 @@ internal sealed class PpoRollout : IDisposable
     }
 
     /// <summary>A panel <c>[layout size, 32]</c> of shuffled samples, as <see cref="Gather"/> filled it.</summary>
-    public Panel Sample(int panel)
-    {
-        var length = layout.Size * Panel.Width;
-        return new(samples.Slice(panel * length, length), layout.Size);
-    }
+    public Panel Sample(int panel) => Panel.At(samples.Span, panel, layout.Size);
 
     /// <summary>Draws the order in which <see cref="Gather"/> sees the samples.</summary>
     public void Shuffle(RandomStream stream, int iteration) => stream.Permutation(order, (uint)iteration);
@@ -155,8 +152,8 @@ internal sealed class PpoRollout : IDisposable
             var (panel, of) = Math.DivRem(env, Panel.Width);
             rows.Slice(((panel * steps + step) * Panel.Width + of) * layout.Recorded, layout.Recorded)
                 .CopyTo(row);
-            value[lane] = Values(panel)[step * Panel.Width + of];
-            advantage[lane] = Advantages(panel)[step * Panel.Width + of];
+            value[lane] = Values(panel)[step, of];
+            advantage[lane] = Advantages(panel)[step, of];
             returns[lane] = value[lane] + advantage[lane];
             weight[lane] = 1;
         }
@@ -194,7 +191,4 @@ internal sealed class PpoRollout : IDisposable
     }
 
     private FloatBuffer Scalars(int steps) => new(Panels * steps * Panel.Width);
-
-    private static Span<float> OfPanel(FloatBuffer scalars, int panel, int steps) =>
-        scalars.Slice(panel * steps * Panel.Width, steps * Panel.Width);
 }

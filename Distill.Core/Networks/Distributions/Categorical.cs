@@ -5,116 +5,109 @@ namespace Distill.Networks;
 /// <summary>One of several choices: the outputs are logits, an action is the index of the choice.</summary>
 internal sealed class Categorical : ActionDistribution
 {
-    public override void Sample(
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        RandomStream noise,
-        int first,
-        long step,
-        Span<float> actions
-    )
+    public override void Mode(Panel outputs, Panel actions)
     {
-        Span<float> normaliser = stackalloc float[Panel.Width];
-        LogNormaliser(outputs, normaliser);
-        var choices = outputs.Length / Panel.Width;
-        for (var lane = 0; lane < Panel.Width; lane++)
+        for (var lane = 0; lane < outputs.Lanes; lane++)
         {
-            var left = noise.Uniform((uint)(first + lane), (uint)step, (uint)(step >> 32));
-            var choice = 0;
-            for (; choice < choices - 1; choice++)
-            {
-                left -= MathF.Exp(outputs[choice * Panel.Width + lane] - normaliser[lane]);
-                if (left < 0)
-                    break;
-            }
-            actions[lane] = choice;
+            var best = 0;
+            for (var i = 1; i < outputs.Features; i++)
+                if (outputs[i, lane] > outputs[best, lane])
+                    best = i;
+            actions[0, lane] = best;
         }
     }
 
-    public override void LogProbability(
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        ReadOnlySpan<float> actions,
-        Span<float> logProbability
-    )
+    public override void Sample(Panel outputs, RandomStream noise, int first, long step, Panel actions)
     {
         Span<float> normaliser = stackalloc float[Panel.Width];
         LogNormaliser(outputs, normaliser);
-        for (var lane = 0; lane < Panel.Width; lane++)
-            logProbability[lane] = outputs[(int)actions[lane] * Panel.Width + lane] - normaliser[lane];
+        for (var lane = 0; lane < outputs.Lanes; lane++)
+        {
+            var left = noise.Uniform((uint)(first + lane), (uint)step, (uint)(step >> 32));
+            var choice = 0;
+            for (; choice < outputs.Features - 1; choice++)
+            {
+                left -= MathF.Exp(outputs[choice, lane] - normaliser[lane]);
+                if (left < 0)
+                    break;
+            }
+            actions[0, lane] = choice;
+        }
     }
 
-    public override void Entropy(ReadOnlySpan<float> outputs, ReadOnlySpan<float> logStd, Span<float> entropy)
+    public override void LogProbability(Panel outputs, Panel actions, Span<float> logProbability)
+    {
+        Span<float> normaliser = stackalloc float[Panel.Width];
+        LogNormaliser(outputs, normaliser);
+        for (var lane = 0; lane < outputs.Lanes; lane++)
+            logProbability[lane] = outputs[(int)actions[0, lane], lane] - normaliser[lane];
+    }
+
+    public override void Entropy(Panel outputs, Span<float> entropy)
     {
         Span<float> normaliser = stackalloc float[Panel.Width];
         LogNormaliser(outputs, normaliser);
         entropy.Clear();
-        for (var i = 0; i < outputs.Length; i++)
+        for (var i = 0; i < outputs.Features; i++)
+        for (var lane = 0; lane < outputs.Lanes; lane++)
         {
-            var logProbability = outputs[i] - normaliser[i % Panel.Width];
-            entropy[i % Panel.Width] -= MathF.Exp(logProbability) * logProbability;
+            var logProbability = outputs[i, lane] - normaliser[lane];
+            entropy[lane] -= MathF.Exp(logProbability) * logProbability;
         }
     }
 
-    public override void KlDivergence(
-        ReadOnlySpan<float> oldOutputs,
-        ReadOnlySpan<float> oldLogStd,
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        Span<float> kl
-    )
+    public override void KlDivergence(Panel oldOutputs, Panel outputs, Span<float> kl)
     {
         Span<float> oldNormaliser = stackalloc float[Panel.Width];
         Span<float> normaliser = stackalloc float[Panel.Width];
         LogNormaliser(oldOutputs, oldNormaliser);
         LogNormaliser(outputs, normaliser);
         kl.Clear();
-        for (var i = 0; i < outputs.Length; i++)
+        for (var i = 0; i < outputs.Features; i++)
+        for (var lane = 0; lane < outputs.Lanes; lane++)
         {
-            var before = oldOutputs[i] - oldNormaliser[i % Panel.Width];
-            var after = outputs[i] - normaliser[i % Panel.Width];
-            kl[i % Panel.Width] += MathF.Exp(before) * (before - after);
+            var before = oldOutputs[i, lane] - oldNormaliser[lane];
+            var after = outputs[i, lane] - normaliser[lane];
+            kl[lane] += MathF.Exp(before) * (before - after);
         }
     }
 
     /// <summary>d log p(a) / d logit_j = [j = a] - p_j and d H / d logit_j = -p_j (log p_j + H).</summary>
     public override void Backward(
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        ReadOnlySpan<float> actions,
+        Panel outputs,
+        Panel actions,
         ReadOnlySpan<float> dLogProbability,
         ReadOnlySpan<float> dEntropy,
-        Span<float> dOutputs,
-        Span<float> dLogStd
+        Panel dOutputs
     )
     {
         Span<float> normaliser = stackalloc float[Panel.Width];
         Span<float> entropy = stackalloc float[Panel.Width];
         LogNormaliser(outputs, normaliser);
-        Entropy(outputs, logStd, entropy);
-        for (var i = 0; i < outputs.Length; i++)
+        Entropy(outputs, entropy);
+        for (var i = 0; i < outputs.Features; i++)
+        for (var lane = 0; lane < outputs.Lanes; lane++)
         {
-            var lane = i % Panel.Width;
-            var logProbability = outputs[i] - normaliser[lane];
+            var logProbability = outputs[i, lane] - normaliser[lane];
             var probability = MathF.Exp(logProbability);
-            var chosen = i / Panel.Width == (int)actions[lane] ? 1 : 0;
-            dOutputs[i] =
+            var chosen = i == (int)actions[0, lane] ? 1 : 0;
+            dOutputs[i, lane] =
                 dLogProbability[lane] * (chosen - probability)
                 - dEntropy[lane] * probability * (logProbability + entropy[lane]);
         }
     }
 
     /// <summary>log of the sum of e^logit, per lane.</summary>
-    private static void LogNormaliser(ReadOnlySpan<float> logits, Span<float> normaliser)
+    public static void LogNormaliser(Panel logits, Span<float> normaliser)
     {
-        for (var lane = 0; lane < Panel.Width; lane++)
+        for (var lane = 0; lane < logits.Lanes; lane++)
         {
             var largest = float.NegativeInfinity;
-            for (var i = lane; i < logits.Length; i += Panel.Width)
-                largest = MathF.Max(largest, logits[i]);
+            for (var i = 0; i < logits.Features; i++)
+                largest = MathF.Max(largest, logits[i, lane]);
             var sum = 0f;
-            for (var i = lane; i < logits.Length; i += Panel.Width)
-                sum += MathF.Exp(logits[i] - largest);
+            for (var i = 0; i < logits.Features; i++)
+                sum += MathF.Exp(logits[i, lane] - largest);
             normaliser[lane] = largest + MathF.Log(sum);
         }
     }

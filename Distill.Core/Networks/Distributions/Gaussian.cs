@@ -3,115 +3,114 @@ using Distill.Compute;
 
 namespace Distill.Networks;
 
-/// <summary>Independent normal distributions: the outputs are the means, <c>log_std</c> is shared by all states.</summary>
+/// <summary>Independent normal distributions: the outputs are [mean; log_std].</summary>
 internal sealed class Gaussian : ActionDistribution
 {
     private const float HalfLogTwoPi = 0.918938533f;
 
-    public override void Sample(
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        RandomStream noise,
-        int first,
-        long step,
-        Span<float> actions
-    )
+    public override LayerSpec Output(int actions) => new GaussianOutput(actions);
+
+    public override void Mode(Panel outputs, Panel actions) =>
+        outputs.Rows(0, actions.Features).Values.CopyTo(actions.Values);
+
+    public override void Sample(Panel outputs, RandomStream noise, int first, long step, Panel actions)
     {
-        noise.Normals(actions, (uint)first, (uint)step, (uint)(step >> 32));
-        for (var action = 0; action < logStd.Length; action++)
+        noise.Normals(actions.Values, (uint)first, (uint)step, (uint)(step >> 32));
+        Span<float> std = stackalloc float[Panel.Width];
+        for (var action = 0; action < actions.Features; action++)
         {
-            var std = MathF.Exp(logStd[action]);
-            for (var i = action * Panel.Width; i < (action + 1) * Panel.Width; i++)
-                actions[i] = outputs[i] + std * actions[i];
+            Exp(1, outputs.Row(actions.Features + action), std);
+            for (var lane = 0; lane < actions.Lanes; lane++)
+                actions[action, lane] = outputs[action, lane] + std[lane] * actions[action, lane];
         }
     }
 
-    public override void LogProbability(
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        ReadOnlySpan<float> actions,
-        Span<float> logProbability
-    )
+    public override void LogProbability(Panel outputs, Panel actions, Span<float> logProbability)
     {
         logProbability.Clear();
-        for (var action = 0; action < logStd.Length; action++)
+        Span<float> inverse = stackalloc float[Panel.Width];
+        for (var action = 0; action < actions.Features; action++)
         {
-            var inverse = MathF.Exp(-logStd[action]);
-            var constant = logStd[action] + HalfLogTwoPi;
-            for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
+            var logStd = outputs.Row(actions.Features + action);
+            Exp(-1, logStd, inverse);
+            for (var lane = 0; lane < actions.Lanes; lane += Vector256<float>.Count)
             {
-                var i = action * Panel.Width + lane;
-                var deviation = (Vector256.Create(actions[i..]) - Vector256.Create(outputs[i..])) * inverse;
-                var sum = Vector256.Create<float>(logProbability[lane..]);
-                (sum - (0.5f * deviation * deviation + Vector256.Create(constant))).CopyTo(
+                var deviation =
+                    (Load(actions.Row(action), lane) - Load(outputs.Row(action), lane)) * Load(inverse, lane);
+                var constant = Load(logStd, lane) + Vector256.Create(HalfLogTwoPi);
+                (Load(logProbability, lane) - (0.5f * deviation * deviation + constant)).CopyTo(
                     logProbability[lane..]
                 );
             }
         }
     }
 
-    public override void Entropy(ReadOnlySpan<float> outputs, ReadOnlySpan<float> logStd, Span<float> entropy)
+    public override void Entropy(Panel outputs, Span<float> entropy)
     {
-        var sum = 0f;
-        foreach (var value in logStd)
-            sum += value + HalfLogTwoPi + 0.5f;
-        entropy.Fill(sum);
+        entropy.Clear();
+        for (var i = outputs.Features / 2; i < outputs.Features; i++)
+        for (var lane = 0; lane < outputs.Lanes; lane++)
+            entropy[lane] += outputs[i, lane] + HalfLogTwoPi + 0.5f;
     }
 
-    public override void KlDivergence(
-        ReadOnlySpan<float> oldOutputs,
-        ReadOnlySpan<float> oldLogStd,
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        Span<float> kl
-    )
+    public override void KlDivergence(Panel oldOutputs, Panel outputs, Span<float> kl)
     {
         kl.Clear();
-        for (var action = 0; action < logStd.Length; action++)
+        Span<float> logRatios = stackalloc float[Panel.Width];
+        Span<float> squares = stackalloc float[Panel.Width];
+        Span<float> inverse = stackalloc float[Panel.Width];
+        var actions = outputs.Features / 2;
+        for (var action = 0; action < actions; action++)
         {
-            var logRatio = logStd[action] - oldLogStd[action];
-            var constant = logRatio + 0.5f * MathF.Exp(-2 * logRatio) - 0.5f;
-            var inverse = MathF.Exp(-logStd[action]);
-            for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
+            var logStd = outputs.Row(actions + action);
+            for (var lane = 0; lane < logStd.Length; lane++)
+                logRatios[lane] = logStd[lane] - oldOutputs[actions + action, lane];
+            Exp(-2, logRatios[..logStd.Length], squares);
+            Exp(-1, logStd, inverse);
+            for (var lane = 0; lane < logStd.Length; lane += Vector256<float>.Count)
             {
-                var i = action * Panel.Width + lane;
-                var shift = (Vector256.Create(outputs[i..]) - Vector256.Create(oldOutputs[i..])) * inverse;
-                var sum = Vector256.Create<float>(kl[lane..]);
-                (sum + (0.5f * shift * shift + Vector256.Create(constant))).CopyTo(kl[lane..]);
+                var constant = Load(logRatios, lane) + 0.5f * Load(squares, lane) - Vector256.Create(0.5f);
+                var shift =
+                    (Load(outputs.Row(action), lane) - Load(oldOutputs.Row(action), lane))
+                    * Load(inverse, lane);
+                (Load(kl, lane) + (0.5f * shift * shift + constant)).CopyTo(kl[lane..]);
             }
         }
     }
 
     public override void Backward(
-        ReadOnlySpan<float> outputs,
-        ReadOnlySpan<float> logStd,
-        ReadOnlySpan<float> actions,
+        Panel outputs,
+        Panel actions,
         ReadOnlySpan<float> dLogProbability,
         ReadOnlySpan<float> dEntropy,
-        Span<float> dOutputs,
-        Span<float> dLogStd
+        Panel dOutputs
     )
     {
-        Span<float> changes = stackalloc float[Panel.Width];
-        for (var action = 0; action < logStd.Length; action++)
+        Span<float> inverse = stackalloc float[Panel.Width];
+        for (var action = 0; action < actions.Features; action++)
         {
-            var inverse = MathF.Exp(-logStd[action]);
-            for (var lane = 0; lane < Panel.Width; lane += Vector256<float>.Count)
+            Exp(-1, outputs.Row(actions.Features + action), inverse);
+            for (var lane = 0; lane < actions.Lanes; lane += Vector256<float>.Count)
             {
-                var i = action * Panel.Width + lane;
-                var deviation = (Vector256.Create(actions[i..]) - Vector256.Create(outputs[i..])) * inverse;
-                var slope = Vector256.Create(dLogProbability[lane..]);
-                (slope * deviation * inverse).CopyTo(dOutputs[i..]);
-                (
-                    slope * (deviation * deviation - Vector256<float>.One)
-                    + Vector256.Create(dEntropy[lane..])
-                ).CopyTo(changes[lane..]);
+                var own = Load(inverse, lane);
+                var deviation = (Load(actions.Row(action), lane) - Load(outputs.Row(action), lane)) * own;
+                var slope = Load(dLogProbability, lane);
+                (slope * deviation * own).CopyTo(dOutputs.Row(action)[lane..]);
+                (slope * (deviation * deviation - Vector256<float>.One) + Load(dEntropy, lane)).CopyTo(
+                    dOutputs.Row(actions.Features + action)[lane..]
+                );
             }
-            // In the order of lanes, whatever the vectors' width.
-            var change = 0f;
-            foreach (var value in changes)
-                change += value;
-            dLogStd[action] += change;
         }
+    }
+
+    private static Vector256<float> Load(ReadOnlySpan<float> row, int lane) => Vector256.Create(row[lane..]);
+
+    /// <summary>e^(factor x) of each lane; of one for all where, as without states that it depends on, they are equal.</summary>
+    private static void Exp(float factor, ReadOnlySpan<float> row, Span<float> result)
+    {
+        result.Fill(MathF.Exp(factor * row[0]));
+        if (row.ContainsAnyExcept(row[0]))
+            for (var lane = 1; lane < row.Length; lane++)
+                result[lane] = MathF.Exp(factor * row[lane]);
     }
 }

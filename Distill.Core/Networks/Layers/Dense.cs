@@ -14,8 +14,6 @@ public sealed record Dense(int Size, Activation Activation) : LayerSpec(Size)
 
     internal override Int128 ParameterCount(int inputs) => (Int128)Size * ((long)inputs + 1);
 
-    internal override long ScratchSize(int inputs) => (long)Panel.Width * Matrix.Padded(inputs);
-
     internal override Layer Create(int inputs) => new DenseLayer(inputs, this);
 }
 
@@ -30,34 +28,47 @@ internal sealed class DenseLayer(int inputs, Dense spec) : Layer(inputs, spec)
 
     public override void Forward(
         ReadOnlySpan<float> parameters,
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> memory,
-        Span<float> activations,
-        Span<float> scratch
+        Panel x,
+        Panel memory,
+        Panel activations,
+        Workspace own
     )
     {
-        Matrix.Forward(parameters[..Weights], parameters[Weights..], x, activations, Inputs, Outputs);
-        Elementwise.Activate(spec.Activation, activations);
+        Matrix.Forward(
+            parameters[..Weights],
+            parameters[Weights..],
+            x.Values,
+            activations.Values,
+            Inputs,
+            Outputs
+        );
+        Elementwise.Activate(spec.Activation, activations.Values);
     }
 
     public override void Backward(
         ReadOnlySpan<float> parameters,
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> activations,
-        Span<float> dy,
-        Span<float> dx,
-        Span<float> dMemory,
+        Panel x,
+        Panel activations,
+        Panel dy,
+        Panel dx,
+        Panel dMemory,
         Span<float> gradient,
-        Span<float> scratch
+        Workspace own
     )
     {
-        Elementwise.ActivateBackward(spec.Activation, activations, dy);
-        var width = Panel.WidthOf(x.Length, Inputs);
-        var rows = scratch[..(width * Matrix.Padded(Inputs))];
-        Matrix.ToRows(x, rows, Inputs);
-        Matrix.WeightGradient(dy, rows, gradient[..Weights], Inputs, Outputs);
-        Elementwise.AddLaneSums(dy, gradient[Weights..]);
+        Elementwise.ActivateBackward(spec.Activation, activations.Values, dy.Values);
+        var rows = own.Floats(x.Lanes * Matrix.Padded(Inputs));
+        Matrix.ToRows(x.Values, rows, Inputs);
+        Matrix.WeightGradient(dy.Values, rows, gradient[..Weights], Inputs, Outputs);
+        Elementwise.AddLaneSums(dy.Values, gradient[Weights..]);
         if (!dx.IsEmpty)
-            Matrix.InputGradient(parameters[..Weights], dy, dx, Inputs, Outputs, Start.FromZero);
+            Matrix.InputGradient(
+                parameters[..Weights],
+                dy.Values,
+                dx.Values,
+                Inputs,
+                Outputs,
+                Start.FromZero
+            );
     }
 }

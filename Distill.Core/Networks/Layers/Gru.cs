@@ -14,9 +14,6 @@ public sealed record Gru(int Size) : LayerSpec(Size)
 
     internal override Int128 ParameterCount(int inputs) => 3 * (Int128)Size * ((long)inputs + Size + 2);
 
-    internal override long ScratchSize(int inputs) =>
-        Panel.Width * (6L * Size + Matrix.Padded(inputs) + Matrix.Padded(Size));
-
     internal override Layer Create(int inputs) => new GruLayer(inputs, this);
 }
 
@@ -40,21 +37,20 @@ internal sealed class GruLayer(int inputs, Gru spec) : Layer(inputs, spec)
 
     public override void Forward(
         ReadOnlySpan<float> parameters,
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> memory,
-        Span<float> activations,
-        Span<float> scratch
+        Panel x,
+        Panel memory,
+        Panel activations,
+        Workspace own
     )
     {
-        var panel = Outputs * Panel.WidthOf(x.Length, Inputs);
-        var gates = activations[..(3 * panel)];
-        var hidden = activations.Slice(4 * panel, panel);
-        var hiddenGates = scratch[..(3 * panel)];
-        memory.CopyTo(hidden);
+        var gates = activations.Rows(0, 3 * Outputs).Values;
+        var hidden = activations.Rows(4 * Outputs, Outputs).Values;
+        var hiddenGates = own.Panel(3 * Outputs, x.Lanes);
+        memory.Values.CopyTo(hidden);
         Matrix.Forward(
             parameters[..InputWeights],
             parameters.Slice(InputBias, 3 * Outputs),
-            x,
+            x.Values,
             gates,
             Inputs,
             3 * Outputs
@@ -63,44 +59,47 @@ internal sealed class GruLayer(int inputs, Gru spec) : Layer(inputs, spec)
             parameters.Slice(InputWeights, HiddenWeights),
             parameters.Slice(HiddenBias, 3 * Outputs),
             hidden,
-            hiddenGates,
+            hiddenGates.Values,
             Outputs,
             3 * Outputs
         );
-        hiddenGates.Slice(2 * panel, panel).CopyTo(activations.Slice(3 * panel, panel));
-        Elementwise.GruForward(gates, hiddenGates, hidden, activations.Slice(5 * panel, panel));
+        hiddenGates.Rows(2 * Outputs, Outputs).Values.CopyTo(activations.Rows(3 * Outputs, Outputs).Values);
+        Elementwise.GruForward(
+            gates,
+            hiddenGates.Values,
+            hidden,
+            activations.Rows(5 * Outputs, Outputs).Values
+        );
     }
 
     public override void Backward(
         ReadOnlySpan<float> parameters,
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> activations,
-        Span<float> dy,
-        Span<float> dx,
-        Span<float> dMemory,
+        Panel x,
+        Panel activations,
+        Panel dy,
+        Panel dx,
+        Panel dMemory,
         Span<float> gradient,
-        Span<float> scratch
+        Workspace own
     )
     {
-        var width = Panel.WidthOf(x.Length, Inputs);
-        var panel = Outputs * width;
-        var dGates = scratch[..(3 * panel)];
-        var dHiddenGates = scratch.Slice(3 * panel, 3 * panel);
-        var xRows = scratch.Slice(6 * panel, width * Matrix.Padded(Inputs));
-        var hiddenRows = scratch.Slice(6 * panel + xRows.Length, width * Matrix.Padded(Outputs));
-        var hidden = activations.Slice(4 * panel, panel);
+        var dGates = own.Panel(3 * Outputs, x.Lanes).Values;
+        var dHiddenGates = own.Panel(3 * Outputs, x.Lanes).Values;
+        var xRows = own.Floats(x.Lanes * Matrix.Padded(Inputs));
+        var hiddenRows = own.Floats(x.Lanes * Matrix.Padded(Outputs));
+        var hidden = activations.Rows(4 * Outputs, Outputs).Values;
 
-        Elementwise.Add(dMemory, dy);
+        Elementwise.Add(dMemory.Values, dy.Values);
         Elementwise.GruBackward(
-            activations[..(3 * panel)],
-            activations.Slice(3 * panel, panel),
+            activations.Rows(0, 3 * Outputs).Values,
+            activations.Rows(3 * Outputs, Outputs).Values,
             hidden,
-            dy,
+            dy.Values,
             dGates,
             dHiddenGates,
-            dMemory
+            dMemory.Values
         );
-        Matrix.ToRows(x, xRows, Inputs);
+        Matrix.ToRows(x.Values, xRows, Inputs);
         Matrix.ToRows(hidden, hiddenRows, Outputs);
         Matrix.WeightGradient(dGates, xRows, gradient[..InputWeights], Inputs, 3 * Outputs);
         Matrix.WeightGradient(
@@ -115,12 +114,19 @@ internal sealed class GruLayer(int inputs, Gru spec) : Layer(inputs, spec)
         Matrix.InputGradient(
             parameters.Slice(InputWeights, HiddenWeights),
             dHiddenGates,
-            dMemory,
+            dMemory.Values,
             Outputs,
             3 * Outputs,
             Start.FromValues
         );
         if (!dx.IsEmpty)
-            Matrix.InputGradient(parameters[..InputWeights], dGates, dx, Inputs, 3 * Outputs, Start.FromZero);
+            Matrix.InputGradient(
+                parameters[..InputWeights],
+                dGates,
+                dx.Values,
+                Inputs,
+                3 * Outputs,
+                Start.FromZero
+            );
     }
 }

@@ -3,8 +3,8 @@ using Distill.Compute;
 namespace Distill.Networks;
 
 /// <summary>
-/// A layer on panels or half panels. It owns no memory: parameters, gradient, activations and scratch are slices that the network hands
-/// it. <c>activations</c> keeps what backward needs; the layer's output is the last <c>[Outputs, 32]</c> (or 16) of it.
+/// A layer on panels or half panels. It owns no memory: parameters, gradient and activations are what the network hands it.
+/// <c>activations</c> keeps what backward needs; the layer's output, and its memory after the step, are the last rows of it.
 /// </summary>
 internal abstract class Layer(int inputs, LayerSpec spec)
 {
@@ -20,12 +20,13 @@ internal abstract class Layer(int inputs, LayerSpec spec)
     /// <summary>Half-width of the uniform distribution that parameters start from (PyTorch's default).</summary>
     public abstract float InitialRange { get; }
 
+    /// <param name="own">For scratch; what is taken is given back by the caller. Likewise below.</param>
     public abstract void Forward(
         ReadOnlySpan<float> parameters,
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> memory,
-        Span<float> activations,
-        Span<float> scratch
+        Panel x,
+        Panel memory,
+        Panel activations,
+        Workspace own
     );
 
     /// <param name="dy">Gradient of the output; overwritten.</param>
@@ -33,12 +34,12 @@ internal abstract class Layer(int inputs, LayerSpec spec)
     /// <param name="dMemory">On entry the gradient that the next step sends back through the memory, on return the one for the step before.</param>
     public abstract void Backward(
         ReadOnlySpan<float> parameters,
-        ReadOnlySpan<float> x,
-        ReadOnlySpan<float> activations,
-        Span<float> dy,
-        Span<float> dx,
-        Span<float> dMemory,
+        Panel x,
+        Panel activations,
+        Panel dy,
+        Panel dx,
+        Panel dMemory,
         Span<float> gradient,
-        Span<float> scratch
+        Workspace own
     );
 }

@@ -39,9 +39,6 @@ public abstract record LayerSpec(int Size)
     /// <summary>Counted wide, because the sizes of layers multiply.</summary>
     internal abstract Int128 ParameterCount(int inputs);
 
-    /// <summary>Floats of scratch that forward or backward of a whole panel needs.</summary>
-    internal abstract long ScratchSize(int inputs);
-
     internal abstract Layer Create(int inputs);
 
     /// <summary>The layer that a file describes; null if there is none of this kind.</summary>

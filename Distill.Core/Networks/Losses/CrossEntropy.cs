@@ -1,3 +1,4 @@
+using Distill.Compute;
 using static Distill.SettingCheck;
 
 namespace Distill.Networks;
@@ -13,42 +14,19 @@ public sealed record CrossEntropy(double Smoothing = 0) : Loss
     public override void Check() =>
         Require(Smoothing >= 0 && (float)Smoothing < 1, "smoothing", Smoothing, "at least 0 and below 1");
 
-    protected override void Add(
-        ReadOnlySpan<float> y,
-        ReadOnlySpan<float> target,
-        ReadOnlySpan<float> weight,
-        float scale,
-        ReadOnlySpan<float> logStd,
-        Span<float> dy,
-        Span<float> dLogStd,
-        Span<double> sums
-    )
+    protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
     {
         var smoothing = (float)Smoothing;
-        var choices = dy.Length / weight.Length;
-        for (var lane = 0; lane < weight.Length; lane++)
+        Span<float> normaliser = stackalloc float[Panel.Width];
+        Categorical.LogNormaliser(y, normaliser);
+        for (var choice = 0; choice < y.Features; choice++)
+        for (var lane = 0; lane < y.Lanes; lane++)
         {
-            if (weight[lane] == 0)
-            {
-                for (var i = lane; i < dy.Length; i += weight.Length)
-                    dy[i] = 0;
-                continue;
-            }
-            var largest = float.NegativeInfinity;
-            for (var choice = 0; choice < choices; choice++)
-                largest = MathF.Max(largest, y[choice * weight.Length + lane]);
-            var total = 0f;
-            for (var choice = 0; choice < choices; choice++)
-                total += MathF.Exp(y[choice * weight.Length + lane] - largest);
-            var logTotal = largest + MathF.Log(total);
-            for (var choice = 0; choice < choices; choice++)
-            {
-                var i = choice * weight.Length + lane;
-                var logProbability = y[i] - logTotal;
-                var desired = smoothing / choices + (choice == (int)target[lane] ? 1 - smoothing : 0);
-                sums[lane] -= weight[lane] * desired * logProbability;
-                dy[i] = scale * weight[lane] * (MathF.Exp(logProbability) - desired);
-            }
+            var w = weight[0, lane];
+            var logProbability = w == 0 ? 0 : y[choice, lane] - normaliser[lane];
+            var desired = smoothing / y.Features + (choice == (int)target[0, lane] ? 1 - smoothing : 0);
+            sums[lane] -= w * desired * logProbability;
+            dy[choice, lane] = scale * w * (MathF.Exp(logProbability) - desired);
         }
     }
 }

@@ -1,35 +1,26 @@
+using Distill.Compute;
+
 namespace Distill.Networks;
 
 /// <summary>Negative log-likelihood of the label under the Gaussian head, summed over actions; trains log_std too.</summary>
 public sealed record GaussianLogLikelihood : Loss
 {
+    private static readonly Gaussian Distribution = new();
+
     public override Head Head => Head.Gaussian;
 
-    protected override void Add(
-        ReadOnlySpan<float> y,
-        ReadOnlySpan<float> target,
-        ReadOnlySpan<float> weight,
-        float scale,
-        ReadOnlySpan<float> logStd,
-        Span<float> dy,
-        Span<float> dLogStd,
-        Span<double> sums
-    )
+    protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
     {
-        const float HalfLogTwoPi = 0.918938533f;
-        for (var output = 0; output < logStd.Length; output++)
-        {
-            var inverse = MathF.Exp(-logStd[output]);
-            var change = 0.0;
-            for (var lane = 0; lane < weight.Length; lane++)
-            {
-                var i = output * weight.Length + lane;
-                var deviation = weight[lane] == 0 ? 0 : (y[i] - target[i]) * inverse;
-                sums[lane] += weight[lane] * (0.5f * deviation * deviation + logStd[output] + HalfLogTwoPi);
-                dy[i] = scale * weight[lane] * deviation * inverse;
-                change += scale * weight[lane] * (1 - deviation * deviation);
-            }
-            dLogStd[output] += (float)change;
-        }
+        Span<float> logProbability = stackalloc float[y.Lanes];
+        Span<float> dLogProbability = stackalloc float[y.Lanes];
+        Span<float> dEntropy = stackalloc float[y.Lanes];
+        Distribution.LogProbability(y, target, logProbability);
+        dLogProbability.Fill(-scale);
+        dEntropy.Clear();
+        Distribution.Backward(y, target, dLogProbability, dEntropy, dy);
+        // What does not count may be infinite or not a number.
+        Elementwise.ScaleLanes(dy.Values, weight.Values);
+        for (var lane = 0; lane < y.Lanes; lane++)
+            sums[lane] -= weight[0, lane] == 0 ? 0 : (double)weight[0, lane] * logProbability[lane];
     }
 }

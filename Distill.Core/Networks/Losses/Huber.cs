@@ -1,3 +1,4 @@
+using Distill.Compute;
 using static Distill.SettingCheck;
 
 namespace Distill.Networks;
@@ -10,26 +11,17 @@ public sealed record Huber(double Delta = 1) : Loss
 
     public override void Check() => Require(Positive(Delta), "delta", Delta, AboveZero);
 
-    protected override void Add(
-        ReadOnlySpan<float> y,
-        ReadOnlySpan<float> target,
-        ReadOnlySpan<float> weight,
-        float scale,
-        ReadOnlySpan<float> logStd,
-        Span<float> dy,
-        Span<float> dLogStd,
-        Span<double> sums
-    )
+    protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
     {
         var delta = (float)Delta;
-        for (var i = 0; i < dy.Length; i++)
+        for (var action = 0; action < y.Features; action++)
+        for (var lane = 0; lane < y.Lanes; lane++)
         {
-            var w = weight[i % weight.Length];
-            var error = w == 0 ? 0 : y[i] - target[i];
+            var w = weight[0, lane];
+            var error = w == 0 ? 0 : y[action, lane] - target[action, lane];
             var size = MathF.Abs(error);
-            sums[i % weight.Length] +=
-                w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
-            dy[i] = scale * w * Math.Clamp(error, -delta, delta);
+            sums[lane] += w * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
+            dy[action, lane] = scale * w * Math.Clamp(error, -delta, delta);
         }
     }
 }

@@ -1,3 +1,5 @@
+using Distill.Compute;
+
 namespace Distill.Networks;
 
 /// <summary>What the student minimises. Each is the mean over valid rows (and, where said, over actions).</summary>
@@ -16,29 +18,25 @@ public abstract record Loss
     public virtual void Check() { }
 
     /// <summary>Adds up one panel or half panel and writes the gradient of scale * sum.</summary>
-    /// <param name="y">Network output <c>[outputs, 32]</c>.</param>
+    /// <param name="y">Network output <c>[output size, 32]</c>.</param>
     /// <param name="target"><c>[label size, 32]</c>.</param>
-    /// <param name="weight"><c>[32]</c>: 0 for lanes that do not count, else 1 (or an importance weight).</param>
+    /// <param name="weight"><c>[1, 32]</c>: 0 for lanes that do not count, else 1 (or an importance weight).</param>
     /// <param name="scale">Factor of the gradient, 1 / (rows * terms per row) for a mean.</param>
-    /// <param name="logStd">The Gaussian head's <c>[outputs]</c>; else empty.</param>
-    /// <param name="dy"><c>[outputs, 32]</c>, overwritten.</param>
-    /// <param name="dLogStd"><c>[outputs]</c>, added to; empty without a Gaussian head.</param>
+    /// <param name="dy"><c>[output size, 32]</c>, overwritten.</param>
     /// <param name="laneSums"><c>[32]</c>: each lane's share of the result is added; empty if nobody needs it.</param>
     /// <returns>Weighted sum over rows and terms, without <paramref name="scale"/>.</returns>
     public double Evaluate(
-        ReadOnlySpan<float> y,
-        ReadOnlySpan<float> target,
-        ReadOnlySpan<float> weight,
+        Panel y,
+        Panel target,
+        Panel weight,
         float scale,
-        ReadOnlySpan<float> logStd,
-        Span<float> dy,
-        Span<float> dLogStd,
+        Panel dy,
         Span<double> laneSums = default
     )
     {
-        Span<double> sums = stackalloc double[weight.Length];
+        Span<double> sums = stackalloc double[weight.Lanes];
         sums.Clear();
-        Add(y, target, weight, scale, logStd, dy, dLogStd, sums);
+        Add(y, target, weight, scale, dy, sums);
         var total = 0.0;
         for (var lane = 0; lane < sums.Length; lane++)
             total += sums[lane];
@@ -49,13 +47,11 @@ public abstract record Loss
 
     /// <summary>Adds each lane's share to <paramref name="sums"/> and writes the gradient, as <see cref="Evaluate"/> says.</summary>
     protected abstract void Add(
-        ReadOnlySpan<float> y,
-        ReadOnlySpan<float> target,
-        ReadOnlySpan<float> weight,
+        Panel y,
+        Panel target,
+        Panel weight,
         float scale,
-        ReadOnlySpan<float> logStd,
-        Span<float> dy,
-        Span<float> dLogStd,
+        Panel dy,
         Span<double> sums
     );
 }

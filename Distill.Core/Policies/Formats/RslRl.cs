@@ -90,58 +90,37 @@ public static class RslRl
     // Sources: rsl_rl tags v1.0.2 to v5.4, modules/ and models/, runners/on_policy_runner.py.
     private static readonly Layout[] Layouts =
     [
-        new(PolicyRole.Actor, "actor_state_dict", "mlp.", "rnn.rnn.", "obs_normalizer.", null, true, true),
-        new(
-            PolicyRole.Student,
-            "student_state_dict",
-            "mlp.",
-            "rnn.rnn.",
-            "obs_normalizer.",
-            null,
-            true,
-            true
-        ),
-        new(
-            PolicyRole.Teacher,
-            "teacher_state_dict",
-            "mlp.",
-            "rnn.rnn.",
-            "obs_normalizer.",
-            null,
-            true,
-            true
-        ),
-        new(
-            PolicyRole.Actor,
-            V1To3,
-            "actor.",
-            "memory_a.rnn.",
-            "actor_obs_normalizer.",
-            "obs_norm_state_dict",
-            true,
-            false
-        ),
-        new(
-            PolicyRole.Student,
-            V1To3,
-            "student.",
-            "memory_s.rnn.",
-            "student_obs_normalizer.",
-            "obs_norm_state_dict",
-            true,
-            false
-        ),
-        new(
-            PolicyRole.Teacher,
-            V1To3,
-            "teacher.",
-            "memory_t.rnn.",
-            "teacher_obs_normalizer.",
-            "privileged_obs_norm_state_dict",
-            false,
-            false
-        ),
+        SinceV4(PolicyRole.Actor, "actor"),
+        SinceV4(PolicyRole.Student, "student"),
+        SinceV4(PolicyRole.Teacher, "teacher"),
+        UpToV3(PolicyRole.Actor, "actor", "obs_norm_state_dict"),
+        UpToV3(PolicyRole.Student, "student", "obs_norm_state_dict"),
+        UpToV3(PolicyRole.Teacher, "teacher", "privileged_obs_norm_state_dict"),
     ];
+
+    private static Layout SinceV4(PolicyRole role, string name) =>
+        new(
+            role,
+            $"{name}_state_dict",
+            "mlp.",
+            "rnn.rnn.",
+            "obs_normalizer.",
+            null,
+            HasStd: true,
+            IsWhole: true
+        );
+
+    private static Layout UpToV3(PolicyRole role, string name, string oldNormaliser) =>
+        new(
+            role,
+            V1To3,
+            $"{name}.",
+            $"memory_{name[0]}.rnn.",
+            $"{name}_obs_normalizer.",
+            oldNormaliser,
+            HasStd: role != PolicyRole.Teacher,
+            IsWhole: false
+        );
 
     private static readonly (string Name, bool IsLog)[] StdNames =
     [
@@ -156,12 +135,10 @@ public static class RslRl
     {
         var policies = Layouts.Select(layout => MapRole(file, layout)).OfType<PolicyTensors>().ToArray();
         if (policies.Length == 0)
-        {
             throw Broken(
                 file,
                 $"it has none of {V1To3}, actor_state_dict, student_state_dict and teacher_state_dict with an MLP in it"
             );
-        }
 
         var iteration = (file.Root as TorchValue.Dict)?.Find("iter") is TorchValue.Int number
             ? number.Value
@@ -180,9 +157,7 @@ public static class RslRl
         var folder = Path.GetDirectoryName(Path.GetFullPath(checkpoint))!;
         var path = Path.Combine(folder, "params", "agent.yaml");
         if (!File.Exists(path))
-        {
             return null;
-        }
 
         // Versions 4 and later have a section a model; before, one for all.
         string[] names = [$"{role.ToString().ToLowerInvariant()}.activation", "policy.activation"];
@@ -209,9 +184,7 @@ public static class RslRl
         var state = Section(file, layout.State);
         var layers = Layers(file, state, layout.Mlp);
         if (layers.Count == 0)
-        {
             return null;
-        }
 
         var memory = Memory(file, state, layout.Rnn);
         var normaliser =
@@ -219,9 +192,7 @@ public static class RslRl
             ?? (layout.OldNormaliser is { } old ? Normaliser(file, Section(file, old), "") : null);
         var std = layout.HasStd ? Std(state) : null;
         if (layout.IsWhole)
-        {
             RefuseUnknown(file, layout, state);
-        }
 
         var policy = new PolicyTensors(layout.Role, memory, layers, normaliser, std);
         CheckSizes(file, policy);
@@ -256,9 +227,7 @@ public static class RslRl
                 name.Split('.') is not [_, var text, "weight" or "bias"]
                 || !int.TryParse(text, out var index)
             )
-            {
                 throw Broken(file, $"'{name}' is not a tensor of a linear layer");
-            }
 
             layers[index] = new LayerTensors(
                 Need(file, state, $"{prefix}{text}.weight", axes: 2),
@@ -273,7 +242,6 @@ public static class RslRl
     {
         var layers = new List<MemoryLayerTensors>();
         while (state.ContainsKey($"{prefix}weight_ih_l{layers.Count}"))
-        {
             layers.Add(
                 new MemoryLayerTensors(
                     Need(file, state, $"{prefix}weight_ih_l{layers.Count}", axes: 2),
@@ -282,17 +250,12 @@ public static class RslRl
                     Need(file, state, $"{prefix}bias_hh_l{layers.Count}", axes: 1)
                 )
             );
-        }
 
         if (state.Keys.Count(name => name.StartsWith(prefix, StringComparison.Ordinal)) != 4 * layers.Count)
-        {
             throw Broken(file, $"the memory '{prefix}' is neither a GRU nor an LSTM with biases");
-        }
 
         if (layers.Count == 0)
-        {
             return null;
-        }
 
         var hidden = layers[0].WeightHh.Shape[1];
         return (hidden == 0 ? 0 : layers[0].WeightHh.Shape[0] / hidden) switch
@@ -310,15 +273,11 @@ public static class RslRl
     )
     {
         if (!state.ContainsKey($"{prefix}_mean"))
-        {
             return null;
-        }
 
         var count = state.GetValueOrDefault($"{prefix}count");
         if (count is not null && count.Count != 1)
-        {
             throw Broken(file, $"{Describe(count)} is not a single number");
-        }
 
         return new NormaliserTensors(
             Need(file, state, $"{prefix}_mean", axes: 2),
@@ -331,12 +290,8 @@ public static class RslRl
     private static StdTensors? Std(Dictionary<string, Tensor> state)
     {
         foreach (var (name, isLog) in StdNames)
-        {
             if (state.TryGetValue(name, out var values))
-            {
                 return new StdTensors(values, isLog);
-            }
-        }
 
         return null;
     }
@@ -350,12 +305,10 @@ public static class RslRl
             && !StdNames.Any(std => std.Name == name)
         );
         if (unknown is not null)
-        {
             throw Broken(
                 file,
                 $"'{layout.State}/{unknown}' belongs to a kind of model that is not supported"
             );
-        }
     }
 
     private static void CheckSizes(PyTorchFile file, PolicyTensors policy)
@@ -392,18 +345,14 @@ public static class RslRl
         void Expect(Tensor tensor, params int[] shape)
         {
             if (!tensor.Shape.SequenceEqual(shape))
-            {
                 throw Broken(file, $"{Describe(tensor)} should have the shape [{string.Join(", ", shape)}]");
-            }
         }
     }
 
     private static Tensor Need(PyTorchFile file, Dictionary<string, Tensor> state, string name, int axes)
     {
         if (!state.TryGetValue(name, out var tensor))
-        {
             throw Broken(file, $"the tensor '{name}' is missing");
-        }
 
         return tensor.Shape.Count == axes
             ? tensor

@@ -147,7 +147,7 @@ let private withThisLibrary: (string * string * (unit -> string)) list =
         (fun () ->
             config mlp (ExponentialBeta 0.5) fifo (RecencyWeighted 0.3) (MeanSquared()) steps |> byRaptor)
         "rows, worse ones more often",
-        "4a938c313500 e10866dbdc31 b58ea6083418",
+        "92ab246ffe31 0ab9ef0eb32f bcb17328ab21",
         (fun () ->
             config mlp (TeacherUntil 1) fifo (LossPrioritised(0.6, 1e-3)) (GaussianLogLikelihood()) steps
             |> byRaptor)

@@ -252,7 +252,15 @@ let ``lanes past the segments have no weight and hold ordinary numbers`` () =
     use own = new Workspace()
     let rows = Array.create 96 nanf
     let weight, keep = Array.create 32 nanf, Array.create 32 nanf
-    dataset.Gather(ReadOnlySpan [| 3; 1; 4 |], 0, rows, weight, keep, 32, own)
+
+    dataset.Gather(
+        ReadOnlySpan [| 3; 1; 4 |],
+        0,
+        Panel(rows, rows.Length / 32),
+        Panel(weight, 1),
+        Panel(keep, 1),
+        own
+    )
 
     for lane in 3..31 do
         Expect.equal weight[lane] 0f $"weight of lane {lane}"

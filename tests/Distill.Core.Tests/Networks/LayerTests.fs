@@ -80,15 +80,26 @@ let ``Every layer agrees with the reference forward and backward, on every path`
 
                 let results =
                     Paths.same $"{spec}" (fun () ->
-                        let activations, dx, scratch =
-                            Guarded values, Guarded(inputs * width), Guarded(int (spec.ScratchSize inputs))
-
+                        use own = new Workspace()
+                        let activations, dx = Guarded values, Guarded(inputs * width)
                         let d, dh, gradient = Guarded dy, Guarded dMemory, Guarded before
-                        layer.Forward(p, x, memory, activations.Span, scratch.Span)
+                        let x = panelOf x
+                        let h = panelOf memory
+                        layer.Forward(p, x, h, Panel(activations.Span, layer.ActivationSize), own)
                         let kept = activations.Values
-                        layer.Backward(p, x, kept, d.Span, dx.Span, dh.Span, gradient.Span, scratch.Span)
+
+                        layer.Backward(
+                            p,
+                            x,
+                            panelOf kept,
+                            Panel(d.Span, size),
+                            Panel(dx.Span, inputs),
+                            Panel(dh.Span, layer.MemorySize),
+                            gradient.Span,
+                            own
+                        )
+
                         d.Values |> ignore
-                        scratch.Values |> ignore
                         let y = Array.sub kept (values - size * width) (size * width)
                         Array.concat [ y; dx.Values; dh.Values; gradient.Values ])
 
@@ -125,16 +136,70 @@ let ``A layer whose input gradient nobody needs gives the same parameter gradien
             Draw.floats random (layer.MemorySize * width), Draw.floats random (9 * width)
 
         let gradient (dx: float32[]) =
+            use own = new Workspace()
             let activations = Array.zeroCreate<float32>(layer.ActivationSize * width)
-            let scratch = Array.zeroCreate<float32>(int (spec.ScratchSize 7))
             let result = Array.zeroCreate<float32> layer.ParameterCount
             let dMemory = Array.zeroCreate<float32>(layer.MemorySize * width)
-            layer.Forward(p, x, memory, activations, scratch)
-            let d: float32[] = Array.copy dy
-            layer.Backward(p, x, activations, d, dx, dMemory, result, scratch)
+            let x = panelOf x
+            let kept = panelOf activations
+            let back = panelOf dMemory
+            layer.Forward(p, x, panelOf memory, kept, own)
+            layer.Backward(p, x, kept, panelOf (Array.copy dy), panelOf dx, back, result, own)
             result
 
         Paths.sameBits (gradient [||]) (gradient (Array.zeroCreate (7 * width))) $"{spec}"
+
+[<Theory>]
+[<InlineData(32)>]
+[<InlineData(16)>]
+let ``A Gaussian head's layer gives means and log_std, with the gradients of central differences`` lanes =
+    let actions = 3
+    let layer = GaussianOutput(actions).Create actions
+    use own = new Workspace()
+    let random = Random 5
+    let mean, logStd = Draw.floats random (actions * lanes), Draw.floats random actions
+    let dy = Draw.floats random (2 * actions * lanes)
+
+    let forward (mean: float32[]) (logStd: float32[]) =
+        let y = Array.zeroCreate<float32>(2 * actions * lanes)
+        layer.Forward(logStd, Panel(mean, actions, lanes), Panel(), Panel(y, 2 * actions, lanes), own)
+        y
+
+    let y = forward mean logStd
+    Paths.sameBits (Array.truncate mean.Length y) mean "means"
+
+    for action in 0 .. actions - 1 do
+        for lane in 0 .. lanes - 1 do
+            Expect.equal y[(actions + action) * lanes + lane] logStd[action] $"log_std {action}, lane {lane}"
+
+    // The gradient is added to what is there.
+    let dMean, gradient = Array.create mean.Length nanf, Array.create actions 1f
+
+    layer.Backward(
+        logStd,
+        Panel(mean, actions, lanes),
+        Panel(y, 2 * actions, lanes),
+        Panel(Span(Array.copy dy), 2 * actions, lanes),
+        Panel(dMean, actions, lanes),
+        Panel(),
+        gradient,
+        own
+    )
+
+    let loss mean logStd =
+        Seq.map2 (fun y d -> float y * float d) (forward mean logStd) dy |> Seq.sum
+
+    let slope (loss: float32[] -> float) (values: float32[]) =
+        values
+        |> Array.mapi (fun i v ->
+            let at step =
+                loss (Array.updateAt i (v + step) values)
+
+            (at 0.5f - at -0.5f) / 1.0)
+
+    Expect.closeAll 1e-5 (Array.map float dMean) (slope (fun m -> loss m logStd) mean) "means"
+
+    Expect.closeAll 1e-5 (gradient |> Array.map (fun d -> float d - 1.0)) (slope (loss mean) logStd) "log_std"
 
 [<Fact>]
 let ``Views name every parameter once, in order`` () =
@@ -244,15 +309,21 @@ let ``Half panels have the bits of the lanes of a whole one; their gradients add
         whole |> Array.chunkBySize width |> Array.collect (Array.skip first >> Array.take count)
 
     let pass first count =
+        use own = new Workspace()
         let activations = Array.zeroCreate<float32>(network.ActivationSize * count)
-        let scratch = Array.zeroCreate<float32> network.ScratchSize
         let gradient = Array.zeroCreate<float32> network.Parameters.Length
         let next = Array.zeroCreate<float32>(network.MemorySize * count)
         let back = lanes first count dMemory
-        network.Forward(lanes first count x, lanes first count memory, activations, scratch)
-        network.CopyMemory(activations, next)
-        let output = network.Output(activations).ToArray()
-        network.Backward(lanes first count x, activations, lanes first count dOutput, back, gradient, scratch)
+        let x, h = lanes first count x, lanes first count memory
+        let x = Panel(x, 22, count)
+        let kept = Panel(activations, network.ActivationSize, count)
+
+        let dOutput = lanes first count dOutput
+        let dMemory = Panel(back, network.MemorySize, count)
+        network.Forward(x, Panel(h, network.MemorySize, count), kept, own)
+        network.CopyMemory(kept, Panel(next, network.MemorySize, count))
+        network.Backward(x, kept, Panel(dOutput, 4, count), dMemory, gradient, own)
+        let output = network.Output(kept).Values.ToArray()
         output, next, back, gradient
 
     for path in Paths.all do

@@ -199,6 +199,10 @@ let panel (lanes: float[][]) features =
         else
             0f)
 
+/// An array as the panel that it holds.
+let panelOf (values: float32[]) =
+    Panel(values, values.Length / Panel.Width)
+
 /// The largest deviation, as a share of the largest expected value.
 let closeNorm tolerance (actual: seq<float32>) (expected: seq<float>) what =
     let actual, expected = Seq.toArray actual, Seq.toArray expected

@@ -45,7 +45,6 @@ let private cases =
 
 let private case (name: string) = Case(cases.Value.GetProperty name)
 
-let private none: float32[] = [||]
 let private zeros count = Array.zeroCreate<float32> count
 
 /// 1 for the first lanes, 0 for the others.
@@ -94,11 +93,10 @@ let ``MLP with ELU and mean squared error`` () =
     load network case names
     let x, target = filled (case.Rows("x", 26)) 26, filled (case.Rows("target", 4)) 4
 
-    let activations, scratch =
-        zeros (network.ActivationSize * width), zeros network.ScratchSize
-
-    network.Forward(x, none, activations, scratch)
-    let y = network.Output(activations).ToArray()
+    use own = new Workspace()
+    let activations = zeros (network.ActivationSize * width)
+    network.Forward(panelOf x, Panel(), panelOf activations, own)
+    let y = network.Output(panelOf activations).Values.ToArray()
     let expected = case.Output "y" |> Array.chunkBySize 4
 
     closeNorm
@@ -112,10 +110,11 @@ let ``MLP with ELU and mean squared error`` () =
 
     let dy, gradient = zeros (4 * width), zeros network.Parameters.Length
 
-    let sum = MeanSquared().Evaluate(y, target, weights 16, 1f / 64f, none, dy, none)
+    let sum =
+        MeanSquared().Evaluate(panelOf y, panelOf target, panelOf (weights 16), 1f / 64f, panelOf dy)
 
     Expect.close 1e-6 (sum / 64.0 / (case.Output "loss")[0]) 1.0 "loss"
-    network.Backward(x, activations, dy, none, gradient, scratch)
+    network.Backward(panelOf x, panelOf activations, panelOf dy, Panel(), gradient, own)
     checkGradients network case names gradient
 
 [<Fact>]
@@ -150,12 +149,12 @@ let ``Student with a GRU over a sequence with resets`` () =
 
     let memory = filled (case.Rows("h0", 16)) 16
     let activations = Array.init steps (fun _ -> zeros (network.ActivationSize * width))
-    let scratch = zeros network.ScratchSize
+    use own = new Workspace()
 
     for t in 0 .. steps - 1 do
         Elementwise.ScaleLanes(memory, keep[t])
-        network.Forward(x[t], memory, activations[t], scratch)
-        network.CopyMemory(activations[t], memory)
+        network.Forward(panelOf x[t], panelOf memory, panelOf activations[t], own)
+        network.CopyMemory(panelOf activations[t], panelOf memory)
         let expected = perStepOutput case "hidden" 16 rows t
 
         closeNorm
@@ -173,7 +172,7 @@ let ``Student with a GRU over a sequence with resets`` () =
     let mutable sum = 0.0
 
     for t in steps - 1 .. -1 .. 0 do
-        let y = network.Output(activations[t]).ToArray()
+        let y = network.Output(panelOf activations[t]).Values.ToArray()
         let expected = perStepOutput case "y" 4 rows t
 
         closeNorm
@@ -185,9 +184,12 @@ let ``Student with a GRU over a sequence with resets`` () =
             expected
             $"y {t}"
 
-        sum <- sum + MeanSquared().Evaluate(y, target[t], weights rows, 1f / 240f, none, dy, none)
+        sum <-
+            sum
+            + MeanSquared()
+                .Evaluate(panelOf y, panelOf target[t], panelOf (weights rows), 1f / 240f, panelOf dy)
 
-        network.Backward(x[t], activations[t], dy, dMemory, gradient, scratch)
+        network.Backward(panelOf x[t], panelOf activations[t], panelOf dy, panelOf dMemory, gradient, own)
         Elementwise.ScaleLanes(dMemory, keep[t])
 
     Expect.close 1e-6 (sum / 240.0 / (case.Output "loss")[0]) 1.0 "loss"
@@ -312,14 +314,13 @@ let ``Clipping by global norm`` (name, clipped) =
     closeNorm 2e-7 (Array.truncate expected.Length first) expected "clipped gradient"
 
 /// Loss and its gradient by the output, for rows of an input.
-let private evaluate (loss: Loss) scale (y: float[][]) (target: float[][]) (logStd: float[]) =
+let private evaluate (loss: Loss) scale (y: float[][]) (target: float[][]) =
     let rows, outputs = y.Length, y[0].Length
     let dy: float32[] = Array.create (outputs * width) nanf
-    let dLogStd = zeros logStd.Length
     let y, target = filled y outputs, filled target target[0].Length
-    let logStd: float32[] = Array.map float32 logStd
 
-    let sum = loss.Evaluate(y, target, weights rows, float32 scale, logStd, dy, dLogStd)
+    let sum =
+        loss.Evaluate(panelOf y, panelOf target, panelOf (weights rows), float32 scale, panelOf dy)
 
     for i in 0 .. dy.Length - 1 do
         if i % width >= rows then
@@ -329,8 +330,7 @@ let private evaluate (loss: Loss) scale (y: float[][]) (target: float[][]) (logS
     [|
         for row in 0 .. rows - 1 do
             for a in 0 .. outputs - 1 -> dy[a * width + row]
-    |],
-    dLogStd
+    |]
 
 [<Theory>]
 [<InlineData("huber_delta_1")>]
@@ -340,8 +340,7 @@ let ``Huber`` name =
     let loss = Huber(case.Setting "delta")
     let scale = 1.0 / float (8 * loss.TermsPerRow 4)
 
-    let value, dy, _ =
-        evaluate loss scale (case.Rows("y", 4)) (case.Rows("target", 4)) [||]
+    let value, dy = evaluate loss scale (case.Rows("y", 4)) (case.Rows("target", 4))
 
     Expect.close 1e-6 (value / (case.Output "loss")[0]) 1.0 "loss"
     closeNorm 1e-6 dy (case.Gradient "y") "gradient"
@@ -352,11 +351,34 @@ let ``Gaussian log-likelihood`` () =
     let loss = GaussianLogLikelihood()
     let scale = 1.0 / float (8 * loss.TermsPerRow 4)
 
-    let value, dMean, dLogStd =
-        evaluate loss scale (case.Rows("mean", 4)) (case.Rows("target", 4)) (case.Input "log_std")
+    // The network's last layer makes [mean; log_std] of the means.
+    let layer = GaussianOutput(4).Create 4
+    use own = new Workspace()
+    let mean, y = filled (case.Rows("mean", 4)) 4, zeros (8 * width)
+    let logStd: float32[] = case.Input "log_std" |> Array.map float32
+    layer.Forward(logStd, panelOf mean, Panel(), panelOf y, own)
+
+    let value, dy =
+        evaluate
+            loss
+            scale
+            [| for row in 0..7 -> [| for i in 0..7 -> float y[i * width + row] |] |]
+            (case.Rows("target", 4))
 
     Expect.close 1e-6 (value / (case.Output "loss")[0]) 1.0 "loss"
-    closeNorm 1e-6 dMean (case.Gradient "mean") "mean"
+    let dy = panel (Array.chunkBySize 8 (Array.map float dy)) 8
+    let dMean, dLogStd = zeros (4 * width), zeros 4
+    layer.Backward(logStd, panelOf mean, panelOf y, panelOf dy, panelOf dMean, Panel(), dLogStd, own)
+
+    closeNorm
+        1e-6
+        [|
+            for row in 0..7 do
+                for a in 0..3 -> dMean[a * width + row]
+        |]
+        (case.Gradient "mean")
+        "mean"
+
     closeNorm 1e-6 dLogStd (case.Gradient "log_std") "log_std"
 
 [<Theory>]
@@ -367,8 +389,8 @@ let ``Cross-entropy`` name =
     let loss = CrossEntropy(case.Setting "label_smoothing")
     let scale = 1.0 / float (10 * loss.TermsPerRow 5)
 
-    let value, dy, _ =
-        evaluate loss scale (case.Rows("logits", 5)) (case.Rows("labels", 1)) [||]
+    let value, dy =
+        evaluate loss scale (case.Rows("logits", 5)) (case.Rows("labels", 1))
 
     Expect.close 1e-6 (value / (case.Output "loss")[0]) 1.0 "loss"
     closeNorm 1e-6 dy (case.Gradient "logits") "gradient"

@@ -9,7 +9,6 @@ open FsCheck.FSharp
 open Xunit
 
 let private width = Panel.Width
-let private none: float32[] = [||]
 
 type private Blocks() =
     inherit State()
@@ -42,7 +41,7 @@ let private checkNetwork (spec: NetworkSpec) steps =
     let gradient, dMemory =
         let results =
             Paths.same $"{spec}" (fun () ->
-                let scratch: float32[] = Array.zeroCreate network.ScratchSize
+                use own = new Workspace()
 
                 let activations: float32[][] =
                     Array.init steps (fun _ -> Array.zeroCreate (network.ActivationSize * width))
@@ -54,15 +53,18 @@ let private checkNetwork (spec: NetworkSpec) steps =
 
                 for t in 0 .. steps - 1 do
                     Elementwise.ScaleLanes(memory, keep[t])
-                    network.Forward(x[t], memory, activations[t], scratch)
-                    network.CopyMemory(activations[t], memory)
+                    let kept = panelOf activations[t]
+                    network.Forward(panelOf x[t], panelOf memory, kept, own)
+                    network.CopyMemory(kept, panelOf memory)
 
                 for t in steps - 1 .. -1 .. 0 do
-                    let y = network.Output activations[t]
+                    let kept = panelOf activations[t]
+                    let d = panelOf dy
+                    let y = network.Output kept
 
-                    MeanSquared().Evaluate(y, target[t], weight, scale, none, dy, none) |> ignore
+                    MeanSquared().Evaluate(y, panelOf target[t], panelOf weight, scale, d) |> ignore
 
-                    network.Backward(x[t], activations[t], dy, dMemory, gradient, scratch)
+                    network.Backward(panelOf x[t], kept, d, panelOf dMemory, gradient, own)
                     Elementwise.ScaleLanes(dMemory, keep[t])
 
                 Array.append gradient dMemory)
@@ -144,14 +146,13 @@ let ``Gradients through time agree with central differences`` () =
 let ``A Gaussian head's log_std has the gradient of its loss`` () =
     let random = Random 9
     let mean, target = Draw.floats random (3 * width), Draw.floats random (3 * width)
+    let logStd = [| 0.3f; -1.1f; 0f |]
 
     let weight =
         Array.init width (fun l ->
             if l < 9 then 1f
             elif l < 13 then 0.5f
             else 0f)
-
-    let logStd = [| 0.3f; -1.1f; 0f |]
 
     let loss (logStd: float[]) =
         Seq.sum
@@ -162,12 +163,11 @@ let ``A Gaussian head's log_std has the gradient of its loss`` () =
                         float weight[l] * (0.5 * z * z + logStd[a] + 0.5 * log (2.0 * Math.PI))
             ]
 
-    let dMean: float32[] = Array.zeroCreate mean.Length
-    // The gradient is added to what is there.
-    let dLogStd = [| 1f; 2f; 3f |]
+    let dy: float32[] = Array.create (6 * width) nanf
+    let y = Array.append mean (Array.init (3 * width) (fun i -> logStd[i / width]))
 
     let sum =
-        GaussianLogLikelihood().Evaluate(mean, target, weight, 0.1f, logStd, dMean, dLogStd)
+        GaussianLogLikelihood().Evaluate(panelOf y, panelOf target, panelOf weight, 0.1f, panelOf dy)
 
     Expect.close 1e-4 sum (loss (Array.map float logStd)) "loss"
 
@@ -177,7 +177,7 @@ let ``A Gaussian head's log_std has the gradient of its loss`` () =
 
         Expect.close
             1e-5
-            (float dLogStd[a] - float (a + 1))
+            (Array.sub dy ((3 + a) * width) width |> Array.sumBy float)
             (0.1 * (at 1e-5 - at -1e-5) / 2e-5)
             $"log_std {a}"
 
@@ -212,8 +212,7 @@ type private Regression(pool: WorkerPool, panels: int, chunks: int, head: Head) 
         Array.init pool.Threads (fun _ -> new FloatBuffer(size))
 
     let activations = buffers (network.ActivationSize * width)
-    let scratch = buffers network.ScratchSize
-    let dy = buffers (4 * width)
+    let dy = buffers (network.OutputSize * width)
     let losses = Array.zeroCreate<float> chunks
     let allocated = Array.zeroCreate<int64> chunks
     do network.Initialise(RandomStream(1UL, "weights"))
@@ -231,20 +230,19 @@ type private Regression(pool: WorkerPool, panels: int, chunks: int, head: Head) 
             let before = GC.GetAllocatedBytesForCurrentThread()
             let gradient = adam.Gradient chunk
             gradient.Clear()
-            let outputs = if head = Head.Gaussian then 4 else 0
-            let dLogStd = gradient.Slice(network.ParameterCount - outputs, outputs)
             let mutable sum = 0.0
+            let a = Panel(activations[worker].Span, network.ActivationSize)
+            let d = Panel(dy[worker].Span, network.OutputSize)
+            let scale = 1f / float32 (panels * width * loss.TermsPerRow 4)
 
             for panel in chunk * panels / chunks .. (chunk + 1) * panels / chunks - 1 do
-                let a = activations[worker].Span
-                network.Forward(x[panel], ReadOnlySpan<float32>.Empty, a, scratch[worker].Span)
-                let y = network.Output a
-                let scale = 1f / float32 (panels * width * loss.TermsPerRow 4)
-                let d = dy[worker].Span
+                let x = panelOf x[panel]
+                let own = pool.Workspace worker
+                network.Forward(x, Panel(), a, own)
 
-                sum <- sum + loss.Evaluate(y, target[panel], weight, scale, network.LogStd, d, dLogStd)
+                sum <- sum + loss.Evaluate(network.Output a, panelOf target[panel], panelOf weight, scale, d)
 
-                network.Backward(x[panel], a, d, Span<float32>.Empty, gradient, scratch[worker].Span)
+                network.Backward(x, a, d, Panel(), gradient, own)
 
             losses[chunk] <- sum
             allocated[chunk] <- GC.GetAllocatedBytesForCurrentThread() - before
@@ -254,7 +252,7 @@ type private Regression(pool: WorkerPool, panels: int, chunks: int, head: Head) 
             adam.Dispose()
             network.Dispose()
 
-            for buffer in Seq.concat [ activations; scratch; dy ] do
+            for buffer in Seq.append activations dy do
                 buffer.Dispose()
 
 [<Theory>]
@@ -347,15 +345,18 @@ let ``A step of a network with memory allocates nothing`` () =
         Draw.floats (Random 1) (22 * width), Draw.floats (Random 2) (16 * width)
 
     let activations: float32[] = Array.zeroCreate (network.ActivationSize * width)
-    let scratch: float32[] = Array.zeroCreate network.ScratchSize
+    use own = new Workspace()
 
     let dy, gradient =
         Draw.floats (Random 3) (4 * width), Draw.floats (Random 4) network.Parameters.Length
 
     let step () =
-        network.Forward(x, memory, activations, scratch)
-        network.Backward(x, activations, dy, memory, gradient, scratch)
-        network.CopyMemory(activations, memory)
+        let x = panelOf x
+        let h = panelOf memory
+        let kept = panelOf activations
+        network.Forward(x, h, kept, own)
+        network.Backward(x, kept, panelOf dy, h, gradient, own)
+        network.CopyMemory(kept, h)
 
     for _ in 1..100 do
         step ()
@@ -379,7 +380,7 @@ let ``Normaliser merges batches to the mean and variance of all observations`` (
             let all = Array.init size (fun _ -> ResizeArray<float>())
 
             for count in batches do
-                let sums, squares = Array.zeroCreate<float> size, Array.zeroCreate<float> size
+                let statistics = ObservationStatistics(normaliser, max 1 count)
 
                 for first in 0..width .. count - 1 do
                     let lanes = min width (count - first)
@@ -392,9 +393,9 @@ let ``Normaliser merges batches to the mean and variance of all observations`` (
                         for l in 0 .. lanes - 1 do
                             all[i].Add(float panel[i * width + l])
 
-                    normaliser.Accumulate(panel, lanes, sums, squares)
+                    statistics.Add(first / width, panelOf panel)
 
-                normaliser.Merge(count, sums, squares)
+                statistics.Merge()
 
             let count = List.sum batches
             Expect.equal normaliser.Count (int64 count) "count"
@@ -423,29 +424,18 @@ let ``Normaliser merges batches to the mean and variance of all observations`` (
                 let actual =
                     Paths.same "apply" (fun () ->
                         let copy: float32[] = Array.copy panel
-                        normaliser.Apply copy
+                        normaliser.Apply(panelOf copy)
                         copy)
 
                 Expect.closeAll 1e-6 (Seq.map float actual) expected "normalised")
     )
 
 [<Fact>]
-let ``Normaliser adds single observations as it adds panels, and starts as the identity but for epsilon`` () =
-    let fresh = Normaliser(2, 0.0)
+let ``Normaliser starts as the identity but for epsilon`` () =
     let panel = Draw.floats (Random 1) (2 * width)
     let untouched: float32[] = Array.copy panel
-    fresh.Apply untouched
+    Normaliser(2, 0.0).Apply(panelOf untouched)
     Paths.sameBits untouched panel "before any observation"
-    let sums, squares = Array.zeroCreate<float> 2, Array.zeroCreate<float> 2
-    fresh.Accumulate(panel, width, sums, squares)
-    let sums', squares' = Array.zeroCreate<float> 2, Array.zeroCreate<float> 2
-
-    for l in 0 .. width - 1 do
-        let observation: float32[] = [| panel[l]; panel[width + l] |]
-        fresh.Accumulate(observation, sums', squares')
-
-    Expect.closeAll 1e-12 sums' sums "sums"
-    Expect.closeAll 1e-12 squares' squares "squares"
 
 [<Fact>]
 let ``a gradient whose norm is not finite changes neither weights nor moments`` () =
@@ -474,12 +464,12 @@ let ``a gradient whose norm is not finite changes neither weights nor moments`` 
 
 [<Fact>]
 let ``losses leave out what does not count, even if it is not a number`` () =
-    for loss, outputs, labels, logStd in
+    for loss, outputs, labels in
         [
-            MeanSquared() :> Loss, 3, 3, none
-            Huber 0.4, 3, 3, none
-            GaussianLogLikelihood(), 3, 3, [| 0.1f; -0.2f; 0.3f |]
-            CrossEntropy 0.05, 4, 1, none
+            MeanSquared() :> Loss, 3, 3
+            Huber 0.4, 3, 3
+            GaussianLogLikelihood(), 6, 3
+            CrossEntropy 0.05, 4, 1
         ] do
         let random = Random 3
         let weight = Array.init width (fun lane -> float32 (lane % 2))
@@ -491,18 +481,14 @@ let ``losses leave out what does not count, even if it is not a number`` () =
             let spoil (values: float32[]) =
                 values |> Array.mapi (fun i v -> if i % 2 = 0 then garbage else v)
 
-            let dy, dLogStd =
-                Array.create y.Length nanf, Array.zeroCreate<float32> logStd.Length
-
-            let sums = Array.zeroCreate<float> width
-
-            let sum =
-                loss.Evaluate(spoil y, spoil target, weight, 0.1f, logStd, dy, dLogStd, sums)
-
-            sum, dy, dLogStd, sums
+            let dy, sums = Array.create y.Length nanf, Array.zeroCreate<float> width
+            let y = panelOf (spoil y)
+            let target = panelOf (spoil target)
+            let sum = loss.Evaluate(y, target, panelOf weight, 0.1f, panelOf dy, sums)
+            sum, dy, sums
 
         let expected = evaluate 0f
-        let _, dy, _, _ = expected
+        let _, dy, _ = expected
         Expect.isTrue (Elementwise.AllFinite dy && Array.exists ((<>) 0f) dy) $"{loss}"
 
         for garbage in [ nanf; infinityf; -infinityf ] do

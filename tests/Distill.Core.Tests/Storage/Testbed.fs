@@ -2,6 +2,7 @@ namespace Distill.Tests
 
 open System
 open System.IO
+open System.Text.Json
 open System.IO.Compression
 open Distill
 
@@ -92,4 +93,30 @@ module Storage =
                 use copy = new MemoryStream()
                 stream.CopyTo copy
                 entry.FullName, copy.ToArray()
+        ]
+
+    let text (value: JsonElement) =
+        match value.GetString() with
+        | null -> ""
+        | text -> text
+
+    /// What the JSON file beside a fixture says of it.
+    let expectation (name: string) =
+        use stream = File.OpenRead(fixture name)
+        JsonDocument.Parse(stream).RootElement
+
+    let items (value: JsonElement) = value.EnumerateArray() |> Seq.toArray
+
+    /// Checkpoints of every generation of rsl_rl, among the fixtures.
+    let rslRlCheckpoints =
+        [
+            "rsl_rl/v1_actor_critic"
+            "rsl_rl/v2_actor_critic_recurrent"
+            "rsl_rl/v23_student_teacher"
+            "rsl_rl/v3_actor_critic"
+            "rsl_rl/v3_student_teacher_recurrent"
+            "rsl_rl/v4_ppo"
+            "rsl_rl/v4_distillation"
+            "rsl_rl/v5_ppo"
+            "rsl_rl/v5_distillation"
         ]

@@ -100,7 +100,7 @@ let private drawn =
                         true
 
                 for i in 0..3 do
-                    teacher.Network.LogStd[i] <- log (0.2f * float32 (i + 1))
+                    teacher.Network["log_std"][i] <- log (0.2f * float32 (i + 1))
 
                 teacher
         TeacherNoise = Nullable(RandomStream(3UL, "teacher"))

@@ -85,7 +85,7 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
     let p =
         policy.Network.Parameters.Slice(0, policy.Network.ParameterCount).ToArray() |> Array.map float
 
-    let deviations = policy.Network.LogStd.Length
+    let deviations = policy.Network["log_std"].Length
     let first = p.Length - deviations
     let terms = float (loss.TermsPerRow spec.Outputs)
     let adam = NetworksReference.PlainAdam(settings, p)

@@ -149,7 +149,14 @@ let contentOf (dataset: AggregatedDataset) observation action memory =
             values |> Array.iteri (fun lane v -> v.AddRange(column h memory lane))
 
             for step in 0 .. dataset.SegmentLength - 1 do
-                dataset.Gather(places, step, rows, weight, keep, Panel.Width, own)
+                dataset.Gather(
+                    places,
+                    step,
+                    Panel(rows, rows.Length / Panel.Width),
+                    Panel(weight, 1),
+                    Panel(keep, 1),
+                    own
+                )
 
                 values
                 |> Array.iteri (fun lane v ->

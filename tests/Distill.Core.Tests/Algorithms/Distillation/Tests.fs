@@ -902,7 +902,7 @@ let private trained (folder: string) (loss: Loss) (choices: Choices) =
     use distillation = start { choices with Loss = loss } teacher pool
     iterate 3 distillation |> ignore
     let path name = Path.Combine(folder, name)
-    PolicyFile.SavePyTorch(path "whole.pt", distillation.Student, 3L, distillation.Optimizer)
+    PolicyFile.Save(path "whole.pt", distillation.Student, 3L, distillation.Optimizer)
     PolicyFile.Save(path "weights.safetensors", distillation.Student)
     floats distillation.Student.Network.Parameters, distillation.Optimizer.Steps
 

@@ -6,6 +6,7 @@ open Distill.Algorithms
 open Distill.Compute
 open Distill.Networks
 open Distill.Policies
+open Distill.Tests.NetworksReference
 open Distill.Tests.PpoReference
 open Xunit
 
@@ -33,7 +34,15 @@ let ``Advantages are sums of discounted surprises, cut at terminations and time-
 
         let actual = Array.zeroCreate<float32>(steps * width)
 
-        PpoAdvantage.Estimate(rewards, values, flag 1, flag 2, float32 gamma, float32 lambda, actual)
+        PpoAdvantage.Estimate(
+            panelOf rewards,
+            panelOf values,
+            panelOf (flag 1),
+            panelOf (flag 2),
+            float32 gamma,
+            float32 lambda,
+            panelOf actual
+        )
 
         for lane in 0 .. width - 1 do
             let column (source: 'a[]) count =
@@ -55,35 +64,44 @@ type private Case =
         Head: Head
         Outputs: int
         Actions: int
-        LogStd: float32[]
-        LogProbability: float[] -> float[] -> float[] -> float
-        Entropy: float[] -> float[] -> float
+        LogProbability: float[] -> float[] -> float
+        Entropy: float[] -> float
+        KlDivergence: float[] -> float[] -> float
         DrawAction: Random -> int -> float
     }
 
-let private gaussian (random: Random) =
+/// The outputs are [mean; log_std], and log_std depends on the state.
+let private gaussian =
+    let half part (outputs: float[]) =
+        (Array.chunkBySize (outputs.Length / 2) outputs)[part]
+
+    let mean, logStd = half 0, half 1
+
     {
         Head = Head.Gaussian
-        Outputs = 3
+        Outputs = 6
         Actions = 3
-        LogStd = floats 3 (fun _ -> uniform random -1.5 0.5)
-        LogProbability = gaussianLogProbability
-        Entropy = fun _ logStd -> gaussianEntropy logStd
+        LogProbability = fun y action -> gaussianLogProbability (mean y) (logStd y) action
+        Entropy = fun y -> gaussianEntropy (logStd y)
+        KlDivergence = fun p q -> gaussianKl (mean p) (logStd p) (mean q) (logStd q)
         DrawAction = fun random _ -> uniform random -2.0 2.0
     }
 
-let private categorical (_: Random) =
+let private categorical =
     {
         Head = Head.Categorical
         Outputs = 4
         Actions = 1
-        LogStd = [||]
-        LogProbability = fun logits _ action -> categoricalLogProbability logits action
-        Entropy = fun logits _ -> categoricalEntropy logits
+        LogProbability = categoricalLogProbability
+        Entropy = categoricalEntropy
+        KlDivergence = categoricalKl
         DrawAction = fun random _ -> float (random.Next 4)
     }
 
-let private cases (random: Random) = [ gaussian random; categorical random ]
+let private cases = [ gaussian; categorical ]
+
+let private distributionOf head =
+    ActionDistribution.Of head |> Option.ofObj |> Option.get
 
 let private column (panel: float32[]) size lane =
     Array.init size (fun i -> float panel[i * width + lane])
@@ -95,32 +113,24 @@ let ``Log-probability, entropy and KL divergence match the formulas`` () =
     Property.check (fun (seed: int) ->
         let random = Random seed
 
-        for case in cases random do
-            let distribution = ActionDistribution.Of case.Head
-            let outputs = floats (case.Outputs * width) (fun _ -> uniform random -2.0 2.0)
-            let before = floats (case.Outputs * width) (fun _ -> uniform random -2.0 2.0)
-            let beforeLogStd = floats case.LogStd.Length (fun _ -> uniform random -1.5 0.5)
+        for case in cases do
+            let distribution = distributionOf case.Head
+            let outputs = floats (case.Outputs * width) (fun _ -> uniform random -1.5 0.5)
+            let before = floats (case.Outputs * width) (fun _ -> uniform random -1.5 0.5)
             let actions = floats (case.Actions * width) (case.DrawAction random)
             let logProbability: float32[] = Array.zeroCreate width
             let entropy: float32[] = Array.zeroCreate width
             let kl: float32[] = Array.zeroCreate width
-            distribution.LogProbability(outputs, case.LogStd, actions, logProbability)
-            distribution.Entropy(outputs, case.LogStd, entropy)
-            distribution.KlDivergence(before, beforeLogStd, outputs, case.LogStd, kl)
+            distribution.LogProbability(panelOf outputs, panelOf actions, logProbability)
+            distribution.Entropy(panelOf outputs, entropy)
+            distribution.KlDivergence(panelOf before, panelOf outputs, kl)
 
             for lane in 0 .. width - 1 do
                 let p, q = column before case.Outputs lane, column outputs case.Outputs lane
                 let action = column actions case.Actions lane
-                let logStd = doubles case.LogStd
-
-                let expectedKl =
-                    if case.Head = Head.Categorical then
-                        categoricalKl p q
-                    else
-                        gaussianKl p (doubles beforeLogStd) q logStd
 
                 let expected =
-                    [ case.LogProbability q logStd action; case.Entropy q logStd; expectedKl ]
+                    [ case.LogProbability q action; case.Entropy q; case.KlDivergence p q ]
 
                 let actual = [ logProbability[lane]; entropy[lane]; kl[lane] ] |> List.map float
 
@@ -132,14 +142,14 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
         let random = Random seed
         let clip, bonus, scale = 0.2, 0.05, 1.0 / 20.0
 
-        for case in cases random do
-            let distribution = ActionDistribution.Of case.Head
+        for case in cases do
+            let distribution = distributionOf case.Head
             let outputs = floats (case.Outputs * width) (fun _ -> uniform random -1.0 1.0)
             let actions = floats (case.Actions * width) (case.DrawAction random)
             let advantage = floats width (fun _ -> uniform random -2.0 2.0)
             let weight = floats width (fun lane -> if lane < 20 then 1.0 else 0.0)
             let logProbability = Array.zeroCreate<float32> width
-            distribution.LogProbability(outputs, case.LogStd, actions, logProbability)
+            distribution.LogProbability(panelOf outputs, panelOf actions, logProbability)
             // Ratios on both sides of the clip range, but not next to its bounds, where there is no derivative.
             let logRatios = [| -0.5; -0.1; 0.0; 0.1; 0.5 |]
 
@@ -161,27 +171,23 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
                 )
 
             let dOutputs = Array.zeroCreate<float32> outputs.Length
-            let dLogStd = Array.create case.LogStd.Length 1f
 
             distribution.Backward(
-                outputs,
-                case.LogStd,
-                actions,
+                panelOf outputs,
+                panelOf actions,
                 dLogProbability,
                 dEntropy,
-                dOutputs,
-                dLogStd
+                panelOf dOutputs
             )
 
-            let loss (y: float[]) (logStd: float[]) =
+            let loss (y: float[]) =
                 [ 0..19 ]
                 |> List.sumBy (fun lane ->
                     let own = Array.init case.Outputs (fun i -> y[i * width + lane])
-                    let p = case.LogProbability own logStd (column actions case.Actions lane)
+                    let p = case.LogProbability own (column actions case.Actions lane)
 
                     scale
-                    * (surrogate clip (float advantage[lane]) p (float old[lane])
-                       - bonus * case.Entropy own logStd))
+                    * (surrogate clip (float advantage[lane]) p (float old[lane]) - bonus * case.Entropy own))
 
             let slope (f: float[] -> float) (x: float[]) =
                 Array.init x.Length (fun i ->
@@ -190,7 +196,7 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
 
                     (at 1e-5 - at -1e-5) / 2e-5)
 
-            let y, logStd = doubles outputs, doubles case.LogStd
+            let y = doubles outputs
 
             let expectedSum =
                 [ 0..19 ]
@@ -198,26 +204,13 @@ let ``Gradient of the clipped surrogate minus the entropy bonus matches finite d
                     let p =
                         case.LogProbability
                             (column outputs case.Outputs lane)
-                            logStd
                             (column actions case.Actions lane)
 
                     surrogate clip (float advantage[lane]) p (float old[lane]))
 
             Expect.close (1e-4 * (1.0 + abs expectedSum)) sum expectedSum $"{case.Head}: surrogate"
 
-            Expect.closeAll
-                1e-4
-                (doubles dOutputs)
-                (slope (fun x -> loss x logStd) y)
-                $"{case.Head}: outputs"
-            // The gradient of log_std is added to what was there: 1.
-            let ofLogStd = slope (fun x -> loss y x) logStd
-
-            Expect.closeAll
-                1e-4
-                (dLogStd |> Array.map (fun d -> float d - 1.0))
-                ofLogStd
-                $"{case.Head}: log_std")
+            Expect.closeAll 1e-4 (doubles dOutputs) (slope loss y) $"{case.Head}: outputs")
 
 [<Fact>]
 let ``Value loss and its gradient match finite differences, clipped and not`` () =
@@ -269,16 +262,23 @@ let ``Value loss and its gradient match finite differences, clipped and not`` ()
 
 [<Fact>]
 let ``Gaussian actions have the mean and the spread that the outputs say`` () =
-    let distribution = ActionDistribution.Of Head.Gaussian
-    let outputs = Array.init (4 * width) (fun i -> float32 (i / width) - 1.5f)
+    let distribution = distributionOf Head.Gaussian
     let logStd = [| 0f; -1f; -2f; 0.5f |]
+
+    let outputs =
+        Array.init (8 * width) (fun i ->
+            if i < 4 * width then
+                float32 (i / width) - 1.5f
+            else
+                logStd[i / width - 4])
+
     let actions = Array.zeroCreate<float32>(4 * width)
     let stream = RandomStream(3UL, "test")
     let steps = 2000
     let sums, squares = Array.zeroCreate<float> 4, Array.zeroCreate<float> 4
 
     for step in 1..steps do
-        distribution.Sample(outputs, logStd, stream, 0, int64 step, actions)
+        distribution.Sample(panelOf outputs, stream, 0, int64 step, panelOf actions)
 
         for i in 0 .. actions.Length - 1 do
             let deviation = float actions[i] - float outputs[i]
@@ -299,7 +299,7 @@ let ``Gaussian actions have the mean and the spread that the outputs say`` () =
 
 [<Fact>]
 let ``Choices come as often as their probabilities say`` () =
-    let distribution = ActionDistribution.Of Head.Categorical
+    let distribution = distributionOf Head.Categorical
     let logits = [| 0.5; -1.0; 1.0; 0.0 |]
     let outputs = Array.init (4 * width) (fun i -> float32 logits[i / width])
     let actions = Array.zeroCreate<float32> width
@@ -308,7 +308,7 @@ let ``Choices come as often as their probabilities say`` () =
     let counts = Array.zeroCreate<int> 4
 
     for step in 1..steps do
-        distribution.Sample(outputs, Array.empty<float32>, stream, 0, int64 step, actions)
+        distribution.Sample(panelOf outputs, stream, 0, int64 step, panelOf actions)
 
         for choice in actions do
             counts[int choice] <- counts[int choice] + 1
