@@ -169,7 +169,7 @@ internal static class Simulator
 
         public void Begin(int panel) { }
 
-        public bool Act(PanelStep step)
+        public bool Act(in PanelStep step)
         {
             var observation = step.Own.Panel(view.Size);
             view.Observe(environment, step.Panel, observation);
@@ -180,7 +180,7 @@ internal static class Simulator
             return true;
         }
 
-        public bool Take(PanelStep step)
+        public bool Take(in PanelStep step)
         {
             for (var lane = 0; counting && lane < Panel.Width; lane++)
                 if (step.Done(lane))

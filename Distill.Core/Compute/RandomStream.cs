@@ -59,6 +59,28 @@ public readonly record struct RandomStream
     public float Uniform(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0) =>
         RandomW128.Uniform(Vector128.Create(Bits(c0, c1, c2, c3).X0))[0];
 
+    /// <summary><see cref="Uniform"/> for the counters (first + i, c1, c2): as many as the span holds, a multiple of 16.</summary>
+    public void Uniforms(Span<float> values, uint first, uint c1 = 0, uint c2 = 0)
+    {
+        Span<uint> high = stackalloc uint[WordsAtOnce];
+        Span<uint> low = stackalloc uint[WordsAtOnce];
+        for (var start = 0; start < values.Length; start += WordsAtOnce)
+        {
+            var part = values[start..Math.Min(start + WordsAtOnce, values.Length)];
+            Kernels.InUse.Words(
+                this,
+                high[..part.Length],
+                low[..part.Length],
+                first + (uint)start,
+                c1,
+                c2,
+                0
+            );
+            for (var i = 0; i < part.Length; i++)
+                part[i] = (high[i] >> 8) * (1f / (1 << 24));
+        }
+    }
+
     /// <summary>Standard normal.</summary>
     public float Normal(uint c0, uint c1 = 0, uint c2 = 0, uint c3 = 0)
     {

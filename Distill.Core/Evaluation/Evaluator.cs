@@ -112,7 +112,7 @@ public sealed class Evaluator : IRollout, IDisposable
         environment.Reset(panel);
     }
 
-    bool IRollout.Act(PanelStep step)
+    bool IRollout.Act(in PanelStep step)
     {
         var counted = running.AsSpan(step.First, Panel.Width);
         var observation = step.Own.Panel(policy.Policy.Network.Spec.Inputs);
@@ -123,20 +123,26 @@ public sealed class Evaluator : IRollout, IDisposable
             && !watch.Catches(step.Panel, step.Number, "policy's action", outputs.Values, counted);
     }
 
-    bool IRollout.Take(PanelStep step)
+    bool IRollout.Take(in PanelStep step)
     {
         var counted = running.AsSpan(step.First, Panel.Width);
         if (watch.Catches(step.Panel, step.Number, "reward", step.Reward, counted))
             return false;
-        for (var lane = 0; lane < Lanes(step.Panel); lane++)
+        var lanes = Lanes(step.Panel);
+        for (var i = 0; i < measures.Length; i++)
+        {
+            var over = names[i].Over;
+            var soFar = measures[i].AsSpan(step.First, lanes);
+            for (var lane = 0; lane < lanes; lane++)
+                if (counted[lane] != 0)
+                    soFar[lane] = over.Add(soFar[lane], step.Measures[i * Panel.Width + lane], step.Number);
+        }
+        for (var lane = 0; lane < lanes; lane++)
         {
             if (counted[lane] == 0)
                 continue;
             var env = step.First + lane;
             returns[env] += step.Reward[lane];
-            for (var i = 0; i < measures.Length; i++)
-                measures[i][env] = names[i]
-                    .Over.Add(measures[i][env], step.Measures[i * Panel.Width + lane], step.Number);
             if (!step.Done(lane))
                 continue;
             counted[lane] = 0;

@@ -48,11 +48,11 @@ public interface IRollout
 
     /// <summary>Observes, and fills the step's actions.</summary>
     /// <returns>Whether the panel goes on.</returns>
-    bool Act(PanelStep step);
+    bool Act(in PanelStep step);
 
     /// <summary>Takes what the step brought.</summary>
     /// <returns>Whether the panel goes on.</returns>
-    bool Take(PanelStep step);
+    bool Take(in PanelStep step);
 
     /// <summary>After the last step of a panel that went on to the end.</summary>
     void End(int panel, Workspace own);
@@ -187,7 +187,7 @@ public sealed class RolloutLoop : IDisposable
             measured.Dispose();
         }
 
-        private delegate bool Part(PanelStep step);
+        private delegate bool Part(in PanelStep step);
 
         private void Call(int panel, int worker, Part part)
         {

@@ -98,7 +98,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
         starting.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
     }
 
-    bool IRollout.Act(PanelStep step)
+    bool IRollout.Act(in PanelStep step)
     {
         var (panel, own) = (step.Panel, step.Own);
         ReadOnlySpan<byte> counted = alive.AsSpan(step.First, Panel.Width);
@@ -136,16 +136,17 @@ public sealed class RolloutCollector : IRollout, IDisposable
         return true;
     }
 
-    bool IRollout.Take(PanelStep step)
+    bool IRollout.Take(in PanelStep step)
     {
         var start = starting.AsSpan(step.First, Panel.Width);
         var counted = alive.AsSpan(step.First, Panel.Width);
         if (watch.Catches(step.Panel, step.Number, "reward", step.Reward, counted))
             return false;
-        for (var lane = 0; lane < Lanes(step.Panel); lane++)
+        var rewards = rollout.Rewards.Span;
+        var row = step.First * rollout.Steps + step.Number;
+        for (var lane = 0; lane < Lanes(step.Panel); lane++, row += rollout.Steps)
         {
-            var row = (step.First + lane) * rollout.Steps + step.Number;
-            rollout.Rewards.Span[row] = step.Reward[lane];
+            rewards[row] = step.Reward[lane];
             rollout.EpisodeStart[row] = start[lane];
             rollout.Valid[row] = counted[lane];
             rollout.Ends[row] =
@@ -183,17 +184,16 @@ public sealed class RolloutCollector : IRollout, IDisposable
     private int Lanes(int panel) => Math.Min(Panel.Width, environment.Count - panel * Panel.Width);
 
     /// <summary>The student's action, or the teacher's in the lanes that it drives.</summary>
-    private void ChooseDriver(PanelStep step, Panel label, Panel action)
+    private void ChooseDriver(in PanelStep step, Panel label, Panel action)
     {
         (teacherShare >= 1 ? label : action).Values.CopyTo(step.Action.Values);
         if (teacherShare is <= 0 or >= 1)
             return;
+        Span<float> draws = stackalloc float[Panel.Width];
         Span<byte> driven = stackalloc byte[Panel.Width];
+        acting.Uniforms(draws, (uint)step.First, (uint)(steps + step.Number));
         for (var lane = 0; lane < Panel.Width; lane++)
-            driven[lane] =
-                acting.Uniform((uint)(step.First + lane), (uint)(steps + step.Number)) < teacherShare
-                    ? (byte)1
-                    : (byte)0;
+            driven[lane] = draws[lane] < teacherShare ? (byte)1 : (byte)0;
         Elementwise.CopyLanes(label, step.Action, driven);
     }
 

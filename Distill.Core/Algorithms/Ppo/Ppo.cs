@@ -212,7 +212,7 @@ public sealed class Ppo : IRollout, IDisposable
     void IRollout.Begin(int panel) { }
 
     /// <summary>The stochastic actor acts, and the critic values the state.</summary>
-    bool IRollout.Act(PanelStep step)
+    bool IRollout.Act(in PanelStep step)
     {
         var own = step.Own;
         var sample = own.Panel(layout.Recorded);
@@ -233,7 +233,7 @@ public sealed class Ppo : IRollout, IDisposable
             && !watch.Catches(step.Panel, step.Number, "value", values);
     }
 
-    bool IRollout.Take(PanelStep step)
+    bool IRollout.Take(in PanelStep step)
     {
         step.Reward.CopyTo(rollout.Rewards(step.Panel).Row(step.Number));
         step.Terminated.CopyTo(rollout.Terminated(step.Panel).Row(step.Number));

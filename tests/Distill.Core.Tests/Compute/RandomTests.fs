@@ -218,6 +218,19 @@ let ``The name of a stream is part of its key and equal streams are equal`` () =
     Expect.isTrue (RandomStream(3UL, "a") <> RandomStream(4UL, "a")) "seed"
 
 [<Fact>]
+let ``many uniforms at once are those of their counters`` () =
+    let stream = RandomStream(9UL, "uniforms")
+
+    for length in [ 16; 32; 256; 544 ] do
+        let many =
+            Paths.same "uniforms" (fun () ->
+                let values = Guarded length
+                stream.Uniforms(values.Span, 40u, 5u, 6u)
+                values.Values)
+
+        Paths.sameBits many (Array.init length (fun i -> stream.Uniform(40u + uint32 i, 5u, 6u))) $"{length}"
+
+[<Fact>]
 let ``Permutation is a permutation and depends on its counters alone`` () =
     Property.check (
         Prop.forAll (Arb.fromGen (Gen.choose (0, 300))) (fun length ->
