@@ -36,9 +36,7 @@ public static class AtomicFile
         {
             // After the rename there is nothing to remove. A folder that is missing or read-only has no leftover either.
             if (File.Exists(temporary))
-            {
                 File.Delete(temporary);
-            }
         }
     }
 
@@ -70,9 +68,7 @@ public static class AtomicFile
                     IsTemporary(Path.GetFileName(path))
                     && DateTime.UtcNow - File.GetLastWriteTimeUtc(path) >= age
                 )
-                {
                     Remove(path);
-                }
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { }
@@ -84,12 +80,8 @@ public static class AtomicFile
     private static void Remove(string path)
     {
         if (Directory.Exists(path))
-        {
             Directory.Delete(path, recursive: true);
-        }
         else
-        {
             File.Delete(path);
-        }
     }
 }
