@@ -26,13 +26,10 @@ type Chart =
         let charts = List.ofSeq charts
 
         if charts.IsEmpty then
-            raise (DistillException "Chart.combine was given no charts; it needs at least one.")
+            fail "Chart.combine was given no charts; it needs at least one."
 
         if charts |> List.exists (fun chart -> chart.Cells.Length > 1) then
-            raise (
-                DistillException
-                    "Chart.combine was given a grid; combine the charts first and then make the grid."
-            )
+            fail "Chart.combine was given a grid; combine the charts first and then make the grid."
 
         let join (a: Cell) (b: Cell) =
             {
@@ -62,15 +59,13 @@ type Chart =
             let charts = List.ofSeq charts
 
             if charts.Length > nRows * nCols || charts.IsEmpty then
-                raise (
-                    DistillException
-                        $"Chart.Grid({nRows}, {nCols}) was given {charts.Length} charts; it takes 1 to {nRows * nCols}."
-                )
+                fail
+                    $"Chart.Grid({nRows}, {nCols}) was given {charts.Length} charts; it takes 1 to {nRows * nCols}."
 
             let cell (chart: GenericChart) =
                 match chart.Cells with
                 | [ cell ] -> { cell with Title = chart.Title }
-                | _ -> raise (DistillException "Chart.Grid was given a grid; a grid cannot hold another.")
+                | _ -> fail "Chart.Grid was given a grid; a grid cannot hold another."
 
             GenericChart(List.map cell charts, nCols, "", (None, None), Json.Object [], Json.Object [])
 

@@ -35,7 +35,7 @@ module internal Cleaning =
     /// keep theirs.
     let removeStates (logs: string) : unit =
         if not (Directory.Exists logs) then
-            raise (DistillException $"There is no folder '{logs}' with runs.")
+            fail $"There is no folder '{logs}' with runs."
 
         let states = states logs
 
@@ -45,7 +45,7 @@ module internal Cleaning =
             if not (isNull held) && File.Exists(Training.results run) then
                 let bytes = state.Length
                 state.Delete()
-                Console.Out.WriteLine $"Removed {Command.shortest state.FullName}, {mebibytes bytes}"
+                say $"Removed {Command.shortest state.FullName}, {mebibytes bytes}"
                 Some bytes
             else
                 None
@@ -54,7 +54,7 @@ module internal Cleaning =
         let kept = states.Length - removed.Length
         let finished = Names.counted removed.Length "finished run"
 
-        Console.Out.WriteLine(
+        say (
             $"States of {finished} removed, {mebibytes (List.sum removed)}; "
             + $"{kept} kept, of runs that have not finished."
         )

@@ -130,7 +130,7 @@ module FlightRecording =
         let arrays = Npz.Read path
 
         let fail (reason: string) =
-            raise (DistillException $"'{path}' holds no recorded flights: {reason}.")
+            fail $"'{path}' holds no recorded flights: {reason}."
 
         let find (name: string) =
             match arrays |> Seq.tryFind (fun array -> array.Name = name) with

@@ -8,7 +8,6 @@ open Distill.Storage
 
 /// Flights of a run that has not finished: those that the end of a run records, flown with what it has trained so far.
 module internal UnfinishedReplay =
-    let private fail (sentence: string) = raise (DistillException sentence)
 
     let private settings (run: RunRecord) (file: string) =
         run.Parameters |> List.tryFind (fst >> (=) file) |> Option.map snd |> Option.defaultValue []

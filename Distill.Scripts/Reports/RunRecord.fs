@@ -101,8 +101,7 @@ module PolicyResult =
     let find (policy: string) (results: PolicyResult list) : PolicyResult =
         match results |> List.tryFind (fun result -> result.Policy = policy) with
         | Some result -> result
-        | None ->
-            raise (DistillException $"result.csv has no numbers for '{policy}'; delete it and run again.")
+        | None -> fail $"result.csv has no numbers for '{policy}'; delete it and run again."
 
     /// What was measured of one policy, by name.
     let measures (result: PolicyResult) : (string * float) list =
@@ -152,10 +151,8 @@ module RunRecord =
         let path = Path.Combine(folder, "result.csv")
 
         let broken () =
-            raise (
-                DistillException
-                    $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
-            )
+            fail
+                $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
 
         let result (label: string) (row: Map<string, string>) =
             let number (column: string) =
@@ -279,7 +276,7 @@ module RunRecord =
     /// All run folders under a folder of experiments, newest first; what is not a run folder is passed over.
     let internal foldersIn (logs: string) : string list =
         if not (Directory.Exists logs) then
-            raise (DistillException $"There is no folder '{logs}' with runs.")
+            fail $"There is no folder '{logs}' with runs."
 
         foldersOfExperiments logs
         |> Seq.filter (fun folder -> Directory.Exists(Path.Combine(folder, "params")))

@@ -533,7 +533,7 @@ module SweepReport =
         let folders = TrialFolders.ofRoot root
 
         if folders.IsEmpty then
-            raise (DistillException $"'{root}' is not the folder of a sweep: it has no trials.")
+            fail $"'{root}' is not the folder of a sweep: it has no trials."
 
         let fullNames =
             folders

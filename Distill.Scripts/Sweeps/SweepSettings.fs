@@ -18,7 +18,6 @@ module internal SweepSettings =
 
         override assignment.ToString() = $"{assignment.Name}={assignment.Value}"
 
-    let private fail (sentence: string) = raise (DistillException sentence)
 
     /// The parts between commas that are not within brackets.
     let splitValues (text: string) : string list =

@@ -6,8 +6,6 @@ open Distill.Storage
 
 /// Sweeps as main jobs of scripts.
 module internal Sweeping =
-    let private say (text: string) = Console.Out.WriteLine text
-    let private fail (sentence: string) = raise (DistillException sentence)
 
     /// The trials that have the values which the settings ask for; `declared` are names of settings though no trial has them.
     let private filtered (declared: string list) (settings: string list) (trials: SweepTrial list) =

@@ -209,7 +209,7 @@ module internal TrialRecord =
 
     let private ofLine (path: string) (line: string) : TrialRecord =
         let broken (reason: string) =
-            raise (DistillException $"{path} does not describe a trial: {reason}.")
+            fail $"{path} does not describe a trial: {reason}."
 
         try
             match JsonSerializer.Deserialize<TrialRecord>(line, options) with
@@ -239,7 +239,7 @@ module internal TrialRecord =
     let read (path: string) (line: int) : TrialRecord =
         match linesOf path |> Array.tryItem line with
         | Some text -> ofLine path text
-        | None -> raise (DistillException $"{path} does not describe a trial: it has no line {line + 1}.")
+        | None -> fail $"{path} does not describe a trial: it has no line {line + 1}."
 
 /// A trial's place on the disk: a run folder, with trial.json and log.txt, and error.txt if it failed.
 type internal TrialFolder(root: string, trial: TrialRecord) =

@@ -98,10 +98,7 @@ module internal Trials =
         | names ->
             let names = String.Join(", ", names)
 
-            raise (
-                DistillException
-                    $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
-            )
+            fail $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
 
         let names =
             (trials |> List.map (fun (_, settings, _) -> settings) |> varying |> List.except [ "seed" ])
@@ -164,10 +161,8 @@ module internal Trials =
 
         match records @ List.map _.Record trials |> List.tryFind (fun record -> record.Kind <> kind) with
         | Some other ->
-            raise (
-                DistillException
-                    $"A sweep is of one kind, but {Command.shortest root} has {kind} and {other.Kind}; give the sweep another name."
-            )
+            fail
+                $"A sweep is of one kind, but {Command.shortest root} has {kind} and {other.Kind}; give the sweep another name."
         | None -> ()
 
         let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
@@ -259,9 +254,7 @@ module internal Trials =
             let job = withSettingsOf trial trials.Head.Job
 
             if not (isTrial job) then
-                raise (
-                    DistillException
-                        $"The script, or a file that it names, has changed so much that trial {trial.FolderName} cannot be run any more; run the sweep again."
-                )
+                fail
+                    $"The script, or a file that it names, has changed so much that trial {trial.FolderName} cannot be run any more; run the sweep again."
 
             job
