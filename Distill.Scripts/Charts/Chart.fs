@@ -19,6 +19,22 @@ type Chart =
     static member internal Trace(kind: string, fields: (string * Json option) list) =
         Json.merge (Json.Object [ "type", Json.Text kind ]) (Json.ofOptions fields)
 
+    /// A chart of one series.
+    static member internal Of(kind: string, fields: (string * Json option) list) =
+        Chart.OfSeries [ Chart.Trace(kind, fields) ]
+
+    /// What the legend says of a series, and how opaque it is.
+    static member internal Info(name: string option, showLegend: bool option, opacity: float option) =
+        [
+            "name", Option.map Json.Text name
+            "showlegend", Option.map Json.Bool showLegend
+            "opacity", Option.map Json.Number opacity
+        ]
+
+    static member internal LineStyle(color: Json option, width: float option, dash: string option) =
+        Json.ofOptions
+            [ "color", color; "width", Option.map Json.Number width; "dash", Option.map Json.Text dash ]
+
     static member internal Colour(colour: string option) = Json.Text(defaultArg colour "@series")
 
     /// One coordinate system with the series of all. Settings of later charts win.
