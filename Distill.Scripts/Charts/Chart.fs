@@ -35,6 +35,9 @@ type Chart =
         Json.ofOptions
             [ "color", color; "width", Option.map Json.Number width; "dash", Option.map Json.Text dash ]
 
+    static member internal ColorBar =
+        Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
+
     static member internal Colour(colour: string option) = Json.Text(defaultArg colour "@series")
 
     /// One coordinate system with the series of all. Settings of later charts win.

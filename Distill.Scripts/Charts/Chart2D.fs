@@ -366,8 +366,7 @@ module Chart2D =
                     "y", Option.map Json.ofSeq y
                     "colorscale", Some(defaultArg colorScale (Json.Text "Viridis"))
                     "showscale", Option.map Json.Bool showScale
-                    "colorbar",
-                    Some(Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ])
+                    "colorbar", Some(Chart.ColorBar)
                 ]
                 @ own
             )
@@ -467,8 +466,7 @@ module Chart2D =
                             "color", values
                             "colorscale", Json.Text(defaultArg colorScale "Viridis")
                             "showscale", Json.Bool true
-                            "colorbar",
-                            Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
+                            "colorbar", Chart.ColorBar
                         ]
                 | None -> Json.Object [ "color", Json.Text "@series" ]
 

@@ -6,8 +6,6 @@ open Distill.Storage
 
 /// States of finished runs: what is left of them that nobody needs who wants no more iterations.
 module internal Cleaning =
-    let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
-
     /// The states below a folder, each with the folder of its run: of single runs and of trials.
     let private states (logs: string) : (FileInfo * RunFolder) list =
         let options =
@@ -45,7 +43,7 @@ module internal Cleaning =
             if not (isNull held) && File.Exists(Training.results run) then
                 let bytes = state.Length
                 state.Delete()
-                say $"Removed {Command.shortest state.FullName}, {mebibytes bytes}"
+                say $"Removed {Command.shortest state.FullName}, {Names.mebibytes bytes}"
                 Some bytes
             else
                 None
@@ -55,6 +53,6 @@ module internal Cleaning =
         let finished = Names.counted removed.Length "finished run"
 
         say (
-            $"States of {finished} removed, {mebibytes (List.sum removed)}; "
+            $"States of {finished} removed, {Names.mebibytes (List.sum removed)}; "
             + $"{kept} kept, of runs that have not finished."
         )

@@ -2,7 +2,6 @@ namespace Distill
 
 open System
 open System.Collections.Generic
-open System.Globalization
 open System.IO
 open Distill.Algorithms
 open Distill.Compute
@@ -84,15 +83,13 @@ type DistillationResult
 module Distil =
     let private kind = "distillation"
 
-    let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
-
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
     let private checkMemory (config: DistillationConfig) (teacher: Policy) =
         let estimate = MemoryEstimate.Of config
 
         say (
-            $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
-            + $"bookkeeping {mebibytes estimate.BookkeepingBytes}; rollout {mebibytes estimate.RolloutBytes}; network {mebibytes estimate.NetworkBytes}; available {mebibytes estimate.AvailableBytes}"
+            $"Memory: dataset {Names.mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
+            + $"bookkeeping {Names.mebibytes estimate.BookkeepingBytes}; rollout {Names.mebibytes estimate.RolloutBytes}; network {Names.mebibytes estimate.NetworkBytes}; available {Names.mebibytes estimate.AvailableBytes}"
         )
 
         if not estimate.Fits then
@@ -103,7 +100,7 @@ module Distil =
                     "lower envs, the steps of an iteration or the sizes of the student's layers"
 
             fail
-                $"The distillation would take {mebibytes estimate.TotalBytes} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
+                $"The distillation would take {Names.mebibytes estimate.TotalBytes} but this machine has {Names.mebibytes estimate.AvailableBytes}; {cure}."
 
     /// Whether nothing but the newest rollout is kept: there is no limit to be named then.
     let private onPolicy (config: DistillationConfig) = not config.Retention.Limited
@@ -149,10 +146,7 @@ module Distil =
         : string list =
         let number (name: string) =
             match metadata.TryGetValue name with
-            | true, text ->
-                match Double.TryParse(text, CultureInfo.InvariantCulture) with
-                | true, value when Double.IsFinite value -> Some value
-                | _ -> None
+            | true, text -> Names.number text |> Option.filter Double.IsFinite
             | _ -> None
 
         let standardError (episodes: float) = flown.StdReturn / sqrt episodes

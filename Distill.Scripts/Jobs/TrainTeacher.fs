@@ -170,14 +170,13 @@ module TrainTeacher =
     /// Says what PPO will take, and refuses what the machine cannot hold.
     let private checkMemory (config: PpoConfig) (environment: IEnvironmentConfig) (threads: int) =
         let memory = PpoMemory.Of(config, environment, threads)
-        let mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
 
         say
-            $"Memory: rollout {mebibytes memory.RolloutBytes}; networks {mebibytes memory.NetworkBytes}; available {mebibytes memory.AvailableBytes}"
+            $"Memory: rollout {Names.mebibytes memory.RolloutBytes}; networks {Names.mebibytes memory.NetworkBytes}; available {Names.mebibytes memory.AvailableBytes}"
 
         if not memory.Fits then
             fail
-                $"PPO would take {mebibytes memory.TotalBytes} but this machine has {mebibytes memory.AvailableBytes}; lower envs, steps_per_env or the sizes of the hidden layers."
+                $"PPO would take {Names.mebibytes memory.TotalBytes} but this machine has {Names.mebibytes memory.AvailableBytes}; lower envs, steps_per_env or the sizes of the hidden layers."
 
     let private check (training: TrainTeacher) (config: PpoConfig) =
         config.Validate()

@@ -292,10 +292,8 @@ module Training =
         let state = FileInfo(Runner.statePath folder)
 
         if state.Exists then
-            let size = $"{float state.Length / 1048576.0:F1} MiB"
-
             say
-                $"State: {Command.shortest state.FullName}, {size}: more iterations can go on from it; `dotnet fsi build.fsx clean runs` removes the states of finished runs"
+                $"State: {Command.shortest state.FullName}, {Names.mebibytes state.Length}: more iterations can go on from it; `dotnet fsi build.fsx clean runs` removes the states of finished runs"
 
     /// How the user goes on with a run that was stopped.
     let private howToGoOn (folder: RunFolder) =

@@ -31,9 +31,7 @@ module internal UnfinishedReplay =
     /// The best policy of the evaluations so far, or before the first of them the newest checkpoint.
     let private newest (run: RunRecord) : Policy =
         let iteration (name: string) =
-            match Int32.TryParse(name.Replace(run.Role + "_", "").Replace(".safetensors", "")) with
-            | true, iteration -> Some iteration
-            | _ -> None
+            Names.wholeNumber (name.Replace(run.Role + "_", "").Replace(".safetensors", ""))
 
         let best = $"best_{run.Role}.safetensors"
         let names = run.Checkpoints |> List.map fst

@@ -2,9 +2,7 @@ namespace Distill
 
 open System
 open System.Collections.Generic
-open System.Globalization
 open System.IO
-open System.Text
 open System.Text.Json
 open Distill.Storage
 
@@ -57,10 +55,7 @@ type RunRecord =
         run.Parameters
         |> List.collect snd
         |> List.tryFind (fun (name, _) -> name = "iterations")
-        |> Option.bind (fun (_, value) ->
-            match Int32.TryParse value with
-            | true, number -> Some number
-            | _ -> None)
+        |> Option.bind (snd >> Names.wholeNumber)
 
     member run.Finished = not run.Results.IsEmpty || run.Planned = Some run.Iterations
 
@@ -156,11 +151,8 @@ module RunRecord =
 
         let result (label: string) (row: Map<string, string>) =
             let number (column: string) =
-                match
-                    row.TryFind column
-                    |> Option.map (fun text -> Double.TryParse(text, CultureInfo.InvariantCulture))
-                with
-                | Some(true, value) when Double.IsFinite value -> value
+                match row.TryFind column |> Option.bind Names.number with
+                | Some value when Double.IsFinite value -> value
                 | _ -> broken ()
 
             {
@@ -234,7 +226,7 @@ module RunRecord =
             File.Delete path
         else
             let text = String.Join('\n', warnings) + "\n"
-            AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes text)))
+            AtomicFile.WriteText(path, text)
 
     /// Reads a run folder.
     let read (folder: string) : RunRecord =

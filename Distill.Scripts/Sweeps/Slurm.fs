@@ -121,8 +121,7 @@ module internal Slurm =
                                 trial.Hash
             ]
 
-    let private writeText (path: string) (text: string) =
-        AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Text.Encoding.UTF8.GetBytes text)))
+    let private writeText (path: string) (text: string) = AtomicFile.WriteText(path, text)
 
     /// The argument that says where the tasks log. Slurm takes `%` in it for the beginning of a pattern, and in a line of the
     /// script would take a space for its end.

@@ -33,7 +33,6 @@ type internal SweepOptions =
     }
 
 module internal SweepOptions =
-
     let private search (text: string) : Search =
         match text.Split ':' with
         | [| "grid" |] -> Search.Grid

@@ -9,18 +9,13 @@ type SweepResults internal (all: SweepTrial list) =
     let finished =
         all |> List.choose (fun trial -> trial.Result |> Option.map (fun result -> trial.Record, result))
 
-    let fullNames =
-        finished
-        |> List.map (fun (trial, _) -> Map.toList trial.Settings)
-        |> Trials.varying
-        |> List.except [ "seed" ]
-
+    let fullNames = finished |> List.map fst |> Trials.varyingOf
     let names = Trials.shortNames fullNames
 
     let cell (value: string) : obj =
-        match Double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture) with
-        | true, number -> number
-        | _ -> value
+        match Names.number value with
+        | Some number -> number
+        | None -> value
 
     /// Numbers by size, texts by letters.
     let order (value: string option) =

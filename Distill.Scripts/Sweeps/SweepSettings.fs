@@ -61,11 +61,10 @@ module internal SweepSettings =
         | Some(name, make) ->
             let bounds =
                 text.Substring(name.Length + 1, text.Length - name.Length - 2).Split ','
-                |> Array.map (fun bound ->
-                    Double.TryParse(bound, NumberStyles.Float, CultureInfo.InvariantCulture))
+                |> Array.map Names.number
 
             match bounds with
-            | [| true, low; true, high |] ->
+            | [| Some low; Some high |] ->
                 space {
                     let! value = make low high
                     return format value

@@ -273,10 +273,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
             None
 
     member _.Fail(message: string) =
-        AtomicFile.Write(
-            error,
-            fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(message + "\n")))
-        )
+        AtomicFile.WriteText(error, message + "\n")
 
     member _.ForgetError() = File.Delete error
 
@@ -284,12 +281,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
     member folder.Prepare() =
         if not (File.Exists folder.Record) then
             Directory.CreateDirectory path |> ignore
-
-            AtomicFile.Write(
-                folder.Record,
-                fun stream ->
-                    stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(TrialRecord.toJson trial + "\n")))
-            )
+            AtomicFile.WriteText(folder.Record, TrialRecord.toJson trial + "\n")
 
     /// Deletes what earlier starts left, such as what cannot go on.
     member folder.Clear() =

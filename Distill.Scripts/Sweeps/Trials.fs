@@ -5,14 +5,20 @@ open System.IO
 
 /// From a sweep to its trials.
 module internal Trials =
-    /// Names whose values differ between the settings, in the order of the first.
+    /// Names whose values differ between the settings, but for the seed, in the order of the first.
     let varying (settings: (string * string) list list) : string list =
-        let names = settings |> List.collect (List.map fst) |> List.distinct
+        let names =
+            settings |> List.collect (List.map fst) |> List.distinct |> List.except [ "seed" ]
+
         let maps = settings |> List.map Map.ofList
 
         names
         |> List.filter (fun name ->
             maps |> List.map (fun map -> map.TryFind name) |> List.distinct |> List.length > 1)
+
+    /// Names of the settings in which trials differ, but for the seed.
+    let varyingOf (trials: TrialRecord list) : string list =
+        trials |> List.map (_.Settings >> Map.toList) |> varying
 
     /// The shortest names that tell the settings apart.
     let shortNames (names: string list) : string list =
@@ -101,8 +107,7 @@ module internal Trials =
             fail $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
 
         let names =
-            (trials |> List.map (fun (_, settings, _) -> settings) |> varying |> List.except [ "seed" ])
-            @ [ "seed" ]
+            (trials |> List.map (fun (_, settings, _) -> settings) |> varying) @ [ "seed" ]
 
         // What the script says without the command line.
         let said =

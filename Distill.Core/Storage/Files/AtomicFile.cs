@@ -40,6 +40,10 @@ public static class AtomicFile
         }
     }
 
+    /// <summary>Writes a text, in UTF-8 without a mark, as <see cref="Write"/> does.</summary>
+    public static void WriteText(string path, string text) =>
+        Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
+
     /// <summary>Another name beside the path, hidden, which nobody else has.</summary>
     internal static string TemporaryName(string path) =>
         Path.Combine(
