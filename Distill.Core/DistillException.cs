@@ -33,9 +33,7 @@ public sealed class DistillException : Exception
             (shown, all) =>
             {
                 for (var i = 0; i < all.Length; i++)
-                {
                     shown[i] = Controls(all[i]) ? ' ' : all[i];
-                }
             }
         );
     }

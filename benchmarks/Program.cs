@@ -131,8 +131,7 @@ public static class Program
             WriteText(document, Table.Replace(File.ReadAllText(document), table));
     }
 
-    private static void WriteText(string path, string text) =>
-        AtomicFile.Write(path, stream => stream.Write(Encoding.UTF8.GetBytes(text)));
+    private static void WriteText(string path, string text) => AtomicFile.WriteText(path, text);
 
     private static Settings Parse(List<string> options)
     {

@@ -142,7 +142,6 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
             c7a = c7b = Vector512.Create(bias[7]);
         }
         else
-        {
             c0a =
                 c0b =
                 c1a =
@@ -160,7 +159,6 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
                 c7a =
                 c7b =
                     Vector512<float>.Zero;
-        }
         nint aRow2 = 2 * aRow;
         float* a3 = a + 3 * aRow;
         float* a6 = a + 6 * aRow;
@@ -267,9 +265,7 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
             c5a = c5b = Vector512.Create(bias[5]);
         }
         else
-        {
             c0a = c0b = c1a = c1b = c2a = c2b = c3a = c3b = c4a = c4b = c5a = c5b = Vector512<float>.Zero;
-        }
         nint aRow2 = 2 * aRow;
         float* a3 = a + 3 * aRow;
         for (nint k = 0; k < inner; k++)
@@ -354,9 +350,7 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
             c3a = c3b = Vector512.Create(bias[3]);
         }
         else
-        {
             c0a = c0b = c1a = c1b = c2a = c2b = c3a = c3b = Vector512<float>.Zero;
-        }
         nint aRow2 = 2 * aRow;
         float* a3 = a + 3 * aRow;
         for (nint k = 0; k < inner; k++)
@@ -410,13 +404,9 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
             c0b = Vector512.Load(c + second);
         }
         else if (start == Start.FromBias)
-        {
             c0a = c0b = Vector512.Create(bias[0]);
-        }
         else
-        {
             c0a = c0b = Vector512<float>.Zero;
-        }
         for (nint k = 0; k < inner; k++)
         {
             var b0 = Vector512.Load(b);
@@ -476,9 +466,7 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
             c7a = Vector512.Create(bias[7]);
         }
         else
-        {
             c0a = c1a = c2a = c3a = c4a = c5a = c6a = c7a = Vector512<float>.Zero;
-        }
         nint aRow2 = 2 * aRow;
         float* a3 = a + 3 * aRow;
         float* a6 = a + 6 * aRow;
@@ -549,9 +537,7 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
             c3a = Vector512.Create(bias[3]);
         }
         else
-        {
             c0a = c1a = c2a = c3a = Vector512<float>.Zero;
-        }
         nint aRow2 = 2 * aRow;
         float* a3 = a + 3 * aRow;
         for (nint k = 0; k < inner; k++)
@@ -589,17 +575,11 @@ internal sealed unsafe class MatrixW512 : MatrixKernels
     {
         Vector512<float> c0a;
         if (start == Start.FromValues)
-        {
             c0a = Vector512.Load(c);
-        }
         else if (start == Start.FromBias)
-        {
             c0a = Vector512.Create(bias[0]);
-        }
         else
-        {
             c0a = Vector512<float>.Zero;
-        }
         for (nint k = 0; k < inner; k++)
         {
             var b0 = Vector512.Load(b);

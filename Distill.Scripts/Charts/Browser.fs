@@ -121,10 +121,8 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
             match Browser.Path with
             | Some path -> path
             | None ->
-                raise (
-                    DistillException
-                        $"{purpose} needs Chromium, and there is none on the PATH: install it (on Debian: apt-get install chromium)."
-                )
+                fail
+                    $"{purpose} needs Chromium, and there is none on the PATH: install it (on Debian: apt-get install chromium)."
 
         let profile = Directory.CreateTempSubdirectory("distill-browser-").FullName
 
@@ -152,7 +150,7 @@ type Browser private (browser: Process, profile: string, socket: ClientWebSocket
 
         let rec address () =
             match browser.StandardError.ReadLine() with
-            | null -> raise (DistillException $"{purpose} failed: '{path}' does not start.")
+            | null -> fail $"{purpose} failed: '{path}' does not start."
             | line when line.StartsWith "DevTools listening on " -> Uri(line.Substring 22)
             | _ -> address ()
 

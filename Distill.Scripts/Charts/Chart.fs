@@ -19,6 +19,25 @@ type Chart =
     static member internal Trace(kind: string, fields: (string * Json option) list) =
         Json.merge (Json.Object [ "type", Json.Text kind ]) (Json.ofOptions fields)
 
+    /// A chart of one series.
+    static member internal Of(kind: string, fields: (string * Json option) list) =
+        Chart.OfSeries [ Chart.Trace(kind, fields) ]
+
+    /// What the legend says of a series, and how opaque it is.
+    static member internal Info(name: string option, showLegend: bool option, opacity: float option) =
+        [
+            "name", Option.map Json.Text name
+            "showlegend", Option.map Json.Bool showLegend
+            "opacity", Option.map Json.Number opacity
+        ]
+
+    static member internal LineStyle(color: Json option, width: float option, dash: string option) =
+        Json.ofOptions
+            [ "color", color; "width", Option.map Json.Number width; "dash", Option.map Json.Text dash ]
+
+    static member internal ColorBar =
+        Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
+
     static member internal Colour(colour: string option) = Json.Text(defaultArg colour "@series")
 
     /// One coordinate system with the series of all. Settings of later charts win.
@@ -26,13 +45,10 @@ type Chart =
         let charts = List.ofSeq charts
 
         if charts.IsEmpty then
-            raise (DistillException "Chart.combine was given no charts; it needs at least one.")
+            fail "Chart.combine was given no charts; it needs at least one."
 
         if charts |> List.exists (fun chart -> chart.Cells.Length > 1) then
-            raise (
-                DistillException
-                    "Chart.combine was given a grid; combine the charts first and then make the grid."
-            )
+            fail "Chart.combine was given a grid; combine the charts first and then make the grid."
 
         let join (a: Cell) (b: Cell) =
             {
@@ -62,15 +78,13 @@ type Chart =
             let charts = List.ofSeq charts
 
             if charts.Length > nRows * nCols || charts.IsEmpty then
-                raise (
-                    DistillException
-                        $"Chart.Grid({nRows}, {nCols}) was given {charts.Length} charts; it takes 1 to {nRows * nCols}."
-                )
+                fail
+                    $"Chart.Grid({nRows}, {nCols}) was given {charts.Length} charts; it takes 1 to {nRows * nCols}."
 
             let cell (chart: GenericChart) =
                 match chart.Cells with
                 | [ cell ] -> { cell with Title = chart.Title }
-                | _ -> raise (DistillException "Chart.Grid was given a grid; a grid cannot hold another.")
+                | _ -> fail "Chart.Grid was given a grid; a grid cannot hold another."
 
             GenericChart(List.map cell charts, nCols, "", (None, None), Json.Object [], Json.Object [])
 

@@ -23,38 +23,22 @@ module Chart2D =
             ) =
             let colour = Chart.Colour Color
 
-            Chart.OfSeries
+            Chart.Of(
+                "scatter",
                 [
-                    Chart.Trace(
-                        "scatter",
-                        [
-                            "x", Some(Json.ofSeq x)
-                            "y", Some(Json.ofSeq y)
-                            "mode", Some(Json.Text mode)
-                            "name", Option.map Json.Text Name
-                            "showlegend", Option.map Json.Bool ShowLegend
-                            "opacity", Option.map Json.Number Opacity
-                            "text", Option.map Json.ofSeq Text
-                            "line",
-                            Some(
-                                Json.ofOptions
-                                    [
-                                        "color", Some colour
-                                        "width", Some(Json.Number(defaultArg LineWidth 1.8))
-                                        "dash", Option.map Json.Text LineDash
-                                    ]
-                            )
-                            "marker",
-                            Some(
-                                Json.ofOptions
-                                    [
-                                        "color", Some colour
-                                        "size", Some(Json.Number(defaultArg MarkerSize 6.))
-                                    ]
-                            )
-                        ]
+                    "x", Some(Json.ofSeq x)
+                    "y", Some(Json.ofSeq y)
+                    "mode", Some(Json.Text mode)
+                    yield! Chart.Info(Name, ShowLegend, Opacity)
+                    "text", Option.map Json.ofSeq Text
+                    "line", Some(Chart.LineStyle(Some colour, Some(defaultArg LineWidth 1.8), LineDash))
+                    "marker",
+                    Some(
+                        Json.ofOptions
+                            [ "color", Some colour; "size", Some(Json.Number(defaultArg MarkerSize 6.)) ]
                     )
                 ]
+            )
 
         /// A line through points in the order given. LineDash: "dash", "dot", "dashdot".
         static member Line
@@ -212,12 +196,7 @@ module Chart2D =
                         "showlegend", Option.map Json.Bool ShowLegend
                         "line",
                         Some(
-                            Json.ofOptions
-                                [
-                                    "color", Some(Json.Text colour)
-                                    "width", Some(Json.Number(defaultArg LineWidth 1.8))
-                                    "dash", Option.map Json.Text LineDash
-                                ]
+                            Chart.LineStyle(Some(Json.Text colour), Some(defaultArg LineWidth 1.8), LineDash)
                         )
                     ]
                 )
@@ -232,26 +211,29 @@ module Chart2D =
         // Bars and distributions
 
         static member internal Bars
-            (orientation: string, values: Json, keys: Json option, name, showLegend, opacity, colour, text)
-            =
+            (
+                orientation: string,
+                values: seq<#IConvertible>,
+                keys: seq<string> option,
+                name,
+                showLegend,
+                opacity,
+                colour,
+                text
+            ) =
             let value, key = if orientation = "v" then "y", "x" else "x", "y"
 
-            Chart.OfSeries
+            Chart.Of(
+                "bar",
                 [
-                    Chart.Trace(
-                        "bar",
-                        [
-                            value, Some values
-                            key, keys
-                            "orientation", Some(Json.Text orientation)
-                            "name", Option.map Json.Text name
-                            "showlegend", Option.map Json.Bool showLegend
-                            "opacity", Option.map Json.Number opacity
-                            "text", Option.map Json.ofSeq text
-                            "marker", Some(Json.Object [ "color", Chart.Colour colour ])
-                        ]
-                    )
+                    value, Some(Json.ofSeq values)
+                    key, Option.map Json.ofSeq keys
+                    "orientation", Some(Json.Text orientation)
+                    yield! Chart.Info(name, showLegend, opacity)
+                    "text", Option.map Json.ofSeq text
+                    "marker", Some(Json.Object [ "color", Chart.Colour colour ])
                 ]
+            )
 
         /// Vertical bars.
         static member Column
@@ -264,16 +246,7 @@ module Chart2D =
                 ?MarkerColor: string,
                 ?MultiText: seq<string>
             ) =
-            Chart.Bars(
-                "v",
-                Json.ofSeq values,
-                Option.map Json.ofSeq Keys,
-                Name,
-                ShowLegend,
-                Opacity,
-                MarkerColor,
-                MultiText
-            )
+            Chart.Bars("v", values, Keys, Name, ShowLegend, Opacity, MarkerColor, MultiText)
 
         /// Horizontal bars.
         static member Bar
@@ -286,16 +259,7 @@ module Chart2D =
                 ?MarkerColor: string,
                 ?MultiText: seq<string>
             ) =
-            Chart.Bars(
-                "h",
-                Json.ofSeq values,
-                Option.map Json.ofSeq Keys,
-                Name,
-                ShowLegend,
-                Opacity,
-                MarkerColor,
-                MultiText
-            )
+            Chart.Bars("h", values, Keys, Name, ShowLegend, Opacity, MarkerColor, MultiText)
 
         /// Counts in bins. HistNorm: "percent", "probability", "density".
         static member Histogram
@@ -308,41 +272,35 @@ module Chart2D =
                 ?Opacity: float,
                 ?MarkerColor: string
             ) =
-            Chart.OfSeries
+            Chart.Of(
+                "histogram",
                 [
-                    Chart.Trace(
-                        "histogram",
-                        [
-                            "x", Some(Json.ofSeq data)
-                            "nbinsx", NBinsX |> Option.map (float >> Json.Number)
-                            "histnorm", Option.map Json.Text HistNorm
-                            "name", Option.map Json.Text Name
-                            "showlegend", Option.map Json.Bool ShowLegend
-                            "opacity", Option.map Json.Number Opacity
-                            "marker", Some(Json.Object [ "color", Chart.Colour MarkerColor ])
-                        ]
-                    )
+                    "x", Some(Json.ofSeq data)
+                    "nbinsx", NBinsX |> Option.map (float >> Json.Number)
+                    "histnorm", Option.map Json.Text HistNorm
+                    yield! Chart.Info(Name, ShowLegend, Opacity)
+                    "marker", Some(Json.Object [ "color", Chart.Colour MarkerColor ])
                 ]
+            )
 
-        static member internal Spread(kind: string, y: Json, x: Json option, name, showLegend, colour, own) =
+        static member internal Spread
+            (kind: string, y: seq<#IConvertible>, x: seq<string> option, name, showLegend, colour, own)
+            =
             let colour = Chart.Colour colour
 
-            Chart.OfSeries
+            Chart.Of(
+                kind,
                 [
-                    Chart.Trace(
-                        kind,
-                        [
-                            "y", Some y
-                            "x", x
-                            "name", Option.map Json.Text name
-                            // Without groups the name stands below the box.
-                            "showlegend", Some(Json.Bool(defaultArg showLegend (Option.isSome x)))
-                            "marker", Some(Json.Object [ "color", colour; "size", Json.Number 4. ])
-                            "line", Some(Json.Object [ "width", Json.Number 1.5 ])
-                        ]
-                        @ own
-                    )
+                    "y", Some(Json.ofSeq y)
+                    "x", Option.map Json.ofSeq x
+                    "name", Option.map Json.Text name
+                    // Without groups the name stands below the box.
+                    "showlegend", Some(Json.Bool(defaultArg showLegend (Option.isSome x)))
+                    "marker", Some(Json.Object [ "color", colour; "size", Json.Number 4. ])
+                    "line", Some(Json.Object [ "width", Json.Number 1.5 ])
                 ]
+                @ own
+            )
 
         /// Median, quartiles and whiskers. X: the group of each value. BoxPoints: "all", "outliers", "false".
         static member BoxPlot
@@ -356,8 +314,8 @@ module Chart2D =
             ) =
             Chart.Spread(
                 "box",
-                Json.ofSeq Y,
-                Option.map Json.ofSeq X,
+                Y,
+                X,
                 Name,
                 ShowLegend,
                 MarkerColor,
@@ -378,8 +336,8 @@ module Chart2D =
             =
             Chart.Spread(
                 "violin",
-                Json.ofSeq Y,
-                Option.map Json.ofSeq X,
+                Y,
+                X,
                 Name,
                 ShowLegend,
                 MarkerColor,
@@ -392,30 +350,26 @@ module Chart2D =
             (
                 kind: string,
                 zData: seq<#seq<#IConvertible>>,
-                x: Json option,
-                y: Json option,
+                x: seq<#IConvertible> option,
+                y: seq<#IConvertible> option,
                 colorScale,
                 showScale,
                 own
             ) =
             let rows = zData |> Seq.map (fun row -> Json.ofSeq row) |> Seq.toList
 
-            Chart.OfSeries
+            Chart.Of(
+                kind,
                 [
-                    Chart.Trace(
-                        kind,
-                        [
-                            "z", Some(Json.List rows)
-                            "x", x
-                            "y", y
-                            "colorscale", Some(defaultArg colorScale (Json.Text "Viridis"))
-                            "showscale", Option.map Json.Bool showScale
-                            "colorbar",
-                            Some(Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ])
-                        ]
-                        @ own
-                    )
+                    "z", Some(Json.List rows)
+                    "x", Option.map Json.ofSeq x
+                    "y", Option.map Json.ofSeq y
+                    "colorscale", Some(defaultArg colorScale (Json.Text "Viridis"))
+                    "showscale", Option.map Json.Bool showScale
+                    "colorbar", Some(Chart.ColorBar)
                 ]
+                @ own
+            )
 
         /// Colours of cells with texts: as ordered as Viridis, and each light enough for `TextOnCells`.
         static member internal CellScale = [ "#7c8fe0"; "#35a7b5"; "#52c78a"; "#a8dc4f"; "#fde725" ]
@@ -450,8 +404,8 @@ module Chart2D =
             Chart.Field(
                 "heatmap",
                 zData,
-                Option.map Json.ofSeq X,
-                Option.map Json.ofSeq Y,
+                X,
+                Y,
                 scale,
                 ShowScale,
                 [
@@ -471,15 +425,7 @@ module Chart2D =
                 ?ColorScale: string,
                 ?ShowScale: bool
             ) =
-            Chart.Field(
-                "contour",
-                zData,
-                Option.map Json.ofSeq X,
-                Option.map Json.ofSeq Y,
-                Option.map Json.Text ColorScale,
-                ShowScale,
-                []
-            )
+            Chart.Field("contour", zData, X, Y, Option.map Json.Text ColorScale, ShowScale, [])
 
         /// Many variables side by side, a line per item: `[ "max_buffer_size", sizes; "return", returns ]`. Texts are put in
         /// the order in which they first occur. Color: a value per item.
@@ -520,22 +466,18 @@ module Chart2D =
                             "color", values
                             "colorscale", Json.Text(defaultArg colorScale "Viridis")
                             "showscale", Json.Bool true
-                            "colorbar",
-                            Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
+                            "colorbar", Chart.ColorBar
                         ]
                 | None -> Json.Object [ "color", Json.Text "@series" ]
 
-            Chart.OfSeries
+            Chart.Of(
+                "parcoords",
                 [
-                    Chart.Trace(
-                        "parcoords",
-                        [
-                            "dimensions", Some(Json.List dimensions)
-                            "line", Some line
-                            "labelfont", Some(Json.Object [ "size", Json.Number 13. ])
-                        ]
-                    )
+                    "dimensions", Some(Json.List dimensions)
+                    "line", Some line
+                    "labelfont", Some(Json.Object [ "size", Json.Number 13. ])
                 ]
+            )
             |> Chart.withLayout
                 [
                     "margin",

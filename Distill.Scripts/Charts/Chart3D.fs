@@ -15,15 +15,7 @@ module Chart3D =
                 ?ColorScale: string,
                 ?ShowScale: bool
             ) =
-            Chart.Field(
-                "surface",
-                zData,
-                Option.map Json.ofSeq X,
-                Option.map Json.ofSeq Y,
-                Option.map Json.Text ColorScale,
-                ShowScale,
-                []
-            )
+            Chart.Field("surface", zData, X, Y, Option.map Json.Text ColorScale, ShowScale, [])
 
         /// Points, lines or both in space. Mode as in `Scatter`.
         static member Scatter3D
@@ -41,29 +33,20 @@ module Chart3D =
             ) =
             let colour = Chart.Colour Color
 
-            Chart.OfSeries
+            Chart.Of(
+                "scatter3d",
                 [
-                    Chart.Trace(
-                        "scatter3d",
-                        [
-                            "x", Some(Json.ofSeq x)
-                            "y", Some(Json.ofSeq y)
-                            "z", Some(Json.ofSeq z)
-                            "mode", Some(Json.Text mode)
-                            "name", Option.map Json.Text Name
-                            "showlegend", Option.map Json.Bool ShowLegend
-                            "opacity", Option.map Json.Number Opacity
-                            "line",
-                            Some(
-                                Json.Object [ "color", colour; "width", Json.Number(defaultArg LineWidth 4.) ]
-                            )
-                            "marker",
-                            Some(
-                                Json.Object [ "color", colour; "size", Json.Number(defaultArg MarkerSize 3.) ]
-                            )
-                        ]
-                    )
+                    "x", Some(Json.ofSeq x)
+                    "y", Some(Json.ofSeq y)
+                    "z", Some(Json.ofSeq z)
+                    "mode", Some(Json.Text mode)
+                    yield! Chart.Info(Name, ShowLegend, Opacity)
+                    "line",
+                    Some(Json.Object [ "color", colour; "width", Json.Number(defaultArg LineWidth 4.) ])
+                    "marker",
+                    Some(Json.Object [ "color", colour; "size", Json.Number(defaultArg MarkerSize 3.) ])
                 ]
+            )
 
         /// Points in space.
         static member Point3D

@@ -123,25 +123,12 @@ module ChartStyle =
         static member withTraceInfo(?Name: string, ?ShowLegend: bool, ?Opacity: float, ?LegendGroup: string) =
             Chart.WithTraces
                 [
-                    "name", Option.map Json.Text Name
-                    "showlegend", Option.map Json.Bool ShowLegend
-                    "opacity", Option.map Json.Number Opacity
+                    yield! Chart.Info(Name, ShowLegend, Opacity)
                     "legendgroup", Option.map Json.Text LegendGroup
                 ]
 
         static member withLineStyle(?Color: string, ?Width: float, ?Dash: string) =
-            Chart.WithTraces
-                [
-                    "line",
-                    Some(
-                        Json.ofOptions
-                            [
-                                "color", Option.map Json.Text Color
-                                "width", Option.map Json.Number Width
-                                "dash", Option.map Json.Text Dash
-                            ]
-                    )
-                ]
+            Chart.WithTraces [ "line", Some(Chart.LineStyle(Option.map Json.Text Color, Width, Dash)) ]
 
         static member withMarkerStyle(?Color: string, ?Size: float, ?Symbol: string) =
             Chart.WithTraces

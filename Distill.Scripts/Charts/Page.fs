@@ -133,4 +133,4 @@ module Page =
         | null -> ()
         | folder -> Directory.CreateDirectory folder |> ignore
 
-        AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes html)))
+        AtomicFile.WriteText(path, html)

@@ -77,10 +77,7 @@ type Table(headings: seq<string>, rows: seq<seq<obj | null>>) =
             let cells = row |> Seq.map TableCell.ofObj |> List.ofSeq
 
             if cells.Length <> headings.Length then
-                raise (
-                    DistillException
-                        $"Row {i + 1} of a table has {cells.Length} cells under {headings.Length} headings."
-                )
+                fail $"Row {i + 1} of a table has {cells.Length} cells under {headings.Length} headings."
 
             cells)
         |> List.ofSeq

@@ -94,8 +94,7 @@ module Experiment =
     let private preset (name: string) : Preset =
         match List.tryFind (fst >> (=) name) presets with
         | Some(_, preset) -> preset
-        | None ->
-            raise (DistillException $"There is no preset '{name}'; {Names.hint name (List.map fst presets)}")
+        | None -> fail $"There is no preset '{name}'; {Names.hint name (List.map fst presets)}"
 
     /// The experiment with the presets among the settings in place, and the other settings. `collection=episodes_per_epoch`
     /// brings the defaults of its regime. Presets see the number of environments that the settings ask for.

@@ -2,6 +2,7 @@
 module Distill.Names
 
 open System
+open System.Globalization
 
 /// max_buffer_size for MaxBufferSize: an underscore before every capital but the first.
 let snake (pascal: string) =
@@ -84,3 +85,18 @@ let hint (name: string) (candidates: string seq) =
     | several ->
         let first = String.Join(", ", List.take (several.Length - 1) several)
         $"did you mean {first} or {List.last several}?"
+
+/// The number that a text is.
+let number (text: string) : float option =
+    match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
+    | true, value -> Some value
+    | _ -> None
+
+/// The whole number that a text is.
+let wholeNumber (text: string) : int option =
+    match Int32.TryParse text with
+    | true, value -> Some value
+    | _ -> None
+
+/// A size as people read it.
+let mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"

@@ -106,7 +106,7 @@ let makeKind (kind: Type) (present: obj | null) =
             | _ -> None
 
     match constructorOf kind with
-    | None -> raise (DistillException $"A {kind.Name} cannot be made from text.")
+    | None -> fail $"A {kind.Name} cannot be made from text."
     | Some constructor ->
         let missing = List<string>()
 

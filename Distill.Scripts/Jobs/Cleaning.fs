@@ -6,8 +6,6 @@ open Distill.Storage
 
 /// States of finished runs: what is left of them that nobody needs who wants no more iterations.
 module internal Cleaning =
-    let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
-
     /// The states below a folder, each with the folder of its run: of single runs and of trials.
     let private states (logs: string) : (FileInfo * RunFolder) list =
         let options =
@@ -35,7 +33,7 @@ module internal Cleaning =
     /// keep theirs.
     let removeStates (logs: string) : unit =
         if not (Directory.Exists logs) then
-            raise (DistillException $"There is no folder '{logs}' with runs.")
+            fail $"There is no folder '{logs}' with runs."
 
         let states = states logs
 
@@ -45,7 +43,7 @@ module internal Cleaning =
             if not (isNull held) && File.Exists(Training.results run) then
                 let bytes = state.Length
                 state.Delete()
-                Console.Out.WriteLine $"Removed {Command.shortest state.FullName}, {mebibytes bytes}"
+                say $"Removed {Command.shortest state.FullName}, {Names.mebibytes bytes}"
                 Some bytes
             else
                 None
@@ -54,7 +52,7 @@ module internal Cleaning =
         let kept = states.Length - removed.Length
         let finished = Names.counted removed.Length "finished run"
 
-        Console.Out.WriteLine(
-            $"States of {finished} removed, {mebibytes (List.sum removed)}; "
+        say (
+            $"States of {finished} removed, {Names.mebibytes (List.sum removed)}; "
             + $"{kept} kept, of runs that have not finished."
         )

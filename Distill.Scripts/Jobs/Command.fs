@@ -112,7 +112,7 @@ module Command =
         let path = path folder
 
         let broken (reason: string) =
-            raise (DistillException $"{path} cannot be read, so the run cannot go on: {reason.TrimEnd '.'}.")
+            fail $"{path} cannot be read, so the run cannot go on: {reason.TrimEnd '.'}."
 
         let text = InputFile.ReadText(path, "command of a run")
 

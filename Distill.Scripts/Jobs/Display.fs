@@ -133,8 +133,8 @@ module Display =
     let private plain =
         {
             // Asked for at each line: notebooks and tests put others in its place.
-            Say = fun text -> Console.Out.WriteLine text
-            Advance = fun progress clock -> Console.Out.WriteLine(line progress clock)
+            Say = say
+            Advance = fun progress clock -> say (line progress clock)
         }
 
     /// The live line: short enough for 80 columns, or the terminal would break it.

@@ -2,7 +2,6 @@ namespace Distill
 
 open System
 open System.Collections.Generic
-open System.Globalization
 open System.IO
 open Distill.Algorithms
 open Distill.Compute
@@ -84,15 +83,13 @@ type DistillationResult
 module Distil =
     let private kind = "distillation"
 
-    let private mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
-
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
     let private checkMemory (config: DistillationConfig) (teacher: Policy) =
         let estimate = MemoryEstimate.Of config
 
-        Console.Out.WriteLine(
-            $"Memory: dataset {mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
-            + $"bookkeeping {mebibytes estimate.BookkeepingBytes}; rollout {mebibytes estimate.RolloutBytes}; network {mebibytes estimate.NetworkBytes}; available {mebibytes estimate.AvailableBytes}"
+        say (
+            $"Memory: dataset {Names.mebibytes estimate.DatasetBytes} when full, (observation + action) × 4 bytes × rows; "
+            + $"bookkeeping {Names.mebibytes estimate.BookkeepingBytes}; rollout {Names.mebibytes estimate.RolloutBytes}; network {Names.mebibytes estimate.NetworkBytes}; available {Names.mebibytes estimate.AvailableBytes}"
         )
 
         if not estimate.Fits then
@@ -102,10 +99,8 @@ module Distil =
                 else
                     "lower envs, the steps of an iteration or the sizes of the student's layers"
 
-            raise (
-                DistillException
-                    $"The distillation would take {mebibytes estimate.TotalBytes} but this machine has {mebibytes estimate.AvailableBytes}; {cure}."
-            )
+            fail
+                $"The distillation would take {Names.mebibytes estimate.TotalBytes} but this machine has {Names.mebibytes estimate.AvailableBytes}; {cure}."
 
     /// Whether nothing but the newest rollout is kept: there is no limit to be named then.
     let private onPolicy (config: DistillationConfig) = not config.Retention.Limited
@@ -134,12 +129,11 @@ module Distil =
 
     let private loadTeacher (file: TeacherFile) (environment: EnvironmentSpec) =
         if file.Teacher = "" then
-            raise (DistillException "The experiment has no teacher; name a policy file: teacher=FILE.")
+            fail "The experiment has no teacher; name a policy file: teacher=FILE."
 
         let teacher = Teacher.read file
 
-        Console.Out.WriteLine
-            $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
+        say $"Teacher: {file.Teacher}: {teacher.Architecture}, reads '{teacher.ObservationGroup}'"
 
         teacher.Check(environment, "teacher")
         teacher
@@ -152,10 +146,7 @@ module Distil =
         : string list =
         let number (name: string) =
             match metadata.TryGetValue name with
-            | true, text ->
-                match Double.TryParse(text, CultureInfo.InvariantCulture) with
-                | true, value when Double.IsFinite value -> Some value
-                | _ -> None
+            | true, text -> Names.number text |> Option.filter Double.IsFinite
             | _ -> None
 
         let standardError (episodes: float) = flown.StdReturn / sqrt episodes
@@ -194,11 +185,11 @@ module Distil =
             new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
 
         let result = evaluator.Run teacher
-        Console.Out.WriteLine $"Teacher alone: {Runner.describe result}"
+        say $"Teacher alone: {Runner.describe result}"
         let doubts = doubts teacher.Metadata result
 
         for doubt in doubts do
-            Console.Out.WriteLine $"Warning: {doubt}"
+            say $"Warning: {doubt}"
 
         result, doubts
 
@@ -301,15 +292,14 @@ module Distil =
         use pool = Training.pool config.Threads
         let spec = config.Environment.Spec
 
-        Console.Out.WriteLine
-            $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
+        say $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
 
         use teacher = loadTeacher experiment.Teacher spec
         checkMemory config teacher
         use distillation = new Distillation(config, teacher, pool)
         let student = distillation.Student
 
-        Console.Out.WriteLine
+        say
             $"Student: {student.Architecture}, {student.Network.ParameterCount} parameters, reads '{student.ObservationGroup}'"
 
         let limit =
@@ -318,7 +308,7 @@ module Distil =
             else
                 $"at most {distillation.DatasetLimit} rows"
 
-        Console.Out.WriteLine $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
+        say $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
         let alone, doubts = solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
 
@@ -329,7 +319,7 @@ module Distil =
         let path = experiment.Teacher.Teacher
 
         if path <> "" && not (File.Exists path) then
-            raise (DistillException $"There is no teacher {path}.")
+            fail $"There is no teacher {path}."
 
     /// Teacher, best and final student, each on the episodes of the final evaluation.
     let private measures (results: PolicyResult list) =

@@ -77,9 +77,7 @@ module Evaluate =
             |> Seq.tryFind (fun name -> name.StartsWith "best_" && name.EndsWith ".safetensors")
             |> Option.map (run.Checkpoint >> Command.shortest)
             |> Option.defaultWith (fun () ->
-                raise (
-                    DistillException $"The run {folder} has no best policy yet; it has not been evaluated."
-                ))
+                fail $"The run {folder} has no best policy yet; it has not been evaluated.")
         else
             path
 
@@ -91,14 +89,12 @@ module Evaluate =
         (environment: EnvironmentSpec)
         =
         if path = "" then
-            raise (
-                DistillException "Which policy? Name its file, a run folder or the latest run: policy=FILE."
-            )
+            fail "Which policy? Name its file, a run folder or the latest run: policy=FILE."
 
         let path = fileOf path
         let policy = PolicyFile.Load(path, (if group = "" then null else group), activation)
         policy.Check(environment, "policy")
-        Console.Out.WriteLine $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"
+        say $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"
         policy
 
     /// Episodes of the policy: a row for all and, of quadrotors, one for each drone.
@@ -135,7 +131,7 @@ module Evaluate =
         if evaluation.Csv <> "" then
             Training.makeFolderOf evaluation.Csv
             comparison.WriteCsv evaluation.Csv
-            Console.Out.WriteLine $"Table: {Command.shortest evaluation.Csv}"
+            say $"Table: {Command.shortest evaluation.Csv}"
 
     let private runIn (options: RunOptions) (settings: string list) (evaluation: Evaluate) =
         let folder =

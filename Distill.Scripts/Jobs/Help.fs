@@ -116,7 +116,7 @@ module Help =
 
         if found.IsEmpty then
             let names = all |> List.map (fun (s, _) -> Names.leaf s.Name) |> List.distinct
-            raise (DistillException $"There is no setting or target '{name}'; {Names.hint name names}")
+            fail $"There is no setting or target '{name}'; {Names.hint name names}"
 
         [
             if foreign <> "" then

@@ -43,10 +43,7 @@ type Job =
 
         match List.tryPick ofType job.Records with
         | Some record -> record
-        | None ->
-            raise (
-                DistillException $"A job of kind {job.Kind} has no {typeof<'Record>.Name} among its settings."
-            )
+        | None -> fail $"A job of kind {job.Kind} has no {typeof<'Record>.Name} among its settings."
 
 module Job =
     /// Every setting and its value, as the command line takes them.
@@ -72,7 +69,4 @@ module Job =
     /// Refuses a file that all trials of a sweep would write.
     let internal noOutput (name: string) (path: string) =
         if path <> "" then
-            raise (
-                DistillException
-                    $"{name}={path} names one file for all trials of a sweep; leave it out, or say {name}= ."
-            )
+            fail $"{name}={path} names one file for all trials of a sweep; leave it out, or say {name}= ."

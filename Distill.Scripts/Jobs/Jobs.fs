@@ -18,4 +18,4 @@ module Jobs =
         | Some job -> job
         | None ->
             let kinds = all |> List.map _.Kind
-            raise (DistillException $"There is no kind of job '{kind}'; {Names.hint kind kinds}")
+            fail $"There is no kind of job '{kind}'; {Names.hint kind kinds}"

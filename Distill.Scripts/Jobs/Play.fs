@@ -130,10 +130,8 @@ module Play =
             match play.Environment with
             | :? QuadrotorConfig as config -> config
             | other ->
-                raise (
-                    DistillException
-                        $"{other.GetType().Name} cannot be played: only flights of quadrotors are drawn. Run.evaluate takes any environment."
-                )
+                fail
+                    $"{other.GetType().Name} cannot be played: only flights of quadrotors are drawn. Run.evaluate takes any environment."
 
         use policy =
             Evaluate.loadPolicy play.Policy play.PolicyGroup play.PolicyActivation play.Environment.Spec
@@ -141,7 +139,7 @@ module Play =
         // A student of absolute positions flies a moving reference on the same numbers relative to it.
         if play.PolicyGroup = "" && policy.ObservationGroup = "student" then
             policy.ObservationGroup <- "tracking"
-            Console.Out.WriteLine "It flies on 'tracking': position and velocity relative to the reference"
+            say "It flies on 'tracking': position and velocity relative to the reference"
 
         let seed = RandomStream(play.Seed, "flight").Seed()
 
@@ -160,7 +158,6 @@ module Play =
             Replay(Path.GetFileName play.Policy |> string, [ "flown", flights.Head ])
                 .SaveHtml(file "replay.html")
 
-            Console.Out.WriteLine
-                $"Trajectories, tracking errors, figures and a replay: {Command.shortest play.Output}"
+            say $"Trajectories, tracking errors, figures and a replay: {Command.shortest play.Output}"
 
         result

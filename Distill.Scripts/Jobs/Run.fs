@@ -7,7 +7,7 @@ open Distill.Algorithms
 /// The main jobs of scripts. Each takes settings `name=value` from the command line before anything else, and prints what
 /// it found. Those that end in `With` take the settings given instead and return the result: for notebooks and tests.
 module Run =
-    let private print (result: 'Result) = Console.Out.WriteLine(string result)
+    let private print (result: 'Result) = say (string result)
 
     /// Does the work without what it prints: for notebooks that make many runs.
     let quietly (work: unit -> 'Result) : 'Result =
@@ -93,9 +93,7 @@ module Run =
         (experiment: Experiment)
         : ActingComparison =
         if arguments |> List.exists _.StartsWith("resume=") then
-            raise (
-                DistillException "A comparison needs no resume=…: started again, it goes on where it stopped."
-            )
+            fail "A comparison needs no resume=…: started again, it goes on where it stopped."
 
         let experiment, others = Experiment.withPresets arguments experiment
 
@@ -111,8 +109,7 @@ module Run =
             compareWith arguments variants experiment |> print)
 
     /// Says which argument a script lacks.
-    let private required (what: string) =
-        raise (DistillException $"This script takes {what}.")
+    let private required (what: string) = fail $"This script takes {what}."
 
     /// Says what a setting is.
     let help () : unit =

@@ -97,7 +97,7 @@ module Runner =
         let path = folder.Checkpoint stateName
 
         if not (File.Exists path) then
-            raise (DistillException $"{folder.Path} has no checkpoint to go on from; start the run anew.")
+            fail $"{folder.Path} has no checkpoint to go on from; start the run anew."
 
         StateFile.Load(path, visit algorithm memory)
 

@@ -170,16 +170,13 @@ module TrainTeacher =
     /// Says what PPO will take, and refuses what the machine cannot hold.
     let private checkMemory (config: PpoConfig) (environment: IEnvironmentConfig) (threads: int) =
         let memory = PpoMemory.Of(config, environment, threads)
-        let mebibytes (bytes: int64) = $"{float bytes / 1048576.0:F1} MiB"
 
-        Console.Out.WriteLine
-            $"Memory: rollout {mebibytes memory.RolloutBytes}; networks {mebibytes memory.NetworkBytes}; available {mebibytes memory.AvailableBytes}"
+        say
+            $"Memory: rollout {Names.mebibytes memory.RolloutBytes}; networks {Names.mebibytes memory.NetworkBytes}; available {Names.mebibytes memory.AvailableBytes}"
 
         if not memory.Fits then
-            raise (
-                DistillException
-                    $"PPO would take {mebibytes memory.TotalBytes} but this machine has {mebibytes memory.AvailableBytes}; lower envs, steps_per_env or the sizes of the hidden layers."
-            )
+            fail
+                $"PPO would take {Names.mebibytes memory.TotalBytes} but this machine has {Names.mebibytes memory.AvailableBytes}; lower envs, steps_per_env or the sizes of the hidden layers."
 
     let private check (training: TrainTeacher) (config: PpoConfig) =
         config.Validate()
@@ -201,10 +198,10 @@ module TrainTeacher =
         use ppo = new Ppo(config, training.Environment, pool)
         let actor = ppo.Actor
 
-        Console.Out.WriteLine
+        say
             $"PPO '{training.Name}', seed {config.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
 
-        Console.Out.WriteLine $"Teacher: {actor.Architecture}, reads '{actor.ObservationGroup}'"
+        say $"Teacher: {actor.Architecture}, reads '{actor.ObservationGroup}'"
         let algorithm = algorithm ppo
 
         judge options setup pool training.SaveTo algorithm

@@ -94,11 +94,8 @@ module Training =
 
                 let i = Seq.initInfinite id |> Seq.find (fun i -> line before i <> line now i)
 
-                raise (
-                    DistillException(
-                        $"{folder.Path} began with other settings: {path} has {line before i} where the script now gives {line now i}."
-                    )
-                )
+                fail
+                    $"{folder.Path} began with other settings: {path} has {line before i} where the script now gives {line now i}."
 
     let path (folder: RunFolder) = Command.shortest folder.Path
 
@@ -120,10 +117,8 @@ module Training =
             checkUnchanged folder setup
 
             if not (Runner.hasState folder) && File.Exists(results folder) then
-                raise (
-                    DistillException
-                        $"The run in {folder.Path} has finished: result.csv and report.html there say how. It has no state any more from which it could go on with more iterations."
-                )
+                fail
+                    $"The run in {folder.Path} has finished: result.csv and report.html there say how. It has no state any more from which it could go on with more iterations."
         else
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
@@ -148,15 +143,12 @@ module Training =
     /// Refuses a number of something that has to be done at least once.
     let internal atLeastOne (name: string) (value: int) =
         if value < 1 then
-            raise (DistillException $"{name}={value} cannot work; it must be at least 1.")
+            fail $"{name}={value} cannot work; it must be at least 1."
 
     /// The threads of a run; 0 for one per processor.
     let internal pool (threads: int) : WorkerPool =
         if threads < 0 then
-            raise (
-                DistillException
-                    $"threads={threads} cannot work; it must be 0 for one per processor, or more."
-            )
+            fail $"threads={threads} cannot work; it must be 0 for one per processor, or more."
 
         new WorkerPool(threads)
 
@@ -219,8 +211,7 @@ module Training =
                     Replay.write folder.Path (flights config setup.Seed policies) |> ignore)
             | _ -> ()
 
-            attempt "The report" (fun () ->
-                Console.Out.WriteLine $"Report: {Command.shortest (Report.write folder.Path)}")
+            attempt "The report" (fun () -> say $"Report: {Command.shortest (Report.write folder.Path)}")
 
     /// Refuses what cannot be filmed.
     let private checkVideo (options: RunOptions) (setup: Setup) =
@@ -229,7 +220,7 @@ module Training =
             atLeastOne "video_interval" options.VideoInterval
 
             if not (setup.Environment :? QuadrotorConfig) then
-                raise (DistillException "video=true cannot work here: only quadrotors can be filmed.")
+                fail "video=true cannot work here: only quadrotors can be filmed."
 
     /// The algorithm, filmed before its first iteration and then every so many steps. What is trained is not touched.
     let private filmed (options: RunOptions) (folder: RunFolder) (setup: Setup) (algorithm: Algorithm) =
@@ -294,17 +285,15 @@ module Training =
         try
             comparison.WriteCsv(results folder)
         with _ ->
-            Console.Out.WriteLine(string comparison)
+            say (string comparison)
             reraise ()
 
         present options folder setup policies
         let state = FileInfo(Runner.statePath folder)
 
         if state.Exists then
-            let size = $"{float state.Length / 1048576.0:F1} MiB"
-
-            Console.Out.WriteLine
-                $"State: {Command.shortest state.FullName}, {size}: more iterations can go on from it; `dotnet fsi build.fsx clean runs` removes the states of finished runs"
+            say
+                $"State: {Command.shortest state.FullName}, {Names.mebibytes state.Length}: more iterations can go on from it; `dotnet fsi build.fsx clean runs` removes the states of finished runs"
 
     /// How the user goes on with a run that was stopped.
     let private howToGoOn (folder: RunFolder) =
@@ -356,7 +345,7 @@ module Training =
                 Runner.run folder resume setup.Plan evaluator interruption display algorithm)
 
         if resume && not trained && ending = Ending.Finished then
-            Console.Out.WriteLine
+            say
                 $"This run has finished: all its {algorithm.Completed()} iterations were done before. To go on with it, give more: iterations=…"
 
         ending
@@ -384,7 +373,7 @@ module Training =
         algorithm.Policy.Metadata["command"] <- command.Repeat()
         algorithm.Policy.Metadata["experiment"] <- setup.Name
         algorithm.Policy.Metadata["seed"] <- string setup.Seed
-        Console.Out.WriteLine $"Run folder: {path folder}"
+        say $"Run folder: {path folder}"
 
         let algorithm = filmed options folder setup algorithm
 
@@ -400,7 +389,7 @@ module Training =
             if Script.current.IsSome then
                 raise (Script.Stopped(code, sentence))
 
-            Console.Out.WriteLine sentence
+            say sentence
             judge folder (Some sentence)
 
     /// Does the work with the best policy of the run and the iterations behind it: with the newest where a run was interrupted

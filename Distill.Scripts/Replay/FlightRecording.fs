@@ -130,7 +130,7 @@ module FlightRecording =
         let arrays = Npz.Read path
 
         let fail (reason: string) =
-            raise (DistillException $"'{path}' holds no recorded flights: {reason}.")
+            fail $"'{path}' holds no recorded flights: {reason}."
 
         let find (name: string) =
             match arrays |> Seq.tryFind (fun array -> array.Name = name) with
@@ -168,14 +168,7 @@ module FlightRecording =
             let values = numbers name [ count; steps; width ] |> Array.chunkBySize width
             fun flight -> Array.sub values (flight * steps) (int lengths[flight])
 
-        let position, orientation, velocity =
-            rows "position" 3, rows "orientation" 4, rows "velocity" 3
-
-        let angularVelocity, rotors, action =
-            rows "angular_velocity" 3, rows "rotors" 4, rows "action" 4
-
-        let referencePosition, referenceVelocity =
-            rows "reference_position" 3, rows "reference_velocity" 3
+        let rowsOf = Map [ for name, width, _ in series -> name, rows name width ]
 
         let reward = numbers "reward" [ count; steps ]
         let terminated = numbers "terminated" [ count ]
@@ -197,15 +190,15 @@ module FlightRecording =
                     Drone = drone flight
                     StepTime = stepTime[flight]
                     RotorPositions = Array.sub rotorPositions (12 * flight) 12 |> Array.chunkBySize 3
-                    Position = position flight
-                    Orientation = orientation flight
-                    Velocity = velocity flight
-                    AngularVelocity = angularVelocity flight
-                    Rotors = rotors flight
-                    Action = action flight
+                    Position = rowsOf["position"] flight
+                    Orientation = rowsOf["orientation"] flight
+                    Velocity = rowsOf["velocity"] flight
+                    AngularVelocity = rowsOf["angular_velocity"] flight
+                    Rotors = rowsOf["rotors"] flight
+                    Action = rowsOf["action"] flight
                     Reward = Array.sub reward (flight * steps) (int lengths[flight])
-                    ReferencePosition = referencePosition flight
-                    ReferenceVelocity = referenceVelocity flight
+                    ReferencePosition = rowsOf["reference_position"] flight
+                    ReferenceVelocity = rowsOf["reference_velocity"] flight
                     Terminated = terminated[flight] <> 0.
                 }
         ]
@@ -222,70 +215,57 @@ module FlightRecording =
             QuadrotorField.ReferenceVelocity
         |]
 
-    /// One environment's flight while it is recorded.
-    type private Flown(drone: QuadrotorParameters) =
-        let rows = fields |> Array.map (fun _ -> ResizeArray<float[]>())
-        member val Drone = drone
-        member val Reward = ResizeArray<float>()
-        member val Flies = true with get, set
-        member val Terminated = false with get, set
-        member _.Add(field: int, values: float[]) = rows[field].Add values
-
-        member _.Rows(field: QuadrotorField) =
-            rows[Array.IndexOf(fields, field)].ToArray()
-
-        member val Action = ResizeArray<float[]>()
-
-    /// Records all environments of a batch.
+    /// Records all environments of a batch: of every panel and step the fields, then action and reward.
     type private Recorder(environment: QuadrotorEnvironment, policy: ActingPolicy) =
-        let flown =
-            Array.init environment.Count (fun i -> Flown environment.Drones[environment.Assignment[i]])
+        let steps =
+            Array.init (Panel.Count environment.Count) (fun _ -> ResizeArray<float32[][]>())
 
-        let lane (panel: Panel) (at: int) =
-            let values = Array.zeroCreate panel.Features
+        /// Steps of each environment's episode; 0 until it ends.
+        let lengths = Array.zeroCreate<int> environment.Count
+        let terminated = Array.zeroCreate<bool> environment.Count
 
-            for i in 0 .. values.Length - 1 do
-                values[i] <- float panel.Values[i * panel.Lanes + at]
+        member _.Terminated = terminated
 
-            values
+        /// One of the series of an environment, until its episode ended, `[steps][n]`.
+        member _.Rows(i: int, series: int) : float[][] =
+            let steps = steps[i / Panel.Width]
 
-        let flying (step: PanelStep) =
-            let last = min Panel.Width (environment.Count - step.First) - 1
-            let first = step.First
-            [ 0..last ] |> List.filter (fun at -> flown[first + at].Flies)
+            Array.init (if lengths[i] = 0 then steps.Count else lengths[i]) (fun step ->
+                let values = steps[step][series]
 
-        member _.Flown = flown
+                Array.init (values.Length / Panel.Width) (fun n ->
+                    float values[n * Panel.Width + i % Panel.Width]))
 
         interface IRollout with
             member _.Begin panel = environment.Reset panel
 
             member _.Act step =
-                let flying = flying step
+                let kept: float32[][] = Array.zeroCreate (fields.Length + 2)
 
                 for index in 0 .. fields.Length - 1 do
-                    let values = step.Own.Panel(fields[index].Size())
-                    environment.ReadState(step.Panel, fields[index], values.Values)
-
-                    for at in flying do
-                        flown[step.First + at].Add(index, lane values at)
+                    kept[index] <- Array.zeroCreate (fields[index].Size() * Panel.Width)
+                    environment.ReadState(step.Panel, fields[index], kept[index])
 
                 let observation = step.Own.Panel policy.Policy.Network.Spec.Inputs
                 policy.Observe(step.Panel, observation)
                 policy.Policy.Decide(policy.Forward(step.Panel, observation, step.Own), step.Action)
-
-                for at in flying do
-                    flown[step.First + at].Action.Add(lane step.Action at)
-
+                kept[fields.Length] <- step.Action.Values.ToArray()
+                steps[step.Panel].Add kept
                 true
 
             member _.Take step =
-                for at in flying step do
-                    let flight = flown[step.First + at]
-                    flight.Reward.Add(float step.Reward[at])
-                    flight.Terminated <- step.Terminated[at] <> 0f
-                    flight.Flies <- not (step.Done at)
+                let kept = steps[step.Panel] |> Seq.last
+                kept[fields.Length + 1] <- step.Reward.ToArray()
+                let mutable flying = false
 
-                not (flying step).IsEmpty
+                for i in step.First .. min (step.First + Panel.Width) environment.Count - 1 do
+                    if lengths[i] = 0 && step.Done(i - step.First) then
+                        lengths[i] <- step.Number + 1
+                        terminated[i] <- step.Terminated[i - step.First] <> 0f
+
+                    flying <- flying || lengths[i] = 0
+
+                flying
 
             member _.End(_, _) = ()
 
@@ -308,26 +288,30 @@ module FlightRecording =
         loop.Run steps
 
         [
-            for flight in recorder.Flown do
-                let limit = flight.Drone.Dynamics.ActionLimit
+            for i in 0 .. episodes - 1 do
+                let drone = environment.Drones[environment.Assignment[i]]
+                let limit = drone.Dynamics.ActionLimit
 
                 let share (state: float) =
                     float ((float32 state - float32 limit.Min) / (float32 limit.Max - float32 limit.Min))
 
+                let rows (field: QuadrotorField) =
+                    recorder.Rows(i, Array.IndexOf(fields, field))
+
                 {
-                    Drone = flight.Drone.Name
+                    Drone = drone.Name
                     StepTime = environment.Spec.StepSeconds
-                    RotorPositions = flight.Drone.Dynamics.RotorPositions
-                    Position = flight.Rows QuadrotorField.Position
-                    Orientation = flight.Rows QuadrotorField.Orientation
-                    Velocity = flight.Rows QuadrotorField.Velocity
-                    AngularVelocity = flight.Rows QuadrotorField.AngularVelocity
-                    Rotors = flight.Rows QuadrotorField.Rotors |> Array.map (Array.map share)
-                    Action = flight.Action.ToArray()
-                    Reward = flight.Reward.ToArray()
-                    ReferencePosition = flight.Rows QuadrotorField.ReferencePosition
-                    ReferenceVelocity = flight.Rows QuadrotorField.ReferenceVelocity
-                    Terminated = flight.Terminated
+                    RotorPositions = drone.Dynamics.RotorPositions
+                    Position = rows QuadrotorField.Position
+                    Orientation = rows QuadrotorField.Orientation
+                    Velocity = rows QuadrotorField.Velocity
+                    AngularVelocity = rows QuadrotorField.AngularVelocity
+                    Rotors = rows QuadrotorField.Rotors |> Array.map (Array.map share)
+                    Action = recorder.Rows(i, fields.Length)
+                    Reward = recorder.Rows(i, fields.Length + 1) |> Array.map Array.head
+                    ReferencePosition = rows QuadrotorField.ReferencePosition
+                    ReferenceVelocity = rows QuadrotorField.ReferenceVelocity
+                    Terminated = recorder.Terminated[i]
                 }
         ]
 

@@ -12,10 +12,7 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
 
     do
         if flights.IsEmpty || flights |> List.exists (fun (_, flight) -> flight.Steps = 0) then
-            raise (
-                DistillException
-                    "A replay was given no flight, or one without steps; record one with FlightRecording.record."
-            )
+            fail "A replay was given no flight, or one without steps; record one with FlightRecording.record."
 
     /// A tenth of a millimetre is enough for the eye.
     let rounded (rows: float[][]) =
@@ -136,7 +133,7 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
             encoder.WaitForExit()
 
             if encoder.ExitCode <> 0 then
-                raise (DistillException $"ffmpeg could not make '{path}': exit code {encoder.ExitCode}.")
+                fail $"ffmpeg could not make '{path}': exit code {encoder.ExitCode}."
 
             File.Move(temporary + ".mp4", path, true)
         finally
@@ -154,11 +151,7 @@ module Replay =
     /// The replay of the flights that a run folder holds, `flights/*.npz`.
     let ofRun (folder: string) : Replay =
         match FlightRecording.ofRun folder with
-        | [] ->
-            raise (
-                DistillException
-                    $"'{folder}' has no recorded flights; a run of quadrotors records them when it ends."
-            )
+        | [] -> fail $"'{folder}' has no recorded flights; a run of quadrotors records them when it ends."
         | flights ->
             let path = DirectoryInfo folder
 

@@ -8,7 +8,6 @@ open Distill.Storage
 
 /// Flights of a run that has not finished: those that the end of a run records, flown with what it has trained so far.
 module internal UnfinishedReplay =
-    let private fail (sentence: string) = raise (DistillException sentence)
 
     let private settings (run: RunRecord) (file: string) =
         run.Parameters |> List.tryFind (fst >> (=) file) |> Option.map snd |> Option.defaultValue []
@@ -32,9 +31,7 @@ module internal UnfinishedReplay =
     /// The best policy of the evaluations so far, or before the first of them the newest checkpoint.
     let private newest (run: RunRecord) : Policy =
         let iteration (name: string) =
-            match Int32.TryParse(name.Replace(run.Role + "_", "").Replace(".safetensors", "")) with
-            | true, iteration -> Some iteration
-            | _ -> None
+            Names.wholeNumber (name.Replace(run.Role + "_", "").Replace(".safetensors", ""))
 
         let best = $"best_{run.Role}.safetensors"
         let names = run.Checkpoints |> List.map fst

@@ -205,12 +205,7 @@ module Report =
             match series run [ "dataset/rows"; "Dataset/rows" ] with
             | [] -> ()
             | points ->
-                let limit =
-                    setting run "max_buffer_size"
-                    |> Option.bind (fun text ->
-                        match Double.TryParse text with
-                        | true, value -> Some value
-                        | _ -> None)
+                let limit = setting run "max_buffer_size" |> Option.bind Names.number
 
                 "Rows of the dataset and, dashed, the most that it keeps.",
                 Chart.combine

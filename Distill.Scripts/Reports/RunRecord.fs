@@ -2,9 +2,7 @@ namespace Distill
 
 open System
 open System.Collections.Generic
-open System.Globalization
 open System.IO
-open System.Text
 open System.Text.Json
 open Distill.Storage
 
@@ -57,10 +55,7 @@ type RunRecord =
         run.Parameters
         |> List.collect snd
         |> List.tryFind (fun (name, _) -> name = "iterations")
-        |> Option.bind (fun (_, value) ->
-            match Int32.TryParse value with
-            | true, number -> Some number
-            | _ -> None)
+        |> Option.bind (snd >> Names.wholeNumber)
 
     member run.Finished = not run.Results.IsEmpty || run.Planned = Some run.Iterations
 
@@ -101,8 +96,7 @@ module PolicyResult =
     let find (policy: string) (results: PolicyResult list) : PolicyResult =
         match results |> List.tryFind (fun result -> result.Policy = policy) with
         | Some result -> result
-        | None ->
-            raise (DistillException $"result.csv has no numbers for '{policy}'; delete it and run again.")
+        | None -> fail $"result.csv has no numbers for '{policy}'; delete it and run again."
 
     /// What was measured of one policy, by name.
     let measures (result: PolicyResult) : (string * float) list =
@@ -152,18 +146,13 @@ module RunRecord =
         let path = Path.Combine(folder, "result.csv")
 
         let broken () =
-            raise (
-                DistillException
-                    $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
-            )
+            fail
+                $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
 
         let result (label: string) (row: Map<string, string>) =
             let number (column: string) =
-                match
-                    row.TryFind column
-                    |> Option.map (fun text -> Double.TryParse(text, CultureInfo.InvariantCulture))
-                with
-                | Some(true, value) when Double.IsFinite value -> value
+                match row.TryFind column |> Option.bind Names.number with
+                | Some value when Double.IsFinite value -> value
                 | _ -> broken ()
 
             {
@@ -237,7 +226,7 @@ module RunRecord =
             File.Delete path
         else
             let text = String.Join('\n', warnings) + "\n"
-            AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes text)))
+            AtomicFile.WriteText(path, text)
 
     /// Reads a run folder.
     let read (folder: string) : RunRecord =
@@ -279,7 +268,7 @@ module RunRecord =
     /// All run folders under a folder of experiments, newest first; what is not a run folder is passed over.
     let internal foldersIn (logs: string) : string list =
         if not (Directory.Exists logs) then
-            raise (DistillException $"There is no folder '{logs}' with runs.")
+            fail $"There is no folder '{logs}' with runs."
 
         foldersOfExperiments logs
         |> Seq.filter (fun folder -> Directory.Exists(Path.Combine(folder, "params")))

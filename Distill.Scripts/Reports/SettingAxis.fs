@@ -1,7 +1,6 @@
 namespace Distill
 
 open System
-open System.Globalization
 
 /// Where the values of a setting stand on an axis.
 type internal SettingAxis =
@@ -15,12 +14,7 @@ type internal SettingAxis =
 
 module internal SettingAxis =
     let private number (value: string option) =
-        match value with
-        | Some text ->
-            match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
-            | true, number when Double.IsFinite number -> Some number
-            | _ -> None
-        | None -> None
+        value |> Option.bind Names.number |> Option.filter Double.IsFinite
 
     let make (name: string) (values: string option list) : SettingAxis =
         let distinct = List.distinct values

@@ -16,12 +16,9 @@ module SweepReport =
     /// A trial as the page shows it.
     type private Row =
         {
-            Folder: TrialFolder
-            State: TrialState
+            Trial: SweepTrial
             /// Values of the settings that vary.
             Values: string option list
-            /// What the run folder holds, where the trial has begun.
-            Run: RunRecord option
         }
 
     let private capital (words: string) =
@@ -138,8 +135,7 @@ module SweepReport =
                                 "colorscale", Json.Text "Viridis"
                                 "showscale", Json.Bool true
                                 "line", Json.Object [ "width", Json.Number 1.; "color", Json.Text "@muted" ]
-                                "colorbar",
-                                Json.Object [ "outlinewidth", Json.Number 0.; "thickness", Json.Number 12. ]
+                                "colorbar", Chart.ColorBar
                             ]
                     ]
                 |> Chart.withXAxisStyle (TitleText = x.Name, AxisType = x.Kind, TickFormat = "~g")
@@ -271,8 +267,10 @@ module SweepReport =
         let curves =
             rows
             |> List.choose (fun row ->
-                match row.Run with
-                | Some run when not row.State.IsFailed && not (run.Series("evaluation/mean_return").IsEmpty) ->
+                match row.Trial.Run with
+                | Some run when
+                    not row.Trial.State.IsFailed && not (run.Series("evaluation/mean_return").IsEmpty)
+                    ->
                     Some(row.Values, run)
                 | _ -> None)
             |> List.groupBy fst
@@ -333,25 +331,23 @@ module SweepReport =
 
     /// The trial's name, which leads to its report or else to its folder.
     let private link (row: Row) : Link =
-        let folder = Uri.EscapeDataString(string (Path.GetFileName row.Folder.Path)) + "/"
+        let folder = Uri.EscapeDataString(string (Path.GetFileName row.Trial.Folder)) + "/"
 
         let page =
-            if File.Exists(Path.Combine(row.Folder.Path, "report.html")) then
+            if File.Exists(Path.Combine(row.Trial.Folder, "report.html")) then
                 "report.html"
             else
                 ""
 
-        { Text = row.Folder.Trial.Hash.Substring(0, 8); Address = folder + page }
+        { Text = row.Trial.Record.Hash.Substring(0, 8); Address = folder + page }
 
     let private cells (values: string option list) : (obj | null) list =
         values
         |> List.map (fun value ->
-            match
-                value |> Option.map (fun text -> text, Double.TryParse(text, CultureInfo.InvariantCulture))
-            with
-            | Some(_, (true, number)) -> box number
-            | Some(text, _) -> text
-            | None -> null)
+            match value, value |> Option.bind Names.number with
+            | _, Some number -> box number
+            | Some text, None -> text
+            | None, None -> null)
 
     let private trialTable (names: string list) (rows: Row list) (results: SweepResults) =
         let measures =
@@ -379,18 +375,13 @@ module SweepReport =
             [ "trial" ] @ names @ [ "seed"; "state" ] @ List.map heading measures,
             [
                 for row in rows do
-                    let result =
-                        match row.State with
-                        | Finished result -> Some result
-                        | _ -> None
-
                     [ link row ]
                     @ cells row.Values
                     @ [
-                        float row.Folder.Trial.Seed
-                        string row.State
+                        float row.Trial.Seed
+                        string row.Trial.State
                         for name in measures do
-                            result |> Option.map (cell name) |> Option.toObj
+                            row.Trial.Result |> Option.map (cell name) |> Option.toObj
                     ]
             ]
         )
@@ -401,23 +392,23 @@ module SweepReport =
             [
                 for row in rows do
                     let message =
-                        match row.State with
+                        match row.Trial.State with
                         | Failed message -> Some message
                         | Running
                         | Interrupted ->
-                            row.Run
+                            row.Trial.Run
                             |> Option.map (fun run ->
                                 match run.Planned with
                                 | Some planned -> $"{run.Iterations} of {planned} iterations"
                                 | None -> $"{run.Iterations} iterations")
                         | _ -> Some "has not begun"
 
-                    if not row.State.IsFinished then
+                    if not row.Trial.State.IsFinished then
                         [
                             link row
                             describe names row.Values
-                            float row.Folder.Trial.Seed
-                            string row.State
+                            float row.Trial.Seed
+                            string row.Trial.State
                             Option.toObj message
                         ]
             ]
@@ -426,7 +417,7 @@ module SweepReport =
     let private heading (name: string) (rows: Row list) (results: SweepResults) =
         let states =
             rows
-            |> List.countBy (fun row -> string row.State)
+            |> List.countBy (fun row -> string row.Trial.State)
             |> List.map (fun (state, n) -> $"{n} {state}")
             |> String.concat ", "
 
@@ -481,7 +472,8 @@ module SweepReport =
         | _ -> ""
 
     let private provenance (root: string) (rows: Row list) =
-        let commands = rows |> List.choose (fun row -> row.Run |> Option.map _.Command)
+        let commands =
+            rows |> List.choose (fun row -> row.Trial.Run |> Option.map _.Command)
 
         let all (name: string) =
             commands
@@ -501,7 +493,7 @@ module SweepReport =
         let sweeps =
             rows
             |> List.map (fun row ->
-                String.Join(' ', [ "dotnet fsi build.fsx sweep"; script ] @ row.Folder.Trial.Arguments))
+                String.Join(' ', [ "dotnet fsi build.fsx sweep"; script ] @ row.Trial.Record.Arguments))
             |> List.distinct
 
         namesAndValues
@@ -521,7 +513,7 @@ module SweepReport =
 
     /// Settings that all trials have with one value.
     let private shared (rows: Row list) =
-        let settings = rows |> List.map _.Folder.Trial.Settings
+        let settings = rows |> List.map _.Trial.Settings
 
         [
             for KeyValue(name, value) in settings.Head do
@@ -530,37 +522,22 @@ module SweepReport =
         ]
 
     let private read (root: string) : string list * Row list =
-        let folders = TrialFolders.ofRoot root
+        let trials = SweepTrial.readAll Map.empty root
 
-        if folders.IsEmpty then
-            raise (DistillException $"'{root}' is not the folder of a sweep: it has no trials.")
+        if trials.IsEmpty then
+            fail $"'{root}' is not the folder of a sweep: it has no trials."
 
-        let fullNames =
-            folders
-            |> List.map (fun folder -> Map.toList folder.Trial.Settings)
-            |> Trials.varying
-            |> List.except [ "seed" ]
+        let fullNames = trials |> List.map _.Record |> Trials.varyingOf
 
-        let row (folder: TrialFolder) =
-            {
-                Folder = folder
-                State = folder.State
-                Values = fullNames |> List.map folder.Trial.Settings.TryFind
-                Run =
-                    if Directory.Exists(Path.Combine(folder.Path, "params")) then
-                        Some(RunRecord.read folder.Path)
-                    else
-                        None
-            }
-
-        Trials.shortNames fullNames, List.map row folders
+        Trials.shortNames fullNames,
+        [ for trial in trials -> { Trial = trial; Values = fullNames |> List.map trial.Settings.TryFind } ]
 
     /// Where the experiment of the sweep has its name from: logs/NAME/sweep.
     let private nameOf (root: string) =
         Path.GetFileName(Path.GetDirectoryName(Path.GetFullPath root)) |> string
 
     let private ofRows (root: string) (names: string list) (rows: Row list) : string =
-        let results = SweepResults(SweepTrial.readAll Map.empty root)
+        let results = rows |> List.map _.Trial |> SweepResults
         let axes = axes results
         let name = nameOf root
 
@@ -611,7 +588,7 @@ module SweepReport =
         let names, rows = read root
 
         if rows.Length <= mostReports then
-            for run in rows |> List.choose _.Run |> List.filter outdated do
+            for run in rows |> List.choose _.Trial.Run |> List.filter outdated do
                 Report.save run |> ignore
 
         let path = Path.Combine(root, "report.html")

@@ -98,11 +98,7 @@ module internal ActingComparison =
             match experiment.Config.Acting.Phase(0, experiment.Config.Iterations) with
             | phase when phase.Number = 2 -> 0
             | phase when phase.Name = "teacher" -> phase.Length
-            | _ ->
-                raise (
-                    DistillException
-                        "The comparison varies the length of phase 1, so acting must be teacher_until."
-                )
+            | _ -> fail "The comparison varies the length of phase 1, so acting must be teacher_until."
 
         let root = Path.GetFullPath(Path.Combine(options.Logs, experiment.Config.Name))
         let hashOf = TrialRecord.hasher ()
@@ -130,10 +126,10 @@ module internal ActingComparison =
                     }
                 )
 
-            Console.Out.WriteLine $"{Environment.NewLine}--- {label}, seed {seed} ---"
+            say $"{Environment.NewLine}--- {label}, seed {seed} ---"
 
             if folder.Result.IsSome then
-                Console.Out.WriteLine $"Finished before, in {Command.shortest folder.Path}"
+                say $"Finished before, in {Command.shortest folder.Path}"
 
             try
                 TrialJob.runAlone folder job
@@ -152,5 +148,5 @@ module internal ActingComparison =
 
         let path = Path.Combine(options.Logs, experiment.Config.Name, "comparison.csv")
         comparison.WriteCsv path
-        Console.Out.WriteLine $"{Environment.NewLine}Table: {Command.shortest path}"
+        say $"{Environment.NewLine}Table: {Command.shortest path}"
         comparison

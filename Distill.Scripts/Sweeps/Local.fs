@@ -163,7 +163,7 @@ module internal Local =
                 launch.Report { Folder = folder; State = folder.State; Elapsed = watch.Elapsed }
                 true
             with Script.Stopped _ ->
-                Console.Out.WriteLine "The sweep was interrupted; the same call goes on with it."
+                say "The sweep was interrupted; the same call goes on with it."
                 false
 
         launch.Trials |> List.forall runOne |> ignore

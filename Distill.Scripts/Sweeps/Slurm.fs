@@ -24,7 +24,7 @@ module internal Slurm =
                 max 1 (int size.Groups[1].Value)
             else
                 1001
-        | Error reason -> raise (DistillException $"Slurm does not answer: {reason}")
+        | Error reason -> fail $"Slurm does not answer: {reason}"
 
     let private quote (text: string) = "'" + text.Replace("'", "'\\''") + "'"
 
@@ -96,14 +96,14 @@ module internal Slurm =
         | Ok text -> text.Split('\n', StringSplitOptions.RemoveEmptyEntries) |> Seq.map int |> set
         // Slurm forgets jobs some minutes after their end.
         | Error reason when reason.Contains "Invalid job id" -> Set.empty
-        | Error reason -> raise (DistillException $"Slurm does not answer: {reason}")
+        | Error reason -> fail $"Slurm does not answer: {reason}"
 
     /// The number of a job that was submitted, and how many tasks it has.
     let private readJob (path: string) : string * int =
         match InputFile.ReadText(path, "number of a job").Split '\n' |> Array.toList with
         | job :: tasks :: _ when Regex.IsMatch(job, @"\A\d+\z") && fst (Int32.TryParse tasks) && int tasks > 0 ->
             job, int tasks
-        | _ -> raise (DistillException $"{path} does not hold the number of a job and that of its tasks.")
+        | _ -> fail $"{path} does not hold the number of a job and that of its tasks."
 
     /// Hashes of the trials whose tasks have not ended.
     let private queued (root: string) : Set<string> =
@@ -121,8 +121,7 @@ module internal Slurm =
                                 trial.Hash
             ]
 
-    let private writeText (path: string) (text: string) =
-        AtomicFile.Write(path, fun stream -> stream.Write(ReadOnlySpan(Text.Encoding.UTF8.GetBytes text)))
+    let private writeText (path: string) (text: string) = AtomicFile.WriteText(path, text)
 
     /// The argument that says where the tasks log. Slurm takes `%` in it for the beginning of a pattern, and in a line of the
     /// script would take a space for its end.
@@ -136,11 +135,7 @@ module internal Slurm =
         let script =
             match Script.current with
             | Some(script, _) -> script
-            | None ->
-                raise (
-                    DistillException
-                        "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
-                )
+            | None -> fail "Slurm runs sweeps of scripts only: dotnet fsi build.fsx sweep SCRIPT --on slurm."
 
         let folders = List.map fst launch.Trials
         let time = DateTime.Now.ToString "yyyy-MM-dd_HH-mm-ss"
@@ -180,11 +175,10 @@ module internal Slurm =
             writeText (Path.Combine(submission, jobName)) $"{number}\n{tasks}\n"
             let what = Names.counted folders.Length "trial"
 
-            Console.Out.WriteLine
-                $"Job {number}: {what}; list, script and logs in {Command.shortest submission}"
+            say $"Job {number}: {what}; list, script and logs in {Command.shortest submission}"
         | Error reason ->
             Directory.Delete(submission, true)
-            raise (DistillException $"Slurm did not take the job: {reason}")
+            fail $"Slurm did not take the job: {reason}"
 
     let launcher: Launcher =
         { Name = "slurm"; Waits = false; Queued = queued; Submit = submit }

@@ -77,7 +77,7 @@ module Spaces =
     /// Each of the values.
     let choice (values: 'T list) : Space<'T> =
         if values.IsEmpty then
-            raise (DistillException "A choice needs at least one value.")
+            fail "A choice needs at least one value."
 
         let values = List.toArray values
 
@@ -96,10 +96,7 @@ module Spaces =
         if not (low > least && low < high && Double.IsFinite high) then
             let positive = if least = 0.0 then ", both above 0" else ""
 
-            raise (
-                DistillException
-                    $"{name} {low} {high} cannot be: the first number must be below the second{positive}."
-            )
+            fail $"{name} {low} {high} cannot be: the first number must be below the second{positive}."
 
         {
             Points =
@@ -153,7 +150,7 @@ module internal Search =
 
     let private checkCount (count: int) =
         if count < 1 then
-            raise (DistillException $"A search of {count} trials cannot be: ask for at least 1.")
+            fail $"A search of {count} trials cannot be: ask for at least 1."
 
     /// The points that a search visits.
     let points (search: Search) (space: Space<'T>) : 'T list =
@@ -161,7 +158,7 @@ module internal Search =
         | Search.Grid ->
             match space.Points() with
             | Ok points -> points
-            | Error reason -> raise (DistillException reason)
+            | Error reason -> fail (reason)
         | Search.Random count ->
             checkCount count
             let stream = RandomStream(0UL, "search.random")

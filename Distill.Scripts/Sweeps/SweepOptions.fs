@@ -33,8 +33,6 @@ type internal SweepOptions =
     }
 
 module internal SweepOptions =
-    let private fail (sentence: string) = raise (DistillException sentence)
-
     let private search (text: string) : Search =
         match text.Split ':' with
         | [| "grid" |] -> Search.Grid

@@ -9,18 +9,13 @@ type SweepResults internal (all: SweepTrial list) =
     let finished =
         all |> List.choose (fun trial -> trial.Result |> Option.map (fun result -> trial.Record, result))
 
-    let fullNames =
-        finished
-        |> List.map (fun (trial, _) -> Map.toList trial.Settings)
-        |> Trials.varying
-        |> List.except [ "seed" ]
-
+    let fullNames = finished |> List.map fst |> Trials.varyingOf
     let names = Trials.shortNames fullNames
 
     let cell (value: string) : obj =
-        match Double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture) with
-        | true, number -> number
-        | _ -> value
+        match Names.number value with
+        | Some number -> number
+        | None -> value
 
     /// Numbers by size, texts by letters.
     let order (value: string option) =
@@ -132,10 +127,8 @@ type SweepResults internal (all: SweepTrial list) =
                     | several ->
                         let what = several |> List.map (fst >> valuesOf >> nameOf) |> String.concat " and "
 
-                        raise (
-                            DistillException
-                                $"One side of the comparison has several trials with seed {seed}: {what}. Say more of their settings."
-                        )
+                        fail
+                            $"One side of the comparison has several trials with seed {seed}: {what}. Say more of their settings."
             ]
 
         let ofB = Map.ofList (single trialsOfB)
@@ -235,12 +228,12 @@ type SweepResults internal (all: SweepTrial list) =
     member _.Compare(a: SweepTrial -> bool, b: SweepTrial -> bool) : PairedComparison =
         let chosen (side: string) (choice: SweepTrial -> bool) =
             match all |> List.filter choice with
-            | [] -> raise (DistillException $"No trial is {side} of the comparison.")
+            | [] -> fail $"No trial is {side} of the comparison."
             | trials ->
                 match
                     trials |> List.choose (fun trial -> trial.Result |> Option.map (fun r -> trial.Record, r))
                 with
-                | [] -> raise (DistillException $"No trial that is {side} of the comparison has finished.")
+                | [] -> fail $"No trial that is {side} of the comparison has finished."
                 | finished -> finished
 
         let ofA, ofB = chosen "A" a, chosen "B" b
@@ -258,7 +251,7 @@ type SweepResults internal (all: SweepTrial list) =
             ]
 
         if apart.IsEmpty then
-            raise (DistillException "The two sides of a comparison must differ in the values of a setting.")
+            fail "The two sides of a comparison must differ in the values of a setting."
 
         let name trials =
             apart
@@ -272,10 +265,8 @@ type SweepResults internal (all: SweepTrial list) =
         match pairs apart ofA ofB |> bySeedMean |> Statistics.ofDifferences (name ofA) (name ofB) with
         | Some comparison -> comparison
         | None ->
-            raise (
-                DistillException
-                    $"{name ofA} and {name ofB} have no two finished trials with the same seed that are the same in all else."
-            )
+            fail
+                $"{name ofA} and {name ofB} have no two finished trials with the same seed that are the same in all else."
 
     /// Each trial on a line: what varies, seed and results, with all digits and nothing that depends on time or machine.
     member _.WriteCsv(path: string) =
@@ -373,9 +364,5 @@ module Sweep =
     /// The trials of a sweep from its folder, logs/NAME/sweep, without its script.
     let load (folder: string) : SweepResults =
         match SweepTrial.readAll Map.empty (IO.Path.GetFullPath folder) with
-        | [] ->
-            raise (
-                DistillException
-                    $"{folder} is not the folder of a sweep: it has no trials. Give logs/NAME/sweep."
-            )
+        | [] -> fail $"{folder} is not the folder of a sweep: it has no trials. Give logs/NAME/sweep."
         | trials -> SweepResults trials

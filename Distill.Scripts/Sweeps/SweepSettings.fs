@@ -18,7 +18,6 @@ module internal SweepSettings =
 
         override assignment.ToString() = $"{assignment.Name}={assignment.Value}"
 
-    let private fail (sentence: string) = raise (DistillException sentence)
 
     /// The parts between commas that are not within brackets.
     let splitValues (text: string) : string list =
@@ -62,11 +61,10 @@ module internal SweepSettings =
         | Some(name, make) ->
             let bounds =
                 text.Substring(name.Length + 1, text.Length - name.Length - 2).Split ','
-                |> Array.map (fun bound ->
-                    Double.TryParse(bound, NumberStyles.Float, CultureInfo.InvariantCulture))
+                |> Array.map Names.number
 
             match bounds with
-            | [| true, low; true, high |] ->
+            | [| Some low; Some high |] ->
                 space {
                     let! value = make low high
                     return format value

@@ -6,23 +6,12 @@ open Distill.Storage
 
 /// Sweeps as main jobs of scripts.
 module internal Sweeping =
-    let private say (text: string) = Console.Out.WriteLine text
-    let private fail (sentence: string) = raise (DistillException sentence)
-
     /// The trials that have the values which the settings ask for; `declared` are names of settings though no trial has them.
     let private filtered (declared: string list) (settings: string list) (trials: SweepTrial list) =
         let plain (value: string) =
-            let digits = value.Replace("_", "")
-
-            match
-                Double.TryParse(
-                    digits,
-                    Globalization.NumberStyles.Float,
-                    Globalization.CultureInfo.InvariantCulture
-                )
-            with
-            | true, number -> string number
-            | _ -> value
+            match Names.number (value.Replace("_", "")) with
+            | Some number -> string number
+            | None -> value
 
         let known =
             declared @ (trials |> List.collect (fun trial -> List.ofSeq trial.Settings.Keys)) |> List.distinct
@@ -74,11 +63,7 @@ module internal Sweeping =
 
     /// What each trial is and how far.
     let private table (rows: (TrialRecord * string) list) =
-        let names =
-            rows
-            |> List.map (fun (trial, _) -> Map.toList trial.Settings)
-            |> Trials.varying
-            |> List.except [ "seed" ]
+        let names = rows |> List.map fst |> Trials.varyingOf
 
         Table(
             "trial" :: Trials.shortNames names @ [ "seed"; "state" ],

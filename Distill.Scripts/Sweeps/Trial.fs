@@ -209,7 +209,7 @@ module internal TrialRecord =
 
     let private ofLine (path: string) (line: string) : TrialRecord =
         let broken (reason: string) =
-            raise (DistillException $"{path} does not describe a trial: {reason}.")
+            fail $"{path} does not describe a trial: {reason}."
 
         try
             match JsonSerializer.Deserialize<TrialRecord>(line, options) with
@@ -239,7 +239,7 @@ module internal TrialRecord =
     let read (path: string) (line: int) : TrialRecord =
         match linesOf path |> Array.tryItem line with
         | Some text -> ofLine path text
-        | None -> raise (DistillException $"{path} does not describe a trial: it has no line {line + 1}.")
+        | None -> fail $"{path} does not describe a trial: it has no line {line + 1}."
 
 /// A trial's place on the disk: a run folder, with trial.json and log.txt, and error.txt if it failed.
 type internal TrialFolder(root: string, trial: TrialRecord) =
@@ -273,10 +273,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
             None
 
     member _.Fail(message: string) =
-        AtomicFile.Write(
-            error,
-            fun stream -> stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(message + "\n")))
-        )
+        AtomicFile.WriteText(error, message + "\n")
 
     member _.ForgetError() = File.Delete error
 
@@ -284,12 +281,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
     member folder.Prepare() =
         if not (File.Exists folder.Record) then
             Directory.CreateDirectory path |> ignore
-
-            AtomicFile.Write(
-                folder.Record,
-                fun stream ->
-                    stream.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(TrialRecord.toJson trial + "\n")))
-            )
+            AtomicFile.WriteText(folder.Record, TrialRecord.toJson trial + "\n")
 
     /// Deletes what earlier starts left, such as what cannot go on.
     member folder.Clear() =

@@ -13,8 +13,7 @@ module internal TrialJob =
             | Some held -> held
             | None ->
                 if not told then
-                    Console.Out.WriteLine
-                        $"Another process runs trial {folder.Trial.FolderName}; waiting for it."
+                    say $"Another process runs trial {folder.Trial.FolderName}; waiting for it."
 
                 Thread.Sleep 200
                 enter true

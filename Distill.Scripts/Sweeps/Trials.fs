@@ -5,14 +5,20 @@ open System.IO
 
 /// From a sweep to its trials.
 module internal Trials =
-    /// Names whose values differ between the settings, in the order of the first.
+    /// Names whose values differ between the settings, but for the seed, in the order of the first.
     let varying (settings: (string * string) list list) : string list =
-        let names = settings |> List.collect (List.map fst) |> List.distinct
+        let names =
+            settings |> List.collect (List.map fst) |> List.distinct |> List.except [ "seed" ]
+
         let maps = settings |> List.map Map.ofList
 
         names
         |> List.filter (fun name ->
             maps |> List.map (fun map -> map.TryFind name) |> List.distinct |> List.length > 1)
+
+    /// Names of the settings in which trials differ, but for the seed.
+    let varyingOf (trials: TrialRecord list) : string list =
+        trials |> List.map (_.Settings >> Map.toList) |> varying
 
     /// The shortest names that tell the settings apart.
     let shortNames (names: string list) : string list =
@@ -98,14 +104,10 @@ module internal Trials =
         | names ->
             let names = String.Join(", ", names)
 
-            raise (
-                DistillException
-                    $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
-            )
+            fail $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
 
         let names =
-            (trials |> List.map (fun (_, settings, _) -> settings) |> varying |> List.except [ "seed" ])
-            @ [ "seed" ]
+            (trials |> List.map (fun (_, settings, _) -> settings) |> varying) @ [ "seed" ]
 
         // What the script says without the command line.
         let said =
@@ -164,10 +166,8 @@ module internal Trials =
 
         match records @ List.map _.Record trials |> List.tryFind (fun record -> record.Kind <> kind) with
         | Some other ->
-            raise (
-                DistillException
-                    $"A sweep is of one kind, but {Command.shortest root} has {kind} and {other.Kind}; give the sweep another name."
-            )
+            fail
+                $"A sweep is of one kind, but {Command.shortest root} has {kind} and {other.Kind}; give the sweep another name."
         | None -> ()
 
         let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
@@ -259,9 +259,7 @@ module internal Trials =
             let job = withSettingsOf trial trials.Head.Job
 
             if not (isTrial job) then
-                raise (
-                    DistillException
-                        $"The script, or a file that it names, has changed so much that trial {trial.FolderName} cannot be run any more; run the sweep again."
-                )
+                fail
+                    $"The script, or a file that it names, has changed so much that trial {trial.FolderName} cannot be run any more; run the sweep again."
 
             job

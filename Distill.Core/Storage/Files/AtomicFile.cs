@@ -36,11 +36,13 @@ public static class AtomicFile
         {
             // After the rename there is nothing to remove. A folder that is missing or read-only has no leftover either.
             if (File.Exists(temporary))
-            {
                 File.Delete(temporary);
-            }
         }
     }
+
+    /// <summary>Writes a text, in UTF-8 without a mark, as <see cref="Write"/> does.</summary>
+    public static void WriteText(string path, string text) =>
+        Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
 
     /// <summary>Another name beside the path, hidden, which nobody else has.</summary>
     internal static string TemporaryName(string path) =>
@@ -70,9 +72,7 @@ public static class AtomicFile
                     IsTemporary(Path.GetFileName(path))
                     && DateTime.UtcNow - File.GetLastWriteTimeUtc(path) >= age
                 )
-                {
                     Remove(path);
-                }
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { }
@@ -84,12 +84,8 @@ public static class AtomicFile
     private static void Remove(string path)
     {
         if (Directory.Exists(path))
-        {
             Directory.Delete(path, recursive: true);
-        }
         else
-        {
             File.Delete(path);
-        }
     }
 }

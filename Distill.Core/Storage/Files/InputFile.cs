@@ -85,11 +85,9 @@ public static class InputFile
     internal static void CheckLength(Stream stream, long maximum)
     {
         if (stream.Length > maximum)
-        {
             throw new InvalidDataException(
                 $"it has {stream.Length} bytes, and at most {maximum} can be read"
             );
-        }
     }
 
     /// <summary>A pipe or a device has no length, and opening it can wait for ever: it counts as an empty file.</summary>

@@ -25,9 +25,7 @@ internal sealed class ZipInput : IDisposable
         foreach (var entry in archive.Entries)
         {
             if (!entries.TryAdd(entry.FullName, entry))
-            {
                 throw new InvalidDataException($"two of its entries are named '{entry.FullName}'");
-            }
         }
     }
 
@@ -41,9 +39,7 @@ internal sealed class ZipInput : IDisposable
     {
         budget -= bytes;
         if (budget < 0)
-        {
             throw new InvalidDataException("its content expands to more than is read of such a file");
-        }
     }
 
     /// <summary>Bytes of an entry, as it claims.</summary>
@@ -65,11 +61,9 @@ internal sealed class ZipInput : IDisposable
 
         // The base library does not tell the compression method; a stored entry has two equal lengths.
         if (!compressed && entry.CompressedLength != entry.Length)
-        {
             throw new InvalidDataException(
                 $"its entry '{name}' is compressed, which the format does not allow"
             );
-        }
 
         if (
             entry.Length < 0
@@ -77,18 +71,14 @@ internal sealed class ZipInput : IDisposable
             || entry.CompressedLength < 0
             || entry.Length / MaximumExpansion > entry.CompressedLength
         )
-        {
             throw new InvalidDataException($"its entry '{name}' claims the impossible length {entry.Length}");
-        }
 
         Charge(entry.Length);
         using var stream = entry.Open();
         var data = new byte[entry.Length];
         stream.ReadExactly(data);
         if (stream.ReadByte() >= 0 || Crc32(data) != entry.Crc32)
-        {
             throw new InvalidDataException($"its entry '{name}' is damaged (length or CRC-32 differ)");
-        }
 
         return data;
     }
@@ -102,9 +92,7 @@ internal sealed class ZipInput : IDisposable
     {
         var crc = uint.MaxValue;
         foreach (var value in data)
-        {
             crc = (crc >> 8) ^ CrcTable[(byte)(crc ^ value)];
-        }
 
         return ~crc;
     }
@@ -116,9 +104,7 @@ internal sealed class ZipInput : IDisposable
         {
             var crc = i;
             for (var bit = 0; bit < 8; bit++)
-            {
                 crc = (crc >> 1) ^ ((crc & 1) * 0xEDB88320u);
-            }
 
             table[i] = crc;
         }

@@ -69,9 +69,7 @@ public sealed class EventFile : IDisposable
                     foreach (var record in Records(input))
                     {
                         if (ReadEvent(record).Step > lastStep)
-                        {
                             break;
-                        }
 
                         end = input.Position;
                     }
@@ -153,9 +151,7 @@ public sealed class EventFile : IDisposable
     {
         using var buffer = new MemoryStream();
         using (var message = new CodedOutputStream(buffer, leaveOpen: true))
-        {
             write(message);
-        }
 
         return ByteString.CopyFrom(buffer.GetBuffer(), 0, (int)buffer.Length);
     }
@@ -169,24 +165,18 @@ public sealed class EventFile : IDisposable
             var length = BinaryPrimitives.ReadInt64LittleEndian(header);
             var lengthChecksum = BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(8));
             if (lengthChecksum != MaskedCrc(header.AsSpan(0, 8)) || length is < 0 or > MaximumRecord)
-            {
                 throw new InvalidDataException(
                     $"the record that ends at byte {input.Position} has a damaged length"
                 );
-            }
 
             if (length + checksum.Length > input.Length - input.Position)
-            {
                 yield break;
-            }
 
             var data = new byte[length];
             input.ReadExactly(data);
             input.ReadExactly(checksum);
             if (BinaryPrimitives.ReadUInt32LittleEndian(checksum) != MaskedCrc(data))
-            {
                 throw new InvalidDataException($"the record that ends at byte {input.Position} is damaged");
-            }
 
             yield return data;
         }
@@ -259,9 +249,7 @@ public sealed class EventFile : IDisposable
 
             // Images, histograms and the like have no simple value.
             if (number is { } scalar)
-            {
                 values.Add((name, scalar));
-            }
         }
     }
 
@@ -270,9 +258,7 @@ public sealed class EventFile : IDisposable
     {
         var crc = uint.MaxValue;
         foreach (var value in data)
-        {
             crc = BitOperations.Crc32C(crc, value);
-        }
 
         return BitOperations.RotateRight(~crc, 15) + 0xA282EAD8u;
     }

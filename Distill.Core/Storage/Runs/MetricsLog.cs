@@ -100,9 +100,7 @@ public sealed class MetricsLog : IDisposable
             table = RewriteTable();
         }
         else
-        {
             OutputFile.Append(TablePath, table, CsvOf(row));
-        }
 
         events.Write(iteration, Now, row.Metrics);
     }
@@ -143,22 +141,18 @@ public sealed class MetricsLog : IDisposable
     private void Check(MetricsRow row)
     {
         if (row.Iteration <= lastIteration)
-        {
             throw new DistillException(
                 $"Metrics of iteration {row.Iteration} cannot follow those of iteration {lastIteration}."
             );
-        }
 
         var names = new HashSet<string> { IterationColumn };
         foreach (var (name, _) in row.Metrics)
         {
             if (name.Length == 0 || name.AsSpan().ContainsAny(",\"\r\n") || !names.Add(name))
-            {
                 throw new DistillException(
                     $"The metric name '{name}' of iteration {row.Iteration} is empty, given twice, reserved, or has a "
                         + "comma, a quote or a line break in it."
                 );
-            }
         }
     }
 
@@ -177,9 +171,7 @@ public sealed class MetricsLog : IDisposable
             {
                 stream.Write(LineOf(columns.Prepend(IterationColumn)));
                 foreach (var row in Read(folder))
-                {
                     stream.Write(CsvOf(row));
-                }
             }
         );
         return OutputFile.Open(TablePath, FileMode.Append);
@@ -212,13 +204,9 @@ public sealed class MetricsLog : IDisposable
             foreach (var (name, value) in row.Metrics)
             {
                 if (double.IsFinite(value))
-                {
                     json.WriteNumber(name, value);
-                }
                 else
-                {
                     json.WriteString(name, value.ToString(CultureInfo.InvariantCulture));
-                }
             }
 
             json.WriteEndObject();

@@ -163,10 +163,8 @@ public sealed record RunFolder(string Path)
             || name[0] == '.'
             || name.Any(c => !char.IsAsciiLetterOrDigit(c) && c is not ('.' or '-' or '_'))
         )
-        {
             throw new DistillException(
                 $"The {what} name '{name}' is not acceptable: use letters, digits, '.', '-' and '_', not beginning with '.'."
             );
-        }
     }
 }

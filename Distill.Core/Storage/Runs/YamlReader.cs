@@ -67,25 +67,19 @@ internal sealed class YamlReader
     {
         Enter(depth);
         if (parser.TryConsume<AnchorAlias>(out var alias))
-        {
             return anchors.GetValueOrDefault(alias.Value)
                 ?? throw new InvalidDataException(
                     $"line {alias.Start.Line}: the alias *{alias.Value} stands for nothing that has ended before it"
                 );
-        }
 
         if (parser.TryConsume<Scalar>(out var scalar))
-        {
             return Anchored(scalar, new Node.Text(scalar.Value));
-        }
 
         if (parser.TryConsume<SequenceStart>(out var sequence))
         {
             var items = new List<Node>();
             while (!parser.TryConsume<SequenceEnd>(out _))
-            {
                 items.Add(ReadNode(depth + 1));
-            }
 
             return Anchored(sequence, new Node.List(items));
         }
@@ -102,14 +96,10 @@ internal sealed class YamlReader
         {
             var line = parser.Current?.Start.Line;
             if (ReadNode(depth + 1) is not Node.Text { Value: var name })
-            {
                 throw new InvalidDataException($"line {line}: a name is not a plain text");
-            }
 
             if (!names.Add(name))
-            {
                 throw new InvalidDataException($"line {line}: the name '{name}' is given twice");
-            }
 
             entries.Add(new(name, ReadNode(depth + 1)));
         }
@@ -120,9 +110,7 @@ internal sealed class YamlReader
     private Node Anchored(NodeEvent start, Node node)
     {
         if (!start.Anchor.IsEmpty)
-        {
             anchors[start.Anchor] = node;
-        }
 
         return node;
     }
@@ -135,9 +123,7 @@ internal sealed class YamlReader
         {
             case Node.Mapping mapping:
                 foreach (var (key, value) in mapping.Entries)
-                {
                     Flatten(name.Length == 0 ? key : $"{name}.{key}", value, depth + 1);
-                }
 
                 break;
             case Node.List list when list.Items.TrueForAll(item => item is Node.Text):
@@ -147,9 +133,7 @@ internal sealed class YamlReader
                 break;
             case Node.List list:
                 for (var i = 0; i < list.Items.Count; i++)
-                {
                     Flatten($"{name}[{i}]", list.Items[i], depth + 1);
-                }
 
                 break;
             case Node.Text text:
@@ -162,21 +146,17 @@ internal sealed class YamlReader
     private void Enter(int depth)
     {
         if (depth > MaximumDepth || ++nodes > MaximumNodes)
-        {
             throw new InvalidDataException(
                 $"it is nested more than {MaximumDepth} levels deep, or has more than {MaximumNodes} values"
             );
-        }
     }
 
     private void Spend(long more)
     {
         characters += more;
         if (characters > MaximumCharacters)
-        {
             throw new InvalidDataException(
                 $"its names and values have more than {MaximumCharacters} characters"
             );
-        }
     }
 }

@@ -51,12 +51,10 @@ public static partial class Npz
         foreach (var array in checkedArrays)
         {
             if (!names.Add(array.Name) || ElementTypes.Of(array.ElementType).NumPy is null)
-            {
                 throw new DistillException(
                     $"Cannot write '{path}': the array '{array.Name}' is given twice or has a type "
                         + $"({array.ElementType}) that NumPy lacks."
                 );
-            }
         }
 
         AtomicFile.Write(
@@ -110,17 +108,13 @@ public static partial class Npz
         var layout = ReadLayout(name, archive.ReadBeginning(entry, MaximumHeader));
         var length = archive.LengthOf(entry);
         if (layout.End != length)
-        {
             throw new InvalidDataException(
                 $"its array '{name}' has {length - layout.Start} bytes, which is not what it claims"
             );
-        }
 
         var data = archive.Read(entry, compressed: true).AsSpan(layout.Start);
         if (!layout.IsFortran)
-        {
             return new Tensor(name, layout.Type, layout.Shape, data.ToArray());
-        }
 
         // Column-major strides are the row-major strides of the reversed shape, reversed.
         var strides = Tensor.DenseStrides([.. layout.Shape.Reverse()]);
@@ -136,9 +130,7 @@ public static partial class Npz
     private static Layout ReadLayout(string name, byte[] file)
     {
         if (file.Length < 12 || !file.AsSpan().StartsWith(Magic) || file[6] is not (1 or 2))
-        {
             throw new InvalidDataException($"its array '{name}' is not in the .npy format, version 1 or 2");
-        }
 
         var start = file[6] == 1 ? 10 : 12;
         var length =
@@ -146,17 +138,13 @@ public static partial class Npz
                 ? BinaryPrimitives.ReadUInt16LittleEndian(file.AsSpan(8))
                 : BinaryPrimitives.ReadUInt32LittleEndian(file.AsSpan(8));
         if (length > file.Length - start)
-        {
             throw new InvalidDataException($"the header of its array '{name}' is longer than the array");
-        }
 
         var header = HeaderPattern().Match(Encoding.Latin1.GetString(file, start, (int)length));
         if (!header.Success)
-        {
             throw new InvalidDataException(
                 $"its array '{name}' has a header that is not that of a plain array"
             );
-        }
 
         var descr = header.Groups["descr"].Value;
         var type =

@@ -71,9 +71,7 @@ internal sealed class PickleReader
             case 0x80: // PROTO
                 var protocol = Take(1)[0];
                 if (protocol is < 2 or > 5)
-                {
                     throw new InvalidDataException($"its pickle has the unsupported protocol {protocol}");
-                }
 
                 break;
             case 0x95: // FRAME
@@ -203,11 +201,9 @@ internal sealed class PickleReader
                 // PyTorch hangs {_metadata: versions} on the OrderedDict of a module; nobody needs it here.
                 Pop();
                 if (Peek() is not TorchValue.Dict)
-                {
                     throw new InvalidDataException(
                         "its pickle sets attributes of something that is not a dict"
                     );
-                }
 
                 break;
             case (byte)'Q': // BINPERSID
@@ -238,9 +234,7 @@ internal sealed class PickleReader
             _ => false,
         };
         if (known)
-        {
             return global;
-        }
 
         var hint = module.StartsWith("numpy", StringComparison.Ordinal)
             ? "; save Python numbers or tensors instead of NumPy values"
@@ -322,11 +316,9 @@ internal sealed class PickleReader
     )
     {
         if (size.Items.Count != stride.Items.Count || size.Items.Count > MaximumAxes)
-        {
             throw new InvalidDataException(
                 $"a tensor has {size.Items.Count} sizes and {stride.Items.Count} strides"
             );
-        }
 
         var strides = LongsOf(stride);
         var shape = Array.ConvertAll(
@@ -368,11 +360,9 @@ internal sealed class PickleReader
                 ],
             }
         )
-        {
             throw new InvalidDataException(
                 "its pickle refers to something outside that is not a tensor storage"
             );
-        }
 
         ElementType? elementType =
             type.FullName == "torch.storage.UntypedStorage"
@@ -387,11 +377,9 @@ internal sealed class PickleReader
 
         var size = elementType is { } known ? ElementTypes.SizeOf(known) : 1;
         if (count.Value < 0 || count.Value > data.Length / size)
-        {
             throw new InvalidDataException(
                 $"its storage '{key.Value}' should have {count.Value} elements and has {data.Length / size}"
             );
-        }
 
         return new Storage(elementType, data, count.Value);
     }
@@ -399,9 +387,7 @@ internal sealed class PickleReader
     private void Append(TorchValue[] items)
     {
         if (Peek() is not TorchValue.List { Items: List<TorchValue> list })
-        {
             throw new InvalidDataException("its pickle appends to something that is not a list");
-        }
 
         list.AddRange(items);
     }
@@ -409,9 +395,7 @@ internal sealed class PickleReader
     private void SetItems(TorchValue[] items)
     {
         if (Peek() is not TorchValue.Dict dict || items.Length % 2 != 0)
-        {
             throw new InvalidDataException("its pickle sets items of something that is not a dict");
-        }
 
         for (var i = 0; i < items.Length; i += 2)
         {
@@ -450,9 +434,7 @@ internal sealed class PickleReader
     private TorchValue[] PopMany(int count)
     {
         if (stack.Count - Floor < count)
-        {
             throw new InvalidDataException("its pickle takes from an empty stack");
-        }
 
         var values = stack.GetRange(stack.Count - count, count).ToArray();
         stack.RemoveRange(stack.Count - count, count);
@@ -462,9 +444,7 @@ internal sealed class PickleReader
     private TorchValue[] PopToMark()
     {
         if (marks.Count == 0)
-        {
             throw new InvalidDataException("its pickle ends a container that was never begun");
-        }
 
         var values = PopMany(stack.Count - Floor);
         marks.RemoveAt(marks.Count - 1);
@@ -474,9 +454,7 @@ internal sealed class PickleReader
     private ReadOnlySpan<byte> Take(ulong length)
     {
         if (length > (ulong)(code.Length - position))
-        {
             throw new InvalidDataException("its pickle ends in the middle of an instruction");
-        }
 
         var bytes = code.AsSpan(position, (int)length);
         position += (int)length;
@@ -489,9 +467,7 @@ internal sealed class PickleReader
     {
         var length = code.AsSpan(position).IndexOf((byte)'\n');
         if (length < 0)
-        {
             throw new InvalidDataException("its pickle ends in the middle of an instruction");
-        }
 
         var text = TextOf(Take((ulong)length));
         Take(1);
@@ -514,9 +490,7 @@ internal sealed class PickleReader
     private static long LongOf(ReadOnlySpan<byte> bytes)
     {
         if (bytes.Length > sizeof(long))
-        {
             throw new InvalidDataException("its pickle has an integer of more than 64 bits");
-        }
 
         Span<byte> extended = stackalloc byte[sizeof(long)];
         extended.Fill(bytes.Length > 0 && bytes[^1] >= 0x80 ? (byte)0xff : (byte)0);

@@ -24,11 +24,9 @@ internal sealed class PickleWriter
     private void WriteValue(TorchValue value, int depth)
     {
         if (depth > MaximumDepth)
-        {
             throw new DistillException(
                 $"A checkpoint cannot be nested more than {MaximumDepth} levels deep."
             );
-        }
 
         switch (value)
         {
@@ -65,9 +63,7 @@ internal sealed class PickleWriter
                 WriteOpcode(']');
                 WriteOpcode('(');
                 foreach (var item in list.Items)
-                {
                     WriteValue(item, depth + 1);
-                }
 
                 WriteOpcode('e');
                 break;
@@ -135,9 +131,7 @@ internal sealed class PickleWriter
 
         WriteOpcode('(');
         foreach (var item in items)
-        {
             WriteValue(item, depth + 1);
-        }
 
         WriteOpcode('t');
     }

@@ -67,9 +67,7 @@ public sealed record PyTorchFile(
                 Add(archive, "data.pkl", code);
                 Add(archive, "byteorder", "little"u8);
                 for (var i = 0; i < pickle.Storages.Count; i++)
-                {
                     Add(archive, $"data/{i}", pickle.Storages[i].Data.Span);
-                }
 
                 Add(archive, "version", "3\n"u8);
             }
@@ -93,20 +91,16 @@ public sealed record PyTorchFile(
             .Names.Where(name => name.EndsWith("/data.pkl", StringComparison.Ordinal))
             .ToArray();
         if (pickles is not [var pickle])
-        {
             throw new InvalidDataException(
                 $"it holds {pickles.Length} entries named data.pkl instead of one"
             );
-        }
 
         var folder = pickle[..^"data.pkl".Length];
         if (archive.Names.Any(name => name == folder + "constants.pkl" || name.StartsWith(folder + "code/")))
-        {
             throw new InvalidDataException(
                 "it is a TorchScript export, which is a program; the checkpoints of the same training, model_*.pt, hold the "
                     + "weights (or save the state_dict with torch.save)"
             );
-        }
 
         Expect(archive, folder + "byteorder", "little");
         Expect(archive, folder + ".format_version", "1");
@@ -128,9 +122,7 @@ public sealed record PyTorchFile(
         start = start[..stream.ReadAtLeast(start, start.Length, throwOnEndOfStream: false)];
         stream.Position = 0;
         if (start.StartsWith("PK"u8))
-        {
             return;
-        }
 
         throw new InvalidDataException(
             start.StartsWith(LegacyMagic)
@@ -147,11 +139,9 @@ public sealed record PyTorchFile(
         {
             var found = Encoding.Latin1.GetString(archive.Read(name, compressed: false)).Trim();
             if (found != value)
-            {
                 throw new InvalidDataException(
                     $"its {name} is '{found[..Math.Min(found.Length, 20)]}', not '{value}'"
                 );
-            }
         }
     }
 
@@ -171,24 +161,16 @@ public sealed record PyTorchFile(
             var children = Children(value);
             Spend(1 + (children?.Count ?? 0), 0);
             if (value is TorchValue.Array array)
-            {
                 tensors.Add(array.Tensor.Named(path));
-            }
             else if (value is PickleReader.Global or PickleReader.Storage)
-            {
                 throw new InvalidDataException($"its value '{path}' is neither plain data nor a tensor");
-            }
             else if (
                 children is null or { Count: 0 }
                 || (value is not TorchValue.Dict && children.All(child => IsScalar(child.Value)))
             )
-            {
                 other[path] = value;
-            }
             else if (depth == MaximumDepth)
-            {
                 throw new InvalidDataException($"it is nested more than {MaximumDepth} levels deep");
-            }
             else
             {
                 for (var i = children.Count - 1; i >= 0; i--)
@@ -206,11 +188,9 @@ public sealed record PyTorchFile(
             values += moreValues;
             characters += moreCharacters;
             if (values > MaximumValues || characters > MaximumPathCharacters)
-            {
                 throw new InvalidDataException(
                     $"it holds more than {MaximumValues} values, or names of more than {MaximumPathCharacters} characters"
                 );
-            }
         }
     }
 

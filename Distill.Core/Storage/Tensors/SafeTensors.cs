@@ -59,9 +59,7 @@ public static class SafeTensors
             stream =>
             {
                 foreach (var tensor in ordered)
-                {
                     stream.Write(tensor.Data.Span);
-                }
             }
         );
     }
@@ -84,12 +82,10 @@ public static class SafeTensors
         foreach (var entry in entries)
         {
             if (!names.Add(entry.Name))
-            {
                 throw new DistillException(
                     $"Cannot write '{path}': the tensor name '{entry.Name}' is "
                         + (entry.Name == MetadataKey ? "reserved." : "given twice.")
                 );
-            }
         }
 
         var header = Header(entries, metadata);
@@ -116,9 +112,7 @@ public static class SafeTensors
             {
                 json.WriteStartObject(MetadataKey);
                 foreach (var (key, value) in metadata.OrderBy(entry => entry.Key, StringComparer.Ordinal))
-                {
                     json.WriteString(key, value);
-                }
 
                 json.WriteEndObject();
             }
@@ -129,9 +123,7 @@ public static class SafeTensors
                 json.WriteString("dtype", ElementTypes.Of(entry.Type).SafeTensors);
                 json.WriteStartArray("shape");
                 foreach (var size in entry.Shape)
-                {
                     json.WriteNumberValue(size);
-                }
 
                 json.WriteEndArray();
                 json.WriteStartArray("data_offsets");
@@ -146,9 +138,7 @@ public static class SafeTensors
 
         // Spaces up to a multiple of 8, so that the data can be memory-mapped.
         while (buffer.Length % 8 != 0)
-        {
             buffer.WriteByte((byte)' ');
-        }
 
         return buffer.ToArray();
     }
@@ -177,18 +167,14 @@ public static class SafeTensors
         stream.ReadExactly(prefix);
         var headerLength = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (headerLength > MaximumHeader || (long)headerLength > stream.Length - 8)
-        {
             throw new InvalidDataException(
                 $"its header claims {headerLength} bytes, the file has {stream.Length}"
             );
-        }
 
         var header = new byte[headerLength];
         stream.ReadExactly(header);
         if (header.Length == 0 || header[0] != '{')
-        {
             throw new InvalidDataException("its header does not begin with '{'");
-        }
 
         var metadata = new Dictionary<string, string>();
         var entries = new List<Entry>();
@@ -205,14 +191,10 @@ public static class SafeTensors
                 if (property.Name == MetadataKey)
                 {
                     foreach (var text in property.Value.EnumerateObject())
-                    {
                         metadata.Add(text.Name, text.Value.GetString() ?? throw new FormatException());
-                    }
                 }
                 else
-                {
                     entries.Add(ReadEntry(property));
-                }
             }
         }
         catch (Exception e)
@@ -250,11 +232,9 @@ public static class SafeTensors
         }
 
         if (dtype is null || shape is null || range is not [var begin, var end])
-        {
             throw new InvalidDataException(
                 $"tensor '{property.Name}' needs the fields dtype, shape and data_offsets [begin, end]"
             );
-        }
 
         var type =
             ElementTypes.Find(names => names.SafeTensors == dtype)
@@ -263,11 +243,9 @@ public static class SafeTensors
             );
         var bytes = Tensor.CountOf(shape) * type.Size;
         if (begin < 0 || end < begin || end - begin != bytes || bytes > Array.MaxLength)
-        {
             throw new InvalidDataException(
                 $"tensor '{property.Name}' of {bytes} bytes has the data range {begin} to {end}"
             );
-        }
 
         return new Entry(property.Name, type.Type, shape, begin, end);
     }
@@ -279,19 +257,15 @@ public static class SafeTensors
         foreach (var entry in ordered)
         {
             if (entry.Begin != position)
-            {
                 throw new InvalidDataException(
                     $"the data of tensor '{entry.Name}' begin at {entry.Begin} instead of {position}"
                 );
-            }
 
             position = entry.End;
         }
 
         if (position != available)
-        {
             throw new InvalidDataException($"its tensors need {position} bytes of data, it has {available}");
-        }
 
         return ordered;
     }

@@ -21,11 +21,9 @@ public sealed class Tensor
         Shape = shape;
         Data = data;
         if (CountOf(shape) * ElementTypes.SizeOf(elementType) != data.Length)
-        {
             throw new ArgumentException(
                 $"Tensor '{name}' of shape {ShapeText} and type {elementType} cannot have {data.Length} bytes."
             );
-        }
     }
 
     public string Name { get; }
@@ -94,11 +92,9 @@ public sealed class Tensor
                 or ElementType.Float32
                 or ElementType.Float64
         )
-        {
             throw new DistillException(
                 $"Tensor '{Name}' holds {ElementType} numbers where integers are needed."
             );
-        }
 
         try
         {
@@ -139,9 +135,7 @@ public sealed class Tensor
         var elements = MemoryMarshal.Cast<byte, TElement>(Data.Span);
         var result = new TResult[elements.Length];
         for (var i = 0; i < result.Length; i++)
-        {
             result[i] = TResult.CreateChecked(elements[i]);
-        }
 
         return result;
     }
@@ -155,15 +149,11 @@ public sealed class Tensor
         foreach (var size in shape)
         {
             if (size < 0)
-            {
                 throw new InvalidDataException($"a tensor has the negative size {size}");
-            }
 
             count *= size;
             if (count > Array.MaxLength)
-            {
                 throw new InvalidDataException($"a tensor has more than {Array.MaxLength} elements");
-            }
         }
 
         return count;
@@ -184,42 +174,30 @@ public sealed class Tensor
         var count = (int)CountOf(shape);
         var bytes = checked((long)count * elementSize);
         if (bytes > Array.MaxLength)
-        {
             throw new InvalidDataException("a tensor is larger than 2 GiB");
-        }
 
         var available = source.Length / elementSize;
         if (offset < 0 || offset > available)
-        {
             throw new InvalidDataException($"a tensor begins at element {offset} of {available}");
-        }
 
         if (count == 0)
-        {
             return [];
-        }
 
         Int128 last = offset;
         for (var axis = 0; axis < shape.Length; axis++)
         {
             if (strides[axis] < 0)
-            {
                 throw new InvalidDataException($"a tensor has the negative stride {strides[axis]}");
-            }
 
             last += (Int128)(shape[axis] - 1) * strides[axis];
         }
 
         if (last >= available)
-        {
             throw new InvalidDataException($"a tensor reaches to element {last} of {available}");
-        }
 
         var start = (int)offset * elementSize;
         if (IsDense(shape, strides))
-        {
             return source.Slice(start, (int)bytes).ToArray();
-        }
 
         var dense = new byte[bytes];
         var index = new int[shape.Length];
@@ -231,9 +209,7 @@ public sealed class Tensor
             {
                 position += strides[axis];
                 if (++index[axis] < shape[axis])
-                {
                     break;
-                }
 
                 position -= shape[axis] * strides[axis];
                 index[axis] = 0;
@@ -264,9 +240,7 @@ public sealed class Tensor
         {
             // The stride of an axis of size 1 is never used.
             if (shape[axis] != 1 && strides[axis] != dense[axis])
-            {
                 return false;
-            }
         }
 
         return true;

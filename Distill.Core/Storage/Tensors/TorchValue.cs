@@ -34,9 +34,7 @@ public abstract record TorchValue
         {
             var dict = new OrderedDictionary<TorchKey, TorchValue>();
             foreach (var (key, value) in entries)
-            {
                 dict[key] = value;
-            }
 
             return new Dict(dict);
         }

@@ -73,6 +73,36 @@ let ``kernels name their width in the two words that are replaced for narrower v
 
     mustBeEmpty "a width outside Vector512 and W512" outside
 
+/// Statements under `if`, `for` and their like that stand alone within braces; declarations need theirs.
+let private needlessBraces (code: string) =
+    let header =
+        @"^( *)(?:else if|if|else|for|foreach|while|lock|fixed)\b.*(?:\n\1(?:    |\)).*)*"
+
+    let statement =
+        @"(?!(?:var|if|for|foreach|while|switch|using|const)\b|\S+ \w+ = )[^\s;/][^;\n]*(?:\n\1    [ )+][^;\n]*)*;"
+
+    let block = header + @"\n\1\{\n\1    " + statement + @"\n\1\}$"
+
+    Regex.Matches(code, block, RegexOptions.Multiline)
+    |> Seq.map (fun found -> found.Value.Split('\n') |> Array.head |> _.Trim())
+    |> Seq.toList
+
+[<Fact>]
+let ``no braces stand around a single statement`` () =
+    let block =
+        "    if (\n        a\n    )\n    {\n        Call(\n            a\n        );\n    }\n"
+
+    Assert.Equal<string list>([ "if (" ], needlessBraces block)
+    Assert.Equal<string list>([ "for (;;)" ], needlessBraces "for (;;)\n{\n    a = b;\n}\n")
+    Assert.Empty(needlessBraces "if (a)\n{\n    var b = a;\n}\nif (a)\n{\n    b();\n    c();\n}\n")
+
+    [
+        for path in files |> List.filter _.EndsWith(".cs") do
+            for line in needlessBraces (read path) do
+                $"{path}: {line}"
+    ]
+    |> mustBeEmpty "braces around a single statement"
+
 [<Fact>]
 let ``the lock is complete and names its feed by the variable`` () =
     let lock = read "paket.lock"
