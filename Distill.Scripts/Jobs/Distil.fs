@@ -108,7 +108,7 @@ module Distil =
             )
 
     /// Whether nothing but the newest rollout is kept: there is no limit to be named then.
-    let private onPolicy (config: DistillationConfig) = not config.Retention.Limited
+    let private onPolicy (config: DistillationConfig) = not config.Retention.Accumulates
 
     let private plan (config: DistillationConfig) : Plan =
         {
