@@ -30,17 +30,13 @@ public enum Activation
 /// </summary>
 public static unsafe class Elementwise
 {
-    private static readonly ElementwiseKernels Wide = new ElementwiseW512();
-    private static readonly ElementwiseKernels Middle = new ElementwiseW256();
-    private static readonly ElementwiseKernels Narrow = new ElementwiseW128();
+    private static readonly Kernels<ElementwiseKernels> All = new(
+        new ElementwiseW512(),
+        new ElementwiseW256(),
+        new ElementwiseW128()
+    );
 
-    private static ElementwiseKernels Kernels =>
-        Simd.Path switch
-        {
-            InstructionSet.Avx512 => Wide,
-            InstructionSet.Avx2 => Middle,
-            _ => Narrow,
-        };
+    private static ElementwiseKernels Kernels => All.InUse;
 
     /// <summary>Replaces pre-activations by activations.</summary>
     public static void Activate(Activation activation, Span<float> values)

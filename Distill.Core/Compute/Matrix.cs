@@ -20,6 +20,12 @@ public enum Start
 /// </summary>
 public static unsafe class Matrix
 {
+    private static readonly Kernels<MatrixKernels> All = new(
+        new MatrixW512(),
+        new MatrixW256(),
+        new MatrixW128()
+    );
+
     /// <summary>Rows of <see cref="ToRows"/> are padded with zeros to a multiple of this.</summary>
     public const int RowPadding = 16;
 
@@ -224,25 +230,31 @@ public static unsafe class Matrix
         int columns,
         Start start,
         float* bias
-    )
-    {
-        switch (Simd.Path)
-        {
-            case InstructionSet.Avx512:
-                MatrixW512.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
-                break;
-            case InstructionSet.Avx2:
-                MatrixW256.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
-                break;
-            default:
-                MatrixW128.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
-                break;
-        }
-    }
+    ) => All.InUse.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
 
     private static void Check(int length, int needed, string name)
     {
         if (length < needed)
             throw new ArgumentException($"{name} holds {length} floats where {needed} are needed.", name);
     }
+}
+
+/// <summary>The product behind all; all versions give the same bits.</summary>
+internal abstract unsafe class MatrixKernels
+{
+    /// <summary>See <see cref="MatrixW512"/>.</summary>
+    public abstract void Multiply(
+        float* a,
+        nint aRow,
+        nint aInner,
+        float* b,
+        nint bInner,
+        float* c,
+        nint cRow,
+        int rows,
+        int inner,
+        int columns,
+        Start start,
+        float* bias
+    );
 }

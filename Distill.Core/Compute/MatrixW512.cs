@@ -9,12 +9,12 @@ namespace Distill.Compute;
 /// contiguous columns. Each element is one chain of fused multiply-adds in the order of k, so the tiling, and with it the
 /// vector width, never shows in the bits.
 /// </summary>
-internal static unsafe class MatrixW512
+internal sealed unsafe class MatrixW512 : MatrixKernels
 {
     /// <summary>Columns come in groups of 16: the widest vector.</summary>
     private const int Group = 16;
 
-    public static void Multiply(
+    public override void Multiply(
         float* a,
         nint aRow,
         nint aInner,

@@ -9,6 +9,14 @@ namespace Distill.Compute;
 /// </summary>
 public readonly record struct RandomStream
 {
+    private const int WordsAtOnce = 256;
+
+    private static readonly Kernels<RandomKernels> Kernels = new(
+        new RandomW512(),
+        new RandomW256(),
+        new RandomW128()
+    );
+
     internal readonly uint Key0;
     internal readonly uint Key1;
     internal readonly uint Key2;
@@ -64,18 +72,7 @@ public readonly record struct RandomStream
     {
         if (panel.Length % Panel.Width != 0)
             throw new ArgumentException($"A span of {panel.Length} floats is not a panel.", nameof(panel));
-        switch (Simd.Path)
-        {
-            case InstructionSet.Avx512:
-                RandomPanelW512.Normals(this, panel, first, c1, c2);
-                break;
-            case InstructionSet.Avx2:
-                RandomPanelW256.Normals(this, panel, first, c1, c2);
-                break;
-            default:
-                RandomPanelW128.Normals(this, panel, first, c1, c2);
-                break;
-        }
+        Kernels.InUse.Normals(this, panel, first, c1, c2);
     }
 
     /// <summary>Fills with the numbers 0 .. length - 1 in random order (Fisher-Yates).</summary>
@@ -83,12 +80,37 @@ public readonly record struct RandomStream
     {
         for (var i = 0; i < order.Length; i++)
             order[i] = i;
-        for (var i = order.Length - 1; i > 0; i--)
+        Span<uint> high = stackalloc uint[WordsAtOnce];
+        Span<uint> low = stackalloc uint[WordsAtOnce];
+        for (var block = (order.Length - 1) / WordsAtOnce; block >= 0; block--)
         {
-            var (high, low, _, _) = Bits((uint)i, c0, c1, 0x5045524D);
-            var wide = ((ulong)high << 32) | low;
-            var j = (int)Math.BigMul(wide, (ulong)(i + 1), out _);
-            (order[i], order[j]) = (order[j], order[i]);
+            var first = block * WordsAtOnce;
+            Kernels.InUse.Words(this, high, low, (uint)first, c0, c1, 0x5045524D);
+            for (var i = Math.Min(WordsAtOnce, order.Length - first) - 1; i >= 0 && first + i > 0; i--)
+            {
+                var wide = ((ulong)high[i] << 32) | low[i];
+                var place = first + i;
+                var j = (int)Math.BigMul(wide, (ulong)(place + 1), out _);
+                (order[place], order[j]) = (order[j], order[place]);
+            }
         }
     }
+}
+
+/// <summary>Random numbers for many counters at once; all versions give the same bits.</summary>
+internal abstract class RandomKernels
+{
+    /// <summary>See <see cref="RandomStream.Normals"/>.</summary>
+    public abstract void Normals(RandomStream stream, Span<float> panel, uint first, uint c1, uint c2);
+
+    /// <summary>The first two words for the counters (first + i, c1, c2, c3); as many as both spans hold, a multiple of 16.</summary>
+    public abstract void Words(
+        RandomStream stream,
+        Span<uint> high,
+        Span<uint> low,
+        uint first,
+        uint c1,
+        uint c2,
+        uint c3
+    );
 }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
 namespace Distill.Compute;
@@ -7,7 +8,7 @@ namespace Distill.Compute;
 /// The counter-based generator behind every random number: Threefry-4x32 with 20 rounds (Salmon et al., "Parallel random
 /// numbers: as easy as 1, 2, 3", SC11), chosen over Philox because it needs no widening multiplication.
 /// </summary>
-internal static class RandomW512
+internal sealed class RandomW512 : RandomKernels
 {
     /// <summary>Encrypts one counter per lane; x0..x3 hold the counter on entry and four random words on return.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -77,6 +78,59 @@ internal static class RandomW512
         MathW512.SinCosTurns(Uniform(b), out var sin, out var cos);
         first = radius * cos;
         second = radius * sin;
+    }
+
+    public override void Normals(RandomStream stream, Span<float> panel, uint first, uint c1, uint c2)
+    {
+        ref var target = ref MemoryMarshal.GetReference(panel);
+        var lanes = Vector512<uint>.Indices + Vector512.Create(first);
+        for (var feature = 0; feature < panel.Length / Panel.Width; feature += 4)
+        for (var lane = 0; lane < Panel.Width; lane += Vector512<float>.Count)
+        {
+            var x0 = lanes + Vector512.Create((uint)lane);
+            var x1 = Vector512.Create(c1);
+            var x2 = Vector512.Create(c2);
+            var x3 = Vector512.Create((uint)(feature / 4));
+            Bits(stream, ref x0, ref x1, ref x2, ref x3);
+            Normal(x0, x1, out var n0, out var n1);
+            Normal(x2, x3, out var n2, out var n3);
+            Store(n0, feature, lane, panel.Length, ref target);
+            Store(n1, feature + 1, lane, panel.Length, ref target);
+            Store(n2, feature + 2, lane, panel.Length, ref target);
+            Store(n3, feature + 3, lane, panel.Length, ref target);
+        }
+    }
+
+    public override void Words(
+        RandomStream stream,
+        Span<uint> high,
+        Span<uint> low,
+        uint first,
+        uint c1,
+        uint c2,
+        uint c3
+    )
+    {
+        ref var words = ref MemoryMarshal.GetReference(high);
+        ref var others = ref MemoryMarshal.GetReference(low[..high.Length]);
+        for (var i = 0; i < high.Length; i += Vector512<uint>.Count)
+        {
+            var x0 = Vector512<uint>.Indices + Vector512.Create(first + (uint)i);
+            var x1 = Vector512.Create(c1);
+            var x2 = Vector512.Create(c2);
+            var x3 = Vector512.Create(c3);
+            Bits(stream, ref x0, ref x1, ref x2, ref x3);
+            x0.StoreUnsafe(ref words, (nuint)i);
+            x1.StoreUnsafe(ref others, (nuint)i);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store(Vector512<float> values, int feature, int lane, int length, ref float target)
+    {
+        var start = feature * Panel.Width + lane;
+        if (start < length)
+            values.StoreUnsafe(ref target, (nuint)start);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

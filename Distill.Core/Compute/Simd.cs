@@ -62,3 +62,19 @@ public static class Simd
         return [InstructionSet.Portable];
     }
 }
+
+/// <summary>The versions of some kernels, one for each path.</summary>
+public sealed record Kernels<T>(T Avx512, T Avx2, T Portable)
+{
+    /// <summary>Those of a path.</summary>
+    public T this[InstructionSet path] =>
+        path switch
+        {
+            InstructionSet.Avx512 => Avx512,
+            InstructionSet.Avx2 => Avx2,
+            _ => Portable,
+        };
+
+    /// <summary>Those of the path in use.</summary>
+    public T InUse => this[Simd.Path];
+}

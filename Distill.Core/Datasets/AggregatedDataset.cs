@@ -1,4 +1,5 @@
 using Distill.Compute;
+using Distill.Storage;
 
 namespace Distill.Datasets;
 
@@ -182,14 +183,6 @@ public sealed class AggregatedDataset : IDisposable
         return valid;
     }
 
-    private int CountValid(Chunk chunk, int place, int first, int last)
-    {
-        var valid = 0;
-        foreach (var flag in chunk.Valid.Slice(place * SegmentLength + first, last - first))
-            valid += flag;
-        return valid;
-    }
-
     /// <summary>
     /// Assembles a run of steps of up to 32 (or 16) segments as panels (or half panels); lanes past the segments get
     /// weight 0.
@@ -237,6 +230,45 @@ public sealed class AggregatedDataset : IDisposable
             var source = chunk.Memory.Slice(segments[lane] % chunkSegments * memorySize, memorySize);
             for (var i = 0; i < source.Length; i++)
                 memory[i, lane] = source[i];
+        }
+    }
+
+    /// <summary>One column of everything held, <c>[segments, rows of a segment, column]</c>, in the order of the places.</summary>
+    public float[] Read(Column column)
+    {
+        var values = new float[checked(Rows * column.Size)];
+        for (var row = 0; row < Rows; row++)
+            chunks[row / SegmentLength / chunkSegments]
+                .Rows.Cell(row % (chunkSegments * SegmentLength), column)
+                .CopyTo(values.AsSpan(row * column.Size));
+        return values;
+    }
+
+    /// <summary>Writes everything held as NumPy arrays: the columns by their names, <c>valid</c> and <c>episode_start</c>.</summary>
+    /// <param name="path">An .npz file.</param>
+    /// <exception cref="DistillException">It cannot be written.</exception>
+    public void Export(string path)
+    {
+        Npz.Write(
+            path,
+            [
+                .. Columns.Select(column =>
+                    Tensor.OfFloats(column.Name, Read(column), count, SegmentLength, column.Size)
+                ),
+                Flags("valid", chunk => chunk.Valid),
+                Flags("episode_start", chunk => chunk.EpisodeStart),
+            ]
+        );
+
+        Tensor Flags(string name, Func<Chunk, NativeBuffer<byte>> of)
+        {
+            var flags = new bool[Rows];
+            for (var row = 0; row < Rows; row++)
+                flags[row] =
+                    of(chunks[row / SegmentLength / chunkSegments]).Span[
+                        row % (chunkSegments * SegmentLength)
+                    ] != 0;
+            return Tensor.OfBools(name, flags, count, SegmentLength);
         }
     }
 
@@ -318,6 +350,14 @@ public sealed class AggregatedDataset : IDisposable
         for (var i = 0; i < run; i++)
             chunk.Births.Span[local + i] = added + i;
         chunk.Losses.Slice(local, run).Fill(float.NaN);
+    }
+
+    private int CountValid(Chunk chunk, int place, int first, int last)
+    {
+        var valid = 0;
+        foreach (var flag in chunk.Valid.Slice(place * SegmentLength + first, last - first))
+            valid += flag;
+        return valid;
     }
 
     /// <summary>

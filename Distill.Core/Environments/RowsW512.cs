@@ -22,6 +22,19 @@ internal static class RowsW512
     public static void Store(Vector512<float> value, ref float block, int row, nuint lane) =>
         value.StoreUnsafe(ref block, (nuint)(row * Panel.Width) + lane);
 
+    /// <summary>Three rows, from this one on.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector3W512 Load3(ref float block, int row, nuint lane) =>
+        new(Load(ref block, row, lane), Load(ref block, row + 1, lane), Load(ref block, row + 2, lane));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(Vector3W512 value, ref float block, int row, nuint lane)
+    {
+        Store(value.X, ref block, row, lane);
+        Store(value.Y, ref block, row + 1, lane);
+        Store(value.Z, ref block, row + 2, lane);
+    }
+
     /// <summary>Stores the lanes that the mask selects.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Blend(

@@ -62,9 +62,10 @@ module Evaluate =
             if path = "latest" && Directory.Exists "logs" then
                 Directory.GetFiles("logs", "command.json", SearchOption.AllDirectories)
                 |> Seq.sortByDescending File.GetLastWriteTimeUtc
-                |> Seq.tryHead
                 // logs/NAME/RUN/params/command.json
-                |> Option.map (fun command -> Path.GetFullPath(Path.Combine(command, "..", "..")))
+                |> Seq.map (fun command -> Path.GetFullPath(Path.Combine(command, "..", "..")))
+                // An evaluation trains nothing.
+                |> Seq.tryFind (fun folder -> (Command.read (RunFolder.Open folder)).Role <> "")
                 |> Option.defaultValue path
             else
                 path

@@ -160,6 +160,16 @@ module internal Trials =
     let kept (root: string) (trials: Trial list) : Trial list =
         let hashOf = TrialRecord.hasher ()
         let records = TrialFolders.ofRoot root |> List.map _.Trial
+        let kind = trials.Head.Job.Kind
+
+        match records @ List.map _.Record trials |> List.tryFind (fun record -> record.Kind <> kind) with
+        | Some other ->
+            raise (
+                DistillException
+                    $"A sweep is of one kind, but {Command.shortest root} has {kind} and {other.Kind}; give the sweep another name."
+            )
+        | None -> ()
+
         let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
 
         let generations =

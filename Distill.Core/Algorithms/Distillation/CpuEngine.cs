@@ -106,6 +106,8 @@ public sealed class CpuEngine : IDistillationEngine
         return new TrainingLosses(rows == 0 ? double.NaN : sum / rows, newest, historical);
     }
 
+    public void Export(string path) => dataset.Export(path);
+
     public void Visit(State state)
     {
         state.Count("epoch", ref epoch);

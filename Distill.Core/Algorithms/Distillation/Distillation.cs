@@ -174,6 +174,10 @@ public sealed class Distillation : IDisposable
         );
     }
 
+    /// <summary>Writes the dataset as NumPy arrays.</summary>
+    /// <param name="path">An .npz file.</param>
+    public void ExportDataset(string path) => engine.Export(path);
+
     /// <summary>Everything that the next iteration depends on.</summary>
     public void Visit(State state)
     {

@@ -37,6 +37,9 @@ public interface IDistillationEngine : IDisposable
     /// <exception cref="DistillException">A loss, a gradient or a weight is not finite.</exception>
     TrainingLosses Train(int iteration);
 
+    /// <summary>Writes the dataset as NumPy arrays; see <see cref="Datasets.AggregatedDataset.Export"/>.</summary>
+    void Export(string path);
+
     /// <summary>Everything that the next iteration depends on.</summary>
     void Visit(State state);
 }

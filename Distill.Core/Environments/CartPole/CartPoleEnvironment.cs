@@ -58,6 +58,7 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
     private const int ObservedRows = 4;
     private const int StateLength = Rows * Panel.Width;
 
+    private readonly CartPoleKernels kernels = CartPoleKernels.All.InUse;
     private readonly FloatBuffer state;
     private readonly RandomStream stream;
 
@@ -76,22 +77,7 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
 
     public int Count { get; }
 
-    public void Reset(int panel)
-    {
-        var first = panel * Panel.Width;
-        switch (Simd.Path)
-        {
-            case InstructionSet.Avx512:
-                CartPoleKernelsW512.Reset(stream, first, PanelState(panel));
-                break;
-            case InstructionSet.Avx2:
-                CartPoleKernelsW256.Reset(stream, first, PanelState(panel));
-                break;
-            default:
-                CartPoleKernelsW128.Reset(stream, first, PanelState(panel));
-                break;
-        }
-    }
+    public void Reset(int panel) => kernels.Reset(stream, panel * Panel.Width, PanelState(panel));
 
     public void Observe(int panel, int group, Span<float> observation) =>
         PanelState(panel)[..(ObservedRows * Panel.Width)].CopyTo(observation);
@@ -103,23 +89,17 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
         Span<float> terminated,
         Span<float> truncated,
         Span<float> measures
-    )
-    {
-        var (limit, first) = (Spec.EpisodeLimit, panel * Panel.Width);
-        var s = PanelState(panel);
-        switch (Simd.Path)
-        {
-            case InstructionSet.Avx512:
-                CartPoleKernelsW512.Step(limit, stream, first, s, actions, reward, terminated, truncated);
-                break;
-            case InstructionSet.Avx2:
-                CartPoleKernelsW256.Step(limit, stream, first, s, actions, reward, terminated, truncated);
-                break;
-            default:
-                CartPoleKernelsW128.Step(limit, stream, first, s, actions, reward, terminated, truncated);
-                break;
-        }
-    }
+    ) =>
+        kernels.Step(
+            Spec.EpisodeLimit,
+            stream,
+            panel * Panel.Width,
+            PanelState(panel),
+            actions,
+            reward,
+            terminated,
+            truncated
+        );
 
     public void Rewind()
     {

@@ -10,7 +10,7 @@ namespace Distill.Environments.CartPole;
 /// Gym's CartPole-v1 (Barto, Sutton and Anderson, 1983) on one panel. Rows of the state: 0 cart position (m), 1 cart
 /// velocity (m/s), 2 pole angle (rad), 3 pole angular velocity (rad/s), 4 step, 5 episode.
 /// </summary>
-internal static class CartPoleKernelsW512
+internal sealed class CartPoleKernelsW512 : CartPoleKernels
 {
     private const float Gravity = 9.8f;
     private const float PoleMass = 0.1f;
@@ -21,7 +21,7 @@ internal static class CartPoleKernelsW512
     private const float PositionLimit = 2.4f;
     private const float AngleLimit = (float)(12 * Math.Tau / 360);
 
-    public static void Step(
+    public override void Step(
         int episodeLimit,
         RandomStream stream,
         int first,
@@ -41,7 +41,7 @@ internal static class CartPoleKernelsW512
             Restart(stream, first, ref s, ref end, ref cut);
     }
 
-    public static void Reset(RandomStream stream, int first, Span<float> state)
+    public override void Reset(RandomStream stream, int first, Span<float> state)
     {
         Span<float> ended = stackalloc float[Panel.Width];
         ended.Fill(1);

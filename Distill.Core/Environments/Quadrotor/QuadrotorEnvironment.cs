@@ -11,6 +11,8 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     private const int StateLength = QuadrotorFields.Total * Panel.Width;
     private const int BlockLength = QuadrotorConstants.Total * Panel.Width;
 
+    private readonly QuadrotorKernels kernels = QuadrotorKernels.All.InUse;
+
     private readonly FloatBuffer state;
 
     // First states of episodes to come, in the layout of the state; each follows from its environment and episode, so no
@@ -76,24 +78,15 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     {
         Span<float> ended = stackalloc float[Panel.Width];
         ended.Fill(1);
-        QuadrotorKernels.Restart(
-            rules,
-            panel * Panel.Width,
-            PanelState(panel),
-            PanelNext(panel),
-            PanelConstants(panel),
-            ended,
-            ended
-        );
+        Restart(panel, ended, ended);
     }
 
     public void Observe(int panel, int group, Span<float> observation) =>
-        QuadrotorKernels.Observe(
+        kernels.Observe(
+            QuadrotorViews.All[group].Components,
             PanelState(panel),
             PanelConstants(panel),
-            observation,
-            QuadrotorViews.All[group].Relative,
-            QuadrotorViews.All[group].Rotors
+            observation[..(Spec.Groups[group].Size * Panel.Width)]
         );
 
     public void Step(
@@ -103,19 +96,23 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         Span<float> terminated,
         Span<float> truncated,
         Span<float> measures
-    ) =>
-        QuadrotorKernels.Step(
-            rules,
-            panel * Panel.Width,
-            PanelState(panel),
-            PanelNext(panel),
-            PanelConstants(panel),
-            actions,
-            reward,
-            terminated,
-            truncated,
-            measures
-        );
+    )
+    {
+        if (
+            kernels.Step(
+                rules,
+                panel * Panel.Width,
+                PanelState(panel),
+                PanelConstants(panel),
+                actions,
+                reward,
+                terminated,
+                truncated,
+                measures
+            )
+        )
+            Restart(panel, terminated, truncated);
+    }
 
     public void Rewind()
     {
@@ -151,6 +148,17 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         constants.Dispose();
     }
 
+    private void Restart(int panel, ReadOnlySpan<float> terminated, ReadOnlySpan<float> truncated) =>
+        kernels.Restart(
+            rules,
+            panel * Panel.Width,
+            PanelState(panel),
+            PanelNext(panel),
+            PanelConstants(panel),
+            terminated,
+            truncated
+        );
+
     private Span<float> PanelState(int panel) => state.Slice(panel * StateLength, StateLength);
 
     private Span<float> PanelNext(int panel) => next.Slice(panel * StateLength, StateLength);
@@ -160,7 +168,7 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
 
     /// <summary>Moves a panel's Langevin references with given standard normal draws, <c>[3, 32]</c>; tests drive it.</summary>
     internal void AdvanceLangevin(int panel, ReadOnlySpan<float> noise) =>
-        QuadrotorKernels.AdvanceLangevin(PanelState(panel), PanelConstants(panel), noise);
+        kernels.AdvanceLangevin(PanelState(panel), PanelConstants(panel), noise);
 
     private ReadOnlySpan<float> PanelConstants(int panel) =>
         constants.Slice(blocks[panel] * BlockLength, BlockLength);

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Distill.Compute;
+using static Distill.Compute.VectorsW512;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;
 using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
@@ -27,32 +28,25 @@ internal static class QuadrotorEpisodesW512
         var any = Vector512<float>.Zero;
         for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {
-            var position = Vector512<float>.Zero;
-            var velocity = Vector512<float>.Zero;
-            var angular = Vector512<float>.Zero;
-            for (var i = 0; i < 3; i++)
-            {
-                var p = Vector512.FusedMultiplyAdd(
-                    -relative,
-                    Load(ref state, ReferencePosition + i, lane),
-                    Load(ref state, Position + i, lane)
-                );
-                var v = Vector512.FusedMultiplyAdd(
-                    -relative,
-                    Load(ref state, ReferenceVelocity + i, lane),
-                    Load(ref state, Velocity + i, lane)
-                );
-                position = Vector512.MaxNative(position, Vector512.Abs(p));
-                velocity = Vector512.MaxNative(velocity, Vector512.Abs(v));
-                angular = Vector512.MaxNative(
-                    angular,
-                    Vector512.Abs(Load(ref state, AngularVelocity + i, lane))
-                );
-            }
+            var position = FusedMultiplyAdd(
+                -relative,
+                Load3(ref state, ReferencePosition, lane),
+                Load3(ref state, Position, lane)
+            );
+            var velocity = FusedMultiplyAdd(
+                -relative,
+                Load3(ref state, ReferenceVelocity, lane),
+                Load3(ref state, Velocity, lane)
+            );
             var fine =
-                Vector512.LessThanOrEqual(position, Load(ref constants, PositionThreshold, lane))
-                & Vector512.LessThanOrEqual(velocity, Load(ref constants, VelocityThreshold, lane))
-                & Vector512.LessThanOrEqual(angular, Load(ref constants, AngularVelocityThreshold, lane));
+                Within(position, ref constants, PositionThreshold, lane)
+                & Within(velocity, ref constants, VelocityThreshold, lane)
+                & Within(
+                    Load3(ref state, AngularVelocity, lane),
+                    ref constants,
+                    AngularVelocityThreshold,
+                    lane
+                );
             var step = Load(ref state, QuadrotorField.Step, lane) + Vector512<float>.One;
             var end = Vector512.AndNot(Vector512<float>.One, fine);
             var cut = Vector512<float>.One & fine & Vector512.GreaterThanOrEqual(step, limit);
@@ -69,6 +63,14 @@ internal static class QuadrotorEpisodesW512
         }
         return any != Vector512<float>.Zero;
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Within(
+        Vector3W512 v,
+        ref float constants,
+        QuadrotorConstant threshold,
+        nuint lane
+    ) => Vector512.LessThanOrEqual(Largest(v), Load(ref constants, threshold, lane));
 
     /// <summary>
     /// A new episode in every lane where one of the two marks is set. Drawing a start costs the same for one lane as for
@@ -157,22 +159,16 @@ internal static class QuadrotorEpisodesW512
         Draw(stream, environments, 0, ref state, lane, out var x0, out var x1, out var x2, out var x3);
         var free = Vector512.GreaterThanOrEqual(RandomW512.Uniform(x3), Load(ref constants, Guidance, lane));
         var limit = Load(ref constants, InitialPosition, lane) & free;
-        Store(limit * Symmetric(x0), ref state, Position, lane);
-        Store(limit * Symmetric(x1), ref state, Position + 1, lane);
-        Store(limit * Symmetric(x2), ref state, Position + 2, lane);
+        Store(limit * Symmetric(x0, x1, x2), ref state, Position, lane);
 
         Draw(stream, environments, 1, ref state, lane, out x0, out x1, out x2, out x3);
         limit = Load(ref constants, InitialVelocity, lane) & free;
-        Store(limit * Symmetric(x0), ref state, Velocity, lane);
-        Store(limit * Symmetric(x1), ref state, Velocity + 1, lane);
-        Store(limit * Symmetric(x2), ref state, Velocity + 2, lane);
+        Store(limit * Symmetric(x0, x1, x2), ref state, Velocity, lane);
         var angle = RandomW512.Uniform(x3) * Load(ref constants, InitialTurns, lane) & free;
 
         Draw(stream, environments, 2, ref state, lane, out x0, out x1, out x2, out x3);
         limit = Load(ref constants, InitialAngularVelocity, lane) & free;
-        Store(limit * Symmetric(x0), ref state, AngularVelocity, lane);
-        Store(limit * Symmetric(x1), ref state, AngularVelocity + 1, lane);
-        Store(limit * Symmetric(x2), ref state, AngularVelocity + 2, lane);
+        Store(limit * Symmetric(x0, x1, x2), ref state, AngularVelocity, lane);
 
         // The axis is uniform on the sphere: its height is uniform, and so is its longitude.
         var height = Symmetric(x3);
@@ -182,10 +178,11 @@ internal static class QuadrotorEpisodesW512
         );
         MathW512.SinCosTurns(RandomW512.Uniform(x0), out var sin, out var cos);
         MathW512.SinCosTurns(angle, out var sinHalf, out var cosHalf);
-        Store(cosHalf, ref state, Orientation, lane);
-        Store(sinHalf * radius * cos, ref state, Orientation + 1, lane);
-        Store(sinHalf * radius * sin, ref state, Orientation + 2, lane);
-        Store(sinHalf * height, ref state, Orientation + 3, lane);
+        StoreOrientation(
+            new(cosHalf, sinHalf * radius * cos, sinHalf * radius * sin, sinHalf * height),
+            ref state,
+            lane
+        );
 
         var follows = Vector512.LessThan(RandomW512.Uniform(x1), Load(ref constants, LangevinShare, lane));
         Store(Vector512<float>.One & follows, ref state, FollowsLangevin, lane);
@@ -198,6 +195,10 @@ internal static class QuadrotorEpisodesW512
         var uniform = RandomW512.Uniform(bits);
         return uniform + uniform - Vector512<float>.One;
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector3W512 Symmetric(Vector512<uint> x, Vector512<uint> y, Vector512<uint> z) =>
+        new(Symmetric(x), Symmetric(y), Symmetric(z));
 
     /// <summary>Rotor states, and as previous action the actions that would command them.</summary>
     private static void SpinRotors(
@@ -248,16 +249,13 @@ internal static class QuadrotorEpisodesW512
         var deviation = Load(ref constants, mean + 1, lane);
         if (deviation == Vector512<float>.Zero)
         {
-            Store(centre, ref state, field, lane);
-            Store(centre, ref state, field + 1, lane);
-            Store(centre, ref state, field + 2, lane);
+            Store(new Vector3W512(centre, centre, centre), ref state, field, lane);
             return;
         }
         Draw(stream, environments, draw, ref state, lane, out var x0, out var x1, out var x2, out var x3);
         RandomW512.Normal(x0, x1, out var a, out var b);
         RandomW512.Normal(x2, x3, out var c, out _);
-        Store(Vector512.FusedMultiplyAdd(deviation, a, centre), ref state, field, lane);
-        Store(Vector512.FusedMultiplyAdd(deviation, b, centre), ref state, field + 1, lane);
-        Store(Vector512.FusedMultiplyAdd(deviation, c, centre), ref state, field + 2, lane);
+        var force = FusedMultiplyAdd(deviation, new(a, b, c), new Vector3W512(centre, centre, centre));
+        Store(force, ref state, field, lane);
     }
 }

@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using Distill.Compute;
+using static Distill.Compute.VectorsW512;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;
 using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
@@ -14,15 +15,10 @@ namespace Distill.Environments.Quadrotor;
 /// The L2F simulator (rl-tools, commit e43ae4bc; Eschmann et al., "Learning to Fly in Seconds", 2024) on one panel:
 /// rewards, observations, and the order in which the stages of a step come. Each method is one stage for all 32 lanes.
 /// </summary>
-internal static class QuadrotorKernelsW512
+internal sealed class QuadrotorKernelsW512 : QuadrotorKernels
 {
-    /// <summary>
-    /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>, but for the new episodes where one ended.
-    /// </summary>
-    /// <param name="first">Index of the environment in lane 0.</param>
-    /// <returns>Whether an episode ended.</returns>
     [SkipLocalsInit]
-    public static bool Step(
+    public override bool Step(
         QuadrotorRules rules,
         int first,
         Span<float> state,
@@ -62,15 +58,14 @@ internal static class QuadrotorKernelsW512
                 break;
         }
         if (measures.Length > 0)
-            Measure(
+            QuadrotorObservationsW512.Measure(
                 ref s,
                 ref MemoryMarshal.GetReference(measures[..(QuadrotorViews.Measures.Count * Panel.Width)])
             );
         return QuadrotorEpisodesW512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
     }
 
-    /// <summary>A new episode in every lane where one of the two marks is set.</summary>
-    public static void Restart(
+    public override void Restart(
         QuadrotorRules rules,
         int first,
         Span<float> state,
@@ -93,29 +88,23 @@ internal static class QuadrotorKernelsW512
         );
     }
 
-    /// <summary>
-    /// Position, rotation matrix (row-major), velocity, angular velocity and previous action; 22 rows, and four more with
-    /// the rotor states mapped to [-1, 1].
-    /// </summary>
-    /// <param name="relative">Position and velocity relative to the reference.</param>
-    public static void Observe(
+    public override void Observe(
+        ReadOnlySpan<QuadrotorComponent> components,
         Span<float> state,
         ReadOnlySpan<float> constants,
-        Span<float> observation,
-        bool relative,
-        bool rotors
+        Span<float> observation
     )
     {
         CheckLengths(state, constants);
-        ref var s = ref MemoryMarshal.GetReference(state);
-        ref var o = ref MemoryMarshal.GetReference(observation[..((rotors ? 26 : 22) * Panel.Width)]);
-        ObserveMotion(ref s, ref o, relative);
-        if (rotors)
-            ObserveRotors(ref s, ref MemoryMarshal.GetReference(constants), ref o);
+        QuadrotorObservationsW512.Observe(
+            components,
+            ref MemoryMarshal.GetReference(state),
+            ref MemoryMarshal.GetReference(constants),
+            ref MemoryMarshal.GetReference(observation)
+        );
     }
 
-    /// <summary>Advances the Langevin references with given standard normal draws, <c>[3, 32]</c>; tests drive it.</summary>
-    public static void AdvanceLangevin(
+    public override void AdvanceLangevin(
         Span<float> state,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> noise
@@ -140,12 +129,7 @@ internal static class QuadrotorKernelsW512
     {
         for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
         {
-            var x = Load(ref state, Position, lane) - Load(ref state, ReferencePosition, lane);
-            var y = Load(ref state, Position + 1, lane) - Load(ref state, ReferencePosition + 1, lane);
-            var z = Load(ref state, Position + 2, lane) - Load(ref state, ReferencePosition + 2, lane);
-            var distance = Vector512.Sqrt(
-                Vector512.FusedMultiplyAdd(x, x, Vector512.FusedMultiplyAdd(y, y, z * z))
-            );
+            var distance = Length(QuadrotorObservationsW512.PositionError(ref state, lane));
             distance = Vector512.MinNative(distance, Load(ref constants, PositionClip, lane));
 
             // In the first step of an episode the previous action counts as 0.
@@ -208,79 +192,6 @@ internal static class QuadrotorKernelsW512
             value -= Load(ref constants, VelocityWeight, lane) * Vector512.Sqrt(velocity);
             value -= Load(ref constants, AngularVelocityWeight, lane) * Vector512.Sqrt(angular);
             Store(value, ref reward, 0, lane);
-        }
-    }
-
-    /// <summary>The rows of <see cref="QuadrotorViews.Measures"/>.</summary>
-    private static void Measure(ref float state, ref float measures)
-    {
-        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
-        {
-            var position = Vector512<float>.Zero;
-            var velocity = Vector512<float>.Zero;
-            for (var i = 0; i < 3; i++)
-            {
-                var p = Load(ref state, Position + i, lane) - Load(ref state, ReferencePosition + i, lane);
-                var v = Load(ref state, Velocity + i, lane) - Load(ref state, ReferenceVelocity + i, lane);
-                position = Vector512.FusedMultiplyAdd(p, p, position);
-                velocity = Vector512.FusedMultiplyAdd(v, v, velocity);
-            }
-            Store(Vector512.Sqrt(position), ref measures, 0, lane);
-            Store(Vector512.Sqrt(velocity), ref measures, 1, lane);
-        }
-    }
-
-    private static void ObserveMotion(ref float state, ref float observation, bool relative)
-    {
-        var share = Vector512.Create(relative ? -1f : 0f);
-        var one = Vector512<float>.One;
-        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
-        {
-            for (var i = 0; i < 3; i++)
-            {
-                var position = Load(ref state, Position + i, lane);
-                var velocity = Load(ref state, Velocity + i, lane);
-                position = Vector512.FusedMultiplyAdd(
-                    share,
-                    Load(ref state, ReferencePosition + i, lane),
-                    position
-                );
-                velocity = Vector512.FusedMultiplyAdd(
-                    share,
-                    Load(ref state, ReferenceVelocity + i, lane),
-                    velocity
-                );
-                Store(position, ref observation, i, lane);
-                Store(velocity, ref observation, 12 + i, lane);
-                Store(Load(ref state, AngularVelocity + i, lane), ref observation, 15 + i, lane);
-            }
-            for (var rotor = 0; rotor < 4; rotor++)
-                Store(Load(ref state, PreviousAction + rotor, lane), ref observation, 18 + rotor, lane);
-
-            var w = Load(ref state, Orientation, lane);
-            var x = Load(ref state, Orientation + 1, lane);
-            var y = Load(ref state, Orientation + 2, lane);
-            var z = Load(ref state, Orientation + 3, lane);
-            var (x2, y2, z2) = (x + x, y + y, z + z);
-            Store(one - Vector512.FusedMultiplyAdd(y, y2, z * z2), ref observation, 3, lane);
-            Store(x * y2 - w * z2, ref observation, 4, lane);
-            Store(Vector512.FusedMultiplyAdd(x, z2, w * y2), ref observation, 5, lane);
-            Store(Vector512.FusedMultiplyAdd(x, y2, w * z2), ref observation, 6, lane);
-            Store(one - Vector512.FusedMultiplyAdd(x, x2, z * z2), ref observation, 7, lane);
-            Store(y * z2 - w * x2, ref observation, 8, lane);
-            Store(x * z2 - w * y2, ref observation, 9, lane);
-            Store(Vector512.FusedMultiplyAdd(y, z2, w * x2), ref observation, 10, lane);
-            Store(one - Vector512.FusedMultiplyAdd(x, x2, y * y2), ref observation, 11, lane);
-        }
-    }
-
-    private static void ObserveRotors(ref float state, ref float constants, ref float observation)
-    {
-        for (nuint lane = 0; lane < Panel.Width; lane += Lanes)
-        for (var rotor = 0; rotor < 4; rotor++)
-        {
-            var w = Load(ref state, QuadrotorField.Rotors + rotor, lane);
-            Store(AsAction(w, ref constants, lane), ref observation, 22 + rotor, lane);
         }
     }
 }

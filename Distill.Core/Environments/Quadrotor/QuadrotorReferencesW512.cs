@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Distill.Compute;
+using static Distill.Compute.VectorsW512;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;
 using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
@@ -23,9 +24,7 @@ internal static class QuadrotorReferencesW512
             RandomW512.Bits(stream, ref x0, ref x1, ref x2, ref x3);
             RandomW512.Normal(x0, x1, out var a, out var b);
             RandomW512.Normal(x2, x3, out var c, out _);
-            Store(a, ref noise, 0, lane);
-            Store(b, ref noise, 1, lane);
-            Store(c, ref noise, 2, lane);
+            Store(new Vector3W512(a, b, c), ref noise, 0, lane);
         }
     }
 
@@ -39,29 +38,26 @@ internal static class QuadrotorReferencesW512
                 Vector512<float>.Zero
             );
             var dt = Load(ref constants, TimeStep, lane);
-            var alpha = Load(ref constants, LangevinSmoothing, lane);
-            var damping = Load(ref constants, LangevinDamping, lane);
-            var stiffness = Load(ref constants, LangevinStiffness, lane);
-            var strength = Load(ref constants, LangevinNoise, lane);
-            for (var axis = 0; axis < 3; axis++)
-            {
-                var x = Load(ref state, LangevinPosition + axis, lane);
-                var v = Load(ref state, LangevinVelocity + axis, lane);
-                var pull = Vector512.FusedMultiplyAdd(damping, v, stiffness * x);
-                v = Vector512.FusedMultiplyAdd(strength, Load(ref noise, axis, lane), v - dt * pull);
-                x = Vector512.FusedMultiplyAdd(dt, v, x);
-                var smoothV = Load(ref state, ReferenceVelocity + axis, lane);
-                smoothV = Vector512.FusedMultiplyAdd(alpha, v - smoothV, smoothV);
-                var smoothX = Vector512.FusedMultiplyAdd(
-                    dt,
-                    smoothV,
-                    Load(ref state, ReferencePosition + axis, lane)
-                );
-                Store(x & follows, ref state, LangevinPosition + axis, lane);
-                Store(v & follows, ref state, LangevinVelocity + axis, lane);
-                Store(smoothX & follows, ref state, ReferencePosition + axis, lane);
-                Store(smoothV & follows, ref state, ReferenceVelocity + axis, lane);
-            }
+            var x = Load3(ref state, LangevinPosition, lane);
+            var v = Load3(ref state, LangevinVelocity, lane);
+            var pull = FusedMultiplyAdd(
+                Load(ref constants, LangevinDamping, lane),
+                v,
+                Load(ref constants, LangevinStiffness, lane) * x
+            );
+            v = FusedMultiplyAdd(
+                Load(ref constants, LangevinNoise, lane),
+                Load3(ref noise, 0, lane),
+                v - dt * pull
+            );
+            x = FusedMultiplyAdd(dt, v, x);
+            var smoothV = Load3(ref state, ReferenceVelocity, lane);
+            smoothV = FusedMultiplyAdd(Load(ref constants, LangevinSmoothing, lane), v - smoothV, smoothV);
+            var smoothX = FusedMultiplyAdd(dt, smoothV, Load3(ref state, ReferencePosition, lane));
+            Store(x & follows, ref state, LangevinPosition, lane);
+            Store(v & follows, ref state, LangevinVelocity, lane);
+            Store(smoothX & follows, ref state, ReferencePosition, lane);
+            Store(smoothV & follows, ref state, ReferenceVelocity, lane);
         }
     }
 

@@ -16,18 +16,38 @@ internal static class QuadrotorRowsW512
     public static Vector512<float> Load(ref float constants, QuadrotorConstant row, nuint lane) =>
         RowsW512.Load(ref constants, (int)row, lane);
 
+    /// <summary>Three rows, from this one on; likewise below.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector3W512 Load3(ref float state, QuadrotorField row, nuint lane) =>
+        RowsW512.Load3(ref state, (int)row, lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector3W512 Load3(ref float constants, QuadrotorConstant row, nuint lane) =>
+        RowsW512.Load3(ref constants, (int)row, lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static QuaternionW512 LoadOrientation(ref float state, nuint lane) =>
+        new(
+            Load(ref state, QuadrotorField.Orientation, lane),
+            Load(ref state, QuadrotorField.Orientation + 1, lane),
+            Load(ref state, QuadrotorField.Orientation + 2, lane),
+            Load(ref state, QuadrotorField.Orientation + 3, lane)
+        );
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Vector512<float> value, ref float state, QuadrotorField row, nuint lane) =>
         RowsW512.Store(value, ref state, (int)row, lane);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Blend(
-        Vector512<float> value,
-        Vector512<float> mask,
-        ref float state,
-        QuadrotorField row,
-        nuint lane
-    ) => RowsW512.Blend(value, mask, ref state, (int)row, lane);
+    public static void Store(Vector3W512 value, ref float state, QuadrotorField row, nuint lane) =>
+        RowsW512.Store(value, ref state, (int)row, lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreOrientation(QuaternionW512 q, ref float state, nuint lane)
+    {
+        Store(q.W, ref state, QuadrotorField.Orientation, lane);
+        Store(new Vector3W512(q.X, q.Y, q.Z), ref state, QuadrotorField.Orientation + 1, lane);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Clamp(

@@ -1,18 +1,43 @@
+using static Distill.Environments.Quadrotor.QuadrotorComponent;
+
 namespace Distill.Environments.Quadrotor;
+
+/// <summary>A part of an observation; errors are relative to the reference.</summary>
+internal enum QuadrotorComponent
+{
+    Position,
+    PositionError,
+    Rotation,
+    Velocity,
+    VelocityError,
+    AngularVelocity,
+    PreviousAction,
+    Rotors,
+}
 
 /// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step.</summary>
 internal static class QuadrotorViews
 {
-    public static readonly View[] All =
+    private static readonly QuadrotorComponent[] Tracking =
     [
-        new("teacher", Relative: true, Rotors: true),
-        new("student", Relative: false, Rotors: false),
-        new("tracking", Relative: true, Rotors: false),
+        PositionError,
+        Rotation,
+        VelocityError,
+        AngularVelocity,
+        PreviousAction,
+    ];
+
+    /// <summary>Names of the groups, and what each shows.</summary>
+    public static readonly (string Name, QuadrotorComponent[] Components)[] All =
+    [
+        ("teacher", [.. Tracking, Rotors]),
+        ("student", [Position, Rotation, Velocity, AngularVelocity, PreviousAction]),
+        ("tracking", Tracking),
     ];
 
     public static readonly IReadOnlyList<ObservationGroup> Groups = Array.ConvertAll(
         All,
-        view => view.Group()
+        view => new ObservationGroup(view.Name, Array.ConvertAll(view.Components, Describe))
     );
 
     /// <summary>Distance of the drone to its reference, and the length of the difference of their velocities.</summary>
@@ -22,23 +47,16 @@ internal static class QuadrotorViews
         new("velocity_error", "m/s", MeasureOver.Mean),
     ];
 
-    /// <summary>What an observation group shows of the state.</summary>
-    public sealed record View(string Name, bool Relative, bool Rotors)
-    {
-        public ObservationGroup Group()
+    private static ObservationComponent Describe(QuadrotorComponent component) =>
+        component switch
         {
-            var of = Relative ? " error" : "";
-            List<ObservationComponent> components =
-            [
-                new($"position{of}, world, m", 3),
-                new("rotation matrix, body to world, row-major", 9),
-                new($"linear velocity{of}, world, m/s", 3),
-                new("angular velocity, body, rad/s", 3),
-                new("previous action", 4),
-            ];
-            if (Rotors)
-                components.Add(new("rotor states, mapped to [-1, 1]", 4));
-            return new(Name, components);
-        }
-    }
+            Position => new("position, world, m", 3),
+            PositionError => new("position error, world, m", 3),
+            Rotation => new("rotation matrix, body to world, row-major", 9),
+            Velocity => new("linear velocity, world, m/s", 3),
+            VelocityError => new("linear velocity error, world, m/s", 3),
+            AngularVelocity => new("angular velocity, body, rad/s", 3),
+            PreviousAction => new("previous action", 4),
+            _ => new("rotor states, mapped to [-1, 1]", 4),
+        };
 }

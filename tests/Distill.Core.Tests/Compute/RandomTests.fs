@@ -137,7 +137,14 @@ let ``Normal numbers are standard normal in both outputs`` () =
         Array.init (count / 4) (fun i ->
             let struct (a, b, c, d) = stream.Bits(uint32 i, 5u)
             let mutable first, second = Vector128.Zero, Vector128.Zero
-            RandomW128.Normal(Vector128.Create(a, c, 0u, 0u), Vector128.Create(b, d, 0u, 0u), &first, &second)
+
+            RandomW128.Normal(
+                Vector128.Create(a, c, 0u, 0u),
+                Vector128.Create(b, d, 0u, 0u),
+                &first,
+                &second
+            )
+
             [| float first[0], float second[0]; float first[1], float second[1] |])
         |> Array.concat
 
@@ -227,6 +234,26 @@ let ``Permutation is a permutation and depends on its counters alone`` () =
             if length > 20 then
                 Assert.NotEqual<int[]>(order, other))
     )
+
+[<Fact>]
+let ``Permutation is that of Fisher and Yates with a draw of 64 bits for each place, on every path`` () =
+    let stream = RandomStream(17UL, "permutation")
+
+    for length in [ 0; 1; 2; 17; 255; 256; 257; 258; 1025 ] do
+        let expected = Array.init length id
+
+        for i in length - 1 .. -1 .. 1 do
+            let struct (high, low, _, _) = stream.Bits(uint32 i, 3u, 4u, 0x5045524Du)
+            let draw = UInt128.op_Implicit ((uint64 high <<< 32) ||| uint64 low)
+            let j = int ((draw * UInt128.op_Implicit (uint64 (i + 1))) >>> 64)
+            let moved = expected[i]
+            expected[i] <- expected[j]
+            expected[j] <- moved
+
+        for path in Paths.all do
+            let order = Array.zeroCreate<int> length
+            Paths.on path (fun () -> stream.Permutation(order, 3u, 4u))
+            Expect.isTrue (order = expected) $"{length} numbers, {path}"
 
 [<Fact>]
 let ``All permutations are equally likely`` () =

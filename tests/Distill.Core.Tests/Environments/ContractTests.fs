@@ -171,21 +171,19 @@ let ``quadrotors measure their distance to the reference on every path`` () =
     let config =
         QuadrotorConfig(Envs = 32, Task = QuadrotorTask.Langevin, EpisodeLimit = 1000)
 
-    use environment = new QuadrotorEnvironment(config, 9UL)
     let zeros rows : float32[] = Array.zeroCreate (rows * Panel.Width)
-
-    let read field =
-        let values = zeros (QuadrotorFields.Size field)
-        environment.ReadState(0, field, values)
-        values
 
     let distance (a: float32[]) (b: float32[]) lane =
         sqrt (Seq.sum (seq { for i in 0..2 -> float (a[i * 32 + lane] - b[i * 32 + lane]) ** 2.0 }))
 
     let measured =
         Paths.same "measures" (fun () ->
-            environment.Rewind()
-            environment.Reset 0
+            use environment = new QuadrotorEnvironment(config, 9UL)
+
+            let read field =
+                let values = zeros (QuadrotorFields.Size field)
+                environment.ReadState(0, field, values)
+                values
 
             Array.concat
                 [

@@ -659,6 +659,10 @@ let ``evaluations are swept, and a job of another kind is not found`` () =
         Expect.throws<DistillException>(fun () -> results.Trials.Head.Job.Get<PpoConfig>() |> ignore).Message
     )
 
+    let mixed () =
+        trainings |> Run.sweepWith [ $"""logs={place.Path "logs"}"""; "name=evaluate" ] |> ignore
+
+    Assert.Contains("has ppo and evaluation", Expect.throws<DistillException>(mixed).Message)
     let unknown = trial 5 0 60.0
     let path = place.Path "trials.jsonl"
     File.WriteAllText(path, TrialRecord.toJson { unknown.Record with Kind = "sac"; Label = "a" } + "\n")
