@@ -29,7 +29,10 @@ public readonly ref struct Panel(Span<float> values, int features, int lanes = P
     public int Features { get; } = features;
 
     /// <summary>Samples side by side.</summary>
-    public int Lanes { get; } = lanes;
+    public int Lanes { get; } =
+        lanes is Width or HalfWidth or 0
+            ? lanes
+            : throw new ArgumentException($"A panel has {Width} or {HalfWidth} lanes, not {lanes}.");
 
     public bool IsEmpty => Values.IsEmpty;
 
@@ -47,15 +50,6 @@ public readonly ref struct Panel(Span<float> values, int features, int lanes = P
 
     /// <summary>Number of panels that hold <paramref name="samples"/> samples; the last one may be partly unused.</summary>
     public static int Count(int samples) => (int)(((long)samples + Width - 1) / Width);
-
-    /// <summary>The width of the panel or half panel that a span of this length holds.</summary>
-    /// <exception cref="ArgumentException">It is neither.</exception>
-    internal static int WidthOf(int length, int features) =>
-        length == features * Width ? Width
-        : length == features * HalfWidth ? HalfWidth
-        : throw new ArgumentException(
-            $"{length} floats are not a panel of {features} features and {Width} or {HalfWidth} lanes."
-        );
 
     /// <summary>
     /// The part of a stack-allocated block that starts on a multiple of 64 bytes, <see cref="Padding"/> floats shorter
