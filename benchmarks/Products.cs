@@ -29,10 +29,8 @@ internal static class Products
                             Matrix.Forward(
                                 weights.Span,
                                 bias.Span,
-                                x.Slice(start, length),
-                                y.Slice(start, length),
-                                Size,
-                                Size
+                                new Panel(x.Slice(start, length), Size),
+                                new Panel(y.Slice(start, length), Size)
                             );
                     }
                 ),

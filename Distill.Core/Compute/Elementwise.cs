@@ -155,31 +155,30 @@ public static unsafe class Elementwise
     }
 
     /// <summary>values[f, lane] = (values[f, lane] - offset[f]) * scale[f] on a panel <c>[features, 32]</c>.</summary>
-    public static void Normalise(Span<float> panel, ReadOnlySpan<float> offset, ReadOnlySpan<float> scale)
+    public static void Normalise(Panel panel, ReadOnlySpan<float> offset, ReadOnlySpan<float> scale)
     {
-        var width = Panel.WidthOf(panel.Length, offset.Length);
-        CheckLength(scale.Length, offset.Length);
+        CheckLength(offset.Length, panel.Features);
+        CheckLength(scale.Length, panel.Features);
         fixed (
-            float* p = panel,
+            float* p = panel.Values,
                 o = offset,
                 s = scale
         )
-            Kernels.Normalise(p, o, s, offset.Length, width);
+            Kernels.Normalise(p, o, s, panel.Features, panel.Lanes);
     }
 
     /// <summary>
     /// Every feature of a panel <c>[features, 32]</c> times the lane's factor <c>[32]</c>; a factor 0 clears the lane, even of
     /// what is not a number.
     /// </summary>
-    public static void ScaleLanes(Span<float> panel, ReadOnlySpan<float> factors)
+    public static void ScaleLanes(Panel panel, ReadOnlySpan<float> factors)
     {
-        var width = Panel.WidthOf(factors.Length, 1);
-        CheckLength(panel.Length, panel.Length / width * width);
+        CheckLength(factors.Length, panel.Lanes);
         fixed (
-            float* p = panel,
+            float* p = panel.Values,
                 f = factors
         )
-            Kernels.ScaleLanes(p, f, panel.Length / width, width);
+            Kernels.ScaleLanes(p, f, panel.Features, panel.Lanes);
     }
 
     /// <summary>Copies the lanes whose mark is not 0 from one panel to another.</summary>
@@ -246,10 +245,11 @@ public static unsafe class Elementwise
     }
 
     /// <summary>sums[f] += sum over the lanes of panel[f, :], always in the same order.</summary>
-    public static void AddLaneSums(ReadOnlySpan<float> panel, Span<float> sums)
+    public static void AddLaneSums(Panel panel, Span<float> sums)
     {
-        var width = Panel.WidthOf(panel.Length, sums.Length);
-        fixed (float* source = panel)
+        CheckLength(sums.Length, panel.Features);
+        var width = panel.Lanes;
+        fixed (float* source = panel.Values)
             for (var feature = 0; feature < sums.Length; feature++)
             {
                 var p = source + feature * width;

@@ -33,47 +33,33 @@ public static unsafe class Matrix
     public static int Padded(int features) => (features + RowPadding - 1) / RowPadding * RowPadding;
 
     /// <summary>Y = W X + bias. W <c>[outputs, inputs]</c>, X <c>[inputs, 32]</c>, Y <c>[outputs, 32]</c>.</summary>
-    public static void Forward(
-        ReadOnlySpan<float> weights,
-        ReadOnlySpan<float> bias,
-        ReadOnlySpan<float> x,
-        Span<float> y,
-        int inputs,
-        int outputs
-    )
+    public static void Forward(ReadOnlySpan<float> weights, ReadOnlySpan<float> bias, Panel x, Panel y)
     {
+        var (inputs, outputs, width) = (x.Features, y.Features, x.Lanes);
         Check(weights.Length, outputs * inputs, nameof(weights));
         Check(bias.Length, outputs, nameof(bias));
-        var width = Panel.WidthOf(x.Length, inputs);
-        Check(y.Length, outputs * width, nameof(y));
+        CheckLanes(y, width);
         fixed (
             float* a = weights,
-                b = x,
-                c = y,
+                b = x.Values,
+                c = y.Values,
                 start = bias
         )
             Multiply(a, inputs, 1, b, width, c, width, outputs, inputs, width, Start.FromBias, start);
     }
 
     /// <summary>dX (+)= W' dY. W <c>[outputs, inputs]</c>, dY <c>[outputs, 32]</c>, dX <c>[inputs, 32]</c>.</summary>
-    public static void InputGradient(
-        ReadOnlySpan<float> weights,
-        ReadOnlySpan<float> dy,
-        Span<float> dx,
-        int inputs,
-        int outputs,
-        Start start
-    )
+    public static void InputGradient(ReadOnlySpan<float> weights, Panel dy, Panel dx, Start start)
     {
+        var (inputs, outputs, width) = (dx.Features, dy.Features, dy.Lanes);
         Check(weights.Length, outputs * inputs, nameof(weights));
-        var width = Panel.WidthOf(dy.Length, outputs);
-        Check(dx.Length, inputs * width, nameof(dx));
+        CheckLanes(dx, width);
         if (start == Start.FromBias)
             throw new ArgumentException("An input gradient has no bias to start from.", nameof(start));
         fixed (
             float* a = weights,
-                b = dy,
-                c = dx
+                b = dy.Values,
+                c = dx.Values
         )
             Multiply(a, 1, inputs, b, width, c, width, inputs, outputs, width, start, null);
     }
@@ -81,21 +67,15 @@ public static unsafe class Matrix
     /// <summary>
     /// dW += dY X'. dY <c>[outputs, 32]</c>, X as rows <c>[32, padded inputs]</c> (<see cref="ToRows"/>), dW <c>[outputs, inputs]</c>.
     /// </summary>
-    public static void WeightGradient(
-        ReadOnlySpan<float> dy,
-        ReadOnlySpan<float> xRows,
-        Span<float> dWeights,
-        int inputs,
-        int outputs
-    )
+    public static void WeightGradient(Panel dy, ReadOnlySpan<float> xRows, Span<float> dWeights, int inputs)
     {
         var padded = Padded(inputs);
-        var width = Panel.WidthOf(dy.Length, outputs);
+        var (outputs, width) = (dy.Features, dy.Lanes);
         Check(xRows.Length, width * padded, nameof(xRows));
         Check(dWeights.Length, outputs * inputs, nameof(dWeights));
         var whole = inputs / RowPadding * RowPadding;
         fixed (
-            float* a = dy,
+            float* a = dy.Values,
                 b = xRows,
                 c = dWeights
         )
@@ -160,13 +140,13 @@ public static unsafe class Matrix
     /// Panel <c>[features, 32]</c> to rows <c>[32, padded features]</c>. The zeros of the padding stand before the
     /// features of the last, ragged group of 16, so that this group ends with the row.
     /// </summary>
-    public static void ToRows(ReadOnlySpan<float> panel, Span<float> rows, int features)
+    public static void ToRows(Panel panel, Span<float> rows)
     {
+        var (features, width) = (panel.Features, panel.Lanes);
         var padded = Padded(features);
-        var width = Panel.WidthOf(panel.Length, features);
         Check(rows.Length, width * padded, nameof(rows));
         fixed (
-            float* source = panel,
+            float* source = panel.Values,
                 target = rows
         )
         {
@@ -177,33 +157,28 @@ public static unsafe class Matrix
             var group = stackalloc float[RowPadding * Panel.Width];
             var padding = (padded - features) * width;
             new Span<float>(group, padding).Clear();
-            panel[(whole * width)..(features * width)]
-                .CopyTo(new Span<float>(group + padding, (features - whole) * width));
+            panel
+                .Rows(whole, features - whole)
+                .Values.CopyTo(new Span<float>(group + padding, (features - whole) * width));
             Transpose.Blocks(group, width, target + whole, padded, RowPadding, width);
         }
     }
 
     /// <summary>Panel <c>[features, 32]</c> to packed rows: row r goes to <c>rows[r * stride ..]</c>, for the first <paramref name="count"/> lanes.</summary>
     /// <exception cref="ArgumentException">Rows would overlap, or there are not that many lanes.</exception>
-    public static void Scatter(
-        ReadOnlySpan<float> panel,
-        Span<float> rows,
-        int features,
-        int stride,
-        int count
-    )
+    public static void Scatter(Panel panel, Span<float> rows, int stride, int count)
     {
-        if (count is < 0 or > Panel.Width || stride < features)
+        var features = panel.Features;
+        if (count < 0 || count > panel.Lanes || stride < features)
             throw new ArgumentException(
                 $"{count} rows of {features} floats every {stride} do not come from a panel."
             );
-        Check(panel.Length, features * Panel.Width, nameof(panel));
         Check(rows.Length, count == 0 ? 0 : (count - 1) * stride + features, nameof(rows));
         fixed (
-            float* source = panel,
+            float* source = panel.Values,
                 target = rows
         )
-            Transpose.Blocks(source, Panel.Width, target, stride, features, count);
+            Transpose.Blocks(source, panel.Lanes, target, stride, features, count);
     }
 
     /// <summary>Rows <c>[lanes, features]</c> to a panel <c>[features, lanes]</c>.</summary>
@@ -231,6 +206,14 @@ public static unsafe class Matrix
         Start start,
         float* bias
     ) => All.InUse.Multiply(a, aRow, aInner, b, bInner, c, cRow, rows, inner, columns, start, bias);
+
+    private static void CheckLanes(Panel panel, int lanes)
+    {
+        if (panel.Lanes != lanes)
+            throw new ArgumentException(
+                $"A panel of {panel.Lanes} lanes was given where {lanes} are needed."
+            );
+    }
 
     private static void Check(int length, int needed, string name)
     {

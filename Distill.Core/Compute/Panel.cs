@@ -8,11 +8,25 @@ namespace Distill.Compute;
 /// A SIMD lane is a sample; what the simulator writes is directly the operand of a network's matrix product. Networks,
 /// losses and matrix products take half panels, <c>[n, 16]</c>, as well: few sequences then occupy twice as many threads.
 /// </summary>
-/// <param name="values">Memory of at least features x lanes floats; the panel is its beginning.</param>
-/// <param name="features">Numbers of one sample.</param>
-/// <param name="lanes"><see cref="Width"/>, or <see cref="HalfWidth"/> for a half panel.</param>
-public readonly ref struct Panel(Span<float> values, int features, int lanes = Panel.Width)
+public readonly ref struct Panel
 {
+    /// <param name="values">Memory of at least features x lanes floats; the panel is its beginning.</param>
+    /// <param name="features">Numbers of one sample.</param>
+    /// <param name="lanes"><see cref="Width"/>, or <see cref="HalfWidth"/> for a half panel.</param>
+    public Panel(Span<float> values, int features, int lanes = Width)
+        : this(features, lanes, values[..(features * lanes)])
+    {
+        if (lanes is not (Width or HalfWidth or 0))
+            throw new ArgumentException($"A panel has {Width} or {HalfWidth} lanes, not {lanes}.");
+    }
+
+    private Panel(int features, int lanes, Span<float> values)
+    {
+        Features = features;
+        Lanes = lanes;
+        Values = values;
+    }
+
     /// <summary>Samples side by side in a panel.</summary>
     public const int Width = 32;
 
@@ -23,13 +37,13 @@ public readonly ref struct Panel(Span<float> values, int features, int lanes = P
     public const int Padding = 16;
 
     /// <summary><c>[features, lanes]</c>.</summary>
-    public Span<float> Values { get; } = values[..(features * lanes)];
+    public Span<float> Values { get; }
 
     /// <summary>Numbers of one sample.</summary>
-    public int Features { get; } = features;
+    public int Features { get; }
 
     /// <summary>Samples side by side.</summary>
-    public int Lanes { get; } = lanes;
+    public int Lanes { get; }
 
     public bool IsEmpty => Values.IsEmpty;
 
@@ -40,22 +54,13 @@ public readonly ref struct Panel(Span<float> values, int features, int lanes = P
         new(values[(index * features * lanes)..], features, lanes);
 
     /// <summary>Consecutive features, as a panel of their own on the same memory.</summary>
-    public Panel Rows(int first, int count) => new(Values[(first * Lanes)..], count, Lanes);
+    public Panel Rows(int first, int count) => new(count, Lanes, Values.Slice(first * Lanes, count * Lanes));
 
     /// <summary>One feature of all samples, <c>[lanes]</c>.</summary>
     public Span<float> Row(int feature) => Values.Slice(feature * Lanes, Lanes);
 
     /// <summary>Number of panels that hold <paramref name="samples"/> samples; the last one may be partly unused.</summary>
     public static int Count(int samples) => (int)(((long)samples + Width - 1) / Width);
-
-    /// <summary>The width of the panel or half panel that a span of this length holds.</summary>
-    /// <exception cref="ArgumentException">It is neither.</exception>
-    internal static int WidthOf(int length, int features) =>
-        length == features * Width ? Width
-        : length == features * HalfWidth ? HalfWidth
-        : throw new ArgumentException(
-            $"{length} floats are not a panel of {features} features and {Width} or {HalfWidth} lanes."
-        );
 
     /// <summary>
     /// The part of a stack-allocated block that starts on a multiple of 64 bytes, <see cref="Padding"/> floats shorter

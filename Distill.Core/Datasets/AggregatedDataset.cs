@@ -35,7 +35,7 @@ public sealed class AggregatedDataset : IDisposable
     /// <param name="segmentLength">Rows per segment.</param>
     /// <param name="memorySize">Numbers of student memory kept per segment.</param>
     /// <param name="initialRows">Rows to make room for at the start: <c>steps x envs x 10</c>.</param>
-    /// <param name="stream">Draws the places of <see cref="Reservoir"/>.</param>
+    /// <param name="stream">For the draws of the retention.</param>
     public AggregatedDataset(
         Columns columns,
         int segmentLength,
@@ -159,7 +159,7 @@ public sealed class AggregatedDataset : IDisposable
     public void Add(Rollout rollout)
     {
         var segments = rollout.Rows / SegmentLength;
-        if (retention is NewestRollout)
+        if (!retention.Accumulates)
             count = 0;
         Reserve(Math.Min((long)count + segments, maxSegments));
         var position = 0;
@@ -282,7 +282,7 @@ public sealed class AggregatedDataset : IDisposable
         state.Count("capacity", ref room);
         state.Count("added", ref added);
         // Where only the newest rollout is held, there is room for it from the start.
-        var most = retention is NewestRollout ? capacity : maxSegments;
+        var most = retention.Accumulates ? maxSegments : capacity;
         if (held > room || room > most || added < held)
             throw new DistillException(
                 $"The saved dataset has {held} of {room} segments, but this run holds at most {most}: it belongs to "
@@ -321,17 +321,11 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>Where the next segments go: a place (or -1 to drop) and how many of them lie contiguously there.</summary>
     private (int Target, int Run) NextPlaces(int wanted)
     {
-        if (retention is Reservoir && count == maxSegments)
-        {
-            // Algorithm R: the n-th segment ever takes a random place among n, and is dropped if that is past the end.
-            var (high, low, _, _) = stream.Bits((uint)added, (uint)(added >> 32));
-            var place = (long)Math.BigMul(((ulong)high << 32) | low, (ulong)added + 1, out _);
-            return (place < maxSegments ? (int)place : -1, 1);
-        }
-        var target = count < maxSegments ? count : (int)(added % maxSegments);
-        var end = count < maxSegments ? capacity : maxSegments;
-        var chunkEnd = (target / chunkSegments + 1) * chunkSegments;
-        var run = Math.Min(wanted, Math.Min(end, chunkEnd) - target);
+        var (target, run) =
+            count == maxSegments
+                ? retention.Place(added, maxSegments, wanted, stream)
+                : (count, Math.Min(wanted, capacity - count));
+        run = Math.Min(run, chunkSegments - target % chunkSegments);
         count = Math.Max(count, target + run);
         return (target, run);
     }

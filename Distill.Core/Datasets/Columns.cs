@@ -65,13 +65,7 @@ public sealed class Table(Columns columns, long rows) : IDisposable
     /// <summary>Writes the first lanes of a panel to the rows <paramref name="first"/>, first + stride, …</summary>
     /// <param name="panel"><c>[columns, 32]</c>, or its first columns.</param>
     public void Scatter(Panel panel, int first, int stride, int lanes) =>
-        Matrix.Scatter(
-            panel.Values,
-            values.Span[(first * Columns.Size)..],
-            panel.Features,
-            stride * Columns.Size,
-            lanes
-        );
+        Matrix.Scatter(panel, values.Span[(first * Columns.Size)..], stride * Columns.Size, lanes);
 
     public void Dispose() => values.Dispose();
 }

@@ -119,7 +119,8 @@ public sealed class Network : IDisposable
     public void CopyMemory(Panel activations, Panel memory)
     {
         for (var i = 0; i < layers.Length; i++)
-            Last(Activations(i, activations), layers[i].MemorySize).Values.CopyTo(MemoryOf(i, memory).Values);
+            if (layers[i].MemorySize is > 0 and var own)
+                Last(Activations(i, activations), own).Values.CopyTo(MemoryOf(i, memory).Values);
     }
 
     /// <summary>Adds the gradient of one step of one panel to <paramref name="gradient"/>.</summary>

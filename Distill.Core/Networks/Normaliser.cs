@@ -45,7 +45,7 @@ public sealed class Normaliser
     }
 
     /// <summary>Normalises a panel <c>[size, 32]</c> (or half panel) in place.</summary>
-    public void Apply(Panel panel) => Elementwise.Normalise(panel.Values, Mean, scale);
+    public void Apply(Panel panel) => Elementwise.Normalise(panel, Mean, scale);
 
     /// <summary>Merges a batch given by the moments of its deviations from the present mean.</summary>
     /// <param name="count">Observations in the batch.</param>

@@ -29,8 +29,7 @@ public sealed class ActingPolicy : IDisposable
 
     /// <summary>Clears the memory where an episode starts.</summary>
     /// <param name="keep"><c>[32]</c>: 0 there, else 1.</param>
-    public void Forget(int panel, ReadOnlySpan<float> keep) =>
-        Elementwise.ScaleLanes(Memory(panel).Values, keep);
+    public void Forget(int panel, ReadOnlySpan<float> keep) => Elementwise.ScaleLanes(Memory(panel), keep);
 
     /// <summary>Writes what the policy reads, <c>[inputs, 32]</c>, not normalised.</summary>
     public void Observe(int panel, Panel observation) => view.Observe(environment, panel, observation);

@@ -103,7 +103,7 @@ module Distil =
                 $"The distillation would take {Names.mebibytes estimate.TotalBytes} but this machine has {Names.mebibytes estimate.AvailableBytes}; {cure}."
 
     /// Whether nothing but the newest rollout is kept: there is no limit to be named then.
-    let private onPolicy (config: DistillationConfig) = not config.Retention.Limited
+    let private onPolicy (config: DistillationConfig) = not config.Retention.Accumulates
 
     let private plan (config: DistillationConfig) : Plan =
         {

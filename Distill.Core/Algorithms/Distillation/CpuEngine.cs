@@ -45,10 +45,7 @@ public sealed class CpuEngine : IDistillationEngine
             columns,
             shape.SegmentLength,
             Student.MemorySize,
-            Math.Min(
-                10L * rollout.Rows,
-                config.Retention is NewestRollout ? rollout.Rows : config.Retention.Limit
-            ),
+            Math.Min(10L * rollout.Rows, config.Retention.Rows(rollout.Rows)),
             config.Retention,
             new RandomStream(config.Seed, "retention")
         );

@@ -108,13 +108,13 @@ public sealed record MemoryEstimate(
             + rollout / shape.SegmentLength * memory * sizeof(float);
         var available = WithATenthToSpare(availableBytes);
         var estimate = Holding(config.Retention.Rows(rollout));
-        return config.Retention.Limited ? estimate with { RowsThatFit = LargestThatFits() } : estimate;
+        return config.Retention.Accumulates ? estimate with { RowsThatFit = LargestThatFits() } : estimate;
 
         MemoryEstimate Holding(long rows) =>
             new(
                 AggregatedDataset.EstimateBytes(rows, columns),
                 AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory)
-                    + Sampler.EstimateBytes(config.Sampling, rows / shape.SegmentLength),
+                    + rows / shape.SegmentLength * config.Sampling.BytesPerSegment,
                 rolloutBytes,
                 NetworkBytes(shape.LargestBatchOf(config, rows)),
                 available,

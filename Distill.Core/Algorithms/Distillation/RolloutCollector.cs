@@ -204,9 +204,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
             return;
         var perEnv = rollout.Steps / rollout.Sequence;
         Matrix.Scatter(
-            student.Memory(panel).Values,
+            student.Memory(panel),
             rollout.Memory.Span[((panel * Panel.Width * perEnv + sequence) * size)..],
-            size,
             perEnv * size,
             Lanes(panel)
         );

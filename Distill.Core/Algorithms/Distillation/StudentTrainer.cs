@@ -172,7 +172,7 @@ public sealed class StudentTrainer : IWork, IDisposable
             var x = observation.Of(Step(rows, step));
             var kept = Step(activations, step);
             student.Normaliser?.Apply(x);
-            Elementwise.ScaleLanes(carried.Values, keeps.Row(step));
+            Elementwise.ScaleLanes(carried, keeps.Row(step));
             network.Forward(x, carried, kept, own);
             network.CopyMemory(kept, carried);
         }
@@ -188,7 +188,7 @@ public sealed class StudentTrainer : IWork, IDisposable
             var weight = Step(weights, step);
             sum += loss.Evaluate(network.Output(kept), label.Of(row), weight, scale, dOutput, laneSums);
             network.Backward(observation.Of(row), kept, dOutput, dMemory, gradient, own);
-            Elementwise.ScaleLanes(dMemory.Values, keeps.Row(step));
+            Elementwise.ScaleLanes(dMemory, keeps.Row(step));
         }
         return sum;
     }

@@ -119,7 +119,7 @@ internal sealed class PpoRollout : IDisposable
     public void Record(int panel, int step, Panel sample)
     {
         var start = (panel * steps + step) * Panel.Width * layout.Recorded;
-        Matrix.Scatter(sample.Values, rows.Span[start..], layout.Recorded, layout.Recorded, Panel.Width);
+        Matrix.Scatter(sample, rows.Span[start..], layout.Recorded, Panel.Width);
     }
 
     /// <summary>A panel <c>[layout size, 32]</c> of shuffled samples, as <see cref="Gather"/> filled it.</summary>

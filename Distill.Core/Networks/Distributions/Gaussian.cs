@@ -17,11 +17,13 @@ internal sealed class Gaussian : ActionDistribution
     {
         noise.Normals(actions.Values, (uint)first, (uint)step, (uint)(step >> 32));
         Span<float> std = stackalloc float[Panel.Width];
-        for (var action = 0; action < actions.Features; action++)
+        for (var i = 0; i < actions.Features; i++)
         {
-            Exp(1, outputs.Row(actions.Features + action), std);
-            for (var lane = 0; lane < actions.Lanes; lane++)
-                actions[action, lane] = outputs[action, lane] + std[lane] * actions[action, lane];
+            var action = actions.Row(i);
+            var mean = outputs.Row(i);
+            Exp(1, outputs.Row(actions.Features + i), std);
+            for (var lane = 0; lane < action.Length; lane++)
+                action[lane] = mean[lane] + std[lane] * action[lane];
         }
     }
 
@@ -29,14 +31,15 @@ internal sealed class Gaussian : ActionDistribution
     {
         logProbability.Clear();
         Span<float> inverse = stackalloc float[Panel.Width];
-        for (var action = 0; action < actions.Features; action++)
+        for (var i = 0; i < actions.Features; i++)
         {
-            var logStd = outputs.Row(actions.Features + action);
+            var action = actions.Row(i);
+            var mean = outputs.Row(i);
+            var logStd = outputs.Row(actions.Features + i);
             Exp(-1, logStd, inverse);
-            for (var lane = 0; lane < actions.Lanes; lane += Vector256<float>.Count)
+            for (var lane = 0; lane < action.Length; lane += Vector256<float>.Count)
             {
-                var deviation =
-                    (Load(actions.Row(action), lane) - Load(outputs.Row(action), lane)) * Load(inverse, lane);
+                var deviation = (Load(action, lane) - Load(mean, lane)) * Load(inverse, lane);
                 var constant = Load(logStd, lane) + Vector256.Create(HalfLogTwoPi);
                 (Load(logProbability, lane) - (0.5f * deviation * deviation + constant)).CopyTo(
                     logProbability[lane..]
@@ -49,30 +52,37 @@ internal sealed class Gaussian : ActionDistribution
     {
         entropy.Clear();
         for (var i = outputs.Features / 2; i < outputs.Features; i++)
-        for (var lane = 0; lane < outputs.Lanes; lane++)
-            entropy[lane] += outputs[i, lane] + HalfLogTwoPi + 0.5f;
+        {
+            var logStd = outputs.Row(i);
+            for (var lane = 0; lane < logStd.Length; lane += Vector256<float>.Count)
+            {
+                var own = Load(logStd, lane) + Vector256.Create(HalfLogTwoPi) + Vector256.Create(0.5f);
+                (Load(entropy, lane) + own).CopyTo(entropy[lane..]);
+            }
+        }
     }
 
     public override void KlDivergence(Panel oldOutputs, Panel outputs, Span<float> kl)
     {
         kl.Clear();
-        Span<float> logRatios = stackalloc float[Panel.Width];
+        Span<float> logRatios = stackalloc float[outputs.Lanes];
         Span<float> squares = stackalloc float[Panel.Width];
         Span<float> inverse = stackalloc float[Panel.Width];
         var actions = outputs.Features / 2;
-        for (var action = 0; action < actions; action++)
+        for (var i = 0; i < actions; i++)
         {
-            var logStd = outputs.Row(actions + action);
-            for (var lane = 0; lane < logStd.Length; lane++)
-                logRatios[lane] = logStd[lane] - oldOutputs[actions + action, lane];
-            Exp(-2, logRatios[..logStd.Length], squares);
+            var oldMean = oldOutputs.Row(i);
+            var oldLogStd = oldOutputs.Row(actions + i);
+            var mean = outputs.Row(i);
+            var logStd = outputs.Row(actions + i);
+            for (var lane = 0; lane < mean.Length; lane += Vector256<float>.Count)
+                (Load(logStd, lane) - Load(oldLogStd, lane)).CopyTo(logRatios[lane..]);
+            Exp(-2, logRatios, squares);
             Exp(-1, logStd, inverse);
-            for (var lane = 0; lane < logStd.Length; lane += Vector256<float>.Count)
+            for (var lane = 0; lane < mean.Length; lane += Vector256<float>.Count)
             {
                 var constant = Load(logRatios, lane) + 0.5f * Load(squares, lane) - Vector256.Create(0.5f);
-                var shift =
-                    (Load(outputs.Row(action), lane) - Load(oldOutputs.Row(action), lane))
-                    * Load(inverse, lane);
+                var shift = (Load(mean, lane) - Load(oldMean, lane)) * Load(inverse, lane);
                 (Load(kl, lane) + (0.5f * shift * shift + constant)).CopyTo(kl[lane..]);
             }
         }
@@ -87,17 +97,21 @@ internal sealed class Gaussian : ActionDistribution
     )
     {
         Span<float> inverse = stackalloc float[Panel.Width];
-        for (var action = 0; action < actions.Features; action++)
+        for (var i = 0; i < actions.Features; i++)
         {
-            Exp(-1, outputs.Row(actions.Features + action), inverse);
-            for (var lane = 0; lane < actions.Lanes; lane += Vector256<float>.Count)
+            var action = actions.Row(i);
+            var mean = outputs.Row(i);
+            var dMean = dOutputs.Row(i);
+            var dLogStd = dOutputs.Row(actions.Features + i);
+            Exp(-1, outputs.Row(actions.Features + i), inverse);
+            for (var lane = 0; lane < action.Length; lane += Vector256<float>.Count)
             {
                 var own = Load(inverse, lane);
-                var deviation = (Load(actions.Row(action), lane) - Load(outputs.Row(action), lane)) * own;
+                var deviation = (Load(action, lane) - Load(mean, lane)) * own;
                 var slope = Load(dLogProbability, lane);
-                (slope * deviation * own).CopyTo(dOutputs.Row(action)[lane..]);
+                (slope * deviation * own).CopyTo(dMean[lane..]);
                 (slope * (deviation * deviation - Vector256<float>.One) + Load(dEntropy, lane)).CopyTo(
-                    dOutputs.Row(actions.Features + action)[lane..]
+                    dLogStd[lane..]
                 );
             }
         }

@@ -34,14 +34,7 @@ internal sealed class DenseLayer(int inputs, Dense spec) : Layer(inputs, spec)
         Workspace own
     )
     {
-        Matrix.Forward(
-            parameters[..Weights],
-            parameters[Weights..],
-            x.Values,
-            activations.Values,
-            Inputs,
-            Outputs
-        );
+        Matrix.Forward(parameters[..Weights], parameters[Weights..], x, activations);
         Elementwise.Activate(spec.Activation, activations.Values);
     }
 
@@ -58,17 +51,10 @@ internal sealed class DenseLayer(int inputs, Dense spec) : Layer(inputs, spec)
     {
         Elementwise.ActivateBackward(spec.Activation, activations.Values, dy.Values);
         var rows = own.Floats(x.Lanes * Matrix.Padded(Inputs));
-        Matrix.ToRows(x.Values, rows, Inputs);
-        Matrix.WeightGradient(dy.Values, rows, gradient[..Weights], Inputs, Outputs);
-        Elementwise.AddLaneSums(dy.Values, gradient[Weights..]);
+        Matrix.ToRows(x, rows);
+        Matrix.WeightGradient(dy, rows, gradient[..Weights], Inputs);
+        Elementwise.AddLaneSums(dy, gradient[Weights..]);
         if (!dx.IsEmpty)
-            Matrix.InputGradient(
-                parameters[..Weights],
-                dy.Values,
-                dx.Values,
-                Inputs,
-                Outputs,
-                Start.FromZero
-            );
+            Matrix.InputGradient(parameters[..Weights], dy, dx, Start.FromZero);
     }
 }

@@ -43,33 +43,21 @@ internal sealed class GruLayer(int inputs, Gru spec) : Layer(inputs, spec)
         Workspace own
     )
     {
-        var gates = activations.Rows(0, 3 * Outputs).Values;
-        var hidden = activations.Rows(4 * Outputs, Outputs).Values;
+        var gates = activations.Rows(0, 3 * Outputs);
+        var hidden = activations.Rows(4 * Outputs, Outputs);
         var hiddenGates = own.Panel(3 * Outputs, x.Lanes);
-        memory.Values.CopyTo(hidden);
-        Matrix.Forward(
-            parameters[..InputWeights],
-            parameters.Slice(InputBias, 3 * Outputs),
-            x.Values,
-            gates,
-            Inputs,
-            3 * Outputs
-        );
+        memory.Values.CopyTo(hidden.Values);
+        Matrix.Forward(parameters[..InputWeights], parameters.Slice(InputBias, 3 * Outputs), x, gates);
         Matrix.Forward(
             parameters.Slice(InputWeights, HiddenWeights),
             parameters.Slice(HiddenBias, 3 * Outputs),
             hidden,
-            hiddenGates.Values,
-            Outputs,
-            3 * Outputs
+            hiddenGates
         );
-        hiddenGates.Rows(2 * Outputs, Outputs).Values.CopyTo(activations.Rows(3 * Outputs, Outputs).Values);
-        Elementwise.GruForward(
-            gates,
-            hiddenGates.Values,
-            hidden,
-            activations.Rows(5 * Outputs, Outputs).Values
-        );
+        var candidate = activations.Rows(3 * Outputs, Outputs);
+        hiddenGates.Rows(2 * Outputs, Outputs).Values.CopyTo(candidate.Values);
+        var next = activations.Rows(5 * Outputs, Outputs);
+        Elementwise.GruForward(gates.Values, hiddenGates.Values, hidden.Values, next.Values);
     }
 
     public override void Backward(
@@ -83,50 +71,32 @@ internal sealed class GruLayer(int inputs, Gru spec) : Layer(inputs, spec)
         Workspace own
     )
     {
-        var dGates = own.Panel(3 * Outputs, x.Lanes).Values;
-        var dHiddenGates = own.Panel(3 * Outputs, x.Lanes).Values;
+        var dGates = own.Panel(3 * Outputs, x.Lanes);
+        var dHiddenGates = own.Panel(3 * Outputs, x.Lanes);
         var xRows = own.Floats(x.Lanes * Matrix.Padded(Inputs));
         var hiddenRows = own.Floats(x.Lanes * Matrix.Padded(Outputs));
-        var hidden = activations.Rows(4 * Outputs, Outputs).Values;
+        var hidden = activations.Rows(4 * Outputs, Outputs);
 
         Elementwise.Add(dMemory.Values, dy.Values);
         Elementwise.GruBackward(
             activations.Rows(0, 3 * Outputs).Values,
             activations.Rows(3 * Outputs, Outputs).Values,
-            hidden,
+            hidden.Values,
             dy.Values,
-            dGates,
-            dHiddenGates,
+            dGates.Values,
+            dHiddenGates.Values,
             dMemory.Values
         );
-        Matrix.ToRows(x.Values, xRows, Inputs);
-        Matrix.ToRows(hidden, hiddenRows, Outputs);
-        Matrix.WeightGradient(dGates, xRows, gradient[..InputWeights], Inputs, 3 * Outputs);
-        Matrix.WeightGradient(
-            dHiddenGates,
-            hiddenRows,
-            gradient.Slice(InputWeights, HiddenWeights),
-            Outputs,
-            3 * Outputs
-        );
+        Matrix.ToRows(x, xRows);
+        Matrix.ToRows(hidden, hiddenRows);
+        var ofHidden = gradient.Slice(InputWeights, HiddenWeights);
+        Matrix.WeightGradient(dGates, xRows, gradient[..InputWeights], Inputs);
+        Matrix.WeightGradient(dHiddenGates, hiddenRows, ofHidden, Outputs);
         Elementwise.AddLaneSums(dGates, gradient.Slice(InputBias, 3 * Outputs));
         Elementwise.AddLaneSums(dHiddenGates, gradient.Slice(HiddenBias, 3 * Outputs));
-        Matrix.InputGradient(
-            parameters.Slice(InputWeights, HiddenWeights),
-            dHiddenGates,
-            dMemory.Values,
-            Outputs,
-            3 * Outputs,
-            Start.FromValues
-        );
+        var hiddenWeights = parameters.Slice(InputWeights, HiddenWeights);
+        Matrix.InputGradient(hiddenWeights, dHiddenGates, dMemory, Start.FromValues);
         if (!dx.IsEmpty)
-            Matrix.InputGradient(
-                parameters[..InputWeights],
-                dGates,
-                dx.Values,
-                Inputs,
-                3 * Outputs,
-                Start.FromZero
-            );
+            Matrix.InputGradient(parameters[..InputWeights], dGates, dx, Start.FromZero);
     }
 }

@@ -19,7 +19,7 @@ public sealed record GaussianLogLikelihood : Loss
         dEntropy.Clear();
         Distribution.Backward(y, target, dLogProbability, dEntropy, dy);
         // What does not count may be infinite or not a number.
-        Elementwise.ScaleLanes(dy.Values, weight.Values);
+        Elementwise.ScaleLanes(dy, weight.Values);
         for (var lane = 0; lane < y.Lanes; lane++)
             sums[lane] -= weight[0, lane] == 0 ? 0 : (double)weight[0, lane] * logProbability[lane];
     }

@@ -113,7 +113,9 @@ let ``Add, ScaleLanes and Normalise are exact`` () =
         let factors =
             Array.init width (fun lane -> if lane % 3 = 0 then 0f else 1f + float32 lane)
 
-        let scaled = changed "scale" a (fun v -> Elementwise.ScaleLanes(v, factors))
+        let scaled =
+            changed "scale" a (fun v -> Elementwise.ScaleLanes(Panel(v, features), factors))
+
 
         let expected =
             a
@@ -128,7 +130,7 @@ let ``Add, ScaleLanes and Normalise are exact`` () =
         let offset, scale = Draw.floats random features, Draw.floats random features
 
         let normalised =
-            changed "normalise" a (fun v -> Elementwise.Normalise(v, offset, scale))
+            changed "normalise" a (fun v -> Elementwise.Normalise(Panel(v, features), offset, scale))
 
         let expected = Array.mapi (fun i v -> (v - offset[i / width]) * scale[i / width]) a
         Paths.sameBits normalised expected "normalise")
@@ -139,7 +141,10 @@ let ``A lane that is cleared forgets what is not a number`` () =
         Array.init (3 * width) (fun i -> [| nanf; infinityf; -infinityf |][i / width])
 
     let factors = Array.init width (fun lane -> float32 (lane % 2))
-    let cleared = changed "clear" broken (fun v -> Elementwise.ScaleLanes(v, factors))
+
+    let cleared =
+        changed "clear" broken (fun v -> Elementwise.ScaleLanes(Panel(v, 3), factors))
+
 
     for i in 0 .. cleared.Length - 1 do
         Expect.equal (Single.IsFinite cleared[i]) (i % 2 = 0) $"element {i}"
@@ -164,7 +169,9 @@ let ``Sums are added in one order and agree with double precision`` () =
         let random = Random seed
         let panel = Draw.floats random (features * width)
         let before = Draw.floats random features
-        let sums = changed "lane sums" before (fun v -> Elementwise.AddLaneSums(panel, v))
+
+        let sums =
+            changed "lane sums" before (fun v -> Elementwise.AddLaneSums(Panel(panel, features), v))
 
         let expected =
             before
@@ -246,10 +253,9 @@ let ``Lengths that are no multiple of 16 or do not match are refused`` () =
     refused (fun () -> Elementwise.Activate(Activation.Relu, floats 17))
     refused (fun () -> Elementwise.ActivateBackward(Activation.Relu, floats 16, floats 32))
     refused (fun () -> Elementwise.Add(floats 16, floats 32))
-    refused (fun () -> Elementwise.ScaleLanes(floats 64, floats 31))
-    refused (fun () -> Elementwise.ScaleLanes(floats 48, floats 32))
-    refused (fun () -> Elementwise.Normalise(floats 64, floats 3, floats 3))
-    refused (fun () -> Elementwise.Normalise(floats 64, floats 2, floats 3))
-    refused (fun () -> Elementwise.AddLaneSums(floats 64, floats 3))
+    refused (fun () -> Elementwise.ScaleLanes(Panel(floats 64, 2), floats 31))
+    refused (fun () -> Elementwise.Normalise(Panel(floats 64, 2), floats 3, floats 2))
+    refused (fun () -> Elementwise.Normalise(Panel(floats 64, 2), floats 2, floats 3))
+    refused (fun () -> Elementwise.AddLaneSums(Panel(floats 64, 2), floats 3))
     refused (fun () -> ignore (Elementwise.SumOfSquares(floats 17)))
     refused (fun () -> Elementwise.GruForward(floats 96, floats 96, floats 16, floats 32))

@@ -41,7 +41,7 @@ let ``Forward is W X + bias, bit for bit one chain over the inputs, on every pat
         let actual =
             Paths.same "forward" (fun () ->
                 let y = Guarded(outputs * width)
-                Matrix.Forward(w, bias, x, y.Span, inputs, outputs)
+                Matrix.Forward(w, bias, Panel(x, inputs), Panel(y.Span, outputs))
                 y.Values)
 
         Paths.sameBits actual expected "forward")
@@ -63,7 +63,7 @@ let ``InputGradient is W' dY from zero and from values, bit for bit, on every pa
             let actual =
                 Paths.same "input gradient" (fun () ->
                     let dx = Guarded before
-                    Matrix.InputGradient(w, dy, dx.Span, inputs, outputs, start)
+                    Matrix.InputGradient(w, Panel(dy, outputs), Panel(dx.Span, inputs), start)
                     dx.Values)
 
             Paths.sameBits actual expected $"input gradient {start}")
@@ -84,9 +84,9 @@ let ``WeightGradient adds dY X' bit for bit, on every path`` () =
         let actual =
             Paths.same "weight gradient" (fun () ->
                 let rows = Guarded(width * Matrix.Padded inputs)
-                Matrix.ToRows(x, rows.Span, inputs)
+                Matrix.ToRows(Panel(x, inputs), rows.Span)
                 let dw = Guarded before
-                Matrix.WeightGradient(dy, rows.Values, dw.Span, inputs, outputs)
+                Matrix.WeightGradient(Panel(dy, outputs), rows.Values, dw.Span, inputs)
                 dw.Values)
 
         Paths.sameBits actual expected "weight gradient")
@@ -99,7 +99,7 @@ let ``Products against double precision stay within the rounding of the chain`` 
         let bias = Draw.floats random outputs
         let x = Draw.floats random (inputs * width)
         let y = Array.zeroCreate<float32>(outputs * width)
-        Matrix.Forward(w, bias, x, y, inputs, outputs)
+        Matrix.Forward(w, bias, Panel(x, inputs), Panel(y, outputs))
 
         for i in 0 .. y.Length - 1 do
             let row, lane = i / width, i % width
@@ -122,7 +122,7 @@ let ``ToRows transposes and puts zeros before the features of a ragged group`` (
             let padded = Matrix.Padded features
             Expect.isTrue (padded % 16 = 0 && padded >= features && padded < features + 16) "padding"
             let rows = Guarded(width * padded)
-            Matrix.ToRows(panel, rows.Span, features)
+            Matrix.ToRows(Panel(panel, features), rows.Span)
 
             let expected =
                 Array.init (width * padded) (fun i ->
@@ -152,7 +152,7 @@ let ``Scatter writes the first lanes as rows and nothing between them`` () =
             let stride = features + gap
             let before = Draw.floats (Random count) (max 0 ((count - 1) * stride + features))
             let rows = Guarded before
-            Matrix.Scatter(panel, rows.Span, features, stride, count)
+            Matrix.Scatter(Panel(panel, features), rows.Span, stride, count)
 
             let expected =
                 before
@@ -180,54 +180,12 @@ let ``FromRows transposes rows, and Scatter gives them back`` () =
 
             if lanes = width then
                 let back = Array.zeroCreate<float32> rows.Length
-                Matrix.Scatter(panel.Span, back, features, features, lanes)
+                Matrix.Scatter(Panel(panel.Span, features), back, features, lanes)
                 Paths.sameBits back rows $"{features} features, back"
 
 [<Fact>]
 let ``Spans that are too short and parameters that make no sense are refused`` () =
     let floats count = Array.zeroCreate<float32> count
-
-    for shortened in 0..3 do
-        let length index full =
-            if index = shortened then full - 1 else full
-
-        Expect.throws<ArgumentException>(fun () ->
-            Matrix.Forward(
-                floats (length 0 15),
-                floats (length 1 3),
-                floats (length 2 (5 * width)),
-                floats (length 3 (3 * width)),
-                5,
-                3
-            ))
-        |> ignore
-
-    for shortened in 0..2 do
-        let length index full =
-            if index = shortened then full - 1 else full
-
-        Expect.throws<ArgumentException>(fun () ->
-            Matrix.InputGradient(
-                floats (length 0 15),
-                floats (length 1 (3 * width)),
-                floats (length 2 (5 * width)),
-                5,
-                3,
-                Start.FromZero
-            ))
-        |> ignore
-
-        Expect.throws<ArgumentException>(fun () ->
-            Matrix.WeightGradient(
-                floats (length 0 (3 * width)),
-                floats (length 1 (16 * width)),
-                floats (length 2 15),
-                5,
-                3
-            ))
-        |> ignore
-
-    let starts count first : int[] = Array.create count first
 
     let refused (action: unit -> unit) =
         try
@@ -236,13 +194,28 @@ let ``Spans that are too short and parameters that make no sense are refused`` (
         with :? ArgumentException ->
             ()
 
-    refused (fun () ->
-        Matrix.InputGradient(floats 15, floats (3 * width), floats (5 * width), 5, 3, Start.FromBias))
+    // Panels of 3 and 5 features.
+    let three = floats (3 * width)
+    let five = floats (5 * width)
+    refused (fun () -> Panel(floats (5 * width - 1), 5).Features |> ignore)
+    refused (fun () -> Panel(floats (5 * width), 5, 31).Features |> ignore)
 
-    refused (fun () -> Matrix.ToRows(floats (5 * width - 1), floats (16 * width), 5))
-    refused (fun () -> Matrix.ToRows(floats (5 * width), floats (16 * width - 1), 5))
-    refused (fun () -> Matrix.Scatter(floats (5 * width), floats 500, 5, 5, 33))
-    refused (fun () -> Matrix.Scatter(floats (5 * width), floats 500, 5, 5, -1))
-    refused (fun () -> Matrix.Scatter(floats (5 * width), floats 500, 5, 4, 32))
-    refused (fun () -> Matrix.Scatter(floats (5 * width), floats 159, 5, 5, 32))
+    for weights, biases in [ 14, 3; 15, 2 ] do
+        refused (fun () -> Matrix.Forward(floats weights, floats biases, Panel(five, 5), Panel(three, 3)))
+
+    refused (fun () -> Matrix.Forward(floats 15, floats 3, Panel(five, 5), Panel(three, 3, 16)))
+
+    for weights, lanes, start in
+        [ 14, width, Start.FromZero; 15, 16, Start.FromZero; 15, width, Start.FromBias ] do
+        refused (fun () ->
+            Matrix.InputGradient(floats weights, Panel(three, 3), Panel(five, 5, lanes), start))
+
+    for rows, weights in [ 16 * width - 1, 15; 16 * width, 14 ] do
+        refused (fun () -> Matrix.WeightGradient(Panel(three, 3), floats rows, floats weights, 5))
+
+    refused (fun () -> Matrix.ToRows(Panel(five, 5), floats (16 * width - 1)))
+
+    for rows, stride, count in [ 500, 5, 33; 500, 5, -1; 500, 4, 32; 159, 5, 32 ] do
+        refused (fun () -> Matrix.Scatter(Panel(five, 5), floats rows, stride, count))
+
     refused (fun () -> Matrix.FromRows(floats (5 * width - 1), Panel(floats (5 * width), 5)))

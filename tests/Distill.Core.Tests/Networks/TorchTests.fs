@@ -152,7 +152,7 @@ let ``Student with a GRU over a sequence with resets`` () =
     use own = new Workspace()
 
     for t in 0 .. steps - 1 do
-        Elementwise.ScaleLanes(memory, keep[t])
+        Elementwise.ScaleLanes(panelOf memory, keep[t])
         network.Forward(panelOf x[t], panelOf memory, panelOf activations[t], own)
         network.CopyMemory(panelOf activations[t], panelOf memory)
         let expected = perStepOutput case "hidden" 16 rows t
@@ -190,7 +190,7 @@ let ``Student with a GRU over a sequence with resets`` () =
                 .Evaluate(panelOf y, panelOf target[t], panelOf (weights rows), 1f / 240f, panelOf dy)
 
         network.Backward(panelOf x[t], panelOf activations[t], panelOf dy, panelOf dMemory, gradient, own)
-        Elementwise.ScaleLanes(dMemory, keep[t])
+        Elementwise.ScaleLanes(panelOf dMemory, keep[t])
 
     Expect.close 1e-6 (sum / 240.0 / (case.Output "loss")[0]) 1.0 "loss"
     checkGradients network case names gradient

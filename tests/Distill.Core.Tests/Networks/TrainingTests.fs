@@ -52,7 +52,7 @@ let private checkNetwork (spec: NetworkSpec) steps =
                 let dy: float32[] = Array.zeroCreate (spec.Outputs * width)
 
                 for t in 0 .. steps - 1 do
-                    Elementwise.ScaleLanes(memory, keep[t])
+                    Elementwise.ScaleLanes(panelOf memory, keep[t])
                     let kept = panelOf activations[t]
                     network.Forward(panelOf x[t], panelOf memory, kept, own)
                     network.CopyMemory(kept, panelOf memory)
@@ -65,7 +65,7 @@ let private checkNetwork (spec: NetworkSpec) steps =
                     MeanSquared().Evaluate(y, panelOf target[t], panelOf weight, scale, d) |> ignore
 
                     network.Backward(panelOf x[t], kept, d, panelOf dMemory, gradient, own)
-                    Elementwise.ScaleLanes(dMemory, keep[t])
+                    Elementwise.ScaleLanes(panelOf dMemory, keep[t])
 
                 Array.append gradient dMemory)
 
