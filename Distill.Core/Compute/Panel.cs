@@ -56,6 +56,9 @@ public readonly ref struct Panel
     /// <summary>Consecutive features, as a panel of their own on the same memory.</summary>
     public Panel Rows(int first, int count) => new(count, Lanes, Values.Slice(first * Lanes, count * Lanes));
 
+    /// <summary>One of equal parts, such as the steps of a sequence, <c>[features / parts, lanes]</c>.</summary>
+    public Panel Part(int index, int parts) => Rows(index * (Features / parts), Features / parts);
+
     /// <summary>One feature of all samples, <c>[lanes]</c>.</summary>
     public Span<float> Row(int feature) => Values.Slice(feature * Lanes, Lanes);
 

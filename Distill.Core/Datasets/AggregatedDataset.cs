@@ -18,6 +18,9 @@ public sealed class AggregatedDataset : IDisposable
     // A checkpoint stores each table of a chunk as one array of bytes.
     private const int LargestChunkFloats = int.MaxValue / 8;
 
+    // A segment's rows are contiguous, and the panels they go to stay in cache.
+    internal const int StepsAtATime = 8;
+
     // No product of a network's weights with this overflows.
     private const float LargestMasked = 1e15f;
 
@@ -202,21 +205,28 @@ public sealed class AggregatedDataset : IDisposable
     {
         var features = rows.Features / weight.Features;
         using var scope = own.Open();
-        var staged = own.Floats(features * rows.Lanes);
-        for (var step = 0; step < weight.Features; step++)
+        var staged = own.Floats(Math.Min(StepsAtATime, weight.Features) * features * rows.Lanes);
+        for (var start = 0; start < weight.Features; start += StepsAtATime)
         {
+            var steps = Math.Min(StepsAtATime, weight.Features - start);
+            var length = steps * features;
             for (var lane = 0; lane < rows.Lanes; lane++)
             {
                 // Unused lanes repeat the first segment, so that they hold numbers like any other.
                 var used = lane < segments.Length;
                 var segment = segments[used ? lane : 0];
                 var chunk = chunks[segment / chunkSegments];
-                var row = segment % chunkSegments * SegmentLength + first + step;
-                chunk.Rows.Rows(row, 1)[..features].CopyTo(staged[(lane * features)..]);
-                weight[step, lane] = used ? chunk.Valid.Span[row] : 0;
-                keep[step, lane] = 1 - chunk.EpisodeStart.Span[row];
+                var row = segment % chunkSegments * SegmentLength + first + start;
+                chunk.Rows.Read(row, steps, features, staged.Slice(lane * length, length));
+                var valid = chunk.Valid.Slice(row, steps);
+                var begins = chunk.EpisodeStart.Slice(row, steps);
+                for (var step = 0; step < steps; step++)
+                {
+                    weight[start + step, lane] = used ? valid[step] : 0;
+                    keep[start + step, lane] = 1 - begins[step];
+                }
             }
-            Matrix.FromRows(staged, rows.Rows(step * features, features));
+            Matrix.FromRows(staged[..(length * rows.Lanes)], rows.Rows(start * features, length));
         }
     }
 

@@ -58,6 +58,16 @@ public sealed class Table(Columns columns, long rows) : IDisposable
     /// <summary>Some rows, <c>[count, columns]</c>.</summary>
     public Span<float> Rows(int first, int count) => values.Slice(first * Columns.Size, count * Columns.Size);
 
+    /// <summary>Copies the first features of some rows, <c>[count, features]</c>.</summary>
+    public void Read(int first, int count, int features, Span<float> target)
+    {
+        if (features == Columns.Size)
+            Rows(first, count).CopyTo(target);
+        else
+            for (var i = 0; i < count; i++)
+                Rows(first + i, 1)[..features].CopyTo(target[(i * features)..]);
+    }
+
     /// <summary>One column of one row.</summary>
     public Span<float> Cell(int row, Column column) =>
         values.Slice(row * Columns.Size + column.Start, column.Size);

@@ -112,6 +112,51 @@ public sealed class Network : IDisposable
         }
     }
 
+    /// <summary>A run of steps of one panel.</summary>
+    /// <param name="rows"><c>[steps, n, 32]</c>: the first of each step's features are the inputs.</param>
+    /// <param name="keep"><c>[steps, 32]</c>: 0 where an episode starts, so that memory is cleared before the step, else 1.</param>
+    /// <param name="memory"><c>[memory, 32]</c> before the first step, on return after the last.</param>
+    /// <param name="activations"><c>[steps, activation size, 32]</c>, written.</param>
+    public void Forward(int steps, Panel rows, Panel keep, Panel memory, Panel activations, Workspace own)
+    {
+        for (var step = 0; step < steps; step++)
+        {
+            var now = activations.Part(step, steps);
+            Elementwise.ScaleLanes(memory, keep.Row(step));
+            Forward(rows.Part(step, steps).Rows(0, Spec.Inputs), memory, now, own);
+            CopyMemory(now, memory);
+        }
+    }
+
+    /// <summary>Adds the gradient of a run of steps of one panel, back-propagated through time, to <paramref name="gradient"/>.</summary>
+    /// <param name="dOutput"><c>[steps, output size, 32]</c>.</param>
+    public void Backward(
+        int steps,
+        Panel rows,
+        Panel keep,
+        Panel activations,
+        Panel dOutput,
+        Span<float> gradient,
+        Workspace own
+    )
+    {
+        using var scope = own.Open();
+        var dMemory = own.Panel(MemorySize, rows.Lanes);
+        dMemory.Values.Clear();
+        for (var step = steps - 1; step >= 0; step--)
+        {
+            Backward(
+                rows.Part(step, steps).Rows(0, Spec.Inputs),
+                activations.Part(step, steps),
+                dOutput.Part(step, steps),
+                dMemory,
+                gradient,
+                own
+            );
+            Elementwise.ScaleLanes(dMemory, keep.Row(step));
+        }
+    }
+
     /// <summary>The output <c>[output size, 32]</c> of the step that wrote these activations.</summary>
     public Panel Output(Panel activations) => Last(activations, OutputSize);
 
@@ -124,8 +169,8 @@ public sealed class Network : IDisposable
     }
 
     /// <summary>Adds the gradient of one step of one panel to <paramref name="gradient"/>.</summary>
-    /// <param name="x">As given to <see cref="Forward"/>.</param>
-    /// <param name="activations">As <see cref="Forward"/> left them.</param>
+    /// <param name="x">As given to the forward pass of the step.</param>
+    /// <param name="activations">As the forward pass of the step left them.</param>
     /// <param name="dOutput"><c>[output size, 32]</c>: gradient of the output.</param>
     /// <param name="dMemory"><c>[memory, 32]</c>: on entry the gradient of the memory after this step, on return before it.</param>
     /// <param name="gradient">Same layout as <see cref="Parameters"/>.</param>

@@ -78,8 +78,14 @@ public sealed class StudentTrainer : IWork, IDisposable
         return optimizer.EstimateBytes(size.Parameters, Chunks(panels, segmentLength))
             + panels * width * (size.Memory * sizeof(float) + sizeof(double))
             + batch * sizeof(int)
-            // The workspaces, with a row that is being gathered.
-            + threads * ((perLane + student.Inputs + labels) * width + size.Scratch) * sizeof(float);
+            // The workspaces, with rows that are being gathered.
+            + threads
+                * (
+                    (perLane + Math.Min(AggregatedDataset.StepsAtATime, steps) * (student.Inputs + labels))
+                        * width
+                    + size.Scratch
+                )
+                * sizeof(float);
     }
 
     /// <summary>Trains on one mini-batch and notes in the dataset how well the student did on each segment.</summary>
@@ -168,34 +174,22 @@ public sealed class StudentTrainer : IWork, IDisposable
         var activations = own.Panel(length * network.ActivationSize, width);
         dataset.Gather(lanes, first, rows, weights, keeps, own);
         for (var step = 0; step < length; step++)
-        {
-            var x = observation.Of(Step(rows, step));
-            var kept = Step(activations, step);
-            student.Normaliser?.Apply(x);
-            Elementwise.ScaleLanes(carried, keeps.Row(step));
-            network.Forward(x, carried, kept, own);
-            network.CopyMemory(kept, carried);
-        }
-
+            student.Normaliser?.Apply(observation.Of(rows.Part(step, length)));
+        network.Forward(length, rows, keeps, carried, activations, own);
+        var dOutputs = own.Panel(length * network.OutputSize, width);
         var sum = 0.0;
-        var dMemory = own.Panel(network.MemorySize, width);
-        var dOutput = own.Panel(network.OutputSize, width);
-        dMemory.Values.Clear();
         for (var step = length - 1; step >= 0; step--)
-        {
-            var row = Step(rows, step);
-            var kept = Step(activations, step);
-            var weight = Step(weights, step);
-            sum += loss.Evaluate(network.Output(kept), label.Of(row), weight, scale, dOutput, laneSums);
-            network.Backward(observation.Of(row), kept, dOutput, dMemory, gradient, own);
-            Elementwise.ScaleLanes(dMemory, keeps.Row(step));
-        }
+            sum += loss.Evaluate(
+                network.Output(activations.Part(step, length)),
+                label.Of(rows.Part(step, length)),
+                weights.Part(step, length),
+                scale,
+                dOutputs.Part(step, length),
+                laneSums
+            );
+        network.Backward(length, rows, keeps, activations, dOutputs, gradient, own);
         return sum;
     }
-
-    /// <summary>What belongs to one of the window's steps.</summary>
-    private Panel Step(Panel steps, int step) =>
-        steps.Rows(step * (steps.Features / length), steps.Features / length);
 
     private int PanelsOf(int segments) => PanelsOf(segments, width);
 
