@@ -12,6 +12,9 @@ let inRoot (path: string) = Path.Combine(root, path)
 /// Ends the program with this exit code after printing the sentence.
 exception Stop of code: int * sentence: string
 
+/// Ends the program with exit code 2, for what was asked cannot be done.
+let refuse (sentence: string) = raise (Stop(2, sentence))
+
 /// The candidates most like the name, best first; empty when none is near.
 let near (name: string) (candidates: string seq) =
     let distance (a: string) (b: string) =
@@ -210,12 +213,8 @@ let private feed =
          match source with
          | Some source -> [ ("NUGET_SOURCE", source) ]
          | None ->
-             raise (
-                 Stop(
-                     2,
-                     "No package source is enabled on this machine: add one with `dotnet nuget add source`, or set NUGET_SOURCE."
-                 )
-             ))
+             refuse
+                 "No package source is enabled on this machine: add one with `dotnet nuget add source`, or set NUGET_SOURCE.")
 
 /// Paket alone: what builds does not wait for what formats.
 let private restoreTools () =
@@ -379,7 +378,7 @@ let private tryFindScript (path: string) =
 let private findScript (path: string) =
     match tryFindScript path with
     | Some found when not (found.EndsWith ".fsx") ->
-        raise (Stop(2, $"{path} is not a script: the name of one ends in .fsx."))
+        refuse $"{path} is not a script: the name of one ends in .fsx."
     | Some found -> found
     | None ->
         let names = filesIn "experiments" "*.fsx"
@@ -393,7 +392,7 @@ let private findScript (path: string) =
             | [] -> "those of this repository are: " + String.Join(", ", names)
             | names -> $"did you mean {orOf names}?"
 
-        raise (Stop(2, $"There is no script {path}; {hint}"))
+        refuse $"There is no script {path}; {hint}"
 
 let run (path: string) (arguments: string list) = script (findScript path) arguments
 
@@ -409,7 +408,7 @@ let private runFolder (name: string) =
                 [||]
 
         if commands.Length = 0 then
-            raise (Stop(2, "There is no run in logs yet."))
+            refuse "There is no run in logs yet."
 
         let newest = commands |> Array.maxBy File.GetLastWriteTimeUtc
         // logs/NAME/RUN/params/command.json
@@ -422,10 +421,10 @@ let private scriptOf (folder: string) =
     let command = FileInfo(Path.Combine(folder, "params", "command.json"))
 
     if not command.Exists then
-        raise (Stop(2, $"{folder} is not the folder of a run: it has no params/command.json."))
+        refuse $"{folder} is not the folder of a run: it has no params/command.json."
 
     let broken () =
-        raise (Stop(2, $"{command.FullName} does not say which script made the run."))
+        refuse $"{command.FullName} does not say which script made the run."
 
     // A pipe has no length and is not waited for.
     if command.Length = 0L || command.Length > (1L <<< 20) || not (isNull command.LinkTarget) then
@@ -449,7 +448,7 @@ let resume (folder: string) (arguments: string list) =
     let folder = runFolder folder
 
     match scriptOf folder with
-    | "" -> raise (Stop(2, $"{folder} was not made by a script, so only what made it can go on with it."))
+    | "" -> refuse $"{folder} was not made by a script, so only what made it can go on with it."
     | path ->
         let trust, arguments = arguments |> List.partition ((=) "--trust")
         let script = findScript path
@@ -458,12 +457,8 @@ let resume (folder: string) (arguments: string list) =
             isIn root script && not (isIn (inRoot "logs") script || isIn folder script)
 
         if not own && trust.IsEmpty then
-            raise (
-                Stop(
-                    2,
-                    $"The run would go on with {script}, which is not one of this repository's scripts: look at it, then add --trust."
-                )
-            )
+            refuse
+                $"The run would go on with {script}, which is not one of this repository's scripts: look at it, then add --trust."
 
         run script ($"resume={Path.GetFullPath folder}" :: arguments)
 
@@ -485,7 +480,7 @@ let notebooks (arguments: string list) =
 
     let chosen =
         match names with
-        | [] when found.IsEmpty -> raise (Stop(2, "The folder notebooks/ has no notebook."))
+        | [] when found.IsEmpty -> refuse "The folder notebooks/ has no notebook."
         | [] -> found
         | names ->
             names
@@ -493,7 +488,7 @@ let notebooks (arguments: string list) =
                 if List.contains $"notebooks/{name}.ipynb" found then
                     $"notebooks/{name}.ipynb"
                 else
-                    raise (Stop(2, $"There is no notebook {name}; there are: {all}")))
+                    refuse $"There is no notebook {name}; there are: {all}")
 
     ensure libraries
     ensure notebookHost
@@ -562,7 +557,7 @@ let info () =
         try
             simd.GetProperty(name).GetValue null
         with error ->
-            raise (Stop(2, error.GetBaseException().Message))
+            refuse (error.GetBaseException().Message)
 
     let available =
         value "Available" :?> Collections.IEnumerable |> Seq.cast<obj> |> Seq.map string
@@ -621,12 +616,8 @@ let private targets: (string * string * string * (string list -> int option)) li
         | what :: _ :: _ when
             (tryFindScript what).IsNone && not (what.EndsWith ".fsx" || near what sweepVerbs = [])
             ->
-            raise (
-                Stop(
-                    2,
-                    $"There is no script {what} and no `sweep {what}`; did you mean sweep {orOf (near what sweepVerbs)}?"
-                )
-            )
+            refuse
+                $"There is no script {what} and no `sweep {what}`; did you mean sweep {orOf (near what sweepVerbs)}?"
         | _ -> scripted (fun path values -> run path ("sweep" :: values)) arguments
 
     let formatted (arguments: string list) =
@@ -752,14 +743,14 @@ let private main (arguments: string list) =
         | Some(_, expected, _, work) ->
             match work arguments with
             | Some code -> code
-            | None -> raise (Stop(2, $"Target {name} is called so: {call name expected}"))
+            | None -> refuse $"Target {name} is called so: {call name expected}"
         | None ->
             let hint =
                 match near name (targets |> List.map (fun (target, _, _, _) -> target)) with
                 | [] -> "`dotnet fsi build.fsx` lists them."
                 | names -> $"did you mean {orOf names}?"
 
-            raise (Stop(2, $"There is no target {name}; {hint}"))
+            refuse $"There is no target {name}; {hint}"
 
 exit (
     try

@@ -15,18 +15,17 @@ type private Connection = { Address: string -> string; Key: string }
 
 let private readConnection (path: string) =
     if not (File.Exists path) then
-        raise (Refused $"There is no connection file {path}.")
+        refuse $"There is no connection file {path}."
 
     let root =
         match Json.parse (File.ReadAllText path) with
         | Some root -> root
-        | None -> raise (Refused $"{path} is not a connection file of Jupyter.")
+        | None -> refuse $"{path} is not a connection file of Jupyter."
 
     match text "signature_scheme" root with
     | ""
     | "hmac-sha256" -> ()
-    | scheme ->
-        raise (Refused $"{path} asks for the signature scheme {scheme}; this kernel knows hmac-sha256.")
+    | scheme -> refuse $"{path} asks for the signature scheme {scheme}; this kernel knows hmac-sha256."
 
     let transport, ip = text "transport" root, text "ip" root
 

@@ -38,16 +38,14 @@ let private displayNameOf (path: string) =
 /// Installs the kernel of this checkout for this user; gives the exit code.
 let install (name: string) : int =
     if not (Regex.IsMatch(name, @"^[A-Za-z0-9._-]+$")) then
-        raise (Refused $"'{name}' cannot be the name of a kernel: use letters, digits, '.', '-' and '_'.")
+        refuse $"'{name}' cannot be the name of a kernel: use letters, digits, '.', '-' and '_'."
 
     let folder = Path.Combine(dataFolder (), "kernels", name)
     let path = Path.Combine(folder, "kernel.json")
 
     if File.Exists path && displayNameOf path <> displayName then
-        raise (
-            Refused
-                $"Another kernel named {name}, '{displayNameOf path}', is in {folder}: give this one another name, as in `kernel install distill-fsharp`."
-        )
+        refuse
+            $"Another kernel named {name}, '{displayNameOf path}', is in {folder}: give this one another name, as in `kernel install distill-fsharp`."
 
     let dotnet =
         match Environment.ProcessPath with

@@ -37,9 +37,7 @@ let private readCell (path: string) (index: int) (node: JsonNode | null) =
 
         match languages |> List.tryFind (fun language -> language <> "" && language <> "fsharp") with
         | Some language when isCode ->
-            raise (
-                Refused $"{path}: cell {index + 1} of the file is in {language}; only fsharp can be executed."
-            )
+            refuse $"{path}: cell {index + 1} of the file is in {language}; only fsharp can be executed."
         | _ -> ()
 
         {
@@ -48,28 +46,28 @@ let private readCell (path: string) (index: int) (node: JsonNode | null) =
             IsCode = isCode
             Tags = Json.texts "tags" metadata
         }
-    | _ -> raise (Refused $"{path}: cell {index + 1} of the file is not a JSON object.")
+    | _ -> refuse $"{path}: cell {index + 1} of the file is not a JSON object."
 
 let read (path: string) : Notebook =
     if not (File.Exists path) then
-        raise (Refused $"There is no notebook {path}.")
+        refuse $"There is no notebook {path}."
 
     let length = FileInfo(path).Length
 
     // A pipe has no length either, and reading it can wait for ever.
     if length = 0L then
-        raise (Refused $"{path} is not a notebook: it is empty, or not a plain file.")
+        refuse $"{path} is not a notebook: it is empty, or not a plain file."
 
     if length > maxBytes then
-        raise (Refused $"{path} is larger than {maxBytes >>> 20} MiB: clear its outputs.")
+        refuse $"{path} is larger than {maxBytes >>> 20} MiB: clear its outputs."
 
     match Json.parse (File.ReadAllText path) with
-    | None -> raise (Refused $"{path} is not a notebook: it is not a JSON object, or gives a name twice.")
+    | None -> refuse $"{path} is not a notebook: it is not a JSON object, or gives a name twice."
     | Some root ->
         match root["cells"] with
         | :? JsonArray as cells when Json.integer "nbformat" root = 4 ->
             { Path = path; Root = root; Cells = cells |> Seq.mapi (readCell path) |> List.ofSeq }
-        | _ -> raise (Refused $"{path} is not a notebook of format 4: save it with a current Jupyter.")
+        | _ -> refuse $"{path} is not a notebook of format 4: save it with a current Jupyter."
 
 /// A bundle as an object.
 let bundle (forms: Bundle) =
@@ -132,17 +130,15 @@ let withParameters (values: (string * string) list) (notebook: Notebook) : Noteb
     | values ->
         match notebook.Cells |> List.tryFindIndex (fun cell -> List.contains "parameters" cell.Tags) with
         | None ->
-            raise (
-                Refused
-                    $"{notebook.Path} has no cell tagged 'parameters', so that {fst values.Head} cannot be set."
-            )
+            refuse
+                $"{notebook.Path} has no cell tagged 'parameters', so that {fst values.Head} cannot be set."
         | Some index ->
             let known = parameterNames notebook.Cells[index]
 
             for name, _ in values do
                 if not (List.contains name known) then
                     let names = String.Join(", ", known)
-                    raise (Refused $"{notebook.Path} has no parameter {name}; it has: {names}")
+                    refuse $"{notebook.Path} has no parameter {name}; it has: {names}"
 
             let source =
                 values |> List.map (fun (name, value) -> $"let {name} = {value}") |> String.concat "\n"

@@ -9,6 +9,10 @@ open System.Threading
 exception Refused of sentence: string with
     override this.Message = this.sentence
 
+[<AutoOpen>]
+module Refusal =
+    let refuse (sentence: string) : 'Result = raise (Refused sentence)
+
 /// A value in every form a notebook may choose from: MIME type and text.
 type Bundle = (string * string) list
 

@@ -13,7 +13,7 @@ let private usage =
 let private assignment (text: string) =
     match text.IndexOf '=' with
     | i when i > 0 -> text.Substring(0, i), text.Substring(i + 1)
-    | _ -> raise (Refused $"'{text}' is not of the form name=value.")
+    | _ -> refuse $"'{text}' is not of the form name=value."
 
 let private main (arguments: string list) =
     match arguments with
@@ -26,7 +26,7 @@ let private main (arguments: string list) =
     | [ "install" ] -> KernelSpec.install KernelSpec.defaultName
     | [ "install"; name ] -> KernelSpec.install name
     | [ "kernel"; connectionFile ] -> Kernel.run connectionFile
-    | _ -> raise (Refused usage)
+    | _ -> refuse usage
 
 [<EntryPoint>]
 let entry (arguments: string array) =

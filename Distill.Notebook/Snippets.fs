@@ -41,7 +41,7 @@ let run (folder: string) (path: string) : int =
     let console, errors = Console.Out, Console.Error
 
     if not (File.Exists path) then
-        raise (Refused $"There is no document {path}.")
+        refuse $"There is no document {path}."
 
     let document = File.ReadAllText(path).ReplaceLineEndings "\n"
     let lines = document.Split '\n'

@@ -70,10 +70,7 @@ NativeLibrary.SetDllImportResolver(
             match List.tryPick load candidates with
             | Some handle -> handle
             | None ->
-                raise (
-                    Refused
-                        "The Jupyter kernel needs the library libzmq (on Debian: apt-get install libzmq5)."
-                )
+                refuse "The Jupyter kernel needs the library libzmq (on Debian: apt-get install libzmq5)."
 )
 
 let private dontWait = 1
@@ -87,7 +84,7 @@ let private terminated = 156384765
 let private fail (action: string) =
     let reason = Marshal.PtrToStringUTF8(zmq_strerror (Marshal.GetLastPInvokeError()))
 
-    raise (Refused $"libzmq could not {action}: {reason}.")
+    refuse $"libzmq could not {action}: {reason}."
 
 type Kind =
     | Pub = 1

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
@@ -111,20 +110,11 @@ internal static class Checkout
 
     private static string Run(string folder, params string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet", arguments)
-        {
-            WorkingDirectory = folder,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        using var process = Process.Start(start)!;
-        var errors = process.StandardError.ReadToEndAsync();
-        var output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return process.ExitCode == 0
+        var (code, output, errors) = Programs.Run("dotnet", arguments, folder)!.Value;
+        return code == 0
             ? output
             : throw new DistillException(
-                $"dotnet {string.Join(' ', arguments)} failed in {folder}: {(errors.Result + output).Trim()}"
+                $"dotnet {string.Join(' ', arguments)} failed in {folder}: {(errors + output).Trim()}"
             );
     }
 

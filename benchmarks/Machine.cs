@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Distill.Compute;
@@ -64,26 +63,7 @@ public sealed record Machine(
         var commit = Git("rev-parse", "--short", "HEAD");
         return commit is null ? "unknown" : commit + (Git("status", "--porcelain") is "" ? "" : "+");
 
-        string? Git(params string[] arguments)
-        {
-            try
-            {
-                using var git = Process.Start(
-                    new ProcessStartInfo("git", arguments)
-                    {
-                        WorkingDirectory = root,
-                        RedirectStandardOutput = true,
-                        RedirectStandardError = true,
-                    }
-                )!;
-                var text = git.StandardOutput.ReadToEnd().Trim();
-                git.WaitForExit();
-                return git.ExitCode == 0 ? text : null;
-            }
-            catch (System.ComponentModel.Win32Exception)
-            {
-                return null;
-            }
-        }
+        string? Git(params string[] arguments) =>
+            Programs.Run("git", arguments, root) is (0, var output, _) ? output.Trim() : null;
     }
 }

@@ -20,18 +20,7 @@ internal static class Processes
             FirstIteration(command);
             for (var i = 0; i < (session.Settings.Quick ? 1 : session.Settings.Repetitions); i++)
                 seconds.Add(FirstIteration(command));
-            session.Add(
-                new Result
-                {
-                    Benchmark = "start",
-                    Case = $"quickstart, {name}",
-                    Threads = Environment.ProcessorCount,
-                    Path = Simd.Path.ToString(),
-                    Unit = "s",
-                    Ours = Spread.Of(seconds),
-                    Goal = atMost is { } bound ? new Goal(Measure.Value, bound, AtMost: true) : null,
-                }
-            );
+            session.Add("start", $"quickstart, {name}", Environment.ProcessorCount, "s", seconds, atMost);
         }
 
         double FirstIteration(string[] command)
@@ -87,17 +76,13 @@ internal static class Processes
             milliseconds.Add((self.TotalProcessorTime - before) / pause * 1000);
         }
         session.Add(
-            new Result
-            {
-                Benchmark = "idle",
-                Case = $"pool of {threads} after work",
-                Threads = threads,
-                Path = Simd.Path.ToString(),
-                Unit = "ms of CPU per second",
-                Ours = Spread.Of(milliseconds),
-                Goal = new Goal(Measure.Value, 10, AtMost: true),
-                Note = "the millisecond for which the threads spin before they sleep is in it",
-            }
+            "idle",
+            $"pool of {threads} after work",
+            threads,
+            "ms of CPU per second",
+            milliseconds,
+            10,
+            "the millisecond for which the threads spin before they sleep is in it"
         );
     }
 

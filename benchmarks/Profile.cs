@@ -1,5 +1,3 @@
-using System.ComponentModel;
-using System.Diagnostics;
 using System.Globalization;
 using System.Text.RegularExpressions;
 
@@ -79,33 +77,27 @@ internal static partial class Profile
     private static string[] Report(string data, string key) =>
         Perf(["report", $"--input={data}", "--stdio", "--no-children", $"--sort={key}"]);
 
-    private static string[] Perf(IEnumerable<string> arguments)
+    private static string[] Perf(string[] arguments)
     {
-        var start = new ProcessStartInfo("perf", arguments)
+        var answer = Programs.Run(
+            "perf",
+            arguments,
+            "",
+            // The runtime then tells perf the names of the methods that it compiles.
+            ("DOTNET_PerfMapEnabled", "1"),
+            // Otherwise compiled code lies in a mapped file, in which perf looks for names in vain.
+            ("DOTNET_EnableWriteXorExecute", "0")
+        );
+        return answer switch
         {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        // The runtime then tells perf the names of the methods that it compiles.
-        start.Environment["DOTNET_PerfMapEnabled"] = "1";
-        // Otherwise compiled code lies in a mapped file, in which perf looks for names in vain.
-        start.Environment["DOTNET_EnableWriteXorExecute"] = "0";
-        try
-        {
-            using var perf = Process.Start(start)!;
-            var errors = perf.StandardError.ReadToEndAsync();
-            var lines = perf.StandardOutput.ReadToEnd().Split('\n');
-            perf.WaitForExit();
-            if (perf.ExitCode != 0)
-                throw new DistillException($"`perf {start.ArgumentList[0]}` failed: {errors.Result.Trim()}");
-            return lines;
-        }
-        catch (Win32Exception)
-        {
-            throw new DistillException(
+            null => throw new DistillException(
                 "A profile needs Linux's `perf` (Debian: linux-perf), which is not installed."
-            );
-        }
+            ),
+            (0, var output, _) => output.Split('\n'),
+            var (_, _, errors) => throw new DistillException(
+                $"`perf {arguments[0]}` failed: {errors.Trim()}"
+            ),
+        };
     }
 
     [GeneratedRegex(

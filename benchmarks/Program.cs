@@ -1,4 +1,3 @@
-using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
@@ -124,14 +123,12 @@ public static class Program
             session.Remarks,
             session.Results,
         };
-        WriteText(path + ".json", JsonSerializer.Serialize(all, Json));
-        WriteText(path + ".md", table);
+        AtomicFile.WriteText(path + ".json", JsonSerializer.Serialize(all, Json));
+        AtomicFile.WriteText(path + ".md", table);
         output.WriteLine($"Results: {path}.json and .md");
         if (Value(options, "--write") is { } document)
-            WriteText(document, Table.Replace(File.ReadAllText(document), table));
+            AtomicFile.WriteText(document, Table.Replace(File.ReadAllText(document), table));
     }
-
-    private static void WriteText(string path, string text) => AtomicFile.WriteText(path, text);
 
     private static Settings Parse(List<string> options)
     {

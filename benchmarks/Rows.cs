@@ -50,29 +50,17 @@ internal static class Rows
             typical.Add(answer["typical"]!.GetValue<double>());
             memory.Add(answer["memory"]!.GetValue<double>());
         }
-        Line(
-            "longest pause while growing",
+        session.Add(
+            "growth",
+            $"{rows:N0} rows, longest pause while growing",
+            1,
             "ms",
             pauses,
             10,
             $"an addition of 40,000 rows takes {Spread.Of(typical).Median:F1} ms"
         );
-        Line("memory / estimate", "", memory, 1.02, "resident memory of the full dataset");
-
-        void Line(string name, string unit, List<double> values, double atMost, string note) =>
-            session.Add(
-                new Result
-                {
-                    Benchmark = "growth",
-                    Case = $"{rows:N0} rows, {name}",
-                    Threads = 1,
-                    Path = Simd.Path.ToString(),
-                    Unit = unit,
-                    Ours = Spread.Of(values),
-                    Goal = new Goal(Measure.Value, atMost, AtMost: true),
-                    Note = note,
-                }
-            );
+        var name = $"{rows:N0} rows, memory / estimate";
+        session.Add("growth", name, 1, "", memory, 1.02, "resident memory of the full dataset");
     }
 
     /// <summary>The child's side of <see cref="RunGrowth"/>.</summary>

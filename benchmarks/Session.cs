@@ -155,6 +155,30 @@ internal sealed class Session(Settings settings, TextWriter progress) : IDisposa
         );
     }
 
+    /// <summary>A line for a number that was measured otherwise, and that should stay below a bound if there is one.</summary>
+    public void Add(
+        string benchmark,
+        string name,
+        int threads,
+        string unit,
+        IReadOnlyCollection<double> values,
+        double? atMost,
+        string? note = null
+    ) =>
+        Add(
+            new Result
+            {
+                Benchmark = benchmark,
+                Case = name,
+                Threads = threads,
+                Path = Simd.Path.ToString(),
+                Unit = unit,
+                Ours = Spread.Of(values),
+                Goal = atMost is { } bound ? new Goal(Measure.Value, bound, AtMost: true) : null,
+                Note = note,
+            }
+        );
+
     public void Add(Result result)
     {
         results.Add(result);

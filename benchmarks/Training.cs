@@ -104,17 +104,13 @@ internal static class Training
             shares.Add(100 * part / whole);
         }
         session.Add(
-            new Result
-            {
-                Benchmark = "epoch",
-                Case = "permutation and gather",
-                Threads = threads,
-                Path = Simd.Path.ToString(),
-                Unit = "% of the epoch",
-                Ours = Spread.Of(shares),
-                Goal = new Goal(Measure.Value, 5, AtMost: true),
-                Note = $"the permutation alone {100 * Spread.Of(permutations).Median:F1} %",
-            }
+            "epoch",
+            "permutation and gather",
+            threads,
+            "% of the epoch",
+            shares,
+            5,
+            $"the permutation alone {100 * Spread.Of(permutations).Median:F1} %"
         );
 
         void Epoch(Action<WorkerPool, ReadOnlySpan<int>> train) =>

@@ -1,3 +1,5 @@
+using Distill.Compute;
+
 namespace Distill.Environments;
 
 /// <summary>A named view of the state that a policy may be given, e.g. "teacher" with 26 numbers.</summary>
@@ -82,8 +84,31 @@ public sealed record EnvironmentSpec(
     }
 }
 
+/// <summary>What one step of a panel brings, for the environment to write.</summary>
+/// <param name="rows"><c>[3 + measures, 32]</c>: reward, terminated, truncated, and the measures if somebody asks for them.</param>
+public readonly ref struct StepOutcome(Span<float> rows)
+{
+    /// <summary>Rows that are there without measures.</summary>
+    public const int Rows = 3;
+
+    /// <summary><c>[32]</c>, of this step.</summary>
+    public Span<float> Reward { get; } = rows[..Panel.Width];
+
+    /// <summary><c>[32]</c>, 1 where the episode ended in a terminal state, else 0.</summary>
+    public Span<float> Terminated { get; } = rows.Slice(Panel.Width, Panel.Width);
+
+    /// <summary><c>[32]</c>, 1 where it ended by the step limit without being terminal, else 0.</summary>
+    public Span<float> Truncated { get; } = rows.Slice(2 * Panel.Width, Panel.Width);
+
+    /// <summary>
+    /// <c>[measures, 32]</c>, of the state that the step led to, before another episode starts; or empty where nobody asks, and
+    /// then nothing is computed.
+    /// </summary>
+    public Span<float> Measures { get; } = rows[(Rows * Panel.Width)..];
+}
+
 /// <summary>
-/// Many environments stepped side by side, in panels of 32 (<see cref="Compute.Panel"/>). Panels are independent, so
+/// Many environments stepped side by side, in panels of 32 (<see cref="Panel"/>). Panels are independent, so
 /// different threads may work on different panels at once, and a whole rollout of one panel can run while its state is
 /// in cache. All spans are panels <c>[size, 32]</c>; lanes past <see cref="Count"/> are computed and mean nothing.
 /// Random numbers depend on (seed, environment index, episode, step) alone.
@@ -106,21 +131,7 @@ public interface IBatchedEnvironment : IDisposable
     /// <see cref="Observe"/> shows the first state of that.
     /// </summary>
     /// <param name="actions"><c>[action floats, 32]</c>.</param>
-    /// <param name="reward"><c>[32]</c>, of this step.</param>
-    /// <param name="terminated"><c>[32]</c>, 1 where the episode ended in a terminal state, else 0.</param>
-    /// <param name="truncated"><c>[32]</c>, 1 where it ended by the step limit without being terminal, else 0.</param>
-    /// <param name="measures">
-    /// <c>[measures, 32]</c>, of the state that the step led to, before another episode starts; or empty where nobody asks,
-    /// and then nothing is computed.
-    /// </param>
-    void Step(
-        int panel,
-        ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated,
-        Span<float> measures
-    );
+    void Step(int panel, ReadOnlySpan<float> actions, StepOutcome outcome);
 
     /// <summary>
     /// Goes back to where construction left everything: what followed the construction, resets included, follows again
@@ -143,26 +154,8 @@ public interface ILockstepEnvironment : IBatchedEnvironment
 {
     /// <summary>Advances all environments by one step, as <see cref="IBatchedEnvironment.Step"/> says.</summary>
     /// <param name="actions"><c>[panels, action floats, 32]</c>.</param>
-    /// <param name="reward"><c>[panels, 32]</c>; likewise the next two.</param>
-    /// <param name="measures"><c>[panels, measures, 32]</c>, or empty.</param>
-    void Step(
-        ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated,
-        Span<float> measures
-    );
-}
-
-public static class BatchedEnvironments
-{
-    /// <summary>One step whose measures nobody asks for.</summary>
-    public static void Step(
-        this IBatchedEnvironment environment,
-        int panel,
-        ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated
-    ) => environment.Step(panel, actions, reward, terminated, truncated, measures: []);
+    /// <param name="outcomes">
+    /// <c>[panels, 3 + measures, 32]</c>: the <see cref="StepOutcome"/> of every panel; with 0 measures where nobody asks.
+    /// </param>
+    void Step(ReadOnlySpan<float> actions, Span<float> outcomes);
 }

@@ -139,14 +139,7 @@ public sealed class PerEnvironment : IBatchedEnvironment
         }
     }
 
-    public void Step(
-        int panel,
-        ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated,
-        Span<float> measures
-    )
+    public void Step(int panel, ReadOnlySpan<float> actions, StepOutcome outcome)
     {
         var rows = Rows(panel);
         var steps = rows[(stepRow * Panel.Width)..];
@@ -160,13 +153,13 @@ public sealed class PerEnvironment : IBatchedEnvironment
             own.Draws.Start(panel * Panel.Width + lane, episodes[lane], step);
             var (gained, terminal) = single.Step(own.Draws, own.State, own.Action);
             var late = !terminal && step >= Spec.EpisodeLimit;
-            reward[lane] = (float)gained;
-            terminated[lane] = terminal ? 1 : 0;
-            truncated[lane] = late ? 1 : 0;
-            if (measures.Length > 0)
+            outcome.Reward[lane] = (float)gained;
+            outcome.Terminated[lane] = terminal ? 1 : 0;
+            outcome.Truncated[lane] = late ? 1 : 0;
+            if (outcome.Measures.Length > 0)
             {
                 single.Measure(own.State, own.Measures);
-                Store(own.Measures, measures, lane);
+                Store(own.Measures, outcome.Measures, lane);
             }
             if (terminal || late)
                 Start(panel, rows, lane);

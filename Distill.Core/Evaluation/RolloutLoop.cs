@@ -7,16 +7,7 @@ namespace Distill.Evaluation;
 /// <param name="panel">Index of the panel.</param>
 /// <param name="number">Index of the step within the rollout.</param>
 /// <param name="own">Scratch memory; what is taken during a call is given back after it.</param>
-public readonly ref struct PanelStep(
-    int panel,
-    int number,
-    Workspace own,
-    Panel action,
-    Span<float> reward,
-    Span<float> terminated,
-    Span<float> truncated,
-    Span<float> measures
-)
+public readonly ref struct PanelStep(int panel, int number, Workspace own, Panel action, StepOutcome outcome)
 {
     public int Panel { get; } = panel;
     public int Number { get; } = number;
@@ -29,12 +20,12 @@ public readonly ref struct PanelStep(
     public Panel Action { get; } = action;
 
     /// <summary><c>[32]</c>: what the step brought; likewise below.</summary>
-    public Span<float> Reward { get; } = reward;
-    public Span<float> Terminated { get; } = terminated;
-    public Span<float> Truncated { get; } = truncated;
+    public Span<float> Reward { get; } = outcome.Reward;
+    public Span<float> Terminated { get; } = outcome.Terminated;
+    public Span<float> Truncated { get; } = outcome.Truncated;
 
     /// <summary><c>[measures, 32]</c>, or empty where nobody asked for them.</summary>
-    public Span<float> Measures { get; } = measures;
+    public Span<float> Measures { get; } = outcome.Measures;
 
     /// <summary>Whether the episode in a lane ended with this step.</summary>
     public bool Done(int lane) => Terminated[lane] != 0 || Truncated[lane] != 0;
@@ -69,7 +60,7 @@ public sealed class RolloutLoop : IDisposable
     private readonly WorkerPool pool;
     private readonly IRollout rollout;
     private readonly int actions;
-    private readonly int measures;
+    private readonly int outcomeRows;
     private readonly int panels;
     private readonly Work independent;
     private readonly Lockstep? lockstep;
@@ -85,7 +76,7 @@ public sealed class RolloutLoop : IDisposable
     {
         (this.environment, this.pool, this.rollout) = (environment, pool, rollout);
         actions = environment.Spec.Actions.Floats;
-        measures = measured ? environment.Spec.Measures.Count : 0;
+        outcomeRows = StepOutcome.Rows + (measured ? environment.Spec.Measures.Count : 0);
         panels = Panel.Count(environment.Count);
         independent = new Work(RunPanel);
         lockstep = environment is ILockstepEnvironment whole ? new Lockstep(this, whole) : null;
@@ -108,18 +99,15 @@ public sealed class RolloutLoop : IDisposable
         var own = pool.Workspace(worker);
         using var whole = own.Open();
         var action = own.Panel(actions);
-        var reward = own.Floats(Panel.Width);
-        var terminated = own.Floats(Panel.Width);
-        var truncated = own.Floats(Panel.Width);
-        var measured = own.Floats(measures * Panel.Width);
+        var outcome = new StepOutcome(own.Floats(outcomeRows * Panel.Width));
         rollout.Begin(panel);
         for (var number = 0; number < steps; number++)
         {
             using var inner = own.Open();
-            var step = new PanelStep(panel, number, own, action, reward, terminated, truncated, measured);
+            var step = new PanelStep(panel, number, own, action, outcome);
             if (!rollout.Act(step))
                 return;
-            environment.Step(panel, action.Values, reward, terminated, truncated, measured);
+            environment.Step(panel, action.Values, outcome);
             if (!rollout.Take(step))
                 return;
         }
@@ -132,10 +120,7 @@ public sealed class RolloutLoop : IDisposable
         private readonly RolloutLoop loop;
         private readonly ILockstepEnvironment environment;
         private readonly FloatBuffer actions;
-        private readonly FloatBuffer reward;
-        private readonly FloatBuffer terminated;
-        private readonly FloatBuffer truncated;
-        private readonly FloatBuffer measured;
+        private readonly FloatBuffer outcomes;
         private readonly bool[] running;
         private readonly Work begin;
         private readonly Work act;
@@ -148,10 +133,7 @@ public sealed class RolloutLoop : IDisposable
             (this.loop, this.environment) = (loop, environment);
             var lanes = (long)loop.panels * Panel.Width;
             actions = new FloatBuffer(lanes * loop.actions);
-            reward = new FloatBuffer(lanes);
-            terminated = new FloatBuffer(lanes);
-            truncated = new FloatBuffer(lanes);
-            measured = new FloatBuffer(lanes * loop.measures);
+            outcomes = new FloatBuffer(lanes * loop.outcomeRows);
             running = new bool[loop.panels];
             begin = new Work((panel, _) => loop.rollout.Begin(panel));
             act = new Work((panel, worker) => Call(panel, worker, loop.rollout.Act));
@@ -172,7 +154,7 @@ public sealed class RolloutLoop : IDisposable
             for (number = 0; number < loop.steps && running.AsSpan().Contains(true); number++)
             {
                 loop.pool.Run(act, loop.panels);
-                environment.Step(actions.Span, reward.Span, terminated.Span, truncated.Span, measured.Span);
+                environment.Step(actions.Span, outcomes.Span);
                 loop.pool.Run(take, loop.panels);
             }
             loop.pool.Run(end, loop.panels);
@@ -181,10 +163,7 @@ public sealed class RolloutLoop : IDisposable
         public void Dispose()
         {
             actions.Dispose();
-            reward.Dispose();
-            terminated.Dispose();
-            truncated.Dispose();
-            measured.Dispose();
+            outcomes.Dispose();
         }
 
         private delegate bool Part(in PanelStep step);
@@ -195,18 +174,9 @@ public sealed class RolloutLoop : IDisposable
                 return;
             var own = loop.pool.Workspace(worker);
             using var scope = own.Open();
-            running[panel] = part(
-                new PanelStep(
-                    panel,
-                    number,
-                    own,
-                    new Panel(Of(actions, panel, loop.actions), loop.actions),
-                    Of(reward, panel, 1),
-                    Of(terminated, panel, 1),
-                    Of(truncated, panel, 1),
-                    Of(measured, panel, loop.measures)
-                )
-            );
+            var action = new Panel(Of(actions, panel, loop.actions), loop.actions);
+            var outcome = new StepOutcome(Of(outcomes, panel, loop.outcomeRows));
+            running[panel] = part(new PanelStep(panel, number, own, action, outcome));
         }
 
         private static Span<float> Of(FloatBuffer values, int panel, int size) =>

@@ -72,7 +72,6 @@ let private flags =
 /// Endings of files that hold a policy.
 let private policyFiles = [ ".pt"; ".pth"; ".safetensors" ]
 
-
 /// A copy of a C# record with another value in one property: `record |> set <@ _.Seed @> 1UL`. F# itself has no
 /// copy-and-update for them.
 let set (property: Expr<'Record -> 'Value>) (value: 'Value) (record: 'Record) : 'Record =

@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.Diagnostics
 open System.IO
+open System.Runtime.InteropServices
 open Distill.Environments
 open Distill.Evaluation
 open Distill.Networks
@@ -53,31 +54,22 @@ module Runner =
     let stateName = "state.safetensors"
 
     /// What the runner itself must remember over a restart.
-    type private Memory() =
-        let bestReturn = [| Double.NegativeInfinity |]
-        let bestIteration = [| 0 |]
-        let elapsed = [| 0.0 |]
-
-        member _.BestReturn
-            with get () = bestReturn[0]
-            and set value = bestReturn[0] <- value
+    type private Memory =
+        val mutable BestReturn: float
 
         /// Iterations completed when the best policy was found.
-        member _.BestIteration
-            with get () = bestIteration[0]
-            and set value = bestIteration[0] <- value
+        val mutable BestIteration: int
 
         /// Seconds of training.
-        member _.Elapsed
-            with get () = elapsed[0]
-            and set value = elapsed[0] <- value
+        val mutable Elapsed: float
+        new() = { BestReturn = Double.NegativeInfinity; BestIteration = 0; Elapsed = 0.0 }
 
-        member _.Visit(state: State) =
-            state.Block("best_return", Span<float>(bestReturn))
-            state.Count("best_iteration", &bestIteration[0])
-            state.Amount("elapsed", &elapsed[0])
+        member memory.Visit(state: State) =
+            state.Block("best_return", MemoryMarshal.CreateSpan(&memory.BestReturn, 1))
+            state.Count("best_iteration", &memory.BestIteration)
+            state.Amount("elapsed", &memory.Elapsed)
             // More than a TimeSpan holds, and than any run.
-            state.Require("elapsed", elapsed[0] < 1e11, elapsed[0], "a duration")
+            state.Require("elapsed", memory.Elapsed < 1e11, memory.Elapsed, "a duration")
 
     let private visit (algorithm: Algorithm) (memory: Memory) (state: State) =
         state.Part("runner", fun part -> memory.Visit part)

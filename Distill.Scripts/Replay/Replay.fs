@@ -15,8 +15,10 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
             fail "A replay was given no flight, or one without steps; record one with FlightRecording.record."
 
     /// A tenth of a millimetre is enough for the eye.
-    let rounded (rows: float[][]) =
-        Json.Numbers(rows |> Array.concat |> Array.map (fun value -> Math.Round(value, 4)))
+    let round (values: float[]) =
+        Json.Numbers(values |> Array.map (fun value -> Math.Round(value, 4)))
+
+    let rounded (rows: float[][]) = round (Array.concat rows)
 
     /// Names of colours of the theme.
     let colours () =
@@ -52,15 +54,13 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
                                     "rotors", rounded flight.Rotors
                                     // Motors clamp what they are commanded.
                                     "command",
-                                    rounded (
+                                    round (
                                         flight.Action
-                                        |> Array.map (Array.map (fun value -> Math.Clamp(value, -1., 1.)))
+                                        |> Array.concat
+                                        |> Array.map (fun value -> Math.Clamp(value, -1., 1.))
                                     )
                                     "reference", rounded flight.ReferencePosition
-                                    "error",
-                                    Json.Numbers(
-                                        flight.PositionError |> Array.map (fun value -> Math.Round(value, 4))
-                                    )
+                                    "error", round flight.PositionError
                                 ]
                     ]
             ]

@@ -171,11 +171,11 @@ module Statistics =
         if differences.IsEmpty then
             None
         else
-            let wins =
-                differences |> List.filter (fun difference -> difference > 0.0) |> List.length
+            let count (isSo: float -> bool) =
+                differences |> List.filter isSo |> List.length
 
-            let losses =
-                differences |> List.filter (fun difference -> difference < 0.0) |> List.length
+            let wins, losses =
+                count (fun value -> value > 0.0), count (fun value -> value < 0.0)
 
             Some
                 {

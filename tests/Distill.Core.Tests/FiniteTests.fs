@@ -34,13 +34,14 @@ type private Changing(inner: IBatchedEnvironment, change: Change) =
             inner.Observe(panel, group, observation)
             change.Invoke(panel, steps[panel], ended[panel], inner.Spec.Groups[group].Name, observation)
 
-        member _.Step(panel, actions, reward, terminated, truncated, measures) =
-            inner.Step(panel, actions, reward, terminated, truncated, measures)
-            change.Invoke(panel, steps[panel], ended[panel], "reward", reward)
+        member _.Step(panel, actions, outcome) =
+            inner.Step(panel, actions, outcome)
+            change.Invoke(panel, steps[panel], ended[panel], "reward", outcome.Reward)
             steps[panel] <- steps[panel] + 1
 
             for lane in 0 .. Panel.Width - 1 do
-                ended[panel][lane] <- ended[panel][lane] || terminated[lane] + truncated[lane] > 0f
+                ended[panel][lane] <-
+                    ended[panel][lane] || outcome.Terminated[lane] + outcome.Truncated[lane] > 0f
 
         member _.Rewind() = inner.Rewind()
         member _.Visit state = inner.Visit state

@@ -82,24 +82,8 @@ public sealed class CartPoleEnvironment : IBatchedEnvironment
     public void Observe(int panel, int group, Span<float> observation) =>
         PanelState(panel)[..(ObservedRows * Panel.Width)].CopyTo(observation);
 
-    public void Step(
-        int panel,
-        ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated,
-        Span<float> measures
-    ) =>
-        kernels.Step(
-            Spec.EpisodeLimit,
-            stream,
-            panel * Panel.Width,
-            PanelState(panel),
-            actions,
-            reward,
-            terminated,
-            truncated
-        );
+    public void Step(int panel, ReadOnlySpan<float> actions, StepOutcome outcome) =>
+        kernels.Step(Spec.EpisodeLimit, stream, panel * Panel.Width, PanelState(panel), actions, outcome);
 
     public void Rewind()
     {

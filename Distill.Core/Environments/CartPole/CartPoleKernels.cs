@@ -16,9 +16,7 @@ internal abstract class CartPoleKernels
         int first,
         Span<float> state,
         ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated
+        StepOutcome outcome
     );
 
     /// <summary>A new episode in every lane.</summary>

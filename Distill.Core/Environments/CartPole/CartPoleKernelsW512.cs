@@ -27,16 +27,14 @@ internal sealed class CartPoleKernelsW512 : CartPoleKernels
         int first,
         Span<float> state,
         ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated
+        StepOutcome outcome
     )
     {
         ref var s = ref MemoryMarshal.GetReference(state[..(CartPoleEnvironment.Rows * Panel.Width)]);
-        ref var end = ref MemoryMarshal.GetReference(terminated[..Panel.Width]);
-        ref var cut = ref MemoryMarshal.GetReference(truncated[..Panel.Width]);
+        ref var end = ref MemoryMarshal.GetReference(outcome.Terminated);
+        ref var cut = ref MemoryMarshal.GetReference(outcome.Truncated);
         Move(ref s, ref MemoryMarshal.GetReference(actions[..Panel.Width]));
-        reward[..Panel.Width].Fill(1);
+        outcome.Reward.Fill(1);
         if (Terminate(episodeLimit, ref s, ref end, ref cut))
             Restart(stream, first, ref s, ref end, ref cut);
     }

@@ -1,4 +1,5 @@
 using Distill.Compute;
+using static Distill.Environments.Quadrotor.QuadrotorConstant;
 
 namespace Distill.Environments.Quadrotor;
 
@@ -89,79 +90,63 @@ internal static class QuadrotorConstants
     private static void PackDynamics(QuadrotorDynamics dynamics, double dt, Span<float> column)
     {
         var (min, max) = (dynamics.ActionLimit.Min, dynamics.ActionLimit.Max);
-        Set(column, QuadrotorConstant.TimeStep, dt);
-        Set(column, QuadrotorConstant.ActionCentre, (min + max) / 2);
-        Set(column, QuadrotorConstant.ActionHalfRange, (max - min) / 2);
-        Set(column, QuadrotorConstant.RotorMin, min);
-        Set(column, QuadrotorConstant.RotorMax, max);
-        Set(column, QuadrotorConstant.RotorScale, 2 / (max - min));
-        Set(column, QuadrotorConstant.RotorOffset, -1 - min * 2 / (max - min));
+        Set(column, TimeStep, dt);
+        Set(column, ActionCentre, (min + max) / 2);
+        Set(column, ActionHalfRange, (max - min) / 2);
+        Set(column, RotorMin, min);
+        Set(column, RotorMax, max);
+        Set(column, RotorScale, 2 / (max - min));
+        Set(column, RotorOffset, -1 - min * 2 / (max - min));
         for (var rotor = 0; rotor < 4; rotor++)
         {
             var position = dynamics.RotorPositions[rotor];
             var drag = dynamics.RotorTorqueDirections[rotor];
             var constant = dynamics.RotorTorqueConstants[rotor];
-            Set(column, QuadrotorConstant.RisingShare + rotor, dt / dynamics.RotorTimeConstantsRising[rotor]);
-            Set(
-                column,
-                QuadrotorConstant.FallingShare + rotor,
-                dt / dynamics.RotorTimeConstantsFalling[rotor]
-            );
-            Set(column, QuadrotorConstant.Thrust0 + rotor, dynamics.RotorThrustCoefficients[rotor][0]);
-            Set(column, QuadrotorConstant.Thrust1 + rotor, dynamics.RotorThrustCoefficients[rotor][1]);
-            Set(column, QuadrotorConstant.Thrust2 + rotor, dynamics.RotorThrustCoefficients[rotor][2]);
+            Set(column, RisingShare + rotor, dt / dynamics.RotorTimeConstantsRising[rotor]);
+            Set(column, FallingShare + rotor, dt / dynamics.RotorTimeConstantsFalling[rotor]);
+            Set(column, Thrust0 + rotor, dynamics.RotorThrustCoefficients[rotor][0]);
+            Set(column, Thrust1 + rotor, dynamics.RotorThrustCoefficients[rotor][1]);
+            Set(column, Thrust2 + rotor, dynamics.RotorThrustCoefficients[rotor][2]);
             // J_inv (r x (0, 0, f) + kappa f t), per f.
             var (roll, pitch, yaw) = (dynamics.JInv[0][0], dynamics.JInv[1][1], dynamics.JInv[2][2]);
-            Set(column, QuadrotorConstant.RollPerThrust + rotor, roll * (position[1] + constant * drag[0]));
-            Set(column, QuadrotorConstant.PitchPerThrust + rotor, pitch * (constant * drag[1] - position[0]));
-            Set(column, QuadrotorConstant.YawPerThrust + rotor, yaw * constant * drag[2]);
+            Set(column, RollPerThrust + rotor, roll * (position[1] + constant * drag[0]));
+            Set(column, PitchPerThrust + rotor, pitch * (constant * drag[1] - position[0]));
+            Set(column, YawPerThrust + rotor, yaw * constant * drag[2]);
         }
         for (var i = 0; i < 3; i++)
         {
             var (j, k) = ((i + 1) % 3, (i + 2) % 3);
-            Set(column, QuadrotorConstant.InverseInertia + i, dynamics.JInv[i][i]);
-            Set(
-                column,
-                QuadrotorConstant.Gyroscopic + i,
-                dynamics.JInv[i][i] * (dynamics.J[j][j] - dynamics.J[k][k])
-            );
-            Set(column, QuadrotorConstant.Gravity + i, dynamics.Gravity[i]);
+            Set(column, InverseInertia + i, dynamics.JInv[i][i]);
+            Set(column, Gyroscopic + i, dynamics.JInv[i][i] * (dynamics.J[j][j] - dynamics.J[k][k]));
+            Set(column, Gravity + i, dynamics.Gravity[i]);
         }
-        Set(column, QuadrotorConstant.InverseMass, 1 / dynamics.Mass);
+        Set(column, InverseMass, 1 / dynamics.Mass);
     }
 
     private static void PackTask(RewardWeights reward, QuadrotorTermination termination, Span<float> column)
     {
-        Set(column, QuadrotorConstant.RewardConstant, reward.Constant);
-        Set(column, QuadrotorConstant.PositionWeight, reward.Scale * reward.Position);
-        Set(column, QuadrotorConstant.PositionClip, Limit(reward.PositionClip > 0, reward.PositionClip));
-        Set(column, QuadrotorConstant.YawWeight, reward.Scale * reward.Orientation * 2);
-        Set(column, QuadrotorConstant.ActionChangeWeight, reward.Scale * reward.DAction);
-        Set(column, QuadrotorConstant.VelocityWeight, reward.Scale * reward.LinearVelocity);
-        Set(column, QuadrotorConstant.AngularVelocityWeight, reward.Scale * reward.AngularVelocity);
-        Set(column, QuadrotorConstant.RewardFloor, reward.NonNegative ? 0 : double.NegativeInfinity);
-        Set(column, QuadrotorConstant.TerminationPenalty, reward.TerminationPenalty);
+        Set(column, RewardConstant, reward.Constant);
+        Set(column, PositionWeight, reward.Scale * reward.Position);
+        Set(column, PositionClip, Limit(reward.PositionClip > 0, reward.PositionClip));
+        Set(column, YawWeight, reward.Scale * reward.Orientation * 2);
+        Set(column, ActionChangeWeight, reward.Scale * reward.DAction);
+        Set(column, VelocityWeight, reward.Scale * reward.LinearVelocity);
+        Set(column, AngularVelocityWeight, reward.Scale * reward.AngularVelocity);
+        Set(column, RewardFloor, reward.NonNegative ? 0 : double.NegativeInfinity);
+        Set(column, TerminationPenalty, reward.TerminationPenalty);
         var on = termination.Enabled;
-        Set(column, QuadrotorConstant.PositionThreshold, Limit(on, termination.PositionThreshold));
-        Set(column, QuadrotorConstant.VelocityThreshold, Limit(on, termination.LinearVelocityThreshold));
-        Set(
-            column,
-            QuadrotorConstant.AngularVelocityThreshold,
-            Limit(on, termination.AngularVelocityThreshold)
-        );
+        Set(column, PositionThreshold, Limit(on, termination.PositionThreshold));
+        Set(column, VelocityThreshold, Limit(on, termination.LinearVelocityThreshold));
+        Set(column, AngularVelocityThreshold, Limit(on, termination.AngularVelocityThreshold));
     }
 
     private static void PackReference(QuadrotorTrajectory trajectory, double dt, Span<float> column)
     {
-        Set(column, QuadrotorConstant.LangevinDamping, trajectory.Langevin.Gamma);
-        Set(
-            column,
-            QuadrotorConstant.LangevinStiffness,
-            trajectory.Langevin.Omega * trajectory.Langevin.Omega
-        );
-        Set(column, QuadrotorConstant.LangevinNoise, trajectory.Langevin.Sigma * Math.Sqrt(dt));
-        Set(column, QuadrotorConstant.LangevinSmoothing, trajectory.Langevin.Alpha);
-        Set(column, QuadrotorConstant.LangevinShare, trajectory.Mixture[1]);
+        Set(column, LangevinDamping, trajectory.Langevin.Gamma);
+        Set(column, LangevinStiffness, trajectory.Langevin.Omega * trajectory.Langevin.Omega);
+        Set(column, LangevinNoise, trajectory.Langevin.Sigma * Math.Sqrt(dt));
+        Set(column, LangevinSmoothing, trajectory.Langevin.Alpha);
+        Set(column, LangevinShare, trajectory.Mixture[1]);
     }
 
     private static void PackInitialStates(
@@ -171,19 +156,19 @@ internal static class QuadrotorConstants
         Span<float> column
     )
     {
-        Set(column, QuadrotorConstant.Guidance, init.Guidance);
-        Set(column, QuadrotorConstant.InitialPosition, init.MaxPosition);
+        Set(column, Guidance, init.Guidance);
+        Set(column, InitialPosition, init.MaxPosition);
         // Half of an angle of 1 rad, in turns; see InitialStates.MaxAngle.
-        Set(column, QuadrotorConstant.InitialTurns, init.MaxAngle > 0 ? 0.5 / Math.Tau : 0);
-        Set(column, QuadrotorConstant.InitialVelocity, init.MaxLinearVelocity);
-        Set(column, QuadrotorConstant.InitialAngularVelocity, init.MaxAngularVelocity);
+        Set(column, InitialTurns, init.MaxAngle > 0 ? 0.5 / Math.Tau : 0);
+        Set(column, InitialVelocity, init.MaxLinearVelocity);
+        Set(column, InitialAngularVelocity, init.MaxAngularVelocity);
         var (min, max) = RotorRange(init, limit);
-        Set(column, QuadrotorConstant.InitialRotorMin, min);
-        Set(column, QuadrotorConstant.InitialRotorRange, max - min);
-        Set(column, QuadrotorConstant.ForceMean, disturbances.RandomForce.Mean);
-        Set(column, QuadrotorConstant.ForceStd, disturbances.RandomForce.Std);
-        Set(column, QuadrotorConstant.TorqueMean, disturbances.RandomTorque.Mean);
-        Set(column, QuadrotorConstant.TorqueStd, disturbances.RandomTorque.Std);
+        Set(column, InitialRotorMin, min);
+        Set(column, InitialRotorRange, max - min);
+        Set(column, ForceMean, disturbances.RandomForce.Mean);
+        Set(column, ForceStd, disturbances.RandomForce.Std);
+        Set(column, TorqueMean, disturbances.RandomTorque.Mean);
+        Set(column, TorqueStd, disturbances.RandomTorque.Std);
     }
 
     private static (double Min, double Max) RotorRange(InitialStates init, ActionLimit limit)

@@ -76,9 +76,9 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
 
     public void Reset(int panel)
     {
-        Span<float> ended = stackalloc float[Panel.Width];
+        Span<float> ended = stackalloc float[StepOutcome.Rows * Panel.Width];
         ended.Fill(1);
-        Restart(panel, ended, ended);
+        Restart(panel, new StepOutcome(ended));
     }
 
     public void Observe(int panel, int group, Span<float> observation) =>
@@ -89,29 +89,11 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
             observation[..(Spec.Groups[group].Size * Panel.Width)]
         );
 
-    public void Step(
-        int panel,
-        ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated,
-        Span<float> measures
-    )
+    public void Step(int panel, ReadOnlySpan<float> actions, StepOutcome outcome)
     {
-        if (
-            kernels.Step(
-                rules,
-                panel * Panel.Width,
-                PanelState(panel),
-                PanelConstants(panel),
-                actions,
-                reward,
-                terminated,
-                truncated,
-                measures
-            )
-        )
-            Restart(panel, terminated, truncated);
+        var first = panel * Panel.Width;
+        if (kernels.Step(rules, first, PanelState(panel), PanelConstants(panel), actions, outcome))
+            Restart(panel, outcome);
     }
 
     public void Rewind()
@@ -148,15 +130,14 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
         constants.Dispose();
     }
 
-    private void Restart(int panel, ReadOnlySpan<float> terminated, ReadOnlySpan<float> truncated) =>
+    private void Restart(int panel, StepOutcome ended) =>
         kernels.Restart(
             rules,
             panel * Panel.Width,
             PanelState(panel),
             PanelNext(panel),
             PanelConstants(panel),
-            terminated,
-            truncated
+            ended
         );
 
     private Span<float> PanelState(int panel) => state.Slice(panel * StateLength, StateLength);

@@ -19,10 +19,7 @@ internal abstract class QuadrotorKernels
         Span<float> state,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated,
-        Span<float> measures
+        StepOutcome outcome
     );
 
     /// <summary>A new episode in every lane where one of the two marks is set, see <see cref="QuadrotorEpisodesW512.Restart"/>.</summary>
@@ -32,8 +29,7 @@ internal abstract class QuadrotorKernels
         Span<float> state,
         Span<float> next,
         ReadOnlySpan<float> constants,
-        ReadOnlySpan<float> terminated,
-        ReadOnlySpan<float> truncated
+        StepOutcome ended
     );
 
     /// <summary>Writes the components one after the other.</summary>

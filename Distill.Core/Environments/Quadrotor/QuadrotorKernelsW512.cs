@@ -24,19 +24,16 @@ internal sealed class QuadrotorKernelsW512 : QuadrotorKernels
         Span<float> state,
         ReadOnlySpan<float> constants,
         ReadOnlySpan<float> actions,
-        Span<float> reward,
-        Span<float> terminated,
-        Span<float> truncated,
-        Span<float> measures
+        StepOutcome outcome
     )
     {
         CheckLengths(state, constants);
         ref var s = ref MemoryMarshal.GetReference(state);
         ref var c = ref MemoryMarshal.GetReference(constants);
         ref var a = ref MemoryMarshal.GetReference(actions[..(4 * Panel.Width)]);
-        ref var r = ref MemoryMarshal.GetReference(reward[..Panel.Width]);
-        ref var end = ref MemoryMarshal.GetReference(terminated[..Panel.Width]);
-        ref var cut = ref MemoryMarshal.GetReference(truncated[..Panel.Width]);
+        ref var r = ref MemoryMarshal.GetReference(outcome.Reward);
+        ref var end = ref MemoryMarshal.GetReference(outcome.Terminated);
+        ref var cut = ref MemoryMarshal.GetReference(outcome.Truncated);
         ref var scratch = ref MemoryMarshal.GetReference(
             Panel.Aligned(stackalloc float[QuadrotorDynamicsW512.ScratchRows * Panel.Width + Panel.Padding])
         );
@@ -57,10 +54,12 @@ internal sealed class QuadrotorKernelsW512 : QuadrotorKernels
                 QuadrotorReferencesW512.AdvanceFigureEight(rules, ref s, ref c);
                 break;
         }
-        if (measures.Length > 0)
+        if (outcome.Measures.Length > 0)
             QuadrotorObservationsW512.Measure(
                 ref s,
-                ref MemoryMarshal.GetReference(measures[..(QuadrotorViews.Measures.Count * Panel.Width)])
+                ref MemoryMarshal.GetReference(
+                    outcome.Measures[..(QuadrotorViews.Measures.Count * Panel.Width)]
+                )
             );
         return QuadrotorEpisodesW512.Terminate(rules, ref s, ref c, ref r, ref end, ref cut);
     }
@@ -71,8 +70,7 @@ internal sealed class QuadrotorKernelsW512 : QuadrotorKernels
         Span<float> state,
         Span<float> next,
         ReadOnlySpan<float> constants,
-        ReadOnlySpan<float> terminated,
-        ReadOnlySpan<float> truncated
+        StepOutcome ended
     )
     {
         CheckLengths(state, constants);
@@ -83,8 +81,8 @@ internal sealed class QuadrotorKernelsW512 : QuadrotorKernels
             ref MemoryMarshal.GetReference(state),
             ref MemoryMarshal.GetReference(next),
             ref MemoryMarshal.GetReference(constants),
-            ref MemoryMarshal.GetReference(terminated[..Panel.Width]),
-            ref MemoryMarshal.GetReference(truncated[..Panel.Width])
+            ref MemoryMarshal.GetReference(ended.Terminated),
+            ref MemoryMarshal.GetReference(ended.Truncated)
         );
     }
 

@@ -167,14 +167,12 @@ let ``a saved batch goes on bit for bit, panels are independent, and nothing is 
     run other 1 200 [ 0; 1; 2 ]
     Expect.isTrue (values other <> values undisturbed) "another seed"
 
-    let action, reward = actions 1 0, Array.zeroCreate<float32> Panel.Width
-
-    let terminated, truncated =
-        Array.zeroCreate<float32> Panel.Width, Array.zeroCreate<float32> Panel.Width
+    let action, outcome =
+        actions 1 0, Array.zeroCreate<float32>(StepOutcome.Rows * Panel.Width)
 
     let fly () =
         for _ in 1..200 do
-            resumed.Step(0, action, reward, terminated, truncated)
+            resumed.Step(0, ReadOnlySpan action, StepOutcome(Span outcome))
 
     fly ()
     let before = GC.GetAllocatedBytesForCurrentThread()

@@ -544,14 +544,12 @@ let ``stepping, observing and resetting allocate nothing`` () =
 
         let action = Array.zeroCreate<float32>(4 * Panel.Width)
         let observation = Array.zeroCreate<float32>(26 * Panel.Width)
-        let reward = Array.zeroCreate<float32> Panel.Width
-        let terminated = Array.zeroCreate<float32> Panel.Width
-        let truncated = Array.zeroCreate<float32> Panel.Width
+        let outcome = Array.zeroCreate<float32>(StepOutcome.Rows * Panel.Width)
 
         let fly steps =
             for _ in 1..steps do
                 for panel in 0..1 do
-                    env.Step(panel, action, reward, terminated, truncated)
+                    env.Step(panel, ReadOnlySpan action, StepOutcome(Span outcome))
 
                     for group in 0..2 do
                         env.Observe(panel, group, observation)

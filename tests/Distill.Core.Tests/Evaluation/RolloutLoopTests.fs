@@ -19,9 +19,6 @@ let private config =
 
 /// The same environments, which refuse to step one panel alone.
 type private Whole(inner: IBatchedEnvironment) =
-    let part (values: Span<float32>) panel size =
-        values.Slice(panel * size * Panel.Width, size * Panel.Width)
-
     interface ILockstepEnvironment with
         member _.Spec = inner.Spec
         member _.Count = inner.Count
@@ -30,34 +27,17 @@ type private Whole(inner: IBatchedEnvironment) =
         member _.Observe(panel, group, observation) =
             inner.Observe(panel, group, observation)
 
-        member _.Step
-            (
-                _: int,
-                _: ReadOnlySpan<float32>,
-                _: Span<float32>,
-                _: Span<float32>,
-                _: Span<float32>,
-                _: Span<float32>
-            ) : unit =
-            failwith "one panel alone"
+        member _.Step(_: int, _: ReadOnlySpan<float32>, _: StepOutcome) : unit = failwith "one panel alone"
 
-        member _.Step(actions, reward, terminated, truncated, measures) =
-            for panel in 0 .. Panel.Count inner.Count - 1 do
-                let own =
-                    actions.Slice(
-                        panel * inner.Spec.Actions.Floats * Panel.Width,
-                        inner.Spec.Actions.Floats * Panel.Width
-                    )
+        member _.Step(actions: ReadOnlySpan<float32>, outcomes: Span<float32>) : unit =
+            let panels = Panel.Count inner.Count
+            let action, size = actions.Length / panels, outcomes.Length / panels
 
-                let measured = if measures.IsEmpty then 0 else inner.Spec.Measures.Count
-
+            for panel in 0 .. panels - 1 do
                 inner.Step(
                     panel,
-                    own,
-                    part reward panel 1,
-                    part terminated panel 1,
-                    part truncated panel 1,
-                    part measures panel measured
+                    actions.Slice(panel * action, action),
+                    StepOutcome(outcomes.Slice(panel * size, size))
                 )
 
         member _.Rewind() = inner.Rewind()

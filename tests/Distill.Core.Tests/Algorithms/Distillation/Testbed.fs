@@ -205,16 +205,16 @@ type Recording(inner: IBatchedEnvironment) =
         member _.Observe(panel, group, observation) =
             inner.Observe(panel, group, observation)
 
-        member _.Step(panel, actions, reward, terminated, truncated, measures) =
+        member _.Step(panel, actions, outcome) =
             let asked = actions.ToArray()
-            inner.Step(panel, actions, reward, terminated, truncated, measures)
+            inner.Step(panel, actions, outcome)
 
             log[panel].Add
                 {
                     Actions = asked
-                    Reward = reward.ToArray()
-                    Terminated = terminated.ToArray()
-                    Truncated = truncated.ToArray()
+                    Reward = outcome.Reward.ToArray()
+                    Terminated = outcome.Terminated.ToArray()
+                    Truncated = outcome.Truncated.ToArray()
                 }
 
         member _.Rewind() = inner.Rewind()
