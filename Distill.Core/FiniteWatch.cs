@@ -1,5 +1,4 @@
 using System.Globalization;
-using Distill.Compute;
 using Distill.Networks;
 using Distill.Policies;
 
@@ -72,10 +71,10 @@ public sealed class FiniteWatch(int envs)
     {
         foreach (var view in policy.Network.Views)
             Require(policy.Network.Parameters.Slice(view.Offset, view.Length), role, view.Name, iteration);
-        if (policy.Normaliser is not { } normaliser)
+        if (policy.Normalizer is not { } normalizer)
             return;
-        Require(normaliser.Mean, role, "mean observation", iteration);
-        Require(normaliser.Variance, role, "variance of observations", iteration);
+        Require(normalizer.Mean, role, "mean observation", iteration);
+        Require(normalizer.Variance, role, "variance of observations", iteration);
     }
 
     private static void Require(ReadOnlySpan<float> values, string role, string name, int iteration)

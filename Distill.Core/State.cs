@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using Distill.Compute;
 
 namespace Distill;
 

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Benchmarks;
 
 /// <summary>The matrix product of a dense layer on one thread, beside OpenBLAS.</summary>

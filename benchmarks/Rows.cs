@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Text.Json.Nodes;
-using Distill.Compute;
 using Distill.Datasets;
 
 namespace Distill.Benchmarks;

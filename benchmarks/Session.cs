@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Distill.Compute;
 
 namespace Distill.Benchmarks;
 

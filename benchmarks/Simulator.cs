@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Environments;
 using Distill.Environments.Quadrotor;
 using Distill.Evaluation;
@@ -28,7 +27,7 @@ internal static class Simulator
         var spec = NetworkSpec.Mlp(22, [64, 64], 4, Activation.Tanh);
         using var policy = new Policy(spec, "student");
         // The last layer is its bias, which hovers: the work is the same, and the drone stays in the air.
-        policy.Network.Initialise(new RandomStream(1, "policy"), outputScale: 0);
+        policy.Network.Initialize(new RandomStream(1, "policy"), outputScale: 0);
         var bias = policy.Network.Views[^1];
         policy.Network.Parameters.Slice(bias.Offset, bias.Length).Fill(HoverAction);
         foreach (var threads in session.Settings.Threads)

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Distill.Algorithms;
-using Distill.Compute;
 using Distill.Datasets;
 using Distill.Environments.Quadrotor;
 using Distill.Networks;
@@ -287,7 +286,7 @@ internal static class Training
         public Student(NetworkSpec spec, int rows, int segment, int batch, int gradientLength, int threads)
         {
             policy = new Policy(spec, "student");
-            policy.Network.Initialise(new RandomStream(1, "student"));
+            policy.Network.Initialize(new RandomStream(1, "student"));
             trainer = new StudentTrainer(
                 policy,
                 new MeanSquared(),

@@ -155,7 +155,7 @@ public static unsafe class Elementwise
     }
 
     /// <summary>values[f, lane] = (values[f, lane] - offset[f]) * scale[f] on a panel <c>[features, 32]</c>.</summary>
-    public static void Normalise(Panel panel, ReadOnlySpan<float> offset, ReadOnlySpan<float> scale)
+    public static void Normalize(Panel panel, ReadOnlySpan<float> offset, ReadOnlySpan<float> scale)
     {
         CheckLength(offset.Length, panel.Features);
         CheckLength(scale.Length, panel.Features);
@@ -164,7 +164,7 @@ public static unsafe class Elementwise
                 o = offset,
                 s = scale
         )
-            Kernels.Normalise(p, o, s, panel.Features, panel.Lanes);
+            Kernels.Normalize(p, o, s, panel.Features, panel.Lanes);
     }
 
     /// <summary>
@@ -338,7 +338,7 @@ internal abstract unsafe class ElementwiseKernels
         float* dHidden,
         int length
     );
-    public abstract void Normalise(float* panel, float* offset, float* scale, int features, int width);
+    public abstract void Normalize(float* panel, float* offset, float* scale, int features, int width);
     public abstract void ScaleLanes(float* panel, float* factors, int features, int width);
     public abstract void Add(float* values, float* target, int length);
     public abstract void Adam(float* p, float* g, float* m, float* v, int length, in AdamStep step);

@@ -146,7 +146,7 @@ internal sealed unsafe class ElementwiseW512 : ElementwiseKernels
         }
     }
 
-    public override void Normalise(float* panel, float* offset, float* scale, int features, int width)
+    public override void Normalize(float* panel, float* offset, float* scale, int features, int width)
     {
         for (var feature = 0; feature < features; feature++, panel += width)
         {

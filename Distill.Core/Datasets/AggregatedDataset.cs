@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Storage;
 
 namespace Distill.Datasets;
@@ -107,7 +106,7 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>The loss that <see cref="RecordLoss"/> last noted for a segment; NaN before the first time.</summary>
     public float Loss(int segment) => chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments];
 
-    /// <summary>Notes the student's mean loss on a segment, for <see cref="LossPrioritised"/>.</summary>
+    /// <summary>Notes the student's mean loss on a segment, for <see cref="LossPrioritized"/>.</summary>
     public void RecordLoss(int segment, float loss) =>
         chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments] = loss;
 

@@ -1,5 +1,4 @@
 using System.Collections;
-using Distill.Compute;
 
 namespace Distill.Datasets;
 

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using static Distill.SettingCheck;
 
 namespace Distill.Datasets;
@@ -90,7 +89,7 @@ public sealed record RecencyWeighted(double Decay = 0.01) : Weighted
 /// </summary>
 /// <param name="Exponent">0 is uniform, 1 proportional to the loss. Lower it when outliers or wrong labels take over.</param>
 /// <param name="Epsilon">In units of the loss; above 0, so that what is learned is still visited. Raise it against forgetting.</param>
-public sealed record LossPrioritised(double Exponent = 0.6, double Epsilon = 1e-3) : Weighted
+public sealed record LossPrioritized(double Exponent = 0.6, double Epsilon = 1e-3) : Weighted
 {
     public override void Check()
     {

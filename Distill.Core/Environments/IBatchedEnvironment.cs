@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments;
 
 /// <summary>A named view of the state that a policy may be given, e.g. "teacher" with 26 numbers.</summary>

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments;
 
 /// <summary>What a policy reads: an observation group, or several, one after another.</summary>

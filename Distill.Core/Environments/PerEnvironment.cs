@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments;
 
 /// <summary>

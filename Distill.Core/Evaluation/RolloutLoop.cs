@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Environments;
 
 namespace Distill.Evaluation;

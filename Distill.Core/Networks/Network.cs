@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
 /// <summary>
@@ -76,7 +74,7 @@ public sealed class Network : IDisposable
     /// Draws all parameters uniformly from +-1/sqrt(fan in), GRUs from +-1/sqrt(hidden): PyTorch's default. The last layer
     /// is then multiplied by <paramref name="outputScale"/>. A Gaussian head starts at a standard deviation of 1.
     /// </summary>
-    public void Initialise(RandomStream stream, float outputScale = 1)
+    public void Initialize(RandomStream stream, float outputScale = 1)
     {
         var values = Parameters.Span;
         for (var i = 0; i < layers.Length; i++)

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
 /// <summary>What a network's outputs mean as a policy.</summary>

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Environments;
 
 namespace Distill.Policies;
@@ -31,7 +30,7 @@ public sealed class ActingPolicy : IDisposable
     /// <param name="keep"><c>[32]</c>: 0 there, else 1.</param>
     public void Forget(int panel, ReadOnlySpan<float> keep) => Elementwise.ScaleLanes(Memory(panel), keep);
 
-    /// <summary>Writes what the policy reads, <c>[inputs, 32]</c>, not normalised.</summary>
+    /// <summary>Writes what the policy reads, <c>[inputs, 32]</c>, not normalized.</summary>
     public void Observe(int panel, Panel observation) => view.Observe(environment, panel, observation);
 
     /// <summary>Runs the network on an observation and advances the memory.</summary>

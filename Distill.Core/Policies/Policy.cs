@@ -1,11 +1,10 @@
-using Distill.Compute;
 using Distill.Environments;
 using Distill.Networks;
 
 namespace Distill.Policies;
 
 /// <summary>
-/// What acts: an observation group, an optional normaliser, a network and the meaning of its outputs. A teacher, a student
+/// What acts: an observation group, an optional normalizer, a network and the meaning of its outputs. A teacher, a student
 /// and a PPO actor are all policies. Acting changes nothing in the policy, so any number of threads may act with it at
 /// once.
 /// </summary>
@@ -13,13 +12,13 @@ public sealed class Policy : IDisposable
 {
     /// <param name="spec">Architecture; its inputs must be the size of the observation group.</param>
     /// <param name="observationGroup">The group of the environment that it reads.</param>
-    /// <param name="normalise">Whether observations are normalised by running statistics.</param>
-    public Policy(NetworkSpec spec, string observationGroup, bool normalise = false)
+    /// <param name="normalize">Whether observations are normalized by running statistics.</param>
+    public Policy(NetworkSpec spec, string observationGroup, bool normalize = false)
     {
         Network = new Network(spec);
         Distribution = ActionDistribution.Of(spec.Head);
         ObservationGroup = observationGroup;
-        Normaliser = normalise ? new Normaliser(spec.Inputs) : null;
+        Normalizer = normalize ? new Normalizer(spec.Inputs) : null;
     }
 
     /// <summary>Values of <see cref="ActivationSource"/>.</summary>
@@ -27,7 +26,7 @@ public sealed class Policy : IDisposable
     internal const string AsSet = "as set";
 
     public Network Network { get; }
-    public Normaliser? Normaliser { get; set; }
+    public Normalizer? Normalizer { get; set; }
 
     /// <summary>What the outputs describe; null where they are the action itself.</summary>
     internal ActionDistribution? Distribution { get; }
@@ -61,7 +60,7 @@ public sealed class Policy : IDisposable
             return $"obs={Network.Spec.Inputs}, actions={Network.Spec.Outputs}, hidden=[{string.Join(", ", hidden)}]"
                 + string.Concat(chosen.Select(activation => $", {activation.ToString().ToLowerInvariant()}"))
                 + (chosen.Length > 0 && ActivationSource is { } source ? $" ({source})" : "")
-                + (Normaliser is null ? "" : ", normalised");
+                + (Normalizer is null ? "" : ", normalized");
         }
     }
 
@@ -102,19 +101,19 @@ public sealed class Policy : IDisposable
     }
 
     /// <summary>Runs the network on one panel.</summary>
-    /// <param name="observation"><c>[inputs, 32]</c>, not normalised; left as it is.</param>
+    /// <param name="observation"><c>[inputs, 32]</c>, not normalized; left as it is.</param>
     /// <param name="memory"><c>[memory, 32]</c>, advanced by one step.</param>
     /// <returns>The raw outputs <c>[output size, 32]</c>, until the workspace's scope ends.</returns>
     public Panel Forward(Panel observation, Panel memory, Workspace own)
     {
         var activations = own.Panel(Network.ActivationSize);
         using var scope = own.Open();
-        if (Normaliser is not null)
+        if (Normalizer is not null)
         {
-            var normalised = own.Panel(observation.Features);
-            observation.Values.CopyTo(normalised.Values);
-            Normaliser.Apply(normalised);
-            observation = normalised;
+            var normalized = own.Panel(observation.Features);
+            observation.Values.CopyTo(normalized.Values);
+            Normalizer.Apply(normalized);
+            observation = normalized;
         }
         Network.Forward(observation, memory, activations, own);
         Network.CopyMemory(activations, memory);

@@ -132,7 +132,7 @@ module Sample =
     let recent (decay: float) : Sampling = RecencyWeighted decay
 
     /// What the student got most wrong more often: p ~ (loss + epsilon) ^ exponent.
-    let lossPrioritised (exponent: float) (epsilon: float) : Sampling = LossPrioritised(exponent, epsilon)
+    let lossPrioritized (exponent: float) (epsilon: float) : Sampling = LossPrioritized(exponent, epsilon)
 
 module Loss =
     /// Mean squared error.

@@ -23,7 +23,7 @@ type private Setting =
 
 /// Other systems' names for choices.
 let private otherKinds =
-    dict [ "mse", "mean_squared"; "fifo", "first_in_first_out" ]
+    dict [ "mse", "mean_squared"; "fifo", "first_in_first_out"; "loss_prioritised", "loss_prioritized" ]
 
 /// Other systems' names for settings, and those that ours once had, each with ours; of several the first that the records have.
 let private otherNames =
@@ -37,6 +37,7 @@ let private otherNames =
             "loss_type", [ "loss" ]
             "max_iterations", [ "iterations" ]
             "n_epochs", [ "iterations" ]
+            "normalise_observations", [ "normalize_observations" ]
             "num_envs", [ "envs" ]
             "num_steps_per_env", [ "steps_per_env" ]
             "optim_steps", [ "num_learning_epochs" ]

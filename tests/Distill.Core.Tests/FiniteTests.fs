@@ -83,7 +83,7 @@ let private distillation (environment: IEnvironmentConfig) collection student lo
 let private poles = CartPoleConfig(Envs = 70, EpisodeLimit = 30)
 
 let private mlp: StudentConfig =
-    MlpStudent(Hidden = [ 8 ], NormaliseObservations = true)
+    MlpStudent(Hidden = [ 8 ], NormalizeObservations = true)
 
 /// The sentence that ends a run, on any number of threads the same, and the iterations completed before.
 let private sentence
@@ -120,7 +120,7 @@ let private distils environment student =
         (fun training ->
             let training = training :?> Distillation
             Expect.isTrue (Elementwise.AllFinite training.Student.Network.Parameters.Span) "weights"
-            Expect.isTrue (Elementwise.AllFinite (nonNull training.Student.Normaliser).Mean) "normaliser"
+            Expect.isTrue (Elementwise.AllFinite (nonNull training.Student.Normalizer).Mean) "normaliser"
             training.Iteration)
 
 [<Fact>]
@@ -194,7 +194,7 @@ let ``distillation stops at the first loss that is not finite and leaves the stu
     Expect.isTrue (Elementwise.AllFinite training.Student.Network.Parameters.Span) "weights"
 
 [<Fact>]
-let ``what comes after the end of an episode reaches neither weights nor normaliser nor losses`` () =
+let ``what comes after the end of an episode reaches neither weights nor normalizer nor losses`` () =
     // Drops the pole.
     use teacher =
         randomPolicy 4 1f (NetworkSpec.Mlp(4, [], 2, Activation.Elu, Head.Categorical)) "teacher" false
@@ -219,7 +219,7 @@ let ``what comes after the end of an episode reaches neither weights nor normali
 
     let inner: IEnvironmentConfig = CartPoleConfig(EpisodeLimit = 60)
 
-    for student in [ mlp; GruStudent(Hidden = 6, NormaliseObservations = true) ] do
+    for student in [ mlp; GruStudent(Hidden = 6, NormalizeObservations = true) ] do
         // A teacher that sees what is no number acts otherwise after the end, and later iterations get other episodes.
         for iterations, spared in [ 3, "teacher"; 1, "" ] do
             let expected, reports = run inner student iterations
@@ -244,7 +244,7 @@ let private ppo (environment: IEnvironmentConfig) pool =
             StepsPerEnv = 10,
             NumLearningEpochs = 1,
             ActorGroup = "student",
-            NormaliseObservations = true,
+            NormalizeObservations = true,
             ActorHidden = [| 8 |],
             CriticHidden = [| 8 |]
         ),
@@ -269,7 +269,7 @@ let ``PPO stops at the first observation or reward that is not finite`` () =
                             "weights"
 
                         Expect.isTrue
-                            (Elementwise.AllFinite (nonNull training.Actor.Normaliser).Mean)
+                            (Elementwise.AllFinite (nonNull training.Actor.Normalizer).Mean)
                             "normaliser"
 
                         training.Iteration)

@@ -24,7 +24,7 @@ let private ppo pool =
     let config =
         PpoConfig(
             StepsPerEnv = 3,
-            NormaliseObservations = true,
+            NormalizeObservations = true,
             ActorGroup = "student",
             ActorHidden = [| 5 |],
             CriticHidden = [| 5 |]
@@ -61,11 +61,11 @@ let private distillation
     }
 
 let private runs teacher : (WorkerPool -> Saved) list =
-    let mlp: StudentConfig = MlpStudent(Hidden = [ 4 ], NormaliseObservations = true)
+    let mlp: StudentConfig = MlpStudent(Hidden = [ 4 ], NormalizeObservations = true)
 
     [
         ppo
-        distillation mlp (LossPrioritised()) (FirstInFirstOut 300L) teacher
+        distillation mlp (LossPrioritized()) (FirstInFirstOut 300L) teacher
         distillation mlp (RecencyWeighted 0.1) (Reservoir 300L) teacher
         distillation (GruStudent(Hidden = 3)) (Permutation()) (NewestRollout()) teacher
     ]

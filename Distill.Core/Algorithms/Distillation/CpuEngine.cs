@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Datasets;
 using Distill.Environments;
 using Distill.Evaluation;
@@ -80,7 +79,7 @@ public sealed class CpuEngine : IDistillationEngine
 
     public void Add()
     {
-        collector.Normalise();
+        collector.Normalize();
         dataset.Add(rollout);
     }
 
@@ -113,8 +112,8 @@ public sealed class CpuEngine : IDistillationEngine
         state.Count("epoch", ref epoch);
         state.Count("steps_collected", ref stepsCollected);
         state.Part("student", Student.Network.Visit);
-        if (Student.Normaliser is { } normaliser)
-            state.Part("normaliser", normaliser.Visit);
+        if (Student.Normalizer is { } normalizer)
+            state.Part("normaliser", normalizer.Visit);
         state.Part("trainer", trainer.Visit);
         state.Part("collector", collector.Visit);
         state.Part("dataset", dataset.Visit);

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Distill.Compute;
 using Distill.Datasets;
 using Distill.Environments;
 using Distill.Evaluation;

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Datasets;
 using Distill.Networks;
 using Distill.Policies;

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Datasets;
 using Distill.Environments;
 using Distill.Evaluation;
@@ -59,8 +58,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
             .. extra[false].Select(column => (column, new ObservationView(environment.Spec, column.Name))),
         ];
         studentAction = extra[true].Select(column => (Column?)column).FirstOrDefault();
-        if (student.Normaliser is { } normaliser)
-            statistics = new ObservationStatistics(normaliser, environment.Count);
+        if (student.Normalizer is { } normalizer)
+            statistics = new ObservationStatistics(normalizer, environment.Count);
         var panels = Panel.Count(environment.Count);
         starting = new byte[panels * Panel.Width];
         starting.AsSpan().Fill(1);
@@ -86,8 +85,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
         steps += rollout.Steps;
     }
 
-    /// <summary>Brings the student's normaliser up to date with the valid rows that were collected.</summary>
-    public void Normalise() => statistics?.Merge();
+    /// <summary>Brings the student's normalizer up to date with the valid rows that were collected.</summary>
+    public void Normalize() => statistics?.Merge();
 
     void IRollout.Begin(int panel)
     {

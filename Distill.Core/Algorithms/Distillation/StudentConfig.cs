@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Networks;
 using Distill.Policies;
 
@@ -10,8 +9,8 @@ public abstract record StudentConfig
     /// <summary>Observation group that the student reads.</summary>
     public string ObservationGroup { get; init; } = "student";
 
-    /// <summary>Whether its observations are normalised by running statistics, updated once per iteration.</summary>
-    public bool NormaliseObservations { get; init; }
+    /// <summary>Whether its observations are normalized by running statistics, updated once per iteration.</summary>
+    public bool NormalizeObservations { get; init; }
 
     public abstract NetworkSpec Network(int inputs, int outputs, Head head);
 
@@ -19,8 +18,8 @@ public abstract record StudentConfig
     /// <exception cref="DistillException">The settings are wrong or do not fit the sizes.</exception>
     public virtual Policy Create(int inputs, int outputs, Head head, RandomStream stream)
     {
-        var student = new Policy(Network(inputs, outputs, head), ObservationGroup, NormaliseObservations);
-        student.Network.Initialise(stream);
+        var student = new Policy(Network(inputs, outputs, head), ObservationGroup, NormalizeObservations);
+        student.Network.Initialize(stream);
         return student;
     }
 
@@ -58,7 +57,7 @@ public sealed record GruStudent : StudentConfig
 public sealed record FileStudent : StudentConfig
 {
     /// <summary>
-    /// A .safetensors or .pt file. It brings the architecture and its observation normaliser; training may ask for another
+    /// A .safetensors or .pt file. It brings the architecture and its observation normalizer; training may ask for another
     /// head.
     /// </summary>
     public string File { get; init; } = "";
@@ -86,14 +85,14 @@ public sealed record FileStudent : StudentConfig
                 $"The student {File} {(head == Head.Categorical ? "gives continuous actions" : "chooses")}, "
                     + $"but the loss is for {(head == Head.Categorical ? "choices" : "continuous actions")}."
             );
-        var normalise = NormaliseObservations && source.Normaliser is null;
-        var student = new Policy(source.Network.Spec with { Head = head }, ObservationGroup, normalise)
+        var normalize = NormalizeObservations && source.Normalizer is null;
+        var student = new Policy(source.Network.Spec with { Head = head }, ObservationGroup, normalize)
         {
             ActivationSource = source.ActivationSource,
         };
-        student.Network.Initialise(stream);
+        student.Network.Initialize(stream);
         source.Network.CopyTo(student.Network);
-        student.Normaliser ??= source.Normaliser;
+        student.Normalizer ??= source.Normalizer;
         return student;
     }
 

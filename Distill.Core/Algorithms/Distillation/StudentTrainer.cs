@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Datasets;
 using Distill.Networks;
 using Distill.Policies;
@@ -174,7 +173,7 @@ public sealed class StudentTrainer : IWork, IDisposable
         var activations = own.Panel(length * network.ActivationSize, width);
         dataset.Gather(lanes, first, rows, weights, keeps, own);
         for (var step = 0; step < length; step++)
-            student.Normaliser?.Apply(observation.Of(rows.Part(step, length)));
+            student.Normalizer?.Apply(observation.Of(rows.Part(step, length)));
         network.Forward(length, rows, keeps, carried, activations, own);
         var dOutputs = own.Panel(length * network.OutputSize, width);
         var sum = 0.0;

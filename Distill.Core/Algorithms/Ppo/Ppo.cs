@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Distill.Compute;
 using Distill.Environments;
 using Distill.Evaluation;
 using Distill.Networks;
@@ -68,9 +67,9 @@ public sealed class Ppo : IRollout, IDisposable
         shared = config.ActorGroup == config.CriticGroup;
         actorView = new ObservationView(spec, config.ActorGroup);
         criticView = new ObservationView(spec, config.CriticGroup);
-        if (Actor.Normaliser is { } ofActor)
+        if (Actor.Normalizer is { } ofActor)
             actorStatistics = new ObservationStatistics(ofActor, this.environment.Count);
-        if (!shared && critic.Normaliser is { } ofCritic)
+        if (!shared && critic.Normalizer is { } ofCritic)
             criticStatistics = new ObservationStatistics(ofCritic, this.environment.Count);
         layout = new SampleLayout(
             Actor.Network.Spec.Inputs,
@@ -161,9 +160,9 @@ public sealed class Ppo : IRollout, IDisposable
         state.Part("critic", critic.Network.Visit);
         state.Part("actor_optimizer", actorOptimizer.Visit);
         state.Part("critic_optimizer", criticOptimizer.Visit);
-        if (Actor.Normaliser is { } ofActor)
+        if (Actor.Normalizer is { } ofActor)
             state.Part("actor_normaliser", ofActor.Visit);
-        if (!shared && critic.Normaliser is { } ofCritic)
+        if (!shared && critic.Normalizer is { } ofCritic)
             state.Part("critic_normaliser", ofCritic.Visit);
         state.Part("episodes", episodes.Visit);
         state.Part("environment", environment.Visit);
@@ -184,8 +183,8 @@ public sealed class Ppo : IRollout, IDisposable
     {
         var inputs = environment.Spec.Groups[environment.Spec.Group(group)].Size;
         var spec = NetworkSpec.Mlp(inputs, hidden, outputs, Config.Activation, head);
-        var policy = new Policy(spec, group, Config.NormaliseObservations);
-        policy.Network.Initialise(new RandomStream(Config.Seed, role));
+        var policy = new Policy(spec, group, Config.NormalizeObservations);
+        policy.Network.Initialize(new RandomStream(Config.Seed, role));
         return policy;
     }
 
@@ -250,7 +249,7 @@ public sealed class Ppo : IRollout, IDisposable
                 .Values.CopyTo(rollout.Values(panel).Row(Config.StepsPerEnv));
     }
 
-    /// <summary>What actor and critic see, normalised with the statistics of earlier iterations.</summary>
+    /// <summary>What actor and critic see, normalized with the statistics of earlier iterations.</summary>
     /// <param name="counted">Whether the statistics of the next iteration take notice.</param>
     /// <returns>Whether all of it is finite.</returns>
     private bool Observe(int panel, int step, Panel sample, bool counted)
@@ -265,9 +264,9 @@ public sealed class Ppo : IRollout, IDisposable
             actorStatistics?.Add(panel, ofActor);
             criticStatistics?.Add(panel, ofCritic);
         }
-        Actor.Normaliser?.Apply(ofActor);
+        Actor.Normalizer?.Apply(ofActor);
         if (!shared)
-            critic.Normaliser?.Apply(ofCritic);
+            critic.Normalizer?.Apply(ofCritic);
         return !watch.Catches(panel, step, "actor's observation", ofActor.Values)
             && !watch.Catches(panel, step, "critic's observation", ofCritic.Values);
     }
@@ -323,7 +322,7 @@ public sealed class Ppo : IRollout, IDisposable
         var batches = Math.Min(Config.NumMiniBatches, panels);
         var parts = Config.NormalizeAdvantagePerMiniBatch ? batches : 1;
         for (var part = 0; part < parts; part++)
-            rollout.StandardiseAdvantages(Start(part, parts), Start(part + 1, parts));
+            rollout.StandardizeAdvantages(Start(part, parts), Start(part + 1, parts));
         if (Config.Schedule == RateSchedule.Linear)
             SetLearningRate(
                 Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations)

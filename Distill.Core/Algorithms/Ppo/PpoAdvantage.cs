@@ -1,8 +1,6 @@
-using Distill.Compute;
-
 namespace Distill.Algorithms;
 
-/// <summary>Generalised advantage estimation (Schulman et al. 2016, equation 16) on one panel.</summary>
+/// <summary>Generalized advantage estimation (Schulman et al. 2016, equation 16) on one panel.</summary>
 internal static class PpoAdvantage
 {
     /// <summary>

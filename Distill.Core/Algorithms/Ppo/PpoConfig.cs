@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Networks;
 using static Distill.SettingCheck;
 
@@ -77,7 +76,7 @@ public sealed record PpoConfig
     public double Gamma { get; init; } = 0.99;
 
     /// <summary>
-    /// Decay of generalised advantage estimation, in [0, 1]. Raise it to trust returns over the value function (less bias),
+    /// Decay of generalized advantage estimation, in [0, 1]. Raise it to trust returns over the value function (less bias),
     /// lower it to trust the value function (less noise).
     /// </summary>
     public double Lambda { get; init; } = 0.95;
@@ -112,7 +111,7 @@ public sealed record PpoConfig
     /// <summary>Whether the value is kept near its old estimate. Switch it off when returns are far larger than <see cref="ClipParam"/> and the value learns too slowly.</summary>
     public bool UseClippedValueLoss { get; init; } = true;
 
-    /// <summary>Whether advantages are standardised per mini-batch instead of over the whole rollout.</summary>
+    /// <summary>Whether advantages are standardized per mini-batch instead of over the whole rollout.</summary>
     public bool NormalizeAdvantagePerMiniBatch { get; init; }
 
     /// <summary>
@@ -139,8 +138,8 @@ public sealed record PpoConfig
     /// <summary>Nonlinearity of the hidden layers.</summary>
     public Activation Activation { get; init; } = Activation.Elu;
 
-    /// <summary>Whether observations are normalised by running statistics, updated once per iteration. Switch it on when their scales differ by orders.</summary>
-    public bool NormaliseObservations { get; init; }
+    /// <summary>Whether observations are normalized by running statistics, updated once per iteration. Switch it on when their scales differ by orders.</summary>
+    public bool NormalizeObservations { get; init; }
 
     /// <summary>The optimizer, for actor and critic each; gradients of the two are clipped separately.</summary>
     public OptimizerConfig Optimizer { get; init; } = new AdamConfig();

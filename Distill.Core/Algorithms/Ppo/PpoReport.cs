@@ -4,7 +4,7 @@ namespace Distill.Algorithms;
 /// <param name="Iteration">From 0.</param>
 /// <param name="StepsCollected">Environment steps since the start, all environments together.</param>
 /// <param name="ValueLoss">Mean over the iteration's optimizer steps, likewise below; in squared units of scaled rewards.</param>
-/// <param name="SurrogateLoss">In units of standardised advantages.</param>
+/// <param name="SurrogateLoss">In units of standardized advantages.</param>
 /// <param name="Entropy">Of the distribution over actions, nats.</param>
 /// <param name="KlDivergence">KL(old || new) before each optimizer step, nats.</param>
 /// <param name="LearningRate">In force at the end.</param>

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Datasets;
 
 namespace Distill.Algorithms;
@@ -161,7 +160,7 @@ internal sealed class PpoRollout : IDisposable
     }
 
     /// <summary>Advantages of a range of panels of shuffled samples to mean 0 and standard deviation 1.</summary>
-    public void StandardiseAdvantages(int start, int end)
+    public void StandardizeAdvantages(int start, int end)
     {
         var count = Math.Min(end * Panel.Width, Samples) - start * Panel.Width;
         var (sum, squares) = (0.0, 0.0);

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments.CartPole;
 
 /// <summary>A batch of CartPole-v1 environments.</summary>

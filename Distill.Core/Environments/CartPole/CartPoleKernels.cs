@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments.CartPole;
 
 /// <summary>What panels of cart poles do; all versions give the same bits.</summary>

@@ -1,7 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
-using Distill.Compute;
 using static Distill.Environments.RowsW512;
 
 namespace Distill.Environments.CartPole;

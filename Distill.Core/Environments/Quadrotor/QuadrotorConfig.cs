@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>What the drone is asked to follow.</summary>

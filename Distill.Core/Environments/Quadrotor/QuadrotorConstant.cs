@@ -1,4 +1,3 @@
-using Distill.Compute;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 
 namespace Distill.Environments.Quadrotor;

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using Distill.Compute;
 using static Distill.Compute.VectorsW512;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 using static Distill.Environments.Quadrotor.QuadrotorField;

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>What panels of quadrotors do; all versions give the same bits.</summary>

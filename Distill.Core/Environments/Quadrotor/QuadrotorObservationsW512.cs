@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using Distill.Compute;
 using static Distill.Environments.Quadrotor.QuadrotorField;
 using static Distill.Environments.Quadrotor.QuadrotorRowsW512;
 using static Distill.Environments.RowsW512;

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using Distill.Compute;
 using static Distill.Environments.Quadrotor.QuadrotorConstant;
 
 namespace Distill.Environments.Quadrotor;

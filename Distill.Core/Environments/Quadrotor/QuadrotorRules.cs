@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Environments.Quadrotor;
 
 /// <summary>How the reference moves, for a whole batch.</summary>

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
 /// <summary>One of several choices: the outputs are logits, an action is the index of the choice.</summary>
@@ -19,15 +17,15 @@ internal sealed class Categorical : ActionDistribution
 
     public override void Sample(Panel outputs, RandomStream noise, int first, long step, Panel actions)
     {
-        Span<float> normaliser = stackalloc float[Panel.Width];
-        LogNormaliser(outputs, normaliser);
+        Span<float> normalizer = stackalloc float[Panel.Width];
+        LogNormalizer(outputs, normalizer);
         for (var lane = 0; lane < outputs.Lanes; lane++)
         {
             var left = noise.Uniform((uint)(first + lane), (uint)step, (uint)(step >> 32));
             var choice = 0;
             for (; choice < outputs.Features - 1; choice++)
             {
-                left -= MathF.Exp(outputs[choice, lane] - normaliser[lane]);
+                left -= MathF.Exp(outputs[choice, lane] - normalizer[lane]);
                 if (left < 0)
                     break;
             }
@@ -37,37 +35,37 @@ internal sealed class Categorical : ActionDistribution
 
     public override void LogProbability(Panel outputs, Panel actions, Span<float> logProbability)
     {
-        Span<float> normaliser = stackalloc float[Panel.Width];
-        LogNormaliser(outputs, normaliser);
+        Span<float> normalizer = stackalloc float[Panel.Width];
+        LogNormalizer(outputs, normalizer);
         for (var lane = 0; lane < outputs.Lanes; lane++)
-            logProbability[lane] = outputs[(int)actions[0, lane], lane] - normaliser[lane];
+            logProbability[lane] = outputs[(int)actions[0, lane], lane] - normalizer[lane];
     }
 
     public override void Entropy(Panel outputs, Span<float> entropy)
     {
-        Span<float> normaliser = stackalloc float[Panel.Width];
-        LogNormaliser(outputs, normaliser);
+        Span<float> normalizer = stackalloc float[Panel.Width];
+        LogNormalizer(outputs, normalizer);
         entropy.Clear();
         for (var i = 0; i < outputs.Features; i++)
         for (var lane = 0; lane < outputs.Lanes; lane++)
         {
-            var logProbability = outputs[i, lane] - normaliser[lane];
+            var logProbability = outputs[i, lane] - normalizer[lane];
             entropy[lane] -= MathF.Exp(logProbability) * logProbability;
         }
     }
 
     public override void KlDivergence(Panel oldOutputs, Panel outputs, Span<float> kl)
     {
-        Span<float> oldNormaliser = stackalloc float[Panel.Width];
-        Span<float> normaliser = stackalloc float[Panel.Width];
-        LogNormaliser(oldOutputs, oldNormaliser);
-        LogNormaliser(outputs, normaliser);
+        Span<float> oldNormalizer = stackalloc float[Panel.Width];
+        Span<float> normalizer = stackalloc float[Panel.Width];
+        LogNormalizer(oldOutputs, oldNormalizer);
+        LogNormalizer(outputs, normalizer);
         kl.Clear();
         for (var i = 0; i < outputs.Features; i++)
         for (var lane = 0; lane < outputs.Lanes; lane++)
         {
-            var before = oldOutputs[i, lane] - oldNormaliser[lane];
-            var after = outputs[i, lane] - normaliser[lane];
+            var before = oldOutputs[i, lane] - oldNormalizer[lane];
+            var after = outputs[i, lane] - normalizer[lane];
             kl[lane] += MathF.Exp(before) * (before - after);
         }
     }
@@ -81,14 +79,14 @@ internal sealed class Categorical : ActionDistribution
         Panel dOutputs
     )
     {
-        Span<float> normaliser = stackalloc float[Panel.Width];
+        Span<float> normalizer = stackalloc float[Panel.Width];
         Span<float> entropy = stackalloc float[Panel.Width];
-        LogNormaliser(outputs, normaliser);
+        LogNormalizer(outputs, normalizer);
         Entropy(outputs, entropy);
         for (var i = 0; i < outputs.Features; i++)
         for (var lane = 0; lane < outputs.Lanes; lane++)
         {
-            var logProbability = outputs[i, lane] - normaliser[lane];
+            var logProbability = outputs[i, lane] - normalizer[lane];
             var probability = MathF.Exp(logProbability);
             var chosen = i == (int)actions[0, lane] ? 1 : 0;
             dOutputs[i, lane] =
@@ -98,7 +96,7 @@ internal sealed class Categorical : ActionDistribution
     }
 
     /// <summary>log of the sum of e^logit, per lane.</summary>
-    public static void LogNormaliser(Panel logits, Span<float> normaliser)
+    public static void LogNormalizer(Panel logits, Span<float> normalizer)
     {
         for (var lane = 0; lane < logits.Lanes; lane++)
         {
@@ -108,7 +106,7 @@ internal sealed class Categorical : ActionDistribution
             var sum = 0f;
             for (var i = 0; i < logits.Features; i++)
                 sum += MathF.Exp(logits[i, lane] - largest);
-            normaliser[lane] = largest + MathF.Log(sum);
+            normalizer[lane] = largest + MathF.Log(sum);
         }
     }
 }

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
 /// <summary>A gated recurrent unit in PyTorch's convention (gate rows r, z, n); its memory is its output.</summary>

@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
 /// <summary>One layer of a network: what it is, and what it takes.</summary>

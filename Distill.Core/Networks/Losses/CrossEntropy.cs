@@ -1,4 +1,3 @@
-using Distill.Compute;
 using static Distill.SettingCheck;
 
 namespace Distill.Networks;
@@ -17,13 +16,13 @@ public sealed record CrossEntropy(double Smoothing = 0) : Loss
     protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
     {
         var smoothing = (float)Smoothing;
-        Span<float> normaliser = stackalloc float[Panel.Width];
-        Categorical.LogNormaliser(y, normaliser);
+        Span<float> normalizer = stackalloc float[Panel.Width];
+        Categorical.LogNormalizer(y, normalizer);
         for (var choice = 0; choice < y.Features; choice++)
         for (var lane = 0; lane < y.Lanes; lane++)
         {
             var w = weight[0, lane];
-            var logProbability = w == 0 ? 0 : y[choice, lane] - normaliser[lane];
+            var logProbability = w == 0 ? 0 : y[choice, lane] - normalizer[lane];
             var desired = smoothing / y.Features + (choice == (int)target[0, lane] ? 1 - smoothing : 0);
             sums[lane] -= w * desired * logProbability;
             dy[choice, lane] = scale * w * (MathF.Exp(logProbability) - desired);

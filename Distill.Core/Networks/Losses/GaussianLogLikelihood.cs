@@ -1,5 +1,3 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
 /// <summary>Negative log-likelihood of the label under the Gaussian head, summed over actions; trains log_std too.</summary>

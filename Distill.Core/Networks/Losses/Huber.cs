@@ -1,4 +1,3 @@
-using Distill.Compute;
 using static Distill.SettingCheck;
 
 namespace Distill.Networks;

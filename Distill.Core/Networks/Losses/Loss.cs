@@ -1,8 +1,6 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
-/// <summary>What the student minimises. Each is the mean over valid rows (and, where said, over actions).</summary>
+/// <summary>What the student minimizes. Each is the mean over valid rows (and, where said, over actions).</summary>
 public abstract record Loss
 {
     /// <summary>What the student's outputs must mean.</summary>

@@ -1,5 +1,4 @@
 using System.Runtime.Intrinsics;
-using Distill.Compute;
 
 namespace Distill.Networks;
 

@@ -22,29 +22,29 @@ internal sealed record Architecture(
                 [.. policy.Network.Spec.Layers.Select(layer => layer.Text)],
                 policy.Network.Spec.Head,
                 policy.ObservationGroup,
-                policy.Normaliser?.Epsilon
+                policy.Normalizer?.Epsilon
             )
         );
 
     /// <summary>The policy that a file describes.</summary>
     /// <param name="nameOf">The tensor of a parameter.</param>
-    /// <param name="normaliser">The tensors of mean, variance and count.</param>
+    /// <param name="normalizer">The tensors of mean, variance and count.</param>
     public static Policy Read(
         string json,
         PolicySource source,
         Func<NetworkSpec, ParameterView, string> nameOf,
-        (string Mean, string Variance, string Count) normaliser
+        (string Mean, string Variance, string Count) normalizer
     )
     {
         var architecture = Parse(source.Path, json);
         var spec = architecture.Spec(source.Path);
         var policy = source.Create(spec, architecture.ObservationGroup, view => nameOf(spec, view));
         if (architecture.NormaliserEpsilon is { } epsilon)
-            policy.Normaliser = source.Normaliser(
+            policy.Normalizer = source.Normalizer(
                 spec.Inputs,
-                source[normaliser.Mean],
-                source[normaliser.Variance],
-                source.FirstInteger(normaliser.Count),
+                source[normalizer.Mean],
+                source[normalizer.Variance],
+                source.FirstInteger(normalizer.Count),
                 epsilon
             );
         return policy;

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Networks;
 
 namespace Distill.Policies;

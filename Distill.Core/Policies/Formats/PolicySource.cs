@@ -44,28 +44,28 @@ internal sealed class PolicySource(string path, IReadOnlyDictionary<string, Tens
         return policy;
     }
 
-    /// <summary>A normaliser with the file's statistics.</summary>
-    public Normaliser Normaliser(int size, Tensor mean, Tensor variance, long count, double epsilon = 1e-2)
+    /// <summary>A normalizer with the file's statistics.</summary>
+    public Normalizer Normalizer(int size, Tensor mean, Tensor variance, long count, double epsilon = 1e-2)
     {
         if (mean.Count != size || variance.Count != size)
             throw new DistillException(
-                $"The normaliser of {path} has {mean.Count} means and {variance.Count} variances where the network reads {size} numbers."
+                $"The normalizer of {path} has {mean.Count} means and {variance.Count} variances where the network reads {size} numbers."
             );
-        var normaliser = new Normaliser(size, epsilon) { Count = count };
-        mean.ToFloats().CopyTo(normaliser.Mean, 0);
-        variance.ToFloats().CopyTo(normaliser.Variance, 0);
+        var normalizer = new Normalizer(size, epsilon) { Count = count };
+        mean.ToFloats().CopyTo(normalizer.Mean, 0);
+        variance.ToFloats().CopyTo(normalizer.Variance, 0);
         if (
             count < 0
             || !(epsilon > 0 && double.IsFinite(epsilon))
-            || !Array.TrueForAll(normaliser.Mean, float.IsFinite)
-            || !Array.TrueForAll(normaliser.Variance, value => value >= 0 && float.IsFinite(value))
+            || !Array.TrueForAll(normalizer.Mean, float.IsFinite)
+            || !Array.TrueForAll(normalizer.Variance, value => value >= 0 && float.IsFinite(value))
         )
             throw new DistillException(
-                $"The normaliser of {path} cannot be used: means must be finite, variances and count not negative, epsilon "
+                $"The normalizer of {path} cannot be used: means must be finite, variances and count not negative, epsilon "
                     + "above 0."
             );
-        normaliser.Refresh();
-        return normaliser;
+        normalizer.Refresh();
+        return normalizer;
     }
 
     private void Copy(Tensor tensor, ParameterView view, Network network)

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Networks;
 using Distill.Storage;
 
@@ -43,14 +42,14 @@ internal sealed class PyTorchFormat : PolicyFormat
     {
         var network = policy.Network;
         var entries = new List<(string, TorchValue)>();
-        if (policy.Normaliser is { } normaliser)
+        if (policy.Normalizer is { } normalizer)
         {
-            float[] std = [.. normaliser.Variance.Select(MathF.Sqrt)];
-            entries.Add(Named("obs_normalizer._mean", normaliser.Mean, 1, normaliser.Size));
-            entries.Add(Named("obs_normalizer._var", normaliser.Variance, 1, normaliser.Size));
-            entries.Add(Named("obs_normalizer._std", std, 1, normaliser.Size));
+            float[] std = [.. normalizer.Variance.Select(MathF.Sqrt)];
+            entries.Add(Named("obs_normalizer._mean", normalizer.Mean, 1, normalizer.Size));
+            entries.Add(Named("obs_normalizer._var", normalizer.Variance, 1, normalizer.Size));
+            entries.Add(Named("obs_normalizer._std", std, 1, normalizer.Size));
             entries.Add(
-                ("obs_normalizer.count", new TorchValue.Array(Tensor.OfIntegers("", [normaliser.Count])))
+                ("obs_normalizer.count", new TorchValue.Array(Tensor.OfIntegers("", [normalizer.Count])))
             );
         }
         foreach (var view in network.Views)

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Storage;
 
 namespace Distill.Policies;
@@ -38,14 +37,14 @@ public sealed record MemoryTensors(MemoryKind Kind, IReadOnlyList<MemoryLayerTen
 /// <param name="Var"><c>[1, obs]</c>, population variance.</param>
 /// <param name="Std"><c>[1, obs]</c>.</param>
 /// <param name="Count">Samples seen; null where the version does not save it.</param>
-public sealed record NormaliserTensors(Tensor Mean, Tensor Var, Tensor Std, long? Count);
+public sealed record NormalizerTensors(Tensor Mean, Tensor Var, Tensor Std, long? Count);
 
 /// <summary>Standard deviation of the action noise, independent of the state.</summary>
 /// <param name="Values"><c>[actions]</c>.</param>
 /// <param name="IsLog">Whether the values are logarithms.</param>
 public sealed record StdTensors(Tensor Values, bool IsLog);
 
-/// <summary>The tensors of one network: normaliser, then memory, then layers.</summary>
+/// <summary>The tensors of one network: normalizer, then memory, then layers.</summary>
 /// <param name="Layers">
 /// First to last. With a state-dependent std or a Beta distribution the last one has 2 x actions rows, the first half
 /// being the means; the file does not say so.
@@ -55,7 +54,7 @@ public sealed record PolicyTensors(
     PolicyRole Role,
     MemoryTensors? Memory,
     IReadOnlyList<LayerTensors> Layers,
-    NormaliserTensors? Normaliser,
+    NormalizerTensors? Normalizer,
     StdTensors? Std
 );
 
@@ -71,7 +70,7 @@ public static class RslRl
 {
     /// <summary>Where a role's tensors are: prefixes of names within one state dict.</summary>
     /// <param name="State">Top-level key of the state dict.</param>
-    /// <param name="OldNormaliser">Top-level key of a normaliser saved beside the model (v2); null if never.</param>
+    /// <param name="OldNormalizer">Top-level key of a normalizer saved beside the model (v2); null if never.</param>
     /// <param name="HasStd">Whether the std in the state dict belongs to this role.</param>
     /// <param name="IsWhole">Whether all names of the state dict belong to this role.</param>
     private sealed record Layout(
@@ -79,8 +78,8 @@ public static class RslRl
         string State,
         string Mlp,
         string Rnn,
-        string Normaliser,
-        string? OldNormaliser,
+        string Normalizer,
+        string? OldNormalizer,
         bool HasStd,
         bool IsWhole
     );
@@ -110,14 +109,14 @@ public static class RslRl
             IsWhole: true
         );
 
-    private static Layout UpToV3(PolicyRole role, string name, string oldNormaliser) =>
+    private static Layout UpToV3(PolicyRole role, string name, string oldNormalizer) =>
         new(
             role,
             V1To3,
             $"{name}.",
             $"memory_{name[0]}.rnn.",
             $"{name}_obs_normalizer.",
-            oldNormaliser,
+            oldNormalizer,
             HasStd: role != PolicyRole.Teacher,
             IsWhole: false
         );
@@ -187,14 +186,14 @@ public static class RslRl
             return null;
 
         var memory = Memory(file, state, layout.Rnn);
-        var normaliser =
-            Normaliser(file, state, layout.Normaliser)
-            ?? (layout.OldNormaliser is { } old ? Normaliser(file, Section(file, old), "") : null);
+        var normalizer =
+            Normalizer(file, state, layout.Normalizer)
+            ?? (layout.OldNormalizer is { } old ? Normalizer(file, Section(file, old), "") : null);
         var std = layout.HasStd ? Std(state) : null;
         if (layout.IsWhole)
             RefuseUnknown(file, layout, state);
 
-        var policy = new PolicyTensors(layout.Role, memory, layers, normaliser, std);
+        var policy = new PolicyTensors(layout.Role, memory, layers, normalizer, std);
         CheckSizes(file, policy);
         return policy;
     }
@@ -266,7 +265,7 @@ public static class RslRl
         };
     }
 
-    private static NormaliserTensors? Normaliser(
+    private static NormalizerTensors? Normalizer(
         PyTorchFile file,
         Dictionary<string, Tensor> state,
         string prefix
@@ -279,7 +278,7 @@ public static class RslRl
         if (count is not null && count.Count != 1)
             throw Broken(file, $"{Describe(count)} is not a single number");
 
-        return new NormaliserTensors(
+        return new NormalizerTensors(
             Need(file, state, $"{prefix}_mean", axes: 2),
             Need(file, state, $"{prefix}_var", axes: 2),
             Need(file, state, $"{prefix}_std", axes: 2),
@@ -299,7 +298,7 @@ public static class RslRl
     /// <summary>A part that we do not know (a convolutional encoder) would be missing from the policy without notice.</summary>
     private static void RefuseUnknown(PyTorchFile file, Layout layout, Dictionary<string, Tensor> state)
     {
-        string[] known = [layout.Mlp, layout.Rnn, layout.Normaliser, "distribution."];
+        string[] known = [layout.Mlp, layout.Rnn, layout.Normalizer, "distribution."];
         var unknown = state.Keys.FirstOrDefault(name =>
             !known.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal))
             && !StdNames.Any(std => std.Name == name)
@@ -314,11 +313,11 @@ public static class RslRl
     private static void CheckSizes(PyTorchFile file, PolicyTensors policy)
     {
         var width = policy.Memory?.Layers[0].WeightIh.Shape[1] ?? policy.Layers[0].Weight.Shape[1];
-        if (policy.Normaliser is { } normaliser)
+        if (policy.Normalizer is { } normalizer)
         {
-            Expect(normaliser.Mean, 1, width);
-            Expect(normaliser.Var, 1, width);
-            Expect(normaliser.Std, 1, width);
+            Expect(normalizer.Mean, 1, width);
+            Expect(normalizer.Var, 1, width);
+            Expect(normalizer.Std, 1, width);
         }
 
         if (policy.Memory is { } memory)

@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Networks;
 using Distill.Storage;
 
@@ -58,12 +57,12 @@ internal static class RslRlPolicy
             view => PyTorchFormat.NameOf(spec, view),
             origin
         );
-        if (source.Normaliser is { } normaliser)
-            policy.Normaliser = read.Normaliser(
+        if (source.Normalizer is { } normalizer)
+            policy.Normalizer = read.Normalizer(
                 inputs,
-                normaliser.Mean,
-                normaliser.Var,
-                normaliser.Count ?? 0
+                normalizer.Mean,
+                normalizer.Var,
+                normalizer.Count ?? 0
             );
         policy.Metadata["source"] = $"rsl_rl {Text(source.Role)}, iteration {checkpoint.Iteration}";
         return policy;

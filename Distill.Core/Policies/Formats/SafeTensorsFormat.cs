@@ -1,4 +1,3 @@
-using Distill.Compute;
 using Distill.Networks;
 using Distill.Storage;
 
@@ -36,11 +35,11 @@ internal sealed class SafeTensorsFormat : PolicyFormat
         var tensors = network
             .Views.Select(view => Tensor.OfFloats(view.Name, network[view], [.. view.Shape]))
             .ToList();
-        if (policy.Normaliser is { } normaliser)
+        if (policy.Normalizer is { } normalizer)
         {
-            tensors.Add(Tensor.OfFloats("normaliser.mean", normaliser.Mean, normaliser.Size));
-            tensors.Add(Tensor.OfFloats("normaliser.variance", normaliser.Variance, normaliser.Size));
-            tensors.Add(Tensor.OfIntegers("normaliser.count", [normaliser.Count]));
+            tensors.Add(Tensor.OfFloats("normaliser.mean", normalizer.Mean, normalizer.Size));
+            tensors.Add(Tensor.OfFloats("normaliser.variance", normalizer.Variance, normalizer.Size));
+            tensors.Add(Tensor.OfIntegers("normaliser.count", [normalizer.Count]));
         }
         var metadata = new SortedDictionary<string, string>(policy.Metadata, StringComparer.Ordinal)
         {

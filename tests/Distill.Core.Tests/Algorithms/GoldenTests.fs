@@ -117,7 +117,7 @@ let private everywhere: (string * string * (unit -> string)) list =
         "rows, two-stage, FIFO",
         "f02325bda806 fe660f8a7d07 35d8d6dd12f2",
         (fun () -> config mlp (TeacherUntil 1) fifo (Permutation()) (MeanSquared()) steps |> byRaptor)
-        "rows, normalised, linear beta, reservoir, Huber",
+        "rows, normalized, linear beta, reservoir, Huber",
         "a0fcf3b03a88 050d60a2571d a007d2d26248",
         (fun () ->
             let student =
@@ -125,7 +125,7 @@ let private everywhere: (string * string * (unit -> string)) list =
                     Hidden = [| 24 |],
                     ObservationGroup = "teacher",
                     Activation = Activation.Tanh,
-                    NormaliseObservations = true
+                    NormalizeObservations = true
                 )
 
             config student (LinearBeta 3) (Reservoir 2000L) (InOrder()) (Huber 0.1) steps |> byRaptor)
@@ -149,7 +149,7 @@ let private withThisLibrary: (string * string * (unit -> string)) list =
         "rows, worse ones more often",
         "92ab246ffe31 0ab9ef0eb32f bcb17328ab21",
         (fun () ->
-            config mlp (TeacherUntil 1) fifo (LossPrioritised(0.6, 1e-3)) (GaussianLogLikelihood()) steps
+            config mlp (TeacherUntil 1) fifo (LossPrioritized(0.6, 1e-3)) (GaussianLogLikelihood()) steps
             |> byRaptor)
         "choices",
         "d6300bf2b597 62079ff46c9f 7a579b813b88",
@@ -172,7 +172,7 @@ let private withThisLibrary: (string * string * (unit -> string)) list =
                     StepsPerEnv = 12,
                     RestartProbability = 0.2,
                     CriticGroup = "tracking",
-                    NormaliseObservations = true,
+                    NormalizeObservations = true,
                     ActorHidden = [| 16; 16 |],
                     Seed = 2UL
                 )

@@ -103,7 +103,7 @@ let ``SELU and its slope are PyTorch's`` () =
     Expect.closeAll 6e-7 (dx |> Seq.take x.Length |> Seq.map float) slopes "selu backward"
 
 [<Fact>]
-let ``Add, ScaleLanes and Normalise are exact`` () =
+let ``Add, ScaleLanes and Normalize are exact`` () =
     checkLengths (fun (features, seed) ->
         let random = Random seed
         let a = Draw.floats random (features * width)
@@ -129,11 +129,11 @@ let ``Add, ScaleLanes and Normalise are exact`` () =
 
         let offset, scale = Draw.floats random features, Draw.floats random features
 
-        let normalised =
-            changed "normalise" a (fun v -> Elementwise.Normalise(Panel(v, features), offset, scale))
+        let normalized =
+            changed "normalize" a (fun v -> Elementwise.Normalize(Panel(v, features), offset, scale))
 
         let expected = Array.mapi (fun i v -> (v - offset[i / width]) * scale[i / width]) a
-        Paths.sameBits normalised expected "normalise")
+        Paths.sameBits normalized expected "normalize")
 
 [<Fact>]
 let ``A lane that is cleared forgets what is not a number`` () =
@@ -254,8 +254,8 @@ let ``Lengths that are no multiple of 16 or do not match are refused`` () =
     refused (fun () -> Elementwise.ActivateBackward(Activation.Relu, floats 16, floats 32))
     refused (fun () -> Elementwise.Add(floats 16, floats 32))
     refused (fun () -> Elementwise.ScaleLanes(Panel(floats 64, 2), floats 31))
-    refused (fun () -> Elementwise.Normalise(Panel(floats 64, 2), floats 3, floats 2))
-    refused (fun () -> Elementwise.Normalise(Panel(floats 64, 2), floats 2, floats 3))
+    refused (fun () -> Elementwise.Normalize(Panel(floats 64, 2), floats 3, floats 2))
+    refused (fun () -> Elementwise.Normalize(Panel(floats 64, 2), floats 2, floats 3))
     refused (fun () -> Elementwise.AddLaneSums(Panel(floats 64, 2), floats 3))
     refused (fun () -> ignore (Elementwise.SumOfSquares(floats 17)))
     refused (fun () -> Elementwise.GruForward(floats 96, floats 96, floats 16, floats 32))

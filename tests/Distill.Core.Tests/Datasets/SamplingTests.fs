@@ -117,7 +117,7 @@ let ``recency counts age by birth where the ring has wrapped`` () =
 [<InlineData(0.6)>]
 [<InlineData(1.0)>]
 [<InlineData(0.0)>]
-let ``loss-prioritised draws follow the losses; untrained segments count as the worst`` exponent =
+let ``loss-prioritized draws follow the losses; untrained segments count as the worst`` exponent =
     use dataset = datasetOf 40 1
     let losses = Array.init 40 (fun i -> 0.02 * float i)
 
@@ -132,7 +132,7 @@ let ``loss-prioritised draws follow the losses; untrained segments count as the 
     let weights =
         losses |> Array.mapi (fun i loss -> ((if i < 30 then loss else worst) + 1e-3) ** exponent)
 
-    drawn (400 * 40) (counts (LossPrioritised(exponent, 1e-3)) dataset 40 400) weights
+    drawn (400 * 40) (counts (LossPrioritized(exponent, 1e-3)) dataset 40 400) weights
 
 [<Fact>]
 let ``losses below zero count from the lowest`` () =
@@ -143,7 +143,7 @@ let ``losses below zero count from the lowest`` () =
 
     // Without the epsilon the best segment would never come up.
     let weights = Array.init 20 (fun i -> float i + 5.0)
-    drawn (400 * 20) (counts (LossPrioritised(1.0, 5.0)) dataset 20 400) weights
+    drawn (400 * 20) (counts (LossPrioritized(1.0, 5.0)) dataset 20 400) weights
 
 [<Fact>]
 let ``a new rollout in the place of an old one is untrained`` () =
@@ -184,7 +184,7 @@ let ``the mean loss of an age counts the valid rows that were trained on`` () =
 [<Fact>]
 let ``drawing allocates nothing`` () =
     use dataset = datasetOf 500 2
-    let plans: Sampling list = [ Permutation(); RecencyWeighted(); LossPrioritised() ]
+    let plans: Sampling list = [ Permutation(); RecencyWeighted(); LossPrioritized() ]
 
     for plan in plans do
         let sampler = Sampler(plan, stream)

@@ -42,7 +42,7 @@ let product (a: float[]) (b: float[]) =
         a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0]
     |]
 
-/// The simulator's rotation, which does not normalise: v + 2 w (q x v) + 2 q x (q x v).
+/// The simulator's rotation, which does not normalize: v + 2 w (q x v) + 2 q x (q x v).
 let rotate (q: float[]) (v: float[]) =
     let axis = q[1..3]
     let turned = cross axis v

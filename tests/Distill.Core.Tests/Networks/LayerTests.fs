@@ -237,10 +237,10 @@ let ``Views name every parameter once, in order`` () =
     Expect.equal network.MemorySize 12 "memory"
 
 [<Fact>]
-let ``Initialise draws from PyTorch's ranges and starts the Gaussian head at 1`` () =
+let ``Initialize draws from PyTorch's ranges and starts the Gaussian head at 1`` () =
     use network = new Network(NetworkSpec.GruStack(25, 64, 36, 0, 4, Head.Gaussian))
     network.Parameters.Span.Fill 9f
-    network.Initialise(RandomStream(1UL, "weights"), 0.01f)
+    network.Initialize(RandomStream(1UL, "weights"), 0.01f)
     let values = network.Parameters.Span.ToArray()
 
     let ranges =
@@ -280,7 +280,7 @@ let ``Initialise draws from PyTorch's ranges and starts the Gaussian head at 1``
     Expect.isTrue (values[padding..] |> Array.forall ((=) 9f)) "the padding is not touched"
     use again = new Network(network.Spec)
     again.Parameters.Span.Fill 9f
-    again.Initialise(RandomStream(1UL, "weights"), 0.01f)
+    again.Initialize(RandomStream(1UL, "weights"), 0.01f)
     Paths.sameBits (again.Parameters.Span.ToArray()) values "the same stream"
 
 [<Fact>]
@@ -296,7 +296,7 @@ let ``A network needs layers, inputs and outputs`` () =
 let ``Half panels have the bits of the lanes of a whole one; their gradients add up`` () =
     let spec = NetworkSpec.GruStack(22, 16, 10, 7, 4)
     use network = new Network(spec)
-    network.Initialise(RandomStream(4UL, "init"))
+    network.Initialize(RandomStream(4UL, "init"))
     let random = Random 4
 
     let panel features =

@@ -25,7 +25,7 @@ let private stateOf (visit: State -> unit) =
 /// Gradient of a weighted sum of squared outputs over a sequence of one panel, with resets in some lanes.
 let private checkNetwork (spec: NetworkSpec) steps =
     use network = new Network(spec)
-    network.Initialise(RandomStream(11UL, "weights"))
+    network.Initialize(RandomStream(11UL, "weights"))
     let random = Random 5
     let memorySize = network.MemorySize
     let x = Array.init steps (fun _ -> Draw.floats random (spec.Inputs * width))
@@ -215,7 +215,7 @@ type private Regression(pool: WorkerPool, panels: int, chunks: int, head: Head) 
     let dy = buffers (network.OutputSize * width)
     let losses = Array.zeroCreate<float> chunks
     let allocated = Array.zeroCreate<int64> chunks
-    do network.Initialise(RandomStream(1UL, "weights"))
+    do network.Initialize(RandomStream(1UL, "weights"))
     member _.Network = network
     member _.Adam = adam
     member _.Loss = Array.sum losses / float (panels * width)
@@ -293,7 +293,7 @@ let ``Adam gives the same bits on 1, 2 and 4 threads and on every path`` () =
         Paths.same "Adam" (fun () ->
             use pool = new WorkerPool(threads)
             use network = new Network(NetworkSpec.Mlp(50, [ 120; 120 ], 7))
-            network.Initialise(RandomStream(4UL, "weights"))
+            network.Initialize(RandomStream(4UL, "weights"))
             use adam = new Adam(network, config, 3)
             let random = Random 8
 
@@ -339,7 +339,7 @@ let ``A training step allocates nothing`` threads =
 [<Fact>]
 let ``A step of a network with memory allocates nothing`` () =
     use network = new Network(NetworkSpec.GruStack(22, 16, 16, 0, 4))
-    network.Initialise(RandomStream(1UL, "weights"))
+    network.Initialize(RandomStream(1UL, "weights"))
 
     let x, memory =
         Draw.floats (Random 1) (22 * width), Draw.floats (Random 2) (16 * width)
@@ -369,18 +369,18 @@ let ``A step of a network with memory allocates nothing`` () =
     Expect.equal (GC.GetAllocatedBytesForCurrentThread() - before) 0L "bytes"
 
 [<Fact>]
-let ``Normaliser merges batches to the mean and variance of all observations`` () =
+let ``Normalizer merges batches to the mean and variance of all observations`` () =
     let sizes =
         Gen.zip (Gen.choose (1, 9)) (Gen.listOfLength 4 (Gen.choose (0, 70))) |> Arb.fromGen
 
     Property.check (
         Prop.forAll sizes (fun (size, batches) ->
             let random = Random(size + List.sum batches)
-            let normaliser = Normaliser size
+            let normalizer = Normalizer size
             let all = Array.init size (fun _ -> ResizeArray<float>())
 
             for count in batches do
-                let statistics = ObservationStatistics(normaliser, max 1 count)
+                let statistics = ObservationStatistics(normalizer, max 1 count)
 
                 for first in 0..width .. count - 1 do
                     let lanes = min width (count - first)
@@ -398,7 +398,7 @@ let ``Normaliser merges batches to the mean and variance of all observations`` (
                 statistics.Merge()
 
             let count = List.sum batches
-            Expect.equal normaliser.Count (int64 count) "count"
+            Expect.equal normalizer.Count (int64 count) "count"
 
             if count > 0 then
                 let means = all |> Array.map Seq.average
@@ -407,8 +407,8 @@ let ``Normaliser merges batches to the mean and variance of all observations`` (
                     Array.map2 (fun v m -> v |> Seq.averageBy (fun x -> (x - m) ** 2.0)) all means
                 // Mean and variance are kept in single precision and rounded once per batch; a mean of 800 is off by
                 // 3e-5 then, which enters the variance times the distance of the next batch's mean.
-                Expect.closeAll 5e-7 (Seq.map float normaliser.Mean) means "mean"
-                Expect.closeAll 2e-5 (Seq.map float normaliser.Variance) variances "variance"
+                Expect.closeAll 5e-7 (Seq.map float normalizer.Mean) means "mean"
+                Expect.closeAll 2e-5 (Seq.map float normalizer.Variance) variances "variance"
 
                 let panel =
                     Array.init (size * width) (fun i ->
@@ -419,29 +419,29 @@ let ``Normaliser merges batches to the mean and variance of all observations`` (
                     |> Array.mapi (fun i v ->
                         let f = i / width
 
-                        (float v - float normaliser.Mean[f]) / (sqrt (float normaliser.Variance[f]) + 1e-2))
+                        (float v - float normalizer.Mean[f]) / (sqrt (float normalizer.Variance[f]) + 1e-2))
 
                 let actual =
                     Paths.same "apply" (fun () ->
                         let copy: float32[] = Array.copy panel
-                        normaliser.Apply(panelOf copy)
+                        normalizer.Apply(panelOf copy)
                         copy)
 
-                Expect.closeAll 1e-6 (Seq.map float actual) expected "normalised")
+                Expect.closeAll 1e-6 (Seq.map float actual) expected "normalized")
     )
 
 [<Fact>]
-let ``Normaliser starts as the identity but for epsilon`` () =
+let ``Normalizer starts as the identity but for epsilon`` () =
     let panel = Draw.floats (Random 1) (2 * width)
     let untouched: float32[] = Array.copy panel
-    Normaliser(2, 0.0).Apply(panelOf untouched)
+    Normalizer(2, 0.0).Apply(panelOf untouched)
     Paths.sameBits untouched panel "before any observation"
 
 [<Fact>]
 let ``a gradient whose norm is not finite changes neither weights nor moments`` () =
     use pool = new WorkerPool(2)
     use network = new Network(NetworkSpec.Mlp(5, [ 9 ], 2))
-    network.Initialise(RandomStream(4UL, "weights"))
+    network.Initialize(RandomStream(4UL, "weights"))
     use adam = new Adam(network, AdamConfig(), 2)
 
     let step value =

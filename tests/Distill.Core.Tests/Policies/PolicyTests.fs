@@ -37,8 +37,8 @@ let private run (policy: Policy) (steps: float32[][][]) =
 let private reference (policy: Policy) (steps: float32[][][]) =
     let p = floats policy.Network.Parameters |> Array.map float
 
-    let normalise (x: float32[]) =
-        match policy.Normaliser with
+    let normalize (x: float32[]) =
+        match policy.Normalizer with
         | null -> Array.map float x
         | n ->
             x
@@ -51,7 +51,7 @@ let private reference (policy: Policy) (steps: float32[][][]) =
     |> Array.map (
         Array.mapi (fun lane x ->
             let y, next, _ =
-                NetworksReference.forward policy.Network.Spec p (normalise x) memories[lane]
+                NetworksReference.forward policy.Network.Spec p (normalize x) memories[lane]
 
             memories[lane] <- next
             y)
@@ -82,8 +82,8 @@ let private specs =
 let private policies () =
     [
         for i, (name, spec) in List.indexed specs do
-            for normalise in [ false; true ] do
-                $"{name}, normalise {normalise}", randomPolicy i 0.4f spec "tracking" normalise
+            for normalize in [ false; true ] do
+                $"{name}, normalize {normalize}", randomPolicy i 0.4f spec "tracking" normalize
     ]
 
 let private same (what: string) (actual: Policy) (expected: Policy) =
@@ -91,10 +91,10 @@ let private same (what: string) (actual: Policy) (expected: Policy) =
     Expect.equal actual.ObservationGroup expected.ObservationGroup $"{what}: group"
     Paths.sameBits (floats actual.Network.Parameters) (floats expected.Network.Parameters) what
 
-    match actual.Normaliser, expected.Normaliser with
+    match actual.Normalizer, expected.Normalizer with
     | null, null -> ()
     | null, _
-    | _, null -> failwith $"{what}: one has a normaliser"
+    | _, null -> failwith $"{what}: one has a normalizer"
     | a, e ->
         Paths.sameBits a.Mean e.Mean what
         Paths.sameBits a.Variance e.Variance what
@@ -188,13 +188,13 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
                     [| for value in tensor.GetProperty("values").EnumerateArray() -> value.GetDouble() |]
             ]
 
-    let normaliser = role.GetProperty "normaliser"
+    let normalizer = role.GetProperty "normaliser"
 
-    let normalise (x: float[]) =
-        if normaliser.ValueKind = JsonValueKind.Null then
+    let normalize (x: float[]) =
+        if normalizer.ValueKind = JsonValueKind.Null then
             x
         else
-            match strings normaliser with
+            match strings normalizer with
             | [ mean; _; std ] ->
                 x |> Array.mapi (fun i v -> (v - tensors[mean][i]) / (tensors[std][i] + 1e-2))
             | other -> failwith $"{other}"
@@ -236,7 +236,7 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
     |> Array.map (
         Array.mapi (fun lane x ->
             let y, next, _ =
-                NetworksReference.forward spec p (normalise (Array.map float x)) memories[lane]
+                NetworksReference.forward spec p (normalize (Array.map float x)) memories[lane]
 
             memories[lane] <- next
             y)
@@ -409,7 +409,7 @@ let ``tensors that are missing, misshapen or not finite are refused`` () =
         |> contains "says nothing about its architecture")
 
 [<Fact>]
-let ``normalisers that would give no numbers are refused`` () =
+let ``normalizers that would give no numbers are refused`` () =
     inTemporaryFolder (fun folder ->
         let load epsilon (mean: float32[]) (variance: float32[]) (count: int64) =
             let tensors =
@@ -555,7 +555,7 @@ let ``a .pt checkpoint has the epoch, the best return and Adam's state as PyTorc
 
         Expect.equal (find "lr" group) (TorchValue.Float 3e-4 :> TorchValue) "learning rate"
 
-        // Parameters are numbered as the model lists them; what is none, the normaliser, has no number.
+        // Parameters are numbered as the model lists them; what is none, the normalizer, has no number.
         let parameters =
             [
                 for entry in model.Entries do

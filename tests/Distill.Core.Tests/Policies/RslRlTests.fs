@@ -65,10 +65,10 @@ let ``the policies of every generation of rsl_rl are found by role`` (name: stri
                 Seq.iter2 isNamed [ layer.WeightIh; layer.WeightHh; layer.BiasIh; layer.BiasHh ] names
         | _, found -> failwith $"memory of {role.Name}: {found}"
 
-        match optional (role.Value.GetProperty "normaliser"), Option.ofObj policy.Normaliser with
+        match optional (role.Value.GetProperty "normaliser"), Option.ofObj policy.Normalizer with
         | None, None -> ()
-        | Some names, Some normaliser ->
-            Seq.iter2 isNamed [ normaliser.Mean; normaliser.Var; normaliser.Std ] (items names)
+        | Some names, Some normalizer ->
+            Seq.iter2 isNamed [ normalizer.Mean; normalizer.Var; normalizer.Std ] (items names)
             // The fixture of v2.0 has no count.
             let count =
                 if name.Contains "v2_" then
@@ -76,8 +76,8 @@ let ``the policies of every generation of rsl_rl are found by role`` (name: stri
                 else
                     Some(2400L * 4096L * 1000L)
 
-            Expect.equal (Option.ofNullable normaliser.Count) count "count"
-        | _, found -> failwith $"normaliser of {role.Name}: {found}"
+            Expect.equal (Option.ofNullable normalizer.Count) count "count"
+        | _, found -> failwith $"normalizer of {role.Name}: {found}"
 
         match optional (role.Value.GetProperty "std"), Option.ofObj policy.Std with
         | None, None -> ()

@@ -292,7 +292,7 @@ let ``an untrained student is caught out, and its memory moves`` () =
         use policy =
             new Policy(NetworkSpec.GruStack(4, 8, 6, 0, 2, Head.Categorical), "student")
 
-        policy.Network.Initialise(RandomStream(1UL, "student"))
+        policy.Network.Initialize(RandomStream(1UL, "student"))
         PolicyFile.Save(student, policy)
 
     let inspect () =

@@ -70,7 +70,7 @@ let private experiments =
             one "environment" [ "cart_pole"; "quadrotor" ]
             one "loss" [ "mse"; "huber"; "cross_entropy"; "gaussian_log_likelihood" ]
             one "learning_rate" [ "1e-4"; "0.003"; "1" ]
-            one "normalise_observations" [ "true"; "false" ]
+            one "normalize_observations" [ "true"; "false" ]
             number "seed" 0 Int32.MaxValue
         ]
     |> Gen.map List.concat
@@ -240,6 +240,8 @@ let ``the flags and names of other systems are understood`` () =
     )
 
     Assert.Equal(9, (pole |> with' [ "n_epochs=9" ]).Iterations)
+    Assert.True((pole |> with' [ "normalise_observations=true" ]).Student.NormalizeObservations)
+    Assert.IsType<LossPrioritized>((pole |> with' [ "sampling=loss_prioritised" ]).Sampling) |> ignore
     pole |> refusal [ "use_dagger=perhaps" ] |> mentions "true or false"
 
     let config =
@@ -408,7 +410,7 @@ let ``a wrong value gets what would be right`` () =
     pole |> refusal [ "iterations=99999999999" ] |> mentions "a whole number"
     pole |> refusal [ "seed=-1" ] |> mentions "a whole number from 0"
     pole |> refusal [ "learning_rate=nan" ] |> mentions "a number"
-    pole |> refusal [ "normalise_observations=1" ] |> mentions "true or false"
+    pole |> refusal [ "normalize_observations=1" ] |> mentions "true or false"
     pole |> refusal [ "loss=hubber" ] |> mentions "huber"
     pole |> refusal [ "iterations" ] |> mentions "name=value"
     pole |> refusal [ "optimizer=adagrad" ] |> mentions "one of adam"

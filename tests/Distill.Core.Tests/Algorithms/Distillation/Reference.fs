@@ -91,8 +91,8 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
     let adam = NetworksReference.PlainAdam(settings, p)
     let mutable gradient = Array.zeroCreate<float> p.Length
 
-    let normalise (x: float[]) =
-        match policy.Normaliser with
+    let normalize (x: float[]) =
+        match policy.Normalizer with
         | null -> x
         | n -> x |> Array.mapi (fun i v -> (v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
 
@@ -120,7 +120,7 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
                     [
                         for row in segment.Rows[start .. stop - 1] do
                             let before = Array.map ((*) row.Keep) memories[i]
-                            let y, next, kept = NetworksReference.forward spec p (normalise row.X) before
+                            let y, next, kept = NetworksReference.forward spec p (normalize row.X) before
                             memories[i] <- next
                             row, y, kept
                     ]
@@ -213,7 +213,7 @@ type Memory(config: DistillationConfig, most: int) =
                     exp (-recency.Decay * float ((added - 1L - segment.Birth) / int64 segmentsPerIteration))
             |]
             |> draw epoch
-        | :? LossPrioritised as priority ->
+        | :? LossPrioritized as priority ->
             let known = held |> Seq.choose _.Loss |> Seq.toArray
 
             let worst, best =

@@ -69,8 +69,8 @@ let raptorTeacher () =
     PolicyFile.Load(Storage.fixture "raptor/raptor-student.safetensors")
 
 /// A policy whose parameters are uniform within +-range.
-let randomPolicy (seed: int) (range: float32) (spec: NetworkSpec) group normalise =
-    let policy = new Policy(spec, group, normalise)
+let randomPolicy (seed: int) (range: float32) (spec: NetworkSpec) group normalize =
+    let policy = new Policy(spec, group, normalize)
     let random = Random seed
 
     for view in policy.Network.Views do
@@ -79,15 +79,15 @@ let randomPolicy (seed: int) (range: float32) (spec: NetworkSpec) group normalis
         for i in 0 .. values.Length - 1 do
             values[i] <- range * float32 (2.0 * random.NextDouble() - 1.0)
 
-    match policy.Normaliser with
+    match policy.Normalizer with
     | null -> ()
-    | normaliser ->
-        for i in 0 .. normaliser.Size - 1 do
-            normaliser.Mean[i] <- float32 (random.NextDouble() - 0.5)
-            normaliser.Variance[i] <- float32 (0.1 + random.NextDouble())
+    | normalizer ->
+        for i in 0 .. normalizer.Size - 1 do
+            normalizer.Mean[i] <- float32 (random.NextDouble() - 0.5)
+            normalizer.Variance[i] <- float32 (0.1 + random.NextDouble())
 
-        normaliser.Count <- 1000L
-        normaliser.Refresh()
+        normalizer.Count <- 1000L
+        normalizer.Refresh()
 
     policy
 

@@ -37,7 +37,7 @@ type private Choices =
 let private small =
     {
         Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 30)
-        Student = MlpStudent(Hidden = [ 12 ], NormaliseObservations = true)
+        Student = MlpStudent(Hidden = [ 12 ], NormalizeObservations = true)
         Acting = TeacherUntil 2
         Retention = FirstInFirstOut 3000L
         Sampling = Permutation()
@@ -49,7 +49,7 @@ let private small =
     }
 
 let private recurrent =
-    { small with Student = GruStudent(Hidden = 6, NormaliseObservations = true) }
+    { small with Student = GruStudent(Hidden = 6, NormalizeObservations = true) }
 
 let private config (choices: Choices) =
     DistillationConfig(
@@ -288,7 +288,7 @@ let ``a CartPole student comes to balance as its teacher does`` () =
     let environment: IEnvironmentConfig = CartPoleConfig(Envs = 32)
 
     let mlp: StudentConfig = MlpStudent(Hidden = [ 32 ])
-    let priority = LossPrioritised(0.6, 1e-3)
+    let priority = LossPrioritized(0.6, 1e-3)
 
     for student, sampling in
         [ mlp, Permutation() :> Sampling; mlp, priority; GruStudent(Hidden = 16), Permutation() ] do
@@ -342,15 +342,15 @@ let private parameters (distillation: Distillation) =
     floats distillation.Student.Network.Parameters
 
 let private variants =
-    let priority = LossPrioritised(0.6, 1e-3)
+    let priority = LossPrioritized(0.6, 1e-3)
 
     [
         "rows", small
         "sequences", recurrent
         "short sequences, in order", { recurrent with Sequence = 5; Sampling = InOrder() }
         "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
-        "rows, loss-prioritised", { small with Sampling = priority }
-        "sequences, loss-prioritised", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
+        "rows, loss-prioritized", { small with Sampling = priority }
+        "sequences, loss-prioritized", { recurrent with Sampling = priority; Acting = ExponentialBeta 0.5 }
         "rows, reservoir", { small with Retention = Reservoir 2500L }
         "sequences, reservoir, recency",
         { recurrent with Retention = Reservoir 2500L; Sampling = RecencyWeighted 0.5 }
@@ -417,7 +417,7 @@ let ``another seed gives another student`` () =
     Expect.isTrue (run 1UL = run 1UL) "one seed, two students"
 
 [<Fact>]
-let ``the normaliser takes the statistics of the rollout's valid rows`` () =
+let ``the normalizer takes the statistics of the rollout's valid rows`` () =
     for choices in [ small; { small with Collection = EpisodesPerEpoch 40; Acting = StudentAlways() } ] do
         use pool = new WorkerPool(1)
         use teacher = cartPoleTeacher ()
@@ -444,7 +444,7 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
 
         collector.Collect(settings.Acting.TeacherShare 0)
         distillation.Iterate() |> ignore
-        let normaliser = nonNull distillation.Student.Normaliser
+        let normalizer = nonNull distillation.Student.Normalizer
         let observations = readColumn rollout "observation"
 
         for i in 0..3 do
@@ -456,10 +456,10 @@ let ``the normaliser takes the statistics of the rollout's valid rows`` () =
                 ]
 
             let mean = List.average values
-            Expect.equal normaliser.Count (int64 values.Length) "rows"
-            Expect.close 1e-6 (float normaliser.Mean[i]) mean $"mean {i}"
+            Expect.equal normalizer.Count (int64 values.Length) "rows"
+            Expect.close 1e-6 (float normalizer.Mean[i]) mean $"mean {i}"
             let variance = values |> List.averageBy (fun v -> (v - mean) ** 2.0)
-            Expect.close 1e-6 (float normaliser.Variance[i]) variance $"variance {i}"
+            Expect.close 1e-6 (float normalizer.Variance[i]) variance $"variance {i}"
 
 // Checkpoints
 
@@ -513,7 +513,7 @@ let ``a checkpoint of other settings is refused`` () =
 
         for name, other in
             [
-                "student", { small with Student = MlpStudent(Hidden = [ 13 ], NormaliseObservations = true) }
+                "student", { small with Student = MlpStudent(Hidden = [ 13 ], NormalizeObservations = true) }
                 "sequences", recurrent
                 "environments", { small with Environment = CartPoleConfig(Envs = 70, EpisodeLimit = 30) }
             ] do
@@ -839,8 +839,8 @@ let ``settings that cannot work are refused by name, value and what would be rig
             DistillationConfig(Environment = env, Retention = Reservoir Int64.MaxValue),
             "max_buffer_size=9223372036854775807 "
             DistillationConfig(Environment = env, Sampling = RecencyWeighted -0.1), "decay=-0.1 "
-            DistillationConfig(Environment = env, Sampling = LossPrioritised(-1.0, 0.1)), "exponent=-1 "
-            DistillationConfig(Environment = env, Sampling = LossPrioritised(1.0, 0.0)), "epsilon=0 "
+            DistillationConfig(Environment = env, Sampling = LossPrioritized(-1.0, 0.1)), "exponent=-1 "
+            DistillationConfig(Environment = env, Sampling = LossPrioritized(1.0, 0.0)), "epsilon=0 "
             DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
             DistillationConfig(Environment = env, Loss = Huber 1e39), "delta=1E+39 "
             DistillationConfig(Environment = env, Optimizer = AdamConfig(Epsilon = 1e-60)), "epsilon=1E-60 "
@@ -907,7 +907,7 @@ let private trained (folder: string) (loss: Loss) (choices: Choices) =
     floats distillation.Student.Network.Parameters, distillation.Optimizer.Steps
 
 [<Fact>]
-let ``a student that begins from a file has its parameters, its normaliser and, from .pt, its optimizer`` () =
+let ``a student that begins from a file has its parameters, its normalizer and, from .pt, its optimizer`` () =
     Storage.inTemporaryFolder (fun folder ->
         for choices in [ small; recurrent ] do
             let parameters, steps = trained folder (CrossEntropy()) choices
@@ -929,7 +929,7 @@ let ``a student that begins from a file has its parameters, its normaliser and, 
                 use again = from name keep
                 Expect.equal (floats again.Student.Network.Parameters) parameters name
                 Expect.equal again.Optimizer.Steps expected $"{name}: steps"
-                Expect.isTrue ((nonNull again.Student.Normaliser).Count > 0L) "normaliser"
+                Expect.isTrue ((nonNull again.Student.Normalizer).Count > 0L) "normaliser"
                 again.Iterate() |> ignore
 
             // The first loss is that of a trained student.

@@ -95,12 +95,12 @@ let private heads: (Loss * Head * int * int) list =
 let ``a step on rows has the loss and the gradient of plain loops; masked rows count for nothing`` () =
     for loss, head, outputs, choices in heads do
         // One panel that is not full, some panels, and more panels than chunks of gradients.
-        for count, normalise in [ 13, false; 100, true; 700, false ] do
+        for count, normalize in [ 13, false; 100, true; 700, false ] do
             let random = Random count
             let actions = if choices > 0 then 1 else outputs
             use rollout = randomRollout random 40 20 5 actions 0 choices
             let spec = NetworkSpec.Mlp(5, [ 8; 6 ], outputs, Activation.Elu, head)
-            use policy = randomPolicy count 0.5f spec "student" normalise
+            use policy = randomPolicy count 0.5f spec "student" normalize
             let chosen = choose random rollout 1 count
             agrees $"{loss}, {count} rows" policy loss rollout 1 15 chosen 2
 

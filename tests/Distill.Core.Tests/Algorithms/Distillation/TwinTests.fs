@@ -22,7 +22,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         config.Environment.Create(shape.Envs, RandomStream(config.Seed, "training").Seed())
 
     let spec = first.Network.Spec
-    let student = new Policy(spec, first.ObservationGroup, first.Normaliser <> null)
+    let student = new Policy(spec, first.ObservationGroup, first.Normalizer <> null)
     do first.Network.Parameters.Span.CopyTo student.Network.Parameters.Span
 
     let rollout =
@@ -67,10 +67,10 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
     let mutable iteration = 0
     let mutable epoch = 0L
 
-    let normalise (added: Segment[]) =
-        match student.Normaliser with
+    let normalize (added: Segment[]) =
+        match student.Normalizer with
         | null -> ()
-        | normaliser ->
+        | normalizer ->
             for segment in added do
                 for row in segment.Rows do
                     if row.Valid then
@@ -79,10 +79,10 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
             statistics.Refresh()
 
             for i in 0 .. spec.Inputs - 1 do
-                normaliser.Mean[i] <- float32 statistics.Mean[i]
-                normaliser.Variance[i] <- float32 statistics.Variance[i]
+                normalizer.Mean[i] <- float32 statistics.Mean[i]
+                normalizer.Variance[i] <- float32 statistics.Variance[i]
 
-            normaliser.Refresh()
+            normalizer.Refresh()
 
     let train (places: int[]) =
         let lesson =
@@ -98,7 +98,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         Array.map float32 learner.Parameters |> _.CopyTo(student.Network.Parameters.Span)
         collector.Collect(config.Acting.TeacherShare iteration)
         let added = segments rollout shape.SegmentLength
-        normalise added
+        normalize added
         memory.Add added
         let before = learner.Steps
 
@@ -200,15 +200,15 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
             0
             Reservoir 1500L, RecencyWeighted 0.3, StepsPerIteration 20, 190
             Reservoir 900L, Permutation(), EpisodesPerEpoch 35, 0
-            NewestRollout(), LossPrioritised(0.8, 0.02), StepsPerIteration 20, 0
-            FirstInFirstOut 5000L, LossPrioritised(0.5, 0.1), EpisodesPerEpoch 8, 30
+            NewestRollout(), LossPrioritized(0.8, 0.02), StepsPerIteration 20, 0
+            FirstInFirstOut 5000L, LossPrioritized(0.5, 0.1), EpisodesPerEpoch 8, 30
             FirstInFirstOut 2000L, InOrder(), StepsPerIteration 20, 0
         ] do
         let config =
             DistillationConfig(
                 Seed = 17UL,
                 Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 25),
-                Student = MlpStudent(Hidden = [ 9 ], NormaliseObservations = true),
+                Student = MlpStudent(Hidden = [ 9 ], NormalizeObservations = true),
                 Acting = LinearBeta 3,
                 Retention = retention,
                 Sampling = sampling,
@@ -229,7 +229,7 @@ let ``iterations on sequences are those of plain loops, whatever is kept and dra
     for retention, sampling, loss in
         [
             FirstInFirstOut 1400L :> Retention, Permutation() :> Sampling, MeanSquared() :> Loss
-            Reservoir 1000L, LossPrioritised(0.7, 0.01), GaussianLogLikelihood()
+            Reservoir 1000L, LossPrioritized(0.7, 0.01), GaussianLogLikelihood()
             NewestRollout(), RecencyWeighted 0.1, Huber 0.2
         ] do
         let config =

@@ -161,9 +161,9 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                     NetworksReference.lane values lane
         |]
 
-    /// The normalised observation; the statistics notice what is counted, but only change with the iteration.
+    /// The normalized observation; the statistics notice what is counted, but only change with the iteration.
     let show (statistics: NetworksReference.Statistics) counted observation =
-        if not config.NormaliseObservations then
+        if not config.NormalizeObservations then
             observation
         else
             if counted then
@@ -372,7 +372,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
 
         sums
 
-    let standardise (values: float[]) =
+    let standardize (values: float[]) =
         let mean = Array.average values
         let square = values |> Array.sumBy (fun v -> (v - mean) ** 2.0)
         let std = sqrt (square / float (max 1 (values.Length - 1)))
@@ -432,7 +432,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         let batches =
             [|
                 for part in parts (if config.NormalizeAdvantagePerMiniBatch then batches else 1) shuffled do
-                    let standard = part |> Array.map (fun (_, a, _) -> a) |> standardise
+                    let standard = part |> Array.map (fun (_, a, _) -> a) |> standardize
                     yield! Array.map2 (fun (sample, _, target) a -> sample, a, target) part standard
             |]
             |> parts batches
@@ -449,7 +449,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                         learn batch oldLogStd
             |]
 
-        if config.NormaliseObservations then
+        if config.NormalizeObservations then
             ofActor.Refresh()
 
             if not shared then

@@ -23,7 +23,7 @@ let private seeded seed =
         StepsPerEnv = 5,
         NumMiniBatches = 3,
         RestartProbability = 0.2,
-        NormaliseObservations = true,
+        NormalizeObservations = true,
         ActorGroup = "tracking",
         ActorHidden = [| 16; 16 |],
         CriticHidden = [| 24 |],
@@ -95,7 +95,7 @@ let ``A run that is saved and restored goes on bit for bit`` () =
     for config, environment in
         [
             small, drones :> IEnvironmentConfig
-            PpoConfig(StepsPerEnv = 8, NormaliseObservations = true), CartPoleConfig(Envs = 40)
+            PpoConfig(StepsPerEnv = 8, NormalizeObservations = true), CartPoleConfig(Envs = 40)
         ] do
         use pool = new WorkerPool(2)
         use undisturbed = new Ppo(config, environment, pool)

@@ -33,7 +33,7 @@ let private everything =
         ActorGroup = "tracking",
         ActorHidden = [| 9; 7 |],
         CriticHidden = [| 8 |],
-        NormaliseObservations = true,
+        NormalizeObservations = true,
         Optimizer = AdamConfig(LearningRate = 4e-3, Epsilon = 1e-3, MaxGradNorm = 0.3)
     )
 
@@ -58,7 +58,7 @@ let private variants: (string * objnull) list list =
         // The critic's group, so that both share one.
         [ "ActorGroup", "teacher" ]
         [ "UseClippedValueLoss", false ]
-        [ "NormaliseObservations", false ]
+        [ "NormalizeObservations", false ]
         [ "NormalizeAdvantagePerMiniBatch", true ]
         [ "Schedule", RateSchedule.Fixed ]
         [ "Schedule", RateSchedule.Linear ]
@@ -145,7 +145,7 @@ let private agree (environment: IEnvironmentConfig) changes =
 
         let names =
             [
-                if config.NormaliseObservations then
+                if config.NormalizeObservations then
                     "actor_normaliser."
 
                     if config.ActorGroup <> config.CriticGroup then

@@ -1,17 +1,15 @@
-using Distill.Compute;
-
 namespace Distill.Networks;
 
 /// <summary>
 /// Running mean and variance of observations: y = (x - mean) / (std + epsilon), as rsl_rl's EmpiricalNormalization
 /// (population variance, batches merged by Chan's rule, epsilon 1e-2).
 /// </summary>
-public sealed class Normaliser
+public sealed class Normalizer
 {
     private readonly float[] scale;
     private long count;
 
-    public Normaliser(int size, double epsilon = 1e-2)
+    public Normalizer(int size, double epsilon = 1e-2)
     {
         Epsilon = epsilon;
         Mean = new float[size];
@@ -44,8 +42,8 @@ public sealed class Normaliser
             scale[i] = (float)(1 / (Math.Sqrt(Variance[i]) + Epsilon));
     }
 
-    /// <summary>Normalises a panel <c>[size, 32]</c> (or half panel) in place.</summary>
-    public void Apply(Panel panel) => Elementwise.Normalise(panel, Mean, scale);
+    /// <summary>Normalizes a panel <c>[size, 32]</c> (or half panel) in place.</summary>
+    public void Apply(Panel panel) => Elementwise.Normalize(panel, Mean, scale);
 
     /// <summary>Merges a batch given by the moments of its deviations from the present mean.</summary>
     /// <param name="count">Observations in the batch.</param>
