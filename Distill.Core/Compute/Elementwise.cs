@@ -30,11 +30,7 @@ public enum Activation
 /// </summary>
 public static unsafe class Elementwise
 {
-    private static readonly Kernels<ElementwiseKernels> All = new(
-        new ElementwiseW512(),
-        new ElementwiseW256(),
-        new ElementwiseW128()
-    );
+    private static readonly Kernels<ElementwiseKernels> All = new(typeof(ElementwiseW512));
 
     private static ElementwiseKernels Kernels => All.InUse;
 

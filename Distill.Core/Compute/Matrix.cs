@@ -20,11 +20,7 @@ public enum Start
 /// </summary>
 public static unsafe class Matrix
 {
-    private static readonly Kernels<MatrixKernels> All = new(
-        new MatrixW512(),
-        new MatrixW256(),
-        new MatrixW128()
-    );
+    private static readonly Kernels<MatrixKernels> All = new(typeof(MatrixW512));
 
     /// <summary>Rows of <see cref="ToRows"/> are padded with zeros to a multiple of this.</summary>
     public const int RowPadding = 16;

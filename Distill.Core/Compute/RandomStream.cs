@@ -11,11 +11,7 @@ public readonly record struct RandomStream
 {
     private const int WordsAtOnce = 256;
 
-    private static readonly Kernels<RandomKernels> Kernels = new(
-        new RandomW512(),
-        new RandomW256(),
-        new RandomW128()
-    );
+    private static readonly Kernels<RandomKernels> Kernels = new(typeof(RandomW512));
 
     internal readonly uint Key0;
     internal readonly uint Key1;

@@ -64,16 +64,18 @@ public static class Simd
 }
 
 /// <summary>The versions of some kernels, one for each path.</summary>
-public sealed record Kernels<T>(T Avx512, T Avx2, T Portable)
+/// <param name="wide">The class for 512-bit vectors; Kernels.targets makes the others of its text.</param>
+public sealed class Kernels<T>(Type wide)
 {
+    // In the order of InstructionSet.
+    private readonly T[] versions = Array.ConvertAll(
+        ["W128", "W256", "W512"],
+        width =>
+            (T)Activator.CreateInstance(wide.Assembly.GetType(wide.FullName!.Replace("W512", width), true)!)!
+    );
+
     /// <summary>Those of a path.</summary>
-    public T this[InstructionSet path] =>
-        path switch
-        {
-            InstructionSet.Avx512 => Avx512,
-            InstructionSet.Avx2 => Avx2,
-            _ => Portable,
-        };
+    public T this[InstructionSet path] => versions[(int)path];
 
     /// <summary>Those of the path in use.</summary>
     public T InUse => this[Simd.Path];

@@ -70,9 +70,6 @@ let private flags =
             "shuffle", ("sampling", "in_order", "permutation", true)
         ]
 
-/// Endings of files that hold a policy.
-let private policyFiles = [ ".pt"; ".pth"; ".safetensors" ]
-
 /// A copy of a C# record with another value in one property: `record |> set <@ _.Seed @> 1UL`. F# itself has no
 /// copy-and-update for them.
 let set (property: Expr<'Record -> 'Value>) (value: 'Value) (record: 'Record) : 'Record =
@@ -218,7 +215,7 @@ let private assignments (settings: Setting list) (name: string, text: string) : 
     let known (name: string) = not (matching name settings).IsEmpty
 
     match ourName known name with
-    | name when known name && List.contains (IO.Path.GetExtension text) policyFiles ->
+    | name when known name && Seq.contains (IO.Path.GetExtension text) Policies.PolicyFile.Endings ->
         // A choice that a file can be.
         match matching name settings with
         | [ one ] when shapeOf one.Type = Choice && List.exists (fst >> (=) "file") (kindsOf one.Type) ->

@@ -3,8 +3,7 @@ namespace Distill.Environments.CartPole;
 /// <summary>What panels of cart poles do; all versions give the same bits.</summary>
 internal abstract class CartPoleKernels
 {
-    public static Kernels<CartPoleKernels> All { get; } =
-        new(new CartPoleKernelsW512(), new CartPoleKernelsW256(), new CartPoleKernelsW128());
+    public static Kernels<CartPoleKernels> All { get; } = new(typeof(CartPoleKernelsW512));
 
     /// <summary>One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>.</summary>
     /// <param name="first">Index of the environment in lane 0.</param>

@@ -3,8 +3,7 @@ namespace Distill.Environments.Quadrotor;
 /// <summary>What panels of quadrotors do; all versions give the same bits.</summary>
 internal abstract class QuadrotorKernels
 {
-    public static Kernels<QuadrotorKernels> All { get; } =
-        new(new QuadrotorKernelsW512(), new QuadrotorKernelsW256(), new QuadrotorKernelsW128());
+    public static Kernels<QuadrotorKernels> All { get; } = new(typeof(QuadrotorKernelsW512));
 
     /// <summary>
     /// One step of the whole panel, see <see cref="IBatchedEnvironment.Step"/>, but for the new episodes where one ended.

@@ -12,6 +12,9 @@ public static class PolicyFile
         [".pth"] = new PyTorchFormat(),
     };
 
+    /// <summary>Endings of the names, each with its dot.</summary>
+    public static IEnumerable<string> Endings => Formats.Keys;
+
     /// <summary>Reads a policy.</summary>
     /// <param name="path">A <c>.safetensors</c> or <c>.pt</c> file.</param>
     /// <param name="observationGroup">The group it reads; null for what the file says, else "teacher" (actors) or "student".</param>
@@ -61,7 +64,9 @@ public static class PolicyFile
 
     private static PolicyFormat FormatOf(string path) =>
         Formats.GetValueOrDefault(Path.GetExtension(path).ToLowerInvariant())
-        ?? throw new DistillException($"{path} is not a policy file; a .safetensors or .pt file is needed.");
+        ?? throw new DistillException(
+            $"{path} is not a policy file; a {string.Join(" or ", Endings)} file is needed."
+        );
 
     private static void CheckActivation(string path, NetworkSpec spec, Activation? given)
     {

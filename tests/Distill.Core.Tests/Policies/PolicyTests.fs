@@ -605,7 +605,7 @@ let ``files of another kind are refused`` () =
     let path = "student.onnx"
 
     refused path (fun () -> PolicyFile.Load path |> ignore)
-    |> contains "a .safetensors or .pt file is needed"
+    |> contains "a .safetensors or .pt or .pth file is needed"
 
     for name in [ "torch/adam.pt"; "torch/jit.pt"; "torch/hostile/os_system.pt" ] do
         let path = fixture name
