@@ -313,7 +313,17 @@ module Distil =
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
 
         let algorithm = algorithm config distillation alone doubts
-        judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm
+
+        let result =
+            judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm
+
+        // Whoever asks for more than training needs wants the rows.
+        if config.Recorded.Count > 0 then
+            let path = Path.Combine(result.Folder, "dataset.npz")
+            distillation.ExportDataset path
+            say $"Dataset: {Command.shortest path}"
+
+        result
 
     let private checkTeacher (experiment: Experiment) =
         let path = experiment.Teacher.Teacher

@@ -49,7 +49,8 @@ public sealed record DistillationConfig
 
     /// <summary>
     /// What is kept of every step beside the student's observation and the label: observation groups by name, and
-    /// "student_action" for what the student would do or did. Costs its numbers times 4 bytes a row, and time.
+    /// "student_action" for what the student would do or did. The run then leaves its rows as <c>dataset.npz</c>. Costs its
+    /// numbers times 4 bytes a row, and time.
     /// </summary>
     public IReadOnlyList<string> Recorded { get; init; } = [];
 

@@ -370,6 +370,21 @@ let ``a run that stopped goes on as if it had not`` () =
     Assert.Equal<(int64 * Map<string, float>) list>(metrics whole, metrics resumed)
 
 [<Fact>]
+let ``what is recorded beside training is in the run folder as NumPy arrays`` () =
+    use place = new Workplace()
+    let result = run place [ "recorded=[state,student_action]" ]
+
+    let names =
+        Npz.Read(Path.Combine(result.Folder, "dataset.npz")) |> Seq.map _.Name |> Seq.toList
+
+    Assert.Equal<string list>(
+        [ "observation"; "label"; "state"; "student_action"; "valid"; "episode_start" ],
+        names
+    )
+
+    Assert.False(File.Exists(Path.Combine((run place []).Folder, "dataset.npz")))
+
+[<Fact>]
 let ``the final student says how many iterations it has behind it`` () =
     use place = new Workplace()
     let longer = run place [ "iterations=3" ]

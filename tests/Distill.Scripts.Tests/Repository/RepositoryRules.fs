@@ -147,3 +147,31 @@ let ``every project takes its packages from Paket`` () =
     files
     |> List.filter (fun path -> path.EndsWith "proj" && (read path).Contains "<PackageReference")
     |> mustBeEmpty "PackageReference instead of paket.references in"
+
+[<Fact>]
+let ``the files and folders that the architecture names exist, and it lists twelve changes`` () =
+    let text = read "docs/architecture.md"
+
+    let named =
+        Regex.Matches(text, @"`((?:Distill\.|tests/)[A-Za-z.]*(?:/[A-Za-z0-9.]+)*/?|Kernels\.targets)`")
+        |> Seq.map _.Groups[1].Value
+        |> Seq.filter (fun path -> path.Contains '/' || path.EndsWith ".targets")
+        |> Seq.distinct
+        |> Seq.toList
+
+    let exists (path: string) =
+        let path = Path.Combine(root, path)
+
+        if path.EndsWith '/' then
+            Directory.Exists path
+        else
+            File.Exists path
+
+    mustBeEmpty "docs/architecture.md names what does not exist" (named |> List.filter (exists >> not))
+    Assert.True(named.Length > 25, $"only {named.Length} paths were found")
+
+    let changes =
+        text.Substring(text.IndexOf "## Twelve changes").Split "\n## " |> Array.item 0 |> _.Split('\n')
+
+    // Beside the rows of the table there are its head and the line below it.
+    Assert.Equal(12 + 2, changes |> Array.filter _.StartsWith('|') |> Array.length)

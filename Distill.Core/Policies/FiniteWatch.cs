@@ -1,8 +1,7 @@
 using System.Globalization;
 using Distill.Networks;
-using Distill.Policies;
 
-namespace Distill;
+namespace Distill.Policies;
 
 /// <summary>
 /// Finds the first number that is not finite while environments run: of the earliest step, then of the lowest environment,
