@@ -134,9 +134,11 @@ public sealed class RolloutLoop : IDisposable
             actions = new FloatBuffer(lanes * loop.actions);
             outcomes = new FloatBuffer(lanes * loop.outcomeRows);
             running = new bool[loop.panels];
+            Part acting = loop.rollout.Act;
+            Part taking = loop.rollout.Take;
             begin = new Work((panel, _) => loop.rollout.Begin(panel));
-            act = new Work((panel, worker) => Call(panel, worker, loop.rollout.Act));
-            take = new Work((panel, worker) => Call(panel, worker, loop.rollout.Take));
+            act = new Work((panel, worker) => Call(panel, worker, acting));
+            take = new Work((panel, worker) => Call(panel, worker, taking));
             end = new Work(
                 (panel, worker) =>
                 {
@@ -173,12 +175,9 @@ public sealed class RolloutLoop : IDisposable
                 return;
             var own = loop.pool.Workspace(worker);
             using var scope = own.Open();
-            var action = new Panel(Of(actions, panel, loop.actions), loop.actions);
-            var outcome = new StepOutcome(Of(outcomes, panel, loop.outcomeRows));
+            var action = Panel.At(actions.Span, panel, loop.actions);
+            var outcome = new StepOutcome(Panel.At(outcomes.Span, panel, loop.outcomeRows).Values);
             running[panel] = part(new PanelStep(panel, number, own, action, outcome));
         }
-
-        private static Span<float> Of(FloatBuffer values, int panel, int size) =>
-            values.Slice(panel * size * Panel.Width, size * Panel.Width);
     }
 }

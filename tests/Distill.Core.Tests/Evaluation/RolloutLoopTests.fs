@@ -101,6 +101,36 @@ let ``a batch that steps as a whole is distilled in, trained in and evaluated in
         Paths.sameBits a.Measures[measure.Key] measure.Value measure.Key
 
 [<Fact>]
+let ``rollouts allocate nothing, whether panels step alone or the batch as a whole`` () =
+    let collected (environment: IEnvironmentConfig) =
+        use pool = new WorkerPool(1)
+        use environment = environment.Create(70, 1UL)
+        use teacher = raptorTeacher ()
+        use student = randomPolicy 1 0.5f (NetworkSpec.Mlp(22, [ 8 ], 4)) "student" false
+        use rollout = new Rollout(70, 50, columns 22 4, 0)
+
+        use collector =
+            new RolloutCollector(
+                environment,
+                new PolicyTeacher([| teacher |], environment),
+                student,
+                rollout,
+                RandomStream(1UL, "acting"),
+                false,
+                pool
+            )
+
+        for _ in 1..3 do
+            collector.Collect 0.5
+
+        let before = GC.GetAllocatedBytesForCurrentThread()
+        collector.Collect 0.5
+        GC.GetAllocatedBytesForCurrentThread() - before
+
+    Expect.equal (collected config) 0L "panel by panel"
+    Expect.equal (collected (WholeConfig config)) 0L "as a whole"
+
+[<Fact>]
 let ``measures of an episode are the mean, the largest or the last of its steps`` () =
     let values = [ 3f; -1f; 7f; 5f ]
 
