@@ -255,9 +255,15 @@ public sealed class AggregatedDataset : IDisposable
 
     /// <summary>Writes everything held as NumPy arrays: the columns by their names, <c>valid</c> and <c>episode_start</c>.</summary>
     /// <param name="path">An .npz file.</param>
-    /// <exception cref="DistillException">It cannot be written.</exception>
+    /// <exception cref="DistillException">It cannot be written, or a column has more bytes than one array can hold.</exception>
     public void Export(string path)
     {
+        var widest = Columns.Max(column => column.Size);
+        if (Rows * widest * sizeof(float) > Array.MaxLength)
+            throw new DistillException(
+                $"The dataset is too large to be written with {Rows} rows of {widest} numbers in one column; lower max_buffer_size to "
+                    + $"at most {Array.MaxLength / sizeof(float) / widest}."
+            );
         Npz.Write(
             path,
             [

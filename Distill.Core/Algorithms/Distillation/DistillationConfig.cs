@@ -127,9 +127,10 @@ public sealed record DistillationConfig
     }
 
     /// <summary>What a row of the rollout and of the dataset consists of.</summary>
-    /// <exception cref="DistillException">The environment has no observation group of such a name.</exception>
-    internal Columns Columns(EnvironmentSpec environment) =>
-        new([
+    /// <exception cref="DistillException">The environment has no observation group of such a name, or a name stands twice.</exception>
+    internal Columns Columns(EnvironmentSpec environment)
+    {
+        var columns = new Columns([
             ("observation", Size(environment, Student.ObservationGroup)),
             ("label", environment.Actions.Floats),
             .. Recorded.Select(name =>
@@ -141,6 +142,12 @@ public sealed record DistillationConfig
                 )
             ),
         ]);
+        if (columns.DistinctBy(column => column.Name).Count() < columns.Count)
+            throw new DistillException(
+                $"recorded=[{string.Join(',', Recorded)}] cannot work: each name must stand once, and none may be 'observation' or 'label'."
+            );
+        return columns;
+    }
 
     private static int Size(EnvironmentSpec environment, string groups) =>
         new ObservationView(environment, groups).Size;

@@ -181,7 +181,7 @@ public sealed class Ppo : IRollout, IDisposable
 
     private Policy Create(string role, string group, IReadOnlyList<int> hidden, int outputs, Head head)
     {
-        var inputs = environment.Spec.Groups[environment.Spec.Group(group)].Size;
+        var inputs = new ObservationView(environment.Spec, group).Size;
         var spec = NetworkSpec.Mlp(inputs, hidden, outputs, Config.Activation, head);
         var policy = new Policy(spec, group, Config.NormalizeObservations);
         policy.Network.Initialize(new RandomStream(Config.Seed, role));

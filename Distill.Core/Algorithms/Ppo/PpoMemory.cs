@@ -45,6 +45,6 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
         );
 
         NetworkSpec Network(string group, IReadOnlyList<int> hidden, int outputs, Head head) =>
-            NetworkSpec.Mlp(spec.Groups[spec.Group(group)].Size, hidden, outputs, config.Activation, head);
+            NetworkSpec.Mlp(new ObservationView(spec, group).Size, hidden, outputs, config.Activation, head);
     }
 }

@@ -101,6 +101,19 @@ let ``a batch that steps as a whole is distilled in, trained in and evaluated in
         Paths.sameBits a.Measures[measure.Key] measure.Value measure.Key
 
 [<Fact>]
+let ``PPO reads several groups, and what is recorded twice is refused`` () =
+    use pool = new WorkerPool(1)
+    use ppo = new Ppo(PpoConfig(ActorGroup = "student+tracking"), config, pool)
+    ppo.Iterate() |> ignore
+    Expect.equal ppo.Actor.Network.Spec.Inputs 44 "inputs"
+    Expect.isTrue (PpoMemory.Of(PpoConfig(CriticGroup = "teacher+student"), config, 1)).Fits "memory"
+
+    for names in [ [| "teacher"; "teacher" |]; [| "label" |] ] do
+        let settings = DistillationConfig(Environment = config, Recorded = names)
+
+        Assert.Throws<DistillException>(fun () -> MemoryEstimate.Of settings |> ignore) |> ignore
+
+[<Fact>]
 let ``rollouts allocate nothing, whether panels step alone or the batch as a whole`` () =
     let collected (environment: IEnvironmentConfig) =
         use pool = new WorkerPool(1)
