@@ -96,10 +96,11 @@ let waitUntil (what: string) (holds: unit -> bool) =
 
         Thread.Sleep 50
 
-/// Whether the trial in the folder is between its first checkpoint and its end.
+/// Whether the trial in the folder has a state to go on from, and has not ended. The state is written after the student's file,
+/// so the second file tells that the first state is whole.
 let trialUnderWay (folder: string) () =
     Directory.Exists folder
-    && Directory.GetFiles(folder, "student_*.safetensors", SearchOption.AllDirectories).Length > 0
+    && Directory.GetFiles(folder, "student_*.safetensors", SearchOption.AllDirectories).Length > 1
     && not (File.Exists(Path.Combine(folder, "result.csv")))
 
 /// The folder of the first trial that is under way.
