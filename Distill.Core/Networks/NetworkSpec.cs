@@ -99,12 +99,22 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
         int after,
         int outputs,
         Head head = Head.Plain
+    ) => RecurrentStack(inputs, before, new Gru(hidden), after, outputs, head);
+
+    /// <summary>The same around any layer with a memory.</summary>
+    public static NetworkSpec RecurrentStack(
+        int inputs,
+        int before,
+        LayerSpec memory,
+        int after,
+        int outputs,
+        Head head = Head.Plain
     ) =>
         new(
             inputs,
             [
                 new Dense(before, Activation.Relu),
-                new Gru(hidden),
+                memory,
                 .. after > 0 ? [new Dense(after, Activation.Relu)] : Array.Empty<LayerSpec>(),
                 new Dense(outputs, Activation.Identity),
             ],

@@ -78,6 +78,9 @@ module Student =
     /// Dense, GRU, output: a student with memory, trained on sequences.
     let gru (size: MemorySize) : StudentConfig = GruStudent(Hidden = size.hidden)
 
+    /// Dense, LSTM, output: the same with the memory that most recurrent policies of rsl_rl have.
+    let lstm (size: MemorySize) : StudentConfig = LstmStudent(Hidden = size.hidden)
+
     /// Dense layers only.
     let mlp (sizes: LayerSizes) : StudentConfig =
         MlpStudent(Hidden = List.toArray sizes.hidden)

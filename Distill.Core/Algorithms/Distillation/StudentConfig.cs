@@ -40,17 +40,38 @@ public sealed record MlpStudent : StudentConfig
         NetworkSpec.Mlp(inputs, Hidden, outputs, Activation, head);
 }
 
-/// <summary>A recurrent student: Dense (ReLU), GRU, optionally Dense (ReLU), output.</summary>
-public sealed record GruStudent : StudentConfig
+/// <summary>A recurrent student: Dense (ReLU), a layer with a memory, optionally Dense (ReLU), output.</summary>
+public abstract record RecurrentStudent : StudentConfig
 {
-    /// <summary>Size of the GRU and of the dense layer before it.</summary>
+    /// <summary>
+    /// Size of the layer with the memory and of the dense layer before it. Raise it where the student has to remember more than
+    /// it can; time and memory grow with its square.
+    /// </summary>
     public int Hidden { get; init; } = 16;
 
-    /// <summary>Size of a dense layer between GRU and output; 0 for none (RAPTOR has none).</summary>
+    /// <summary>Size of a dense layer between the memory and the output; 0 for none (RAPTOR has none).</summary>
     public int DenseAfter { get; init; } = 0;
 
+    /// <summary>The layer with the memory.</summary>
+    protected abstract LayerSpec Memory { get; }
+
     public override NetworkSpec Network(int inputs, int outputs, Head head) =>
-        NetworkSpec.GruStack(inputs, Hidden, Hidden, DenseAfter, outputs, head);
+        NetworkSpec.RecurrentStack(inputs, Hidden, Memory, DenseAfter, outputs, head);
+}
+
+/// <summary>A recurrent student whose memory is a GRU: the usual choice.</summary>
+public sealed record GruStudent : RecurrentStudent
+{
+    protected override LayerSpec Memory => new Gru(Hidden);
+}
+
+/// <summary>
+/// A recurrent student whose memory is an LSTM: a third more parameters than a GRU of its size. Take it where a robot's other
+/// networks have LSTMs, or where the memory has to hold something for hundreds of steps.
+/// </summary>
+public sealed record LstmStudent : RecurrentStudent
+{
+    protected override LayerSpec Memory => new Lstm(Hidden);
 }
 
 /// <summary>A student that was trained before, to be trained on: fine-tuning, another task, another teacher.</summary>

@@ -14,6 +14,7 @@ let private specs size : LayerSpec list =
         for activation in Enum.GetValues<Activation>() do
             Dense(size, activation) :> LayerSpec
         Gru size
+        Lstm size
     ]
 
 /// (inputs, outputs, seed)
@@ -34,18 +35,11 @@ let ``The reference's gradients are those of central differences`` () =
         let cotangent, fromNext = draw spec.Size, draw (memorySize spec)
 
         let loss (p: float[]) (x: float[]) (h: float[]) =
-            let y, _ = layerForward spec p 0 x h
-
-            let next =
-                if spec :? Gru then
-                    Seq.map2 (*) y fromNext |> Seq.sum
-                else
-                    0.0
-
-            (Seq.map2 (*) y cotangent |> Seq.sum) + next
+            let y, next, _ = layerForward spec p 0 x h
+            (Seq.map2 (*) y cotangent |> Seq.sum) + (Seq.map2 (*) next fromNext |> Seq.sum)
 
         let gradient = Array.zeroCreate p.Length
-        let _, kept = layerForward spec p 0 x h
+        let _, _, kept = layerForward spec p 0 x h
         let dx, dh = layerBackward spec p gradient 0 kept cotangent fromNext
 
         let difference (values: float[]) (loss: float[] -> float) =
@@ -100,7 +94,9 @@ let ``Every layer agrees with the reference forward and backward, on every path`
                         )
 
                         d.Values |> ignore
-                        let y = Array.sub kept (values - size * width) (size * width)
+                        // The memory after the step; its last rows are the output.
+                        let last = max size layer.MemorySize * width
+                        let y = Array.sub kept (values - last) last
                         Array.concat [ y; dx.Values; dh.Values; gradient.Values ])
 
                 let p = Array.map float p
@@ -108,13 +104,13 @@ let ``Every layer agrees with the reference forward and backward, on every path`
 
                 let lanes =
                     Array.init width (fun l ->
-                        let y, kept = layerForward spec p 0 (lane x l) (lane memory l)
+                        let y, next, kept = layerForward spec p 0 (lane x l) (lane memory l)
                         let dx, dh = layerBackward spec p gradient 0 kept (lane dy l) (lane dMemory l)
-                        y, dx, dh)
+                        (if next.Length > 0 then next else y), dx, dh)
 
                 // The parts of the result, in their order.
                 let part (lanes: float[][]) features = panel lanes features |> Seq.map float
-                let y = part (lanes |> Array.map (fun (y, _, _) -> y)) size
+                let y = part (lanes |> Array.map (fun (y, _, _) -> y)) (max size layer.MemorySize)
                 let dx = part (lanes |> Array.map (fun (_, dx, _) -> dx)) inputs
                 let dh = part (lanes |> Array.map (fun (_, _, dh) -> dh)) layer.MemorySize
                 let mutable start = 0
@@ -294,52 +290,53 @@ let ``A network needs layers, inputs and outputs`` () =
 
 [<Fact>]
 let ``Half panels have the bits of the lanes of a whole one; their gradients add up`` () =
-    let spec = NetworkSpec.GruStack(22, 16, 10, 7, 4)
-    use network = new Network(spec)
-    network.Initialize(RandomStream(4UL, "init"))
-    let random = Random 4
+    for memory in [ Gru 10 :> LayerSpec; Lstm 10 ] do
+        let spec = NetworkSpec.RecurrentStack(22, 16, memory, 7, 4)
+        use network = new Network(spec)
+        network.Initialize(RandomStream(4UL, "init"))
+        let random = Random 4
 
-    let panel features =
-        Array.init (features * width) (fun _ -> random.NextSingle() * 2f - 1f)
+        let panel features =
+            Array.init (features * width) (fun _ -> random.NextSingle() * 2f - 1f)
 
-    let x, memory, dOutput = panel 22, panel network.MemorySize, panel 4
-    let dMemory = panel network.MemorySize
+        let x, memory, dOutput = panel 22, panel network.MemorySize, panel 4
+        let dMemory = panel network.MemorySize
 
-    let lanes first count (whole: float32[]) =
-        whole |> Array.chunkBySize width |> Array.collect (Array.skip first >> Array.take count)
+        let lanes first count (whole: float32[]) =
+            whole |> Array.chunkBySize width |> Array.collect (Array.skip first >> Array.take count)
 
-    let pass first count =
-        use own = new Workspace()
-        let activations = Array.zeroCreate<float32>(network.ActivationSize * count)
-        let gradient = Array.zeroCreate<float32> network.Parameters.Length
-        let next = Array.zeroCreate<float32>(network.MemorySize * count)
-        let back = lanes first count dMemory
-        let x, h = lanes first count x, lanes first count memory
-        let x = Panel(x, 22, count)
-        let kept = Panel(activations, network.ActivationSize, count)
+        let pass first count =
+            use own = new Workspace()
+            let activations = Array.zeroCreate<float32>(network.ActivationSize * count)
+            let gradient = Array.zeroCreate<float32> network.Parameters.Length
+            let next = Array.zeroCreate<float32>(network.MemorySize * count)
+            let back = lanes first count dMemory
+            let x, h = lanes first count x, lanes first count memory
+            let x = Panel(x, 22, count)
+            let kept = Panel(activations, network.ActivationSize, count)
 
-        let dOutput = lanes first count dOutput
-        let dMemory = Panel(back, network.MemorySize, count)
-        network.Forward(x, Panel(h, network.MemorySize, count), kept, own)
-        network.CopyMemory(kept, Panel(next, network.MemorySize, count))
-        network.Backward(x, kept, Panel(dOutput, 4, count), dMemory, gradient, own)
-        let output = network.Output(kept).Values.ToArray()
-        output, next, back, gradient
+            let dOutput = lanes first count dOutput
+            let dMemory = Panel(back, network.MemorySize, count)
+            network.Forward(x, Panel(h, network.MemorySize, count), kept, own)
+            network.CopyMemory(kept, Panel(next, network.MemorySize, count))
+            network.Backward(x, kept, Panel(dOutput, 4, count), dMemory, gradient, own)
+            let output = network.Output(kept).Values.ToArray()
+            output, next, back, gradient
 
-    for path in Paths.all do
-        Paths.on path (fun () ->
-            let output, next, back, gradient = pass 0 width
-            let parts = [ pass 0 Panel.HalfWidth; pass Panel.HalfWidth Panel.HalfWidth ]
+        for path in Paths.all do
+            Paths.on path (fun () ->
+                let output, next, back, gradient = pass 0 width
+                let parts = [ pass 0 Panel.HalfWidth; pass Panel.HalfWidth Panel.HalfWidth ]
 
-            for i, (halfOutput, halfNext, halfBack, _) in List.indexed parts do
-                let half = lanes (i * Panel.HalfWidth) Panel.HalfWidth
-                Paths.sameBits halfOutput (half output) $"{path}: output"
-                Paths.sameBits halfNext (half next) $"{path}: memory"
-                Paths.sameBits halfBack (half back) $"{path}: gradient of the memory"
+                for i, (halfOutput, halfNext, halfBack, _) in List.indexed parts do
+                    let half = lanes (i * Panel.HalfWidth) Panel.HalfWidth
+                    Paths.sameBits halfOutput (half output) $"{path}: output"
+                    Paths.sameBits halfNext (half next) $"{path}: memory"
+                    Paths.sameBits halfBack (half back) $"{path}: gradient of the memory"
 
-            let sum =
-                parts
-                |> List.map (fun (_, _, _, gradient) -> Array.map float gradient)
-                |> List.reduce (Array.map2 (+))
+                let sum =
+                    parts
+                    |> List.map (fun (_, _, _, gradient) -> Array.map float gradient)
+                    |> List.reduce (Array.map2 (+))
 
-            Expect.closeAll 2e-6 (Array.map float gradient) sum $"{path}: gradient")
+                Expect.closeAll 2e-6 (Array.map float gradient) sum $"{path}: gradient")

@@ -75,6 +75,9 @@ let private specs =
         "gru, dense", NetworkSpec.GruStack(7, 6, 5, 8, 3, Head.Gaussian)
         "gru first", NetworkSpec(7, [ Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
         "two grus", NetworkSpec(7, [ Gru 5; Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+        "lstm", NetworkSpec.RecurrentStack(7, 6, Lstm 5, 8, 3)
+        "two lstms",
+        NetworkSpec(7, [ Lstm 5; Lstm 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
         "dense between",
         NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ])
     ]
@@ -142,7 +145,7 @@ let ``safetensors and PyTorch files bring back the same policy, and the same fil
 [<Fact>]
 let ``a PyTorch file without Distill's entry is read by rsl_rl's names`` () =
     inTemporaryFolder (fun folder ->
-        for name in [ "mlp"; "gaussian"; "gru first"; "two grus" ] do
+        for name in [ "mlp"; "gaussian"; "gru first"; "two grus"; "two lstms" ] do
             let spec = List.find (fst >> (=) name) specs |> snd
             let policy = randomPolicy 3 0.4f spec "student" true
             let path = Path.Combine(folder, "policy.pt")
@@ -372,7 +375,7 @@ let ``architectures that are wrong or lie are refused in one sentence, at once``
                 good.Replace("[\"identity 1\"]", "null"), "cannot be read"
                 good.Replace("\"student\"", "null"), "cannot be read"
                 good.Replace("\"identity 1\"", "null"), "does not know"
-                good.Replace("identity 1", "lstm 4"), "does not know"
+                good.Replace("identity 1", "mamba 4"), "does not know"
                 good.Replace("identity 1", "identity"), "does not know"
                 good.Replace("identity 1", "identity 99999999999"), "does not know"
                 good.Replace("[\"identity 1\"]", "[]"), "does not hold"
@@ -383,6 +386,7 @@ let ``architectures that are wrong or lie are refused in one sentence, at once``
                 // 3 x this size is negative in 32 bits.
                 good.Replace("identity 1", "gru 1000000000"), "does not hold"
                 good.Replace("identity 1", "gru 1431655766"), "does not hold"
+                good.Replace("identity 1", "lstm 1073741825"), "does not hold"
                 good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
                 good.Replace("null}", "0}"), "normaliser.mean"
             ] do
