@@ -79,7 +79,7 @@ public sealed record FileStudent : StudentConfig
 {
     /// <summary>
     /// A .safetensors or .pt file. It brings the architecture and its observation normalizer; training may ask for another
-    /// head.
+    /// head, and then takes over what gives the mean.
     /// </summary>
     public string File { get; init; } = "";
 
@@ -95,7 +95,7 @@ public sealed record FileStudent : StudentConfig
     public override NetworkSpec Network(int inputs, int outputs, Head head)
     {
         using var policy = Load();
-        return policy.Network.Spec with { Head = head };
+        return WithHead(policy.Network.Spec, head);
     }
 
     public override Policy Create(int inputs, int outputs, Head head, RandomStream stream)
@@ -107,9 +107,11 @@ public sealed record FileStudent : StudentConfig
                     + $"but the loss is for {(head == Head.Categorical ? "choices" : "continuous actions")}."
             );
         var normalize = NormalizeObservations && source.Normalizer is null;
-        var student = new Policy(source.Network.Spec with { Head = head }, ObservationGroup, normalize)
+        var spec = WithHead(source.Network.Spec, head);
+        var student = new Policy(spec, ObservationGroup, normalize)
         {
             ActivationSource = source.ActivationSource,
+            HeadSource = source.HeadSource,
         };
         student.Network.Initialize(stream);
         source.Network.CopyTo(student.Network);
@@ -122,6 +124,12 @@ public sealed record FileStudent : StudentConfig
         if (KeepOptimizer)
             PolicyFile.RestoreOptimizer(File, student.Network, optimizer);
     }
+
+    /// <summary>A Gaussian whose deviation depends on the state is kept where any Gaussian will do.</summary>
+    private static NetworkSpec WithHead(NetworkSpec spec, Head head) =>
+        head == Head.Gaussian && spec.Head is (Head.StateDependentStd or Head.StateDependentLogStd)
+            ? spec
+            : spec.WithHead(head);
 
     private Policy Load() =>
         File == ""

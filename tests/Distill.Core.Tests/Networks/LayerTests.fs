@@ -197,6 +197,96 @@ let ``A Gaussian head's layer gives means and log_std, with the gradients of cen
 
     Expect.closeAll 1e-5 (gradient |> Array.map (fun d -> float d - 1.0)) (slope (loss mean) logStd) "log_std"
 
+[<Theory>]
+[<InlineData(false, 32)>]
+[<InlineData(true, 16)>]
+let ``A deviation of the state is clamped, and passes no gradient where it is`` (isLog, lanes) =
+    let lowest, highest = if isLog then -2f, 1f else 0.1f, 3f
+    let none: float32[] = [||]
+    let layer = StateDependentOutput(2, isLog, lowest, highest).Create 4
+    use own = new Workspace()
+    let random = Random 6
+    let dy = Draw.floats random (4 * lanes)
+    // Away from the bounds, where there is no derivative.
+    let inside = [| lowest + 0.1f; 0.5f; highest - 0.1f |]
+    let outside = [| lowest - 0.5f; highest + 0.5f |]
+
+    let x =
+        Array.init (4 * lanes) (fun i ->
+            match i % 5 with
+            | _ when i < 2 * lanes -> random.NextSingle()
+            | k when k < 3 -> inside[k]
+            | k -> outside[k - 3])
+
+    let forward (x: float32[]) =
+        let y: float32[] = Array.zeroCreate x.Length
+        layer.Forward(none, Panel(x, 4, lanes), Panel(), Panel(y, 4, lanes), own)
+        y
+
+    let y = forward x
+    Paths.sameBits (Array.truncate (2 * lanes) y) (Array.truncate (2 * lanes) x) "means"
+
+    for i in 2 * lanes .. x.Length - 1 do
+        let expected = Math.Clamp(float x[i], float lowest, float highest)
+        Expect.close 1e-6 (float y[i]) (if isLog then expected else log expected) $"log_std {i}"
+
+    let dx = Array.create x.Length nanf
+
+    layer.Backward(
+        none,
+        Panel(x, 4, lanes),
+        Panel(y, 4, lanes),
+        Panel(dy, 4, lanes),
+        Panel(dx, 4, lanes),
+        Panel(),
+        none,
+        own
+    )
+
+    for i in 0 .. x.Length - 1 do
+        let at (step: float32) =
+            let y = forward (Array.updateAt i (x[i] + step) x)
+            float y[i] * float dy[i]
+
+        Expect.close 2e-3 (float dx[i]) ((at 0.002f - at -0.002f) / 0.004) $"input {i}"
+
+[<Fact>]
+let ``A head that widens the last layer takes its means from any other, and gives them back`` () =
+    let spec = NetworkSpec.Mlp(5, [ 4 ], 3, Activation.Elu)
+    use plain = new Network(spec)
+    plain.Initialize(RandomStream(1UL, "plain"))
+    use wide = new Network(spec.WithHead Head.StateDependentLogStd)
+    wide.Initialize(RandomStream(2UL, "wide"))
+    let before = wide["1.bias"].ToArray()
+    Expect.equal (wide.Spec.Outputs, wide.OutputSize) (3, 6) "numbers of the action, and of all"
+
+    Expect.equal
+        (List.ofSeq (Seq.find (fun (v: ParameterView) -> v.Name = "1.weight") wide.Views).Shape)
+        [ 6; 4 ]
+        "shape"
+
+    plain.CopyTo wide
+
+    Paths.sameBits
+        (wide["1.weight"].Slice(0, 12).ToArray())
+        (plain["1.weight"].ToArray())
+        "weights of the means"
+
+    Paths.sameBits (wide["1.bias"].ToArray()) (Array.append (plain["1.bias"].ToArray()) before[3..]) "biases"
+    use again = new Network(spec)
+    wide.CopyTo again
+
+    let parameters (network: Network) =
+        network.Parameters.Span.Slice(0, network.ParameterCount).ToArray()
+
+    Paths.sameBits (parameters again) (parameters plain) "back"
+    let squashed = spec.WithHead Head.SquashedGaussian
+
+    Expect.equal
+        (squashed.WithHead(Head.Plain).Layers[1])
+        (Dense(3, Activation.Tanh) :> LayerSpec)
+        "the best action stays"
+
 [<Fact>]
 let ``Views name every parameter once, in order`` () =
     let spec = NetworkSpec.GruStack(22, 16, 12, 8, 4, Head.Gaussian)

@@ -169,12 +169,19 @@ let layerBackward
         dx, Array.append (Array.map2 (*) dc f) dh
     | _ -> failwith "a layer with another layer's values"
 
-/// (spec, first parameter, first memory) of every layer.
+/// (spec, first parameter, first memory) of every layer; the last one gives deviations, too, where they depend on the state.
 let private plan (spec: NetworkSpec) =
     let mutable inputs, offset, memory = spec.Inputs, 0, 0
 
+    let last =
+        match spec.Head with
+        | Head.StateDependentStd
+        | Head.StateDependentLogStd
+        | Head.SquashedGaussian -> Dense(2 * spec.Outputs, Activation.Identity) :> LayerSpec
+        | _ -> Seq.last spec.Layers
+
     [
-        for layer in spec.Layers do
+        for layer in Seq.append (Seq.take (spec.Layers.Count - 1) spec.Layers) [ last ] do
             layer, offset, memory
             offset <- offset + parameterCount inputs layer
             memory <- memory + memorySize layer

@@ -233,6 +233,7 @@ let ``the same bits on any number of threads and every path, and nothing allocat
         [
             NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1, 700
             NetworkSpec.GruStack(5, 6, 4, 0, 3), 20, 40
+            NetworkSpec.RecurrentStack(5, 6, Lstm 4, 0, 3), 20, 40
         ] do
         let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
 

@@ -226,17 +226,20 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
 let ``iterations on sequences are those of plain loops, whatever is kept and drawn`` () =
     use teacher = raptorTeacher ()
 
-    for retention, sampling, loss in
+    for student, retention, sampling, loss in
         [
-            FirstInFirstOut 1400L :> Retention, Permutation() :> Sampling, MeanSquared() :> Loss
-            Reservoir 1000L, LossPrioritized(0.7, 0.01), GaussianLogLikelihood()
-            NewestRollout(), RecencyWeighted 0.1, Huber 0.2
+            GruStudent(Hidden = 5) :> StudentConfig,
+            FirstInFirstOut 1400L :> Retention,
+            Permutation() :> Sampling,
+            MeanSquared() :> Loss
+            GruStudent(Hidden = 5), Reservoir 1000L, LossPrioritized(0.7, 0.01), GaussianLogLikelihood()
+            LstmStudent(Hidden = 5), NewestRollout(), RecencyWeighted 0.1, Huber 0.2
         ] do
         let config =
             DistillationConfig(
                 Seed = 18UL,
                 Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 15),
-                Student = GruStudent(Hidden = 5),
+                Student = student,
                 Acting = TeacherUntil 2,
                 Retention = retention,
                 Sampling = sampling,
