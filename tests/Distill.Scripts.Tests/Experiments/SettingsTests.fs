@@ -454,7 +454,7 @@ let ``a number can be a schedule of the iteration, which is written down and rea
         |> List.map (fun (name, text) -> $"{name}={text}")
         |> fun arguments -> Settings.apply arguments [ pole.Config ]
 
-    Assert.Equal(changed, List.exactlyOne again :?> DistillationConfig)
+    Assert.Equal<(string * string) list>(Settings.describe [ changed ], Settings.describe again)
     Assert.Contains("learning_rate: linear(0.001,0.0001,200)", Storage.Yaml.ToText(Settings.tree changed))
     pole |> refusal [ "learning_rate=linear(1,2)" ] |> mentions "or a schedule of the iteration"
     pole |> refusal [ "iterations=linear(1,2,3)" ] |> mentions "a whole number"
