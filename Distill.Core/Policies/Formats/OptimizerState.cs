@@ -32,8 +32,8 @@ internal static class OptimizerState
                 "betas",
                 new TorchValue.Tuple([new TorchValue.Float(config.Beta1), new TorchValue.Float(config.Beta2)])
             ),
-            ("eps", new TorchValue.Float(config.Epsilon)),
-            ("weight_decay", new TorchValue.Float(config.WeightDecay)),
+            ("eps", new TorchValue.Float(config.Epsilon.Value)),
+            ("weight_decay", new TorchValue.Float(config.WeightDecay.Value)),
             ("amsgrad", new TorchValue.Bool(false)),
             ("maximize", new TorchValue.Bool(false)),
             ("params", new TorchValue.List(numbers))

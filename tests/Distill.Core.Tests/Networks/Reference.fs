@@ -282,8 +282,8 @@ type PlainAdam(optimizer: OptimizerConfig, parameters: float[]) =
         let norm = gradient |> Array.sumBy (fun g -> g * g) |> sqrt
 
         let scale =
-            if settings.MaxGradNorm > 0.0 then
-                min 1.0 (settings.MaxGradNorm / (norm + 1e-6))
+            if settings.MaxGradNorm.Value > 0.0 then
+                min 1.0 (settings.MaxGradNorm.Value / (norm + 1e-6))
             else
                 1.0
 
@@ -293,4 +293,4 @@ type PlainAdam(optimizer: OptimizerConfig, parameters: float[]) =
             second[i] <- settings.Beta2 * second[i] + (1.0 - settings.Beta2) * g * g
             let mean = first[i] / (1.0 - settings.Beta1 ** float steps)
             let square = second[i] / (1.0 - settings.Beta2 ** float steps)
-            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon)
+            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon.Value)

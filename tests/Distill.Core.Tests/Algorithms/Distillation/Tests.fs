@@ -118,7 +118,7 @@ let ``the schedules of acting`` () =
 
     Expect.closeAll
         1e-12
-        (shares (Schedule("own", fun i -> float i / 4.0 - 0.25)))
+        (shares (Mixed(Schedule.Of("own", fun i -> float i / 4.0 - 0.25))))
         [ 0.0; 0.0; 0.25; 1.0; 1.0 ]
         "own"
 
@@ -128,7 +128,7 @@ let ``every schedule says which phase an iteration is in, and how long that last
         let phase = acting.Phase(iteration, 10)
         phase.Name, phase.Number, phase.Within, phase.Length
 
-    Expect.equal (phase (Schedule("own", fun _ -> 0.0)) 7) ("own", 1, 7, 10) "own"
+    Expect.equal (phase (Mixed(Schedule.Of("own", fun _ -> 0.0))) 7) ("mixed", 1, 7, 10) "own"
     Expect.equal (phase (LinearBeta 3) 7) ("mixed", 1, 7, 10) "linear"
     Expect.equal (phase (StudentAlways()) 7) ("student", 1, 7, 10) "student"
     Expect.equal (phase (TeacherAlways()) 7) ("teacher", 1, 7, 10) "teacher"

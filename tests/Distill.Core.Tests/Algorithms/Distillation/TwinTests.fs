@@ -54,7 +54,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         )
 
     let learner =
-        Learner(student, config.Loss, config.Optimizer, min config.GradientLength shape.SegmentLength)
+        Learner(student, config.Loss, config.Optimizer, min config.GradientLength.Whole shape.SegmentLength)
 
     let limit =
         if config.Retention :? NewestRollout then
@@ -104,16 +104,16 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
 
         let parts =
             [
-                for _ in 1 .. config.NumLearningEpochs do
+                for _ in 1 .. config.NumLearningEpochs.Whole do
                     let order = memory.Order(epoch, added.Length)
                     epoch <- epoch + 1L
 
                     let batch =
-                        if config.MiniBatchSize > 0 then
-                            config.MiniBatchSize
+                        if config.MiniBatchSize.Whole > 0 then
+                            config.MiniBatchSize.Whole
                         else
                             Math.Clamp(
-                                order.Length / config.NumMiniBatches,
+                                order.Length / config.NumMiniBatches.Whole,
                                 1,
                                 (if shape.SegmentLength > 1 then 64 else 512)
                             )
