@@ -30,15 +30,28 @@ public sealed class CpuEngine : IDistillationEngine
         environment = config.Environment.Create(shape.Envs, new RandomStream(config.Seed, "training").Seed());
         Student = CreateStudent(environment.Spec);
         var columns = config.Columns(environment.Spec);
+        var advisor = teacher(environment);
+        if (config.Loss.LabelIsDistribution && advisor.Outputs != Student.Network.OutputSize)
+            throw new DistillException(
+                "loss=kullback_leibler cannot work with this teacher: its file has no distribution over actions (no log_std); "
+                    + "take a loss of actions, such as loss=mse."
+            );
+        if (config.Exploration.Range(config.Iterations).Highest > 0 && Student.Distribution is null)
+            throw new DistillException(
+                $"exploration={config.Exploration} cannot work: the student has no distribution to draw from; add student.head=gaussian, "
+                    + "or take a loss that trains one, such as loss=gaussian_log_likelihood."
+            );
         rollout = new Rollout(shape.Envs, shape.Steps, columns, Student.MemorySize, shape.SegmentLength);
         collector = new RolloutCollector(
             environment,
-            teacher(environment),
+            advisor,
             Student,
             rollout,
             new RandomStream(config.Seed, "acting"),
             shape.WholeEpisodes,
-            pool
+            pool,
+            new RandomStream(config.Seed, "exploration"),
+            config.Loss.LabelIsDistribution
         );
         dataset = new AggregatedDataset(
             columns,
@@ -80,7 +93,7 @@ public sealed class CpuEngine : IDistillationEngine
 
     public void Collect(double teacherShare, int iteration)
     {
-        collector.Collect(teacherShare, iteration);
+        collector.Collect(teacherShare, iteration, config.Exploration);
         CountEpisodes();
     }
 
@@ -139,17 +152,10 @@ public sealed class CpuEngine : IDistillationEngine
 
     private Policy CreateStudent(EnvironmentSpec spec)
     {
-        var head = config.Loss.Head;
-        if (spec.Actions.Discrete != (head == Head.Categorical))
-            throw new DistillException(
-                spec.Actions.Discrete
-                    ? $"The actions of {spec.Name} are choices, which need the loss cross_entropy."
-                    : $"The loss cross_entropy is for choices, but the actions of {spec.Name} are continuous."
-            );
         return config.Student.Create(
             new ObservationView(spec, config.Student.ObservationGroup).Size,
             spec.Actions.Size,
-            head,
+            config.HeadOf(spec),
             new RandomStream(config.Seed, "student")
         );
     }

@@ -199,7 +199,8 @@ public sealed class StudentTrainer : IWork, IDisposable
                 weights.Part(step, length),
                 scale,
                 dOutputs.Part(step, length),
-                laneSums
+                laneSums,
+                network.Spec.Head
             );
         network.Backward(length, rows, keeps, activations, dOutputs, gradient, own);
         return sum;
