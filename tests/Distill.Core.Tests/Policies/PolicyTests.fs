@@ -418,6 +418,11 @@ let ``whether deviations depend on the state comes from params/agent.yaml, else 
         contains "actions=3" policy.Architecture
         contains $"log_std of the state ({yaml})" policy.Architecture
 
+        let own3 = $"teacher:\n  distribution_cfg:\n    class_name: {own}\n"
+
+        refused path (fun () -> (load "v4_distillation" PolicyRole.Teacher own3).Dispose())
+        |> contains "has 3 outputs, which cannot be means and standard deviations"
+
         for kind in [ "BetaDistribution"; "TanhGaussianDistribution" ] do
             refused settingsPath (fun () ->
                 (load "v5_heteroscedastic" PolicyRole.Actor (v5 kind "log")).Dispose())
@@ -516,6 +521,12 @@ let ``architectures that are wrong or lie are refused in one sentence, at once``
                 good.Replace("identity 1", "gru 1431655766"), "does not hold"
                 good.Replace("identity 1", "lstm 1073741825"), "does not hold"
                 good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
+                // Heads that widen the last layer.
+                good.Replace("\"Head\":0", "\"Head\":3"), "does not hold"
+                good.Replace("\"Head\":0", "\"Head\":4").Replace("identity 1", "identity 1073741824"),
+                "does not hold"
+                good.Replace("\"Head\":0", "\"Head\":5").Replace("identity 1", "lstm 1073741824"),
+                "does not hold"
                 good.Replace("null}", "0}"), "normaliser.mean"
             ] do
             let path = write folder weights (architecture text)
@@ -768,13 +779,17 @@ let ``files of another kind are refused`` () =
 [<Fact>]
 let ``truncated and flipped policy files are read or refused, nothing else`` () =
     inTemporaryFolder (fun folder ->
-        let policy =
-            randomPolicy 1 0.4f (NetworkSpec.GruStack(3, 2, 2, 0, 1)) "student" true
+        let gru = NetworkSpec.GruStack(3, 2, 2, 0, 1)
+
+        let lstm =
+            NetworkSpec(3, [ Lstm 2; Dense(1, Activation.Identity) ], Head.StateDependentStd)
 
         let read path = PolicyFile.Load(path).Dispose()
 
-        for name in [ "small.safetensors"; "small.pt" ] do
+        for name, spec in
+            [ "small.safetensors", gru; "small.pt", gru; "lstm.safetensors", lstm; "lstm.pt", lstm ] do
             let path = Path.Combine(folder, name)
+            use policy = randomPolicy 1 0.4f spec "student" true
 
             if name.EndsWith ".pt" then
                 PolicyFile.Save(path, policy, 1L)
@@ -785,7 +800,7 @@ let ``truncated and flipped policy files are read or refused, nothing else`` () 
             let copy = Path.Combine(folder, "copy" + Path.GetExtension path)
             let random = Random 1
 
-            for trial in 1..400 do
+            for trial in 1..300 do
                 let changed = Array.copy bytes
 
                 for _ in 0 .. random.Next 4 do
