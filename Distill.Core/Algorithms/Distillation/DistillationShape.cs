@@ -51,13 +51,18 @@ public sealed record DistillationShape(
     internal int LargestBatchOf(DistillationConfig config, long rows) =>
         MiniBatch(config, SegmentLength, (int)Math.Clamp(rows / SegmentLength, 1, int.MaxValue));
 
-    /// <summary>Segments per optimizer step for a dataset that holds <paramref name="segments"/>.</summary>
+    /// <summary>
+    /// Segments per optimizer step for a dataset that holds <paramref name="segments"/>, all mini-batches whose gradients are
+    /// accumulated together.
+    /// </summary>
     public static int MiniBatch(DistillationConfig config, int segmentLength, int segments)
     {
-        if (config.MiniBatchSize > 0)
-            return Math.Min(config.MiniBatchSize, segments);
         var most = segmentLength > 1 ? DefaultSequences : DefaultRows;
-        return Math.Clamp(segments / config.NumMiniBatches, 1, most);
+        var size =
+            config.MiniBatchSize > 0
+                ? config.MiniBatchSize
+                : Math.Clamp(segments / config.NumMiniBatches, 1, most);
+        return (int)Math.Clamp((long)size * config.GradientAccumulation, 1, Math.Max(1, segments));
     }
 }
 
@@ -101,9 +106,10 @@ public sealed record MemoryEstimate(
         var memory = (int)network.Size.Memory;
         var threads = config.Threads > 0 ? config.Threads : Environment.ProcessorCount;
         var rollout = (long)shape.Envs * shape.Steps;
-        // The reward, three bytes of flags, and the memory at the start of every sequence.
+        var notes = config.Notes(spec);
+        // The reward, five bytes of flags, and the memory at the start of every sequence.
         var rolloutBytes =
-            rollout * ((columns.Size + 1) * sizeof(float) + 3)
+            rollout * ((columns.Size + 1) * sizeof(float) + 5)
             + rollout / shape.SegmentLength * memory * sizeof(float);
         var available = WithATenthToSpare(availableBytes);
         var estimate = Holding(config.Retention.Rows(rollout));
@@ -112,8 +118,9 @@ public sealed record MemoryEstimate(
         MemoryEstimate Holding(long rows) =>
             new(
                 AggregatedDataset.EstimateBytes(rows, columns),
-                AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory)
-                    + rows / shape.SegmentLength * config.Sampling.BytesPerSegment,
+                AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory, notes)
+                    + rows / shape.SegmentLength * config.Sampling.BytesPerSegment
+                    + (notes.HeldOut ? HeldOutLoss.EstimateBytes(rows / shape.SegmentLength) : 0),
                 rolloutBytes,
                 NetworkBytes(shape.LargestBatchOf(config, rows)),
                 available,
@@ -121,8 +128,20 @@ public sealed record MemoryEstimate(
             );
 
         long NetworkBytes(int batch) =>
-            network.Size.Parameters * sizeof(float)
+            config.Sampling.Ensemble * LearnerBytes(batch)
             + (long)Panel.Count(shape.Envs) * Panel.Width * memory * sizeof(float)
+            + (
+                notes.Disagreements
+                    ? Disagreement.EstimateBytes(
+                        StudentTrainer.PaddedRows(batch, shape.SegmentLength),
+                        spec.Actions.Size
+                    )
+                    : 0
+            );
+
+        long LearnerBytes(int batch) =>
+            network.Size.Parameters * sizeof(float)
+            + (config.EarlyStopping > 0 ? EarlyStopping.EstimateBytes(network, config.Optimizer) : 0)
             + StudentTrainer.EstimateBytes(
                 network,
                 config.Optimizer,

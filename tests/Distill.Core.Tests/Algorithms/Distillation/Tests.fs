@@ -553,7 +553,7 @@ let ``memory is estimated before anything is allocated`` () =
     let bookkeeping = 1_000_000L * 2L + 2_500L * (8L + 4L + 4L + 16L * 4L)
     Expect.equal estimate.BookkeepingBytes bookkeeping "bookkeeping"
 
-    let rollout = 40_000L * ((22L + 4L + 1L) * 4L + 3L) + 100L * 16L * 4L
+    let rollout = 40_000L * ((22L + 4L + 1L) * 4L + 5L) + 100L * 16L * 4L
     Expect.equal estimate.RolloutBytes rollout "rollout"
     Expect.isTrue estimate.Fits "fits"
     Expect.equal estimate.AvailableBytes (available / 10L * 9L) "a tenth is spared"
@@ -654,7 +654,7 @@ let ``the estimates count what is allocated`` () =
             let spared = nativeBytes environment + 4L * nativeBytes raptor + 40_000L
             let estimate = MemoryEstimate.Of settings
             // Flags of the rollout and the order of sampling are on the runtime's heap.
-            let heap = 12_800L * 3L + 100_000L * 4L
+            let heap = 12_800L * 5L + 100_000L * 4L
 
             covers
                 estimate.TotalBytes
