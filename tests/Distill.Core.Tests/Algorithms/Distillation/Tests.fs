@@ -32,6 +32,10 @@ type private Choices =
         Epochs: int
         MiniBatch: int
         Sequence: int
+        HeldOut: float
+        Stopping: int
+        FailedWeight: float
+        Accumulation: int
     }
 
 let private small =
@@ -46,6 +50,10 @@ let private small =
         Epochs = 2
         MiniBatch = 0
         Sequence = 0
+        HeldOut = 0.0
+        Stopping = 0
+        FailedWeight = 1.0
+        Accumulation = 1
     }
 
 let private recurrent =
@@ -64,6 +72,10 @@ let private config (choices: Choices) =
         NumLearningEpochs = choices.Epochs,
         MiniBatchSize = choices.MiniBatch,
         SequenceLength = choices.Sequence,
+        HeldOut = choices.HeldOut,
+        EarlyStopping = choices.Stopping,
+        FailedWeight = choices.FailedWeight,
+        GradientAccumulation = choices.Accumulation,
         GradientLength = 10
     )
 
@@ -369,6 +381,34 @@ let private variants =
             Acting = LinearBeta 3
             Loss = GaussianLogLikelihood()
         }
+        "rows, monitored",
+        { small with
+            Epochs = 4
+            HeldOut = 0.2
+            Stopping = 1
+            FailedWeight = 0.5
+            Retention = ClassBalancedReservoir 2500L
+            Sampling = ClassBalanced 0.8
+            Accumulation = 2
+        }
+        "sequences, monitored",
+        { recurrent with
+            Acting = StudentAlways()
+            Epochs = 4
+            Sequence = 5
+            HeldOut = 0.4
+            Stopping = 2
+            FailedWeight = 0.0
+            Sampling = DisagreementPrioritized(3, 0.6, 1e-3)
+        }
+        "quadrotor, monitored, episodes",
+        { recurrent with
+            Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+            Loss = MeanSquared()
+            Collection = EpisodesPerEpoch 45
+            HeldOut = 0.1
+            Sampling = DisagreementPrioritized(2, 0.6, 1e-3)
+        }
     ]
 
 let private teacherOf (choices: Choices) =
@@ -471,10 +511,11 @@ let private facts (r: IterationReport) =
      r.Loss,
      r.NewestLoss,
      r.HistoricalLoss,
+     r.HeldOutLoss,
      r.GradientNorm,
      r.OptimizerSteps,
      r.ClippedSteps),
-    (r.DatasetRows, r.GrownFrom, r.GrownTo, r.StepsCollected, r.EpisodesFinished),
+    (r.Passes, r.BeginsToOverfit, r.DatasetRows, r.GrownFrom, r.GrownTo, r.StepsCollected, r.EpisodesFinished),
     (r.MeanReturn, r.StdReturn, r.MeanEpisodeLength, r.ShareTerminated)
 
 [<Fact>]

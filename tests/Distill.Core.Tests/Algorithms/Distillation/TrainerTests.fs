@@ -53,7 +53,7 @@ let private agrees
     let struct (actualSum, actualRows) =
         trainer.Train(pool, dataset, ReadOnlySpan chosen)
 
-    Expect.equal actualRows (float lesson.Rows) $"{what}: valid rows"
+    Expect.equal actualRows lesson.Weight $"{what}: valid rows"
     Expect.close (2e-6 * max 1.0 (abs sum)) actualSum sum $"{what}: loss"
     Expect.equal trainer.Optimizer.Steps (int64 learner.Steps) $"{what}: optimizer steps"
 
