@@ -123,8 +123,20 @@ public sealed record DistillationConfig
     /// <summary>Iterations between checkpoints.</summary>
     public int SaveInterval { get; init; } = 100;
 
-    /// <summary>Iterations between closed-loop evaluations; the best student by mean return is kept.</summary>
+    /// <summary>Iterations between closed-loop evaluations, in which the student drives alone; the best student is kept.</summary>
     public int EvaluationInterval { get; init; } = 25;
+
+    /// <summary>
+    /// The measure of these evaluations that says which student is the best: return or length (the highest), share_terminated (the
+    /// lowest), or one of the environment's by its name. Change it when the return hides what counts, such as crashes.
+    /// </summary>
+    public string BestBy { get; init; } = "return";
+
+    /// <summary>
+    /// The run says after how many environment steps the mean return of an evaluation first reached this: the measure of how fast
+    /// it learns. Null for no such measure. It is as fine as <see cref="EvaluationInterval"/>.
+    /// </summary>
+    public double? TargetReturn { get; init; }
 
     /// <summary>Episodes per evaluation, on environments of their own.</summary>
     public int EvaluationEpisodes { get; init; } = 100;
@@ -155,6 +167,12 @@ public sealed record DistillationConfig
         Require(EvaluationEpisodes >= 1, "evaluation_episodes", EvaluationEpisodes, "at least 1");
         Require(FinalEpisodes >= 1, "final_episodes", FinalEpisodes, "at least 1");
         Require(Threads >= 0, "threads", Threads, "0 for one per processor, or more");
+        Require(
+            TargetReturn is null || double.IsFinite(TargetReturn.Value),
+            "target_return",
+            TargetReturn,
+            "a number, or null"
+        );
         Optimizer.Check();
         Retention.Check();
         Collection.Check();
