@@ -85,6 +85,9 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>The classes of what is held, where they are counted.</summary>
     public LabelClasses Classes { get; }
 
+    /// <summary>Weight in training of rows whose episode failed, in [0, 1]; schedules change it.</summary>
+    public double FailedWeight { get; set; } = 1;
+
     /// <summary>Whether rows can be held that are not trained on with full weight.</summary>
     internal bool Weighs => notes.Weighs;
 
@@ -349,7 +352,7 @@ public sealed class AggregatedDataset : IDisposable
                 Flags("valid", chunk => chunk.Valid),
                 Flags("episode_start", chunk => chunk.EpisodeStart),
                 .. notes.HeldOut ? [Flags("held_out", chunk => chunk.HeldOut!)] : Array.Empty<Tensor>(),
-                .. notes.FailedWeight < 1 ? [Flags("failed", chunk => chunk.Failed!)] : Array.Empty<Tensor>(),
+                .. notes.Failed ? [Flags("failed", chunk => chunk.Failed!)] : Array.Empty<Tensor>(),
             ]
         );
 
@@ -496,7 +499,7 @@ public sealed class AggregatedDataset : IDisposable
         var isHeldOut = chunk.HeldOut is { } flags && flags.Span[row] != 0;
         if (chunk.Valid.Span[row] == 0 || isHeldOut != heldOut)
             return 0;
-        return chunk.Failed is { } failed && failed.Span[row] != 0 ? (float)notes.FailedWeight : 1;
+        return chunk.Failed is { } failed && failed.Span[row] != 0 ? (float)FailedWeight : 1;
     }
 
     private (float Lowest, float Highest) Range(Func<Chunk, FloatBuffer> of)
@@ -556,8 +559,7 @@ public sealed class AggregatedDataset : IDisposable
         public NativeBuffer<long> Births { get; } = new(segments);
         public FloatBuffer Losses { get; } = new(segments);
         public NativeBuffer<byte>? HeldOut { get; } = notes.HeldOut ? new((long)segments * length) : null;
-        public NativeBuffer<byte>? Failed { get; } =
-            notes.FailedWeight < 1 ? new((long)segments * length) : null;
+        public NativeBuffer<byte>? Failed { get; } = notes.Failed ? new((long)segments * length) : null;
         public FloatBuffer? Disagreements { get; } = notes.Disagreements ? new(segments) : null;
 
         public void Dispose()

@@ -6,8 +6,8 @@ public sealed record DatasetNotes
     /// <summary>Whether rows can be held out, so that they are never trained on.</summary>
     public bool HeldOut { get; init; }
 
-    /// <summary>Weight in training of rows whose episode failed, in [0, 1]; with 1 it is not noted which do.</summary>
-    public double FailedWeight { get; init; } = 1;
+    /// <summary>Whether the episode of a row failed, so that it can count less.</summary>
+    public bool Failed { get; init; }
 
     /// <summary>Number of classes of labels, to count them; 0 for not.</summary>
     public int Classes { get; init; }
@@ -16,8 +16,8 @@ public sealed record DatasetNotes
     public bool Disagreements { get; init; }
 
     /// <summary>Whether rows can be held that are not trained on with full weight.</summary>
-    internal bool Weighs => HeldOut || FailedWeight < 1;
+    internal bool Weighs => HeldOut || Failed;
 
-    internal int BytesPerRow => (HeldOut ? 1 : 0) + (FailedWeight < 1 ? 1 : 0);
+    internal int BytesPerRow => (HeldOut ? 1 : 0) + (Failed ? 1 : 0);
     internal int BytesPerSegment => Disagreements ? sizeof(float) : 0;
 }

@@ -76,20 +76,24 @@ public sealed record InOrder : EachOnce
 
 /// <summary>Newer segments more often: p ~ exp(-Decay x age).</summary>
 /// <param name="Decay">Per iteration of age. 0 is uniform; raise it when the student lags behind its own newest mistakes.</param>
-public sealed record RecencyWeighted(double Decay = 0.01) : Weighted
+public sealed record RecencyWeighted(Schedule Decay) : Weighted
 {
+    public RecencyWeighted()
+        : this(0.01) { }
+
     public override void Check() =>
-        Require(Decay is >= 0 and < double.PositiveInfinity, "decay", Decay, "at least 0");
+        Require(Decay.Value is >= 0 and < double.PositiveInfinity, "decay", Decay, "at least 0");
 
     public override void Weigh(WeighedEpoch epoch, int first, Span<double> weights)
     {
+        double decay = Decay;
         var (last, weight) = (-1L, 0.0);
         for (var i = 0; i < weights.Length; i++)
         {
             var age = (epoch.Dataset.Added - 1 - epoch.Dataset.Birth(first + i)) / epoch.SegmentsPerIteration;
             // Neighbours mostly came together.
             if (age != last)
-                (last, weight) = (age, Math.Exp(-Decay * age));
+                (last, weight) = (age, Math.Exp(-decay * age));
             weights[i] = weight;
         }
     }
@@ -102,12 +106,15 @@ public sealed record RecencyWeighted(double Decay = 0.01) : Weighted
 /// </summary>
 /// <param name="Exponent">0 is uniform, 1 proportional to the loss. Lower it when outliers or wrong labels take over.</param>
 /// <param name="Epsilon">In units of the loss; above 0, so that what is learned is still visited. Raise it against forgetting.</param>
-public sealed record LossPrioritized(double Exponent = 0.6, double Epsilon = 1e-3) : Weighted
+public sealed record LossPrioritized(Schedule Exponent, Schedule Epsilon) : Weighted
 {
+    public LossPrioritized()
+        : this(0.6, 1e-3) { }
+
     public override void Check()
     {
-        Require(Exponent is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
-        Require(Epsilon is > 0 and < double.PositiveInfinity, "epsilon", Epsilon, "above 0");
+        Require(Exponent.Value is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
+        Require(Epsilon.Value is > 0 and < double.PositiveInfinity, "epsilon", Epsilon, "above 0");
     }
 
     public override (float Lowest, float Highest) ScoreRange(AggregatedDataset dataset) =>
@@ -115,8 +122,9 @@ public sealed record LossPrioritized(double Exponent = 0.6, double Epsilon = 1e-
 
     public override void Weigh(WeighedEpoch epoch, int first, Span<double> weights)
     {
+        var (exponent, epsilon) = (Exponent.Value, Epsilon.Value);
         for (var i = 0; i < weights.Length; i++)
-            weights[i] = Priority(epoch, epoch.Dataset.Loss(first + i), Epsilon, Exponent);
+            weights[i] = Priority(epoch, epoch.Dataset.Loss(first + i), epsilon, exponent);
     }
 }
 
@@ -131,16 +139,18 @@ public sealed record LossPrioritized(double Exponent = 0.6, double Epsilon = 1e-
 /// </param>
 /// <param name="Exponent">0 is uniform, 1 proportional to the disagreement. Raise it when hard states are too rare.</param>
 /// <param name="Epsilon">In units of the squared output; above 0, so that what they agree on is still visited.</param>
-public sealed record DisagreementPrioritized(int Members = 3, double Exponent = 0.6, double Epsilon = 1e-3)
-    : Weighted
+public sealed record DisagreementPrioritized(int Members, Schedule Exponent, Schedule Epsilon) : Weighted
 {
+    public DisagreementPrioritized()
+        : this(3, 0.6, 1e-3) { }
+
     public override int Ensemble => Members;
 
     public override void Check()
     {
         Require(Members is >= 2 and <= 100, "members", Members, "between 2 and 100");
-        Require(Exponent is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
-        Require(Epsilon is > 0 and < double.PositiveInfinity, "epsilon", Epsilon, "above 0");
+        Require(Exponent.Value is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
+        Require(Epsilon.Value is > 0 and < double.PositiveInfinity, "epsilon", Epsilon, "above 0");
     }
 
     public override (float Lowest, float Highest) ScoreRange(AggregatedDataset dataset) =>
@@ -148,8 +158,9 @@ public sealed record DisagreementPrioritized(int Members = 3, double Exponent = 
 
     public override void Weigh(WeighedEpoch epoch, int first, Span<double> weights)
     {
+        var (exponent, epsilon) = (Exponent.Value, Epsilon.Value);
         for (var i = 0; i < weights.Length; i++)
-            weights[i] = Priority(epoch, epoch.Dataset.Disagreement(first + i), Epsilon, Exponent);
+            weights[i] = Priority(epoch, epoch.Dataset.Disagreement(first + i), epsilon, exponent);
     }
 }
 
@@ -161,19 +172,22 @@ public sealed record DisagreementPrioritized(int Members = 3, double Exponent = 
 /// 1 draws all classes equally often, 0 is uniform. Raise it when the student never takes a rare choice, lower it when it takes
 /// it too often.
 /// </param>
-public sealed record ClassBalanced(double Exponent = 1) : Weighted
+public sealed record ClassBalanced(Schedule Exponent) : Weighted
 {
+    public ClassBalanced()
+        : this(1) { }
+
     public override bool ByClass => true;
 
     public override void Check() =>
-        Require(Exponent is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
+        Require(Exponent.Value is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
 
     public override void Weigh(WeighedEpoch epoch, int first, Span<double> weights)
     {
         var classes = epoch.Dataset.Classes;
         Span<double> byClass = stackalloc double[classes.Number];
         for (var i = 0; i < byClass.Length; i++)
-            byClass[i] = Math.Pow(Math.Max(1, classes.Held(i)), -Exponent);
+            byClass[i] = Math.Pow(Math.Max(1, classes.Held(i)), -Exponent.Value);
         epoch.Dataset.MeanByClass(byClass, first, weights);
     }
 }

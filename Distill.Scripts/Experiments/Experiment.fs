@@ -207,7 +207,7 @@ type DistillationBuilder() =
 
     /// Passes over everything held, per iteration.
     [<CustomOperation "epochs">]
-    member _.Epochs(e, epochs: int) =
+    member _.Epochs(e, epochs: Schedule) =
         e |> set <@ _.NumLearningEpochs @> epochs
 
     /// Passes without a lower loss on the episodes that are held out, after which an iteration ends with the best pass; 0 for all
@@ -221,20 +221,20 @@ type DistillationBuilder() =
 
     /// Weight in training of the rows of episodes that ended in a terminal state: 1 keeps them, 0 drops them.
     [<CustomOperation "failedWeight">]
-    member _.FailedWeight(e, weight: float) = e |> set <@ _.FailedWeight @> weight
+    member _.FailedWeight(e, weight: Schedule) = e |> set <@ _.FailedWeight @> weight
 
     /// Mini-batches whose gradients make one optimizer step.
     [<CustomOperation "gradientAccumulation">]
-    member _.GradientAccumulation(e, batches: int) =
+    member _.GradientAccumulation(e, batches: Schedule) =
         e |> set <@ _.GradientAccumulation @> batches
 
     /// Rows, or sequences for students with memory, per optimizer step.
     [<CustomOperation "miniBatchSize">]
-    member _.MiniBatchSize(e, size: int) = e |> set <@ _.MiniBatchSize @> size
+    member _.MiniBatchSize(e, size: Schedule) = e |> set <@ _.MiniBatchSize @> size
 
     /// Mini-batches per pass over the dataset, where miniBatchSize says no size.
     [<CustomOperation "numMiniBatches">]
-    member _.NumMiniBatches(e, number: int) = e |> set <@ _.NumMiniBatches @> number
+    member _.NumMiniBatches(e, number: Schedule) = e |> set <@ _.NumMiniBatches @> number
 
     /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts.
     [<CustomOperation "sequenceLength">]
@@ -242,7 +242,7 @@ type DistillationBuilder() =
 
     /// Steps of back-propagation through time.
     [<CustomOperation "gradientLength">]
-    member _.GradientLength(e, steps: int) = e |> set <@ _.GradientLength @> steps
+    member _.GradientLength(e, steps: Schedule) = e |> set <@ _.GradientLength @> steps
 
     [<CustomOperation "optimizer">]
     member _.Optimizer(e, optimizer: OptimizerConfig) = e |> set <@ _.Optimizer @> optimizer

@@ -215,26 +215,31 @@ module Distil =
         | name -> name
 
     /// What to try against overfitting, as far as the settings leave it open.
-    let private advice (config: DistillationConfig) (full: bool) : string =
+    let private advice (config: DistillationConfig) (report: IterationReport) : string =
         let decay =
             match config.Optimizer with
-            | :? AdamConfig as adam -> adam.WeightDecay
+            | :? AdamConfig as adam -> adam.WeightDecay.At report.Iteration
             | _ -> 1.0
 
         [
-            if config.NumLearningEpochs > 1 then
+            let passes = config.NumLearningEpochs.At report.Iteration
+
+            if passes > 1.0 then
                 if config.EarlyStopping = 0 then
                     "early_stopping=2"
 
-                $"fewer num_learning_epochs than {config.NumLearningEpochs}"
+                $"fewer num_learning_epochs than {passes}"
+
             if decay = 0.0 then
                 "weight_decay=1e-4"
+
             if onPolicy config then
                 "retention=first_in_first_out, which keeps more than the newest rollout"
-            elif full then
+            elif report.DatasetRows = report.DatasetLimit then
                 $"a max_buffer_size above {config.Retention.Limit}"
             else
                 "more environments or steps an iteration"
+
             "a smaller student"
         ]
         |> String.concat ", or "
@@ -273,9 +278,9 @@ module Distil =
                     if report.BeginsToOverfit then
                         $"The student overfits at iteration {report.Iteration + 1}: over ten iterations its loss on the newest "
                         + "rollout has fallen, and that on the episodes it is not trained on has risen. Try "
-                        + $"{advice config (report.DatasetRows = report.DatasetLimit)}."
+                        + $"{advice config report}."
                 ]
-            Metrics = Progress.metrics report.Metrics
+            Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
     let private algorithm

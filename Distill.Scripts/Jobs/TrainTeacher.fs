@@ -129,7 +129,7 @@ module TrainTeacher =
             Parameters = Training.parameters [ training; ppo ]
         }
 
-    let private progress (report: PpoReport) : Progress =
+    let private progress (config: PpoConfig) (report: PpoReport) : Progress =
         {
             Iteration = report.Iteration
             Phase = ""
@@ -143,7 +143,7 @@ module TrainTeacher =
             Data = ""
             Events = []
             Warnings = []
-            Metrics = Progress.metrics report.Metrics
+            Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
     let private algorithm (ppo: Ppo) : Algorithm =
@@ -152,7 +152,7 @@ module TrainTeacher =
             Policy = ppo.Actor
             Optimizer = ppo.ActorOptimizer
             Completed = fun () -> ppo.Iteration
-            Iterate = fun () -> progress (ppo.Iterate())
+            Iterate = fun () -> progress ppo.Config (ppo.Iterate())
             Visit = ppo.Visit
             Reference = []
             Warnings = []

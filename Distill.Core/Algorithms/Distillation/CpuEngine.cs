@@ -9,7 +9,7 @@ namespace Distill.Algorithms;
 /// <summary>Distillation in the machine's memory, on a pool of threads.</summary>
 public sealed class CpuEngine : IDistillationEngine
 {
-    private readonly DistillationConfig config;
+    private DistillationConfig config;
     private readonly WorkerPool pool;
     private readonly IBatchedEnvironment environment;
     private readonly Rollout rollout;
@@ -68,13 +68,13 @@ public sealed class CpuEngine : IDistillationEngine
             Student,
             config.Loss,
             config.Optimizer,
-            config.GradientLength,
+            shape.SegmentLength,
             shape.LargestBatch,
             shape.SegmentLength,
             ensemble?.Disagreement
         );
         if (config.HeldOut > 0)
-            heldOut = new HeldOutLoss(Student, config.Loss, dataset);
+            heldOut = new HeldOutLoss(Student, dataset);
         if (config.EarlyStopping > 0)
             stopping = new EarlyStopping(
                 config.EarlyStopping,
@@ -95,6 +95,16 @@ public sealed class CpuEngine : IDistillationEngine
 
     public DatasetSize Dataset => new(dataset.Rows, dataset.Capacity, dataset.Limit, rollout.Rows);
 
+    public void Use(DistillationConfig now)
+    {
+        config = now;
+        sampler.Plan = now.Sampling;
+        trainer.Use(now.Loss, now.Optimizer, now.GradientLength.Whole);
+        ensemble?.Use(now);
+        heldOut?.Use(now.Loss);
+        dataset.FailedWeight = now.FailedWeight;
+    }
+
     public void Collect(double teacherShare, int iteration)
     {
         collector.Collect(teacherShare, iteration);
@@ -114,7 +124,7 @@ public sealed class CpuEngine : IDistillationEngine
         var (sum, passes, enough) = ((Loss: 0.0, Weight: 0.0), 0, false);
         heldOut?.Choose();
         stopping?.Begin();
-        while (passes < config.NumLearningEpochs && !enough)
+        while (passes < config.NumLearningEpochs.Whole && !enough)
         {
             Pass(segments, iteration, ref sum);
             passes++;

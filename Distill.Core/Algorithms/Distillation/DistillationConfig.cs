@@ -60,7 +60,7 @@ public sealed record DistillationConfig
     /// still running when the rollout ends counts as one that did not fail. Losses are weighted means then. Lower it where a
     /// terminal state shows that the labels before it were of no use; where they show how to get out of trouble, leave it at 1.
     /// </summary>
-    public double FailedWeight { get; init; } = 1;
+    public Schedule FailedWeight { get; init; } = 1;
 
     /// <summary>
     /// Share of all episodes that are never trained on, in [0, 0.5]: the student's loss on them is reported as
@@ -80,7 +80,7 @@ public sealed record DistillationConfig
     /// Passes over everything held, per iteration. More passes extract more from few data; fewer when the dataset is large
     /// and epochs get slow.
     /// </summary>
-    public int NumLearningEpochs { get; init; } = 4;
+    public Schedule NumLearningEpochs { get; init; } = 4;
 
     /// <summary>
     /// Passes of an iteration without a lower loss on the held-out rows, after which its passes end and the student of the best
@@ -90,19 +90,19 @@ public sealed record DistillationConfig
     public int EarlyStopping { get; init; }
 
     /// <summary>Sets the mini-batch from the size of the dataset when <see cref="MiniBatchSize"/> is 0.</summary>
-    public int NumMiniBatches { get; init; } = 8;
+    public Schedule NumMiniBatches { get; init; } = 8;
 
     /// <summary>
     /// Rows (sequences for recurrent students) per optimizer step; 0 for min(512, size / num_mini_batches) rows, or
     /// min(64, size / num_mini_batches) sequences. Larger is smoother and faster per row, smaller learns more per epoch.
     /// </summary>
-    public int MiniBatchSize { get; init; }
+    public Schedule MiniBatchSize { get; init; }
 
     /// <summary>
     /// Mini-batches whose gradients make one optimizer step: the same as a mini-batch so many times as large, which takes no more
     /// memory here. Raise it for smoother steps where the size of the mini-batch is set from the dataset.
     /// </summary>
-    public int GradientAccumulation { get; init; } = 1;
+    public Schedule GradientAccumulation { get; init; } = 1;
 
     /// <summary>
     /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts, else a divisor of a rollout's
@@ -115,7 +115,7 @@ public sealed record DistillationConfig
     /// Steps of back-propagation through time; longer sequences are cut into windows whose memory is carried but not
     /// differentiated. Raise it when what matters happened long before.
     /// </summary>
-    public int GradientLength { get; init; } = 15;
+    public Schedule GradientLength { get; init; } = 15;
 
     /// <summary>The student's optimizer.</summary>
     public OptimizerConfig Optimizer { get; init; } = new AdamConfig();
@@ -144,24 +144,34 @@ public sealed record DistillationConfig
     /// <summary>Episodes of the evaluation at the end, for teacher and student alike.</summary>
     public int FinalEpisodes { get; init; } = 1000;
 
-    /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
+    /// <exception cref="DistillException">A field has a value that cannot work, in some iteration; the message names it.</exception>
     public void Validate()
     {
-        Require(Environment.Envs >= 1, "envs", Environment.Envs, "at least 1");
         Require(Iterations >= 1, "iterations", Iterations, "at least 1");
-        Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
-        Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
-        Require(MiniBatchSize >= 0, "mini_batch_size", MiniBatchSize, "0 for automatic, or more");
-        Require(FailedWeight is >= 0 and <= 1, "failed_weight", FailedWeight, "between 0 and 1");
+        RequireWhole("num_learning_epochs", NumLearningEpochs);
+        RequireWhole("num_mini_batches", NumMiniBatches);
+        RequireWhole("mini_batch_size", MiniBatchSize);
+        RequireWhole("gradient_accumulation", GradientAccumulation);
+        RequireWhole("gradient_length", GradientLength);
+        Schedule.Check(this, Iterations, now => now.Check());
+    }
+
+    private void Check()
+    {
+        Require(Environment.Envs >= 1, "envs", Environment.Envs, "at least 1");
+        Require(NumLearningEpochs.Whole >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
+        Require(NumMiniBatches.Whole >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
+        Require(MiniBatchSize.Whole >= 0, "mini_batch_size", MiniBatchSize, "0 for automatic, or more");
+        Require(FailedWeight.Value is >= 0 and <= 1, "failed_weight", FailedWeight, "between 0 and 1");
         Require(HeldOut is >= 0 and <= 0.5, "held_out", HeldOut, "between 0 and 0.5");
         Require(EarlyStopping >= 0, "early_stopping", EarlyStopping, "0 for all passes, or more");
         if (EarlyStopping > 0 && HeldOut == 0)
             throw new DistillException(
                 $"early_stopping={EarlyStopping} goes by the loss on episodes that are held out; add held_out=0.1."
             );
-        Require(GradientAccumulation >= 1, "gradient_accumulation", GradientAccumulation, "at least 1");
+        Require(GradientAccumulation.Whole >= 1, "gradient_accumulation", GradientAccumulation, "at least 1");
         Require(SequenceLength >= 0, "sequence_length", SequenceLength, "0 for whole rollouts, or more");
-        Require(GradientLength >= 1, "gradient_length", GradientLength, "at least 1");
+        Require(GradientLength.Whole >= 1, "gradient_length", GradientLength, "at least 1");
         Require(SaveInterval >= 1, "save_interval", SaveInterval, "at least 1");
         Require(EvaluationInterval >= 1, "evaluation_interval", EvaluationInterval, "at least 1");
         Require(EvaluationEpisodes >= 1, "evaluation_episodes", EvaluationEpisodes, "at least 1");
@@ -209,7 +219,7 @@ public sealed record DistillationConfig
         new()
         {
             HeldOut = HeldOut > 0,
-            FailedWeight = FailedWeight,
+            Failed = FailedWeight.Range(Iterations).Lowest < 1,
             Classes = Sampling.ByClass || Retention.ByClass ? environment.Actions.Size : 0,
             Disagreements = Sampling.Ensemble > 1,
         };

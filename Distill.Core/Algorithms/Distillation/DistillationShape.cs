@@ -48,21 +48,36 @@ public sealed record DistillationShape(
     }
 
     /// <summary>Most segments that a mini-batch can have if the dataset holds so many rows.</summary>
-    internal int LargestBatchOf(DistillationConfig config, long rows) =>
-        MiniBatch(config, SegmentLength, (int)Math.Clamp(rows / SegmentLength, 1, int.MaxValue));
+    internal int LargestBatchOf(DistillationConfig config, long rows)
+    {
+        var size = config.MiniBatchSize.Range(config.Iterations);
+        var fewest = (int)config.NumMiniBatches.Range(config.Iterations).Lowest;
+        var together = (int)Math.Ceiling(config.GradientAccumulation.Range(config.Iterations).Highest);
+        var segments = (int)Math.Clamp(rows / SegmentLength, 1, int.MaxValue);
+        return Math.Max(
+            MiniBatch((int)Math.Ceiling(size.Highest), fewest, together, SegmentLength, segments),
+            MiniBatch((int)size.Lowest, fewest, together, SegmentLength, segments)
+        );
+    }
 
     /// <summary>
     /// Segments per optimizer step for a dataset that holds <paramref name="segments"/>, all mini-batches whose gradients are
     /// accumulated together.
     /// </summary>
-    public static int MiniBatch(DistillationConfig config, int segmentLength, int segments)
+    public static int MiniBatch(DistillationConfig config, int segmentLength, int segments) =>
+        MiniBatch(
+            config.MiniBatchSize.Whole,
+            config.NumMiniBatches.Whole,
+            config.GradientAccumulation.Whole,
+            segmentLength,
+            segments
+        );
+
+    private static int MiniBatch(int size, int number, int together, int segmentLength, int segments)
     {
         var most = segmentLength > 1 ? DefaultSequences : DefaultRows;
-        var size =
-            config.MiniBatchSize > 0
-                ? config.MiniBatchSize
-                : Math.Clamp(segments / config.NumMiniBatches, 1, most);
-        return (int)Math.Clamp((long)size * config.GradientAccumulation, 1, Math.Max(1, segments));
+        var one = size > 0 ? size : Math.Clamp(segments / Math.Max(number, 1), 1, most);
+        return (int)Math.Clamp((long)one * together, 1, Math.Max(1, segments));
     }
 }
 
@@ -146,7 +161,7 @@ public sealed record MemoryEstimate(
                 network,
                 config.Optimizer,
                 columns[1].Size,
-                config.GradientLength,
+                (int)Math.Ceiling(config.GradientLength.Range(config.Iterations).Highest),
                 batch,
                 shape.SegmentLength,
                 threads

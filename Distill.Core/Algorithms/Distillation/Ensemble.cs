@@ -41,7 +41,7 @@ internal sealed class Ensemble : IDisposable
                         student,
                         config.Loss,
                         config.Optimizer,
-                        config.GradientLength,
+                        shape.SegmentLength,
                         shape.LargestBatch,
                         shape.SegmentLength,
                         Disagreement,
@@ -55,6 +55,13 @@ internal sealed class Ensemble : IDisposable
 
     public IEnumerable<(Network Network, Optimizer Optimizer)> Learners =>
         students.Zip(trainers, (student, trainer) => (student.Network, trainer.Optimizer));
+
+    /// <summary>Goes on with other numbers.</summary>
+    public void Use(DistillationConfig now)
+    {
+        foreach (var trainer in trainers)
+            trainer.Use(now.Loss, now.Optimizer, now.GradientLength.Whole);
+    }
 
     /// <summary>Trains all on a mini-batch on which the one that counts was just trained, and notes how they disagree.</summary>
     /// <param name="lanes">Segments side by side in its panels.</param>

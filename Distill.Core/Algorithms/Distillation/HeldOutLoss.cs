@@ -9,7 +9,7 @@ namespace Distill.Algorithms;
 /// twentieth of the dataset (and more than 8192 rows and 64 segments) has such rows, they are those of so many segments evenly
 /// spread over all, which stay the same until the dataset changes: it takes about 2 % of a pass then.
 /// </summary>
-internal sealed class HeldOutLoss(Policy student, Loss loss, AggregatedDataset dataset) : IWork
+internal sealed class HeldOutLoss(Policy student, AggregatedDataset dataset) : IWork
 {
     private const int LeastRows = 8192;
     private const int LeastSegments = 64;
@@ -18,10 +18,14 @@ internal sealed class HeldOutLoss(Policy student, Loss loss, AggregatedDataset d
     private double[] sums = [];
     private double[] weights = [];
     private int count;
+    private Loss loss = null!;
     private WorkerPool pool = null!;
 
     /// <summary>Bytes for a dataset of so many segments.</summary>
     internal static long EstimateBytes(long segments) => segments * sizeof(int);
+
+    /// <summary>Goes on with this loss.</summary>
+    public void Use(Loss now) => loss = now;
 
     /// <summary>Looks up which segments have rows that are held out; to be done when the dataset has changed.</summary>
     public void Choose()

@@ -71,7 +71,7 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
         Array.sumBy (fun v -> v * v) e, Array.map ((*) 2.0) e, [||]
     | :? Huber as huber ->
         let e = Array.map2 (-) y target
-        let d = huber.Delta
+        let d = huber.Delta.Value
 
         Array.sumBy (fun v -> if abs v <= d then v * v / 2.0 else d * (abs v - d / 2.0)) e,
         Array.map (fun v -> max -d (min d v)) e,
@@ -88,7 +88,11 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
 
         let desired =
             Array.init y.Length (fun i ->
-                entropy.Smoothing / n + (if i = int target[0] then 1.0 - entropy.Smoothing else 0.0))
+                entropy.Smoothing.Value / n
+                + (if i = int target[0] then
+                       1.0 - entropy.Smoothing.Value
+                   else
+                       0.0))
 
         Array.sum (Array.map2 (fun v d -> -d * (v - total)) y desired),
         Array.map2 (fun v d -> exp (v - total) - d) y desired,
@@ -203,7 +207,7 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
                     dMemory <- Array.map ((*) row.Keep) before)
 
             if total > 0.0 then
-                adam.Step(gradient, settings.LearningRate)
+                adam.Step(gradient, settings.LearningRate.Value)
 
         let own = Array.map (weights false) batch
 
@@ -219,7 +223,7 @@ type Held = { Birth: int64; Segment: Segment; mutable Loss: float option; mutabl
 
 type DistillationConfig with
     /// Whether rows can be held that are not trained on with full weight.
-    member config.Weighs = config.HeldOut > 0.0 || config.FailedWeight < 1.0
+    member config.Weighs = config.HeldOut > 0.0 || config.FailedWeight.Value < 1.0
 
 /// What is held, and in which order an epoch visits it.
 type Memory(config: DistillationConfig, most: int) =
@@ -348,17 +352,20 @@ type Memory(config: DistillationConfig, most: int) =
         | :? InOrder -> once [| 0 .. held.Count - 1 |]
         | :? RecencyWeighted as recency ->
             drawn (fun segment ->
-                exp (-recency.Decay * float ((added - 1L - segment.Birth) / int64 segmentsPerIteration)))
-        | :? LossPrioritized as priority -> prioritized _.Loss priority.Epsilon priority.Exponent
+                exp (
+                    -recency.Decay.Value * float ((added - 1L - segment.Birth) / int64 segmentsPerIteration)
+                ))
+        | :? LossPrioritized as priority -> prioritized _.Loss priority.Epsilon.Value priority.Exponent.Value
         | :? DisagreementPrioritized as priority ->
-            prioritized _.Disagreement priority.Epsilon priority.Exponent
+            prioritized _.Disagreement priority.Epsilon.Value priority.Exponent.Value
         | :? ClassBalanced as balance ->
             let counts = counts ()
 
             drawn (fun segment ->
                 match segment.Segment.Rows |> Array.filter _.Valid with
                 | [||] -> 0.0
-                | rows -> rows |> Array.averageBy (fun row -> float counts[classOf row] ** -balance.Exponent))
+                | rows ->
+                    rows |> Array.averageBy (fun row -> float counts[classOf row] ** -balance.Exponent.Value))
         | _ ->
             let order = Array.zeroCreate<int> held.Count
             sampling.Permutation(order, uint32 epoch, uint32 (epoch >>> 32))

@@ -87,7 +87,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         )
 
     let learner =
-        Learner(student, config.Loss, config.Optimizer, min config.GradientLength shape.SegmentLength)
+        Learner(student, config.Loss, config.Optimizer, min config.GradientLength.Whole shape.SegmentLength)
 
     let limit =
         if config.Retention :? NewestRollout then
@@ -110,7 +110,13 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
                     )
 
                 other.Normalizer <- student.Normalizer
-                Learner(other, config.Loss, config.Optimizer, min config.GradientLength shape.SegmentLength)
+
+                Learner(
+                    other,
+                    config.Loss,
+                    config.Optimizer,
+                    min config.GradientLength.Whole shape.SegmentLength
+                )
         ]
 
     let heldOut = RandomStream(config.Seed, "held out")
@@ -144,7 +150,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
                     held[row] <- isHeld
 
                     if failed then
-                        weight[row] <- config.FailedWeight
+                        weight[row] <- config.FailedWeight.Value
 
         fun row -> held[row], weight[row]
 
@@ -187,7 +193,8 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
     let stopEarly (pass: unit -> (float * float) list) =
         let rec go passes parts (best: (float * (unit -> unit)) option) since =
             if
-                passes = config.NumLearningEpochs || config.EarlyStopping > 0 && since = config.EarlyStopping
+                passes = config.NumLearningEpochs.Whole
+                || config.EarlyStopping > 0 && since = config.EarlyStopping
             then
                 if since > 0 then
                     best |> Option.iter (fun (_, restore) -> restore ())
@@ -228,17 +235,17 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
             epoch <- epoch + 1L
 
             let batch =
-                if config.MiniBatchSize > 0 then
-                    config.MiniBatchSize
+                if config.MiniBatchSize.Whole > 0 then
+                    config.MiniBatchSize.Whole
                 else
                     Math.Clamp(
-                        order.Length / config.NumMiniBatches,
+                        order.Length / config.NumMiniBatches.Whole,
                         1,
                         (if shape.SegmentLength > 1 then 64 else 512)
                     )
 
             [
-                for places in Array.chunkBySize (batch * config.GradientAccumulation) order do
+                for places in Array.chunkBySize (batch * config.GradientAccumulation.Whole) order do
                     train places
             ]
 
@@ -356,17 +363,20 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
 let ``iterations on sequences are those of plain loops, whatever is kept and drawn`` () =
     use teacher = raptorTeacher ()
 
-    for retention, sampling, loss in
+    for student, retention, sampling, loss in
         [
-            FirstInFirstOut 1400L :> Retention, Permutation() :> Sampling, MeanSquared() :> Loss
-            Reservoir 1000L, LossPrioritized(0.7, 0.01), GaussianLogLikelihood()
-            NewestRollout(), RecencyWeighted 0.1, Huber 0.2
+            GruStudent(Hidden = 5) :> StudentConfig,
+            FirstInFirstOut 1400L :> Retention,
+            Permutation() :> Sampling,
+            MeanSquared() :> Loss
+            GruStudent(Hidden = 5), Reservoir 1000L, LossPrioritized(0.7, 0.01), GaussianLogLikelihood()
+            LstmStudent(Hidden = 5), NewestRollout(), RecencyWeighted 0.1, Huber 0.2
         ] do
         let config =
             DistillationConfig(
                 Seed = 18UL,
                 Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 15),
-                Student = GruStudent(Hidden = 5),
+                Student = student,
                 Acting = TeacherUntil 2,
                 Retention = retention,
                 Sampling = sampling,
