@@ -738,8 +738,10 @@ let ``a .pt checkpoint has the epoch, the best return and Adam's state as PyTorc
                 true
 
         use adamOfWide = new Adam(wide.Network, AdamConfig(), 1)
-        fill adamOfWide.FirstMoments float32
-        fill adamOfWide.SecondMoments float32
+
+        for i in 0 .. wide.Network.ParameterCount - 1 do
+            adamOfWide.FirstMoments[i] <- float32 i
+
         PolicyFile.Save(path, wide, 3L, adamOfWide)
         use means = new Policy(wide.Network.Spec.WithHead Head.Plain, "student")
         use adamOfMeans = new Adam(means.Network, AdamConfig(), 1)
