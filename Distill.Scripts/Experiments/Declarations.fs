@@ -154,6 +154,9 @@ module Retain =
     /// A uniform sample of all rows ever seen, up to a limit.
     let reservoir (rows: int) : Retention = Reservoir(int64 rows)
 
+    /// A sample of all rows ever seen in which every choice keeps an equal share, up to a limit; for students without memory.
+    let classBalanced (rows: int) : Retention = ClassBalancedReservoir(int64 rows)
+
 /// What is drawn from what is kept.
 module Sample =
     /// Everything once per epoch, in random order.
@@ -167,6 +170,13 @@ module Sample =
 
     /// What the student got most wrong more often: p ~ (loss + epsilon) ^ exponent.
     let lossPrioritized (exponent: float) (epsilon: float) : Sampling = LossPrioritized(exponent, epsilon)
+
+    /// That on which so many students, trained side by side, disagree more often: p ~ (disagreement + epsilon) ^ exponent.
+    let disagreement (members: int) (exponent: float) (epsilon: float) : Sampling =
+        DisagreementPrioritized(members, exponent, epsilon)
+
+    /// Rare choices more often: p ~ (rows with this choice) ^ -exponent.
+    let classBalanced (exponent: float) : Sampling = ClassBalanced exponent
 
 module Loss =
     /// Mean squared error.

@@ -20,6 +20,9 @@ public abstract record StudentConfig
 
     public abstract NetworkSpec Network(int inputs, int outputs, Head head);
 
+    /// <summary>Whether it begins from a draw, so that another draw gives another student.</summary>
+    internal virtual bool Drawn => true;
+
     /// <summary>The student before training, its parameters drawn from the stream.</summary>
     /// <exception cref="DistillException">The settings are wrong or do not fit the sizes.</exception>
     public virtual Policy Create(int inputs, int outputs, Head head, RandomStream stream)
@@ -97,6 +100,8 @@ public sealed record FileStudent : StudentConfig
     /// are of another kind than those the student was trained on.
     /// </summary>
     public bool KeepOptimizer { get; init; } = true;
+
+    internal override bool Drawn => false;
 
     public override NetworkSpec Network(int inputs, int outputs, Head head)
     {
