@@ -395,7 +395,8 @@ module SweepReport =
                         match row.Trial.State with
                         | Failed message -> Some message
                         | Running
-                        | Interrupted ->
+                        | Interrupted
+                        | Paused _ ->
                             row.Trial.Run
                             |> Option.map (fun run ->
                                 match run.Planned with
@@ -493,7 +494,11 @@ module SweepReport =
         let sweeps =
             rows
             |> List.map (fun row ->
-                String.Join(' ', [ "dotnet fsi build.fsx sweep"; script ] @ row.Trial.Record.Arguments))
+                String.Join(
+                    ' ',
+                    [ "dotnet fsi build.fsx sweep"; script ]
+                    @ SweepOptions.withoutPoint row.Trial.Record.Arguments
+                ))
             |> List.distinct
 
         namesAndValues
