@@ -176,9 +176,11 @@ module internal Searching =
         | Search.Tpe count ->
             let propose = Trials.proposing options sweep
             let stream = RandomStream(seed, "search.tpe")
-            let known = Collections.Generic.HashSet<string>()
+            let decided = Collections.Generic.HashSet<Tpe.Point>()
+            let tried = Collections.Generic.HashSet<string>()
             let mutable number = -1
 
+            /// A point that is new, as far as can be told.
             let attempt (observed: Tpe.Observed list) (attempt: int) =
                 let mutable draw = -1
 
@@ -186,7 +188,17 @@ module internal Searching =
                     draw <- draw + 1
                     Search.uniform stream number attempt draw
 
-                propose (Tpe.decide uniform (candidates attempt) observed)
+                let decisions, trials = propose (Tpe.decide uniform (candidates attempt) observed)
+
+                if decided.Add(Tpe.values decisions) then
+                    let trials = trials ()
+
+                    if tried.Add trials.Head.Record.Hash then
+                        Some(decisions, trials)
+                    else
+                        None
+                else
+                    None
 
             fun observed ->
                 number <- number + 1
@@ -194,8 +206,12 @@ module internal Searching =
                 if number >= count then
                     None
                 else
-                    Seq.init attempts (attempt observed)
-                    |> Seq.tryFind (fun (_, trials) -> known.Add trials.Head.Record.Hash)
+                    let found = Seq.init attempts (attempt observed) |> Seq.tryPick id
+
+                    if found.IsNone then
+                        number <- count
+
+                    found
         | sampler ->
             let listed = Trials.declared options sweep |> byPoint
 
@@ -258,6 +274,7 @@ module internal Searching =
                     fail
                         $"asha compares trials after the same iterations, but some have iterations={most} and some {iterations}."
 
+        first |> List.iter (fun trial -> checkIterations trial.Job)
         let next = source options sweep sampler
         let kept = Trials.kept root
         let points = Collections.Generic.List<Point>()

@@ -397,6 +397,14 @@ module internal Sweeping =
 
                 for comparison in results.Comparisons do
                     say (string comparison)
+
+                if results.Front.RowCount > 0 then
+                    say ""
+
+                    say
+                        $"Worth their price, of {results.Costs.Length} variants (Pareto front against core-seconds):"
+
+                    say (string results.Front)
         | "compare" :: rest -> say (string (compare rest sweep))
         | "show" :: rest ->
             let options = SweepOptions.parse rest

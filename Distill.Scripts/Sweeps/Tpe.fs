@@ -102,6 +102,16 @@ module internal Tpe =
     let private middle (count: int) (u: float) =
         (float (Dimension.index count u) + 0.5) / float count
 
+    /// The decisions by what they decide: numbers that make the same value are the same.
+    let values (point: Point) : Point =
+        [
+            for dimension, u in point do
+                match dimension with
+                | Range -> dimension, u
+                | Steps count
+                | Choices count -> dimension, middle count u
+        ]
+
     let estimate (dimension: Dimension) (observations: float array) : Estimate =
         match dimension with
         | Range -> Kernels(kernels observations)

@@ -166,11 +166,11 @@ module internal Trials =
         |> List.map (ofJob (TrialRecord.hasher ()) (namesOf jobs) (saidBy seed search sweep) arguments)
         |> List.distinctBy _.Record.Hash
 
-    /// Gives the decisions of a point, as they are asked for, and its trials, one for each seed.
+    /// Gives the decisions of a point, as they are asked for, and what makes its trials, one for each seed.
     let proposing
         (options: SweepOptions)
         (sweep: Sweep<'T>)
-        : (Dimension -> float) -> (Dimension * float) list * Trial list =
+        : (Dimension -> float) -> (Dimension * float) list * (unit -> Trial list) =
         let seed = SweepOptions.searchSeed options sweep.SearchSeed
         let space = spaceOf options sweep
         let examples = Search.points seed (Search.Random 10) space |> jobsOf options sweep
@@ -193,7 +193,8 @@ module internal Trials =
             let arguments =
                 SweepOptions.declaration options @ SweepOptions.ofPoint (List.map snd decisions)
 
-            decisions, jobsOf options sweep [ point ] |> List.map (ofJob hashOf names said arguments)
+            decisions,
+            fun () -> jobsOf options sweep [ point ] |> List.map (ofJob hashOf names said arguments)
 
     let private names (settings: Map<string, string>) = set settings.Keys
 
