@@ -11,6 +11,10 @@ internal static class SettingCheck
 
     public static bool ZeroOrPositive(double value) => value == 0 || Positive(value);
 
+    /// <summary>Refuses a number that stays and is not whole; one that varies is rounded.</summary>
+    public static void RequireWhole(string name, Schedule value) =>
+        Require(value.Varies || value.Value == value.Whole, name, value, "a whole number");
+
     /// <exception cref="DistillException">It does not hold; the message names the setting, its value and what would be right.</exception>
     public static void Require<T>(bool holds, string name, T value, string right)
     {

@@ -183,7 +183,7 @@ internal static class Training
         // Forward once to collect, then forward and backward in every pass; the first layers need no input gradient.
         const int FirstLayer = 26 * 64;
         const int Products = 2 * (FirstLayer + 64 * 64) + 64 * (4 + 1);
-        var learn = config.NumLearningEpochs * (3 * Products - 2 * FirstLayer);
+        var learn = config.NumLearningEpochs.Whole * (3 * Products - 2 * FirstLayer);
         session.Compare(
             new Case(
                 "ppo",

@@ -150,6 +150,78 @@ public static unsafe class Elementwise
             Kernels.GruBackward(g, hn, h, d, dg, dgh, dh, length);
     }
 
+    /// <summary>
+    /// The gates of an LSTM cell (PyTorch's convention). All spans are panels.
+    /// i, f, o = s(gx + gh), g = tanh(gx_g + gh_g), c' = f c + i g, h' = o tanh c'.
+    /// </summary>
+    /// <param name="gates"><c>[4H, 32]</c>: W_ih x + b_ih on entry, (i, f, g, o) on return.</param>
+    /// <param name="hiddenGates"><c>[4H, 32]</c>: W_hh h + b_hh.</param>
+    /// <param name="cell"><c>[H, 32]</c>: c.</param>
+    /// <param name="nextCell"><c>[H, 32]</c>: c'.</param>
+    /// <param name="squashed"><c>[H, 32]</c>: tanh c'.</param>
+    /// <param name="next"><c>[H, 32]</c>: h'.</param>
+    public static void LstmForward(
+        Span<float> gates,
+        ReadOnlySpan<float> hiddenGates,
+        ReadOnlySpan<float> cell,
+        Span<float> nextCell,
+        Span<float> squashed,
+        Span<float> next
+    )
+    {
+        CheckGroups(next.Length);
+        CheckLength(gates.Length, 4 * next.Length);
+        CheckLength(hiddenGates.Length, 4 * next.Length);
+        CheckLength(cell.Length, next.Length);
+        CheckLength(nextCell.Length, next.Length);
+        CheckLength(squashed.Length, next.Length);
+        fixed (
+            float* g = gates,
+                gh = hiddenGates,
+                c = cell,
+                nc = nextCell,
+                s = squashed,
+                y = next
+        )
+            Kernels.LstmForward(g, gh, c, nc, s, y, next.Length);
+    }
+
+    /// <summary>
+    /// Backward of <see cref="LstmForward"/>. All spans are panels.
+    /// </summary>
+    /// <param name="gates"><c>[4H, 32]</c>: i, f, g, o.</param>
+    /// <param name="cell"><c>[H, 32]</c>: c.</param>
+    /// <param name="squashed"><c>[H, 32]</c>: tanh c'.</param>
+    /// <param name="dNext"><c>[H, 32]</c>: gradient of h'.</param>
+    /// <param name="dCell"><c>[H, 32]</c>: on entry the gradient of c' by the next step, on return that of c.</param>
+    /// <param name="dGates"><c>[4H, 32]</c>: gradient of W_ih x + b_ih, which is that of W_hh h + b_hh.</param>
+    public static void LstmBackward(
+        ReadOnlySpan<float> gates,
+        ReadOnlySpan<float> cell,
+        ReadOnlySpan<float> squashed,
+        ReadOnlySpan<float> dNext,
+        Span<float> dCell,
+        Span<float> dGates
+    )
+    {
+        var length = dCell.Length;
+        CheckGroups(length);
+        CheckLength(gates.Length, 4 * length);
+        CheckLength(cell.Length, length);
+        CheckLength(squashed.Length, length);
+        CheckLength(dNext.Length, length);
+        CheckLength(dGates.Length, 4 * length);
+        fixed (
+            float* g = gates,
+                c = cell,
+                s = squashed,
+                d = dNext,
+                dc = dCell,
+                dg = dGates
+        )
+            Kernels.LstmBackward(g, c, s, d, dc, dg, length);
+    }
+
     /// <summary>values[f, lane] = (values[f, lane] - offset[f]) * scale[f] on a panel <c>[features, 32]</c>.</summary>
     public static void Normalize(Panel panel, ReadOnlySpan<float> offset, ReadOnlySpan<float> scale)
     {
@@ -332,6 +404,24 @@ internal abstract unsafe class ElementwiseKernels
         float* dGates,
         float* dHiddenGates,
         float* dHidden,
+        int length
+    );
+    public abstract void LstmForward(
+        float* gates,
+        float* hiddenGates,
+        float* cell,
+        float* nextCell,
+        float* squashed,
+        float* next,
+        int length
+    );
+    public abstract void LstmBackward(
+        float* gates,
+        float* cell,
+        float* squashed,
+        float* dNext,
+        float* dCell,
+        float* dGates,
         int length
     );
     public abstract void Normalize(float* panel, float* offset, float* scale, int features, int width);

@@ -146,6 +146,68 @@ internal sealed unsafe class ElementwiseW512 : ElementwiseKernels
         }
     }
 
+    public override void LstmForward(
+        float* gates,
+        float* hiddenGates,
+        float* cell,
+        float* nextCell,
+        float* squashed,
+        float* next,
+        int length
+    )
+    {
+        for (var i = 0; i < length; i += Vector512<float>.Count)
+        {
+            var input = MathW512.Sigmoid(Vector512.Load(gates + i) + Vector512.Load(hiddenGates + i));
+            var forget = MathW512.Sigmoid(
+                Vector512.Load(gates + length + i) + Vector512.Load(hiddenGates + length + i)
+            );
+            var candidate = MathW512.Tanh(
+                Vector512.Load(gates + 2 * length + i) + Vector512.Load(hiddenGates + 2 * length + i)
+            );
+            var output = MathW512.Sigmoid(
+                Vector512.Load(gates + 3 * length + i) + Vector512.Load(hiddenGates + 3 * length + i)
+            );
+            var c = Vector512.FusedMultiplyAdd(forget, Vector512.Load(cell + i), input * candidate);
+            var s = MathW512.Tanh(c);
+            input.Store(gates + i);
+            forget.Store(gates + length + i);
+            candidate.Store(gates + 2 * length + i);
+            output.Store(gates + 3 * length + i);
+            c.Store(nextCell + i);
+            s.Store(squashed + i);
+            (output * s).Store(next + i);
+        }
+    }
+
+    public override void LstmBackward(
+        float* gates,
+        float* cell,
+        float* squashed,
+        float* dNext,
+        float* dCell,
+        float* dGates,
+        int length
+    )
+    {
+        var one = Vector512<float>.One;
+        for (var i = 0; i < length; i += Vector512<float>.Count)
+        {
+            var input = Vector512.Load(gates + i);
+            var forget = Vector512.Load(gates + length + i);
+            var candidate = Vector512.Load(gates + 2 * length + i);
+            var output = Vector512.Load(gates + 3 * length + i);
+            var s = Vector512.Load(squashed + i);
+            var d = Vector512.Load(dNext + i);
+            var dc = Vector512.FusedMultiplyAdd(d * output, one - s * s, Vector512.Load(dCell + i));
+            (dc * candidate * (input * (one - input))).Store(dGates + i);
+            (dc * Vector512.Load(cell + i) * (forget * (one - forget))).Store(dGates + length + i);
+            (dc * input * (one - candidate * candidate)).Store(dGates + 2 * length + i);
+            (d * s * (output * (one - output))).Store(dGates + 3 * length + i);
+            (dc * forget).Store(dCell + i);
+        }
+    }
+
     public override void Normalize(float* panel, float* offset, float* scale, int features, int width)
     {
         for (var feature = 0; feature < features; feature++, panel += width)

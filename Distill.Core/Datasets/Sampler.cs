@@ -8,7 +8,6 @@ public sealed class Sampler
 {
     private const int BlockSize = 8192;
 
-    private readonly Sampling plan;
     private readonly RandomStream stream;
     private readonly Work weigh;
     private readonly Work draw;
@@ -25,11 +24,14 @@ public sealed class Sampler
 
     public Sampler(Sampling plan, RandomStream stream)
     {
-        this.plan = plan;
+        Plan = plan;
         this.stream = stream;
         weigh = new Work((block, _) => Weigh(block));
         draw = new Work((block, _) => Draw(block));
     }
+
+    /// <summary>The rule in force; schedules change its numbers.</summary>
+    public Sampling Plan { get; set; }
 
     private int Count => dataset.Count;
 
@@ -46,7 +48,7 @@ public sealed class Sampler
         (this.dataset, this.epoch) = (dataset, epoch);
         Reserve(ref order);
         var segments = order.AsSpan(0, Count);
-        if (plan is Weighted weighted)
+        if (Plan is Weighted weighted)
         {
             Reserve(ref cumulative);
             Reserve(ref guide);
@@ -56,7 +58,7 @@ public sealed class Sampler
             Accumulate();
             pool.Run(draw, blocks);
         }
-        else if (plan is EachOnce once)
+        else if (Plan is EachOnce once)
             once.Order(segments, stream, epoch);
         return segments;
     }
@@ -74,7 +76,7 @@ public sealed class Sampler
     {
         var first = block * BlockSize;
         var count = Math.Min(BlockSize, Count - first);
-        ((Weighted)plan).Weigh(weighed, first, cumulative.AsSpan(first, count));
+        ((Weighted)Plan).Weigh(weighed, first, cumulative.AsSpan(first, count));
     }
 
     /// <summary>Sums the weights up and fills the guide.</summary>

@@ -63,20 +63,24 @@ public sealed record InOrder : EachOnce
 
 /// <summary>Newer segments more often: p ~ exp(-Decay x age).</summary>
 /// <param name="Decay">Per iteration of age. 0 is uniform; raise it when the student lags behind its own newest mistakes.</param>
-public sealed record RecencyWeighted(double Decay = 0.01) : Weighted
+public sealed record RecencyWeighted(Schedule Decay) : Weighted
 {
+    public RecencyWeighted()
+        : this(0.01) { }
+
     public override void Check() =>
-        Require(Decay is >= 0 and < double.PositiveInfinity, "decay", Decay, "at least 0");
+        Require(Decay.Value is >= 0 and < double.PositiveInfinity, "decay", Decay, "at least 0");
 
     public override void Weigh(WeighedEpoch epoch, int first, Span<double> weights)
     {
+        double decay = Decay;
         var (last, weight) = (-1L, 0.0);
         for (var i = 0; i < weights.Length; i++)
         {
             var age = (epoch.Dataset.Added - 1 - epoch.Dataset.Birth(first + i)) / epoch.SegmentsPerIteration;
             // Neighbours mostly came together.
             if (age != last)
-                (last, weight) = (age, Math.Exp(-Decay * age));
+                (last, weight) = (age, Math.Exp(-decay * age));
             weights[i] = weight;
         }
     }
@@ -89,23 +93,27 @@ public sealed record RecencyWeighted(double Decay = 0.01) : Weighted
 /// </summary>
 /// <param name="Exponent">0 is uniform, 1 proportional to the loss. Lower it when outliers or wrong labels take over.</param>
 /// <param name="Epsilon">In units of the loss; above 0, so that what is learned is still visited. Raise it against forgetting.</param>
-public sealed record LossPrioritized(double Exponent = 0.6, double Epsilon = 1e-3) : Weighted
+public sealed record LossPrioritized(Schedule Exponent, Schedule Epsilon) : Weighted
 {
+    public LossPrioritized()
+        : this(0.6, 1e-3) { }
+
     public override void Check()
     {
-        Require(Exponent is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
-        Require(Epsilon is > 0 and < double.PositiveInfinity, "epsilon", Epsilon, "above 0");
+        Require(Exponent.Value is >= 0 and <= 10, "exponent", Exponent, "between 0 and 10");
+        Require(Epsilon.Value is > 0 and < double.PositiveInfinity, "epsilon", Epsilon, "above 0");
     }
 
     public override (float Lowest, float Highest) LossRange(AggregatedDataset dataset) => dataset.LossRange();
 
     public override void Weigh(WeighedEpoch epoch, int first, Span<double> weights)
     {
+        var (exponent, epsilon) = (Exponent.Value, Epsilon.Value);
         for (var i = 0; i < weights.Length; i++)
         {
             var loss = epoch.Dataset.Loss(first + i);
             var wrong = (double)(float.IsFinite(loss) ? loss : epoch.Losses.Highest) - epoch.Losses.Lowest;
-            weights[i] = Math.Pow(wrong + Epsilon, Exponent);
+            weights[i] = Math.Pow(wrong + epsilon, exponent);
         }
     }
 }

@@ -71,8 +71,8 @@ public sealed class Network : IDisposable
     public int MemorySize => (int)size.Memory;
 
     /// <summary>
-    /// Draws all parameters uniformly from +-1/sqrt(fan in), GRUs from +-1/sqrt(hidden): PyTorch's default. The last layer
-    /// is then multiplied by <paramref name="outputScale"/>. A Gaussian head starts at a standard deviation of 1.
+    /// Draws all parameters uniformly from +-1/sqrt(fan in), of layers with a memory from +-1/sqrt(hidden): PyTorch's default. The
+    /// last layer is then multiplied by <paramref name="outputScale"/>. A Gaussian head starts at a standard deviation of 1.
     /// </summary>
     public void Initialize(RandomStream stream, float outputScale = 1)
     {
@@ -86,12 +86,15 @@ public sealed class Network : IDisposable
         }
     }
 
-    /// <summary>Copies the parameters that both networks have by the same name and shape.</summary>
+    /// <summary>
+    /// Copies the parameters that both networks have by the same name: of networks that differ in their heads all but what only one
+    /// has. Where the last layer gives means and deviations, those of the means come first.
+    /// </summary>
     public void CopyTo(Network other)
     {
         foreach (var view in Views)
             if (other.Views.FirstOrDefault(their => their.Name == view.Name) is { } target)
-                this[view].CopyTo(other[target]);
+                this[view][..Math.Min(view.Length, target.Length)].CopyTo(other[target]);
     }
 
     /// <summary>One step of one panel.</summary>

@@ -11,6 +11,18 @@ public enum Head
 
     /// <summary>The outputs are the logits of a choice.</summary>
     Categorical,
+
+    /// <summary>
+    /// The last layer has two outputs for each number of the action: first all means of a Gaussian, then all standard deviations
+    /// (rsl_rl's <c>HeteroscedasticGaussianDistribution</c> or <c>state_dependent_std</c>, with the std type "scalar").
+    /// </summary>
+    StateDependentStd,
+
+    /// <summary>The same with the logarithms of the standard deviations (rsl_rl's std type "log").</summary>
+    StateDependentLogStd,
+
+    /// <summary>The same as those; the action is the hyperbolic tangent of what the Gaussian gives, as in SAC.</summary>
+    SquashedGaussian,
 }
 
 /// <summary>The architecture of a network: what it reads, its layers in order and what its outputs mean.</summary>
@@ -22,7 +34,9 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
     // A panel of them, and what a layer needs beside it, is one block of memory.
     private const long MostActivations = MostParameters / Panel.Width;
 
-    /// <summary>Numbers of an action, logits of a choice, or 1 for a critic's value.</summary>
+    /// <summary>
+    /// Numbers of an action, logits of a choice, or 1 for a critic's value: the size of the last layer, which the head may widen.
+    /// </summary>
     public int Outputs => Layers.Count == 0 ? Inputs : Layers[^1].Size;
 
     /// <summary>Whether any layer keeps a memory between steps.</summary>
@@ -45,7 +59,7 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
             return new(
                 (long)parameters,
                 activations,
-                Layers.Sum(layer => layer.MemorySize),
+                layers.Sum(layer => layer.MemorySize),
                 layers[^1].Size,
                 // What layers take to work is less than what they read and keep; so are the gradients between them.
                 2 * Panel.Width * (Inputs + activations + Matrix.RowPadding)
@@ -60,17 +74,27 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
             (count, layer) => count + layer.Spec.ParameterCount(layer.Inputs)
         );
 
-    /// <summary>All layers, also the one that the head adds, with the number of inputs of each.</summary>
+    /// <summary>All layers as the head wants them, with the number of inputs of each.</summary>
     internal IEnumerable<(LayerSpec Spec, int Inputs)> LayersWithInputs
     {
         get
         {
-            LayerSpec[] layers = ActionDistribution.Of(Head)?.Output(Outputs) is { } last
-                ? [.. Layers, last]
-                : [.. Layers];
+            LayerSpec[] layers = [.. Layers.SkipLast(1), .. ActionDistribution.Output(Head, Layers[^1])];
             return layers.Select((layer, i) => (layer, i == 0 ? Inputs : layers[i - 1].Size));
         }
     }
+
+    /// <summary>
+    /// The same network whose outputs mean something else. What it deems best stays the same: the tanh of a squashed Gaussian's
+    /// mean becomes that of the last layer.
+    /// </summary>
+    public NetworkSpec WithHead(Head head) =>
+        Head == Head.SquashedGaussian && head != Head
+            ? new(Inputs, [.. Layers.SkipLast(1), new Dense(Outputs, Activation.Tanh)], head)
+            : this with
+            {
+                Head = head,
+            };
 
     /// <summary>Dense hidden layers of one activation and an identity output layer.</summary>
     public static NetworkSpec Mlp(
@@ -99,12 +123,22 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
         int after,
         int outputs,
         Head head = Head.Plain
+    ) => RecurrentStack(inputs, before, new Gru(hidden), after, outputs, head);
+
+    /// <summary>The same around any layer with a memory.</summary>
+    public static NetworkSpec RecurrentStack(
+        int inputs,
+        int before,
+        LayerSpec memory,
+        int after,
+        int outputs,
+        Head head = Head.Plain
     ) =>
         new(
             inputs,
             [
                 new Dense(before, Activation.Relu),
-                new Gru(hidden),
+                memory,
                 .. after > 0 ? [new Dense(after, Activation.Relu)] : Array.Empty<LayerSpec>(),
                 new Dense(outputs, Activation.Identity),
             ],

@@ -43,6 +43,9 @@ public sealed class Policy : IDisposable
     /// </summary>
     public string? ActivationSource { get; init; }
 
+    /// <summary>How a standard deviation that depends on the state is known where the policy's own file does not say it, likewise.</summary>
+    public string? HeadSource { get; init; }
+
     /// <summary>Floats of one environment's action.</summary>
     public int ActionFloats => Network.Spec.Head == Head.Categorical ? 1 : Network.Spec.Outputs;
 
@@ -60,7 +63,23 @@ public sealed class Policy : IDisposable
             return $"obs={Network.Spec.Inputs}, actions={Network.Spec.Outputs}, hidden=[{string.Join(", ", hidden)}]"
                 + string.Concat(chosen.Select(activation => $", {activation.ToString().ToLowerInvariant()}"))
                 + (chosen.Length > 0 && ActivationSource is { } source ? $" ({source})" : "")
+                + Spread
                 + (Normalizer is null ? "" : ", normalized");
+        }
+    }
+
+    private string Spread
+    {
+        get
+        {
+            var text = Network.Spec.Head switch
+            {
+                Head.StateDependentStd => ", std of the state",
+                Head.StateDependentLogStd => ", log_std of the state",
+                Head.SquashedGaussian => ", squashed",
+                _ => "",
+            };
+            return text + (text != "" && HeadSource is { } source ? $" ({source})" : "");
         }
     }
 
@@ -75,16 +94,18 @@ public sealed class Policy : IDisposable
                 $"The {role} reads {Network.Spec.Inputs} numbers but observation group '{ObservationGroup}' of {environment.Name} "
                     + $"has {size}; groups: {string.Join(", ", environment.Groups.Select(g => $"{g.Name} ({g.Size})"))}."
             );
-        if (!environment.Actions.Discrete && Network.Spec.Outputs == 2 * environment.Actions.Size)
-            throw new DistillException(
-                $"The {role} gives two outputs for each of the {environment.Actions.Size} action numbers of {environment.Name}: "
-                    + "its standard deviation depends on the state (or it is a Beta distribution), which Distill does not run; "
-                    + "train it with a standard deviation that is a parameter of its own (rsl_rl: GaussianDistribution)."
-            );
         if (environment.Actions.Size != Network.Spec.Outputs)
             throw new DistillException(
                 $"The {role} gives {Network.Spec.Outputs} outputs but {environment.Name} takes {environment.Actions.Size} "
-                    + (environment.Actions.Discrete ? "choices." : "action numbers.")
+                    + (environment.Actions.Discrete ? "choices" : "action numbers")
+                    + (
+                        HeadSource == Assumed
+                            ? $"; that half of {2 * Network.Spec.Outputs} outputs are standard deviations was assumed."
+                        : !environment.Actions.Discrete
+                        && Network.Spec.Outputs == 2 * environment.Actions.Size
+                            ? "; where half of them are standard deviations, params/agent.yaml beside the file has to say so."
+                        : "."
+                    )
             );
         if (environment.Actions.Discrete != (Network.Spec.Head == Head.Categorical))
             throw new DistillException(

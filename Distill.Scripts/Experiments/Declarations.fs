@@ -78,6 +78,9 @@ module Student =
     /// Dense, GRU, output: a student with memory, trained on sequences.
     let gru (size: MemorySize) : StudentConfig = GruStudent(Hidden = size.hidden)
 
+    /// Dense, LSTM, output: the same with the memory that most recurrent policies of rsl_rl have.
+    let lstm (size: MemorySize) : StudentConfig = LstmStudent(Hidden = size.hidden)
+
     /// Dense layers only.
     let mlp (sizes: LayerSizes) : StudentConfig =
         MlpStudent(Hidden = List.toArray sizes.hidden)
@@ -88,6 +91,33 @@ module Student =
     /// The same student, reading another observation group: "tracking" for a quadrotor that is told where its reference is.
     let reading (group: string) (student: StudentConfig) : StudentConfig =
         student |> Settings.set <@ _.ObservationGroup @> group
+
+/// Numbers that change from iteration to iteration, counted from 0: `learning_rate=linear(1e-3,1e-4,200)` and the like.
+module Schedule =
+    /// The same number always.
+    let constant (value: float) : Schedule = Schedule.op_Implicit value
+
+    /// In a straight line from one number to another, which is reached after so many iterations and kept.
+    let linear (from: float) (until: float) (iterations: int) : Schedule =
+        Schedule.Linear(from, until, iterations)
+
+    /// By the same factor every iteration from one number to another, which is reached after so many iterations and kept.
+    let exponential (from: float) (until: float) (iterations: int) : Schedule =
+        Schedule.Exponential(from, until, iterations)
+
+    /// Along half a wave of the cosine.
+    let cosine (from: float) (until: float) (iterations: int) : Schedule =
+        Schedule.Cosine(from, until, iterations)
+
+    /// from × factor ^ iteration.
+    let decay (from: float) (factor: float) : Schedule = Schedule.Decay(from, factor)
+
+    /// Straight lines through points (iteration, number).
+    let piecewise (points: (int * float) list) : Schedule =
+        Schedule.Piecewise [| for iteration, value in points -> struct (iteration, value) |]
+
+    /// Any function of the iteration; the name stands for it in files.
+    let custom (name: string) (at: int -> float) : Schedule = Schedule.Of(name, at)
 
 /// Who acts.
 module Acting =
@@ -106,8 +136,8 @@ module Acting =
     /// The share of steps that the teacher drives is this base to the power of the iteration.
     let exponential (baseOfBeta: float) : Acting = ExponentialBeta baseOfBeta
 
-    /// Any function of the iteration, from 0, to the share of steps that the teacher drives.
-    let schedule (name: string) (share: int -> float) : Acting = Schedule(name, share)
+    /// The share of steps that the teacher drives follows a schedule.
+    let schedule (beta: Schedule) : Acting = Mixed beta
 
 /// What is kept.
 module Retain =

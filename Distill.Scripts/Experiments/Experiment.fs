@@ -207,16 +207,16 @@ type DistillationBuilder() =
 
     /// Passes over everything held, per iteration.
     [<CustomOperation "epochs">]
-    member _.Epochs(e, epochs: int) =
+    member _.Epochs(e, epochs: Schedule) =
         e |> set <@ _.NumLearningEpochs @> epochs
 
     /// Rows, or sequences for students with memory, per optimizer step.
     [<CustomOperation "miniBatchSize">]
-    member _.MiniBatchSize(e, size: int) = e |> set <@ _.MiniBatchSize @> size
+    member _.MiniBatchSize(e, size: Schedule) = e |> set <@ _.MiniBatchSize @> size
 
     /// Mini-batches per pass over the dataset, where miniBatchSize says no size.
     [<CustomOperation "numMiniBatches">]
-    member _.NumMiniBatches(e, number: int) = e |> set <@ _.NumMiniBatches @> number
+    member _.NumMiniBatches(e, number: Schedule) = e |> set <@ _.NumMiniBatches @> number
 
     /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts.
     [<CustomOperation "sequenceLength">]
@@ -224,7 +224,7 @@ type DistillationBuilder() =
 
     /// Steps of back-propagation through time.
     [<CustomOperation "gradientLength">]
-    member _.GradientLength(e, steps: int) = e |> set <@ _.GradientLength @> steps
+    member _.GradientLength(e, steps: Schedule) = e |> set <@ _.GradientLength @> steps
 
     [<CustomOperation "optimizer">]
     member _.Optimizer(e, optimizer: OptimizerConfig) = e |> set <@ _.Optimizer @> optimizer

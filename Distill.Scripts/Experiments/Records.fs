@@ -105,7 +105,7 @@ let makeKind (kind: Type) (present: obj | null) =
             | p when p.PropertyType = t -> Some(p.GetValue present)
             | _ -> None
 
-    match constructorOf kind with
+    match kind.GetConstructor Type.EmptyTypes |> Option.ofObj |> Option.orElse (constructorOf kind) with
     | None -> fail $"A {kind.Name} cannot be made from text."
     | Some constructor ->
         let missing = List<string>()

@@ -32,6 +32,7 @@ let isScalar (t: Type) =
             typeof<uint64>
             typeof<float>
             typeof<float32>
+            typeof<Schedule>
         ]
 
 /// The type without Nullable.
@@ -49,6 +50,8 @@ let expected (t: Type) =
             "true or false"
         elif t = typeof<string> then
             "a text"
+        elif t = typeof<Schedule> then
+            "a number, or a schedule of the iteration such as linear(1e-3,1e-4,200)"
         elif t = typeof<float> || t = typeof<float32> then
             "a number such as 0.001 or 1e-3"
         elif t = typeof<uint64> then
@@ -83,6 +86,8 @@ let private parseScalar (t: Type) (text: string) : obj option =
         Some(text :> obj)
     elif t = typeof<bool> then
         some (Boolean.TryParse text)
+    elif t = typeof<Schedule> then
+        some (Schedule.TryParse number)
     elif t = typeof<int> then
         some (Int32.TryParse(number, whole, culture))
     elif t = typeof<int64> then
@@ -138,6 +143,10 @@ let parse (t: Type) (text: string) : (obj | null) option =
 let plain (value: obj) : obj =
     match value with
     | :? Enum as value -> Names.snake (string value)
+    | :? Schedule as schedule when schedule.Varies -> string schedule
+    | :? Schedule as schedule when Double.IsInteger schedule.Value && abs schedule.Value < 1e15 ->
+        int64 schedule.Value
+    | :? Schedule as schedule -> schedule.Value
     | value -> value
 
 /// The inverse of parsing, for one value.

@@ -333,6 +333,15 @@ let describe (records: obj list) : (string * string) list =
 
     records |> List.collect (tree >> flatten "")
 
+/// The settings that change from iteration to iteration, by their names from the root.
+let schedules (records: obj list) : (string * Schedule) list =
+    [
+        for setting in settingsOf records do
+            match setting.Value with
+            | :? Schedule as schedule when schedule.Varies -> setting.Name, schedule
+            | _ -> ()
+    ]
+
 /// A setting that records can have.
 type Catalogued =
     {

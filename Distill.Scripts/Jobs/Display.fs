@@ -40,6 +40,11 @@ module internal Progress =
                 metric.Key, metric.Value
         ]
 
+    /// What the scheduled settings of the records were in an iteration.
+    let schedules (records: obj list) (iteration: int) =
+        Settings.schedules records
+        |> List.map (fun (name, schedule) -> "schedule/" + name, schedule.At iteration)
+
 /// How far a run is.
 type Clock = { Iterations: int; Elapsed: TimeSpan; Remaining: TimeSpan; StepsPerSecond: float }
 

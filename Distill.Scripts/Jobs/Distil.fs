@@ -224,7 +224,7 @@ module Distil =
                     if report.GrownTo > report.GrownFrom then
                         $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
                 ]
-            Metrics = Progress.metrics report.Metrics
+            Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
     let private algorithm

@@ -103,7 +103,7 @@ module TrainTeacher =
             Parameters = Training.parameters [ training; ppo ]
         }
 
-    let private progress (report: PpoReport) : Progress =
+    let private progress (config: PpoConfig) (report: PpoReport) : Progress =
         {
             Iteration = report.Iteration
             Phase = ""
@@ -116,7 +116,7 @@ module TrainTeacher =
             LearningSeconds = report.LearningSeconds
             Data = ""
             Events = []
-            Metrics = Progress.metrics report.Metrics
+            Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
     let private algorithm (ppo: Ppo) : Algorithm =
@@ -125,7 +125,7 @@ module TrainTeacher =
             Policy = ppo.Actor
             Optimizer = ppo.ActorOptimizer
             Completed = fun () -> ppo.Iteration
-            Iterate = fun () -> progress (ppo.Iterate())
+            Iterate = fun () -> progress ppo.Config (ppo.Iterate())
             Visit = ppo.Visit
             Reference = []
             Warnings = []

@@ -189,6 +189,12 @@ module Report =
                  else
                      withBand run "Train/mean_reward" "" "training" student)
                 |> overIterations run "return"
+            for name in run.MetricNames |> List.filter _.StartsWith("schedule/") do
+                let setting = name.Substring(name.IndexOf '/' + 1)
+
+                $"Schedule of {setting}.",
+                Chart.Line(run.Series name, Name = setting, LineColor = student)
+                |> overIterations run (Names.leaf setting)
             match run.Series "Train/mean_episode_length" with
             | [] -> ()
             | points ->

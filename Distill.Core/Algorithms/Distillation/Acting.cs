@@ -71,8 +71,7 @@ public sealed record TeacherAlways : Acting
 /// <param name="BetaIterations">Iterations until the student drives alone; 5 to 20 with few, long iterations.</param>
 public sealed record LinearBeta(int BetaIterations = 15) : Acting
 {
-    public override double TeacherShare(int iteration) =>
-        Math.Max(0, 1 - (double)iteration / Math.Max(BetaIterations, 1));
+    public override double TeacherShare(int iteration) => Schedule.Linear(1, 0, BetaIterations).At(iteration);
 
     public override void Check() =>
         Require(BetaIterations >= 1, "beta_iterations", BetaIterations, "at least 1");
@@ -82,18 +81,17 @@ public sealed record LinearBeta(int BetaIterations = 15) : Acting
 /// <param name="BetaBase">In (0, 1); 0.3 to 0.7 with few, long iterations, near 1 with many short ones.</param>
 public sealed record ExponentialBeta(double BetaBase = 0.7) : Acting
 {
-    public override double TeacherShare(int iteration) => Math.Pow(BetaBase, iteration);
+    public override double TeacherShare(int iteration) => Schedule.Decay(1, BetaBase).At(iteration);
 
     public override void Check() =>
         Require(BetaBase is >= 0 and <= 1, "beta_base", BetaBase, "between 0 and 1");
 }
 
-/// <summary>Any function of the iteration.</summary>
-/// <param name="Name">For the log.</param>
-/// <param name="Share">Iteration, from 0, to a probability in [0, 1].</param>
-public sealed record Schedule(string Name, Func<int, double> Share) : Acting
+/// <summary>beta as a setting of its own, which any schedule can be.</summary>
+/// <param name="Beta">In [0, 1]; what a schedule gives beyond is cut off.</param>
+public sealed record Mixed(Schedule Beta) : Acting
 {
-    public override double TeacherShare(int iteration) => Math.Clamp(Share(iteration), 0, 1);
+    public override double TeacherShare(int iteration) => Math.Clamp(Beta.At(iteration), 0, 1);
 
-    protected override string PhaseName => Name;
+    public override void Check() => Require(double.IsFinite(Beta), "beta", Beta, "a number");
 }

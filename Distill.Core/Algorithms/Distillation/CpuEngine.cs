@@ -9,7 +9,7 @@ namespace Distill.Algorithms;
 /// <summary>Distillation in the machine's memory, on a pool of threads.</summary>
 public sealed class CpuEngine : IDistillationEngine
 {
-    private readonly DistillationConfig config;
+    private DistillationConfig config;
     private readonly WorkerPool pool;
     private readonly IBatchedEnvironment environment;
     private readonly Rollout rollout;
@@ -53,7 +53,7 @@ public sealed class CpuEngine : IDistillationEngine
             Student,
             config.Loss,
             config.Optimizer,
-            config.GradientLength,
+            shape.SegmentLength,
             shape.LargestBatch,
             shape.SegmentLength
         );
@@ -71,6 +71,13 @@ public sealed class CpuEngine : IDistillationEngine
 
     public DatasetSize Dataset => new(dataset.Rows, dataset.Capacity, dataset.Limit, rollout.Rows);
 
+    public void Use(DistillationConfig now)
+    {
+        config = now;
+        sampler.Plan = now.Sampling;
+        trainer.Use(now.Loss, now.Optimizer, now.GradientLength.Whole);
+    }
+
     public void Collect(double teacherShare, int iteration)
     {
         collector.Collect(teacherShare, iteration);
@@ -87,7 +94,7 @@ public sealed class CpuEngine : IDistillationEngine
     {
         var segments = rollout.Rows / dataset.SegmentLength;
         var (sum, rows) = (0.0, 0L);
-        for (var pass = 0; pass < config.NumLearningEpochs; pass++)
+        for (var pass = 0; pass < config.NumLearningEpochs.Whole; pass++)
         {
             var order = sampler.Order(pool, dataset, segments, epoch++);
             var batch = DistillationShape.MiniBatch(config, dataset.SegmentLength, order.Length);

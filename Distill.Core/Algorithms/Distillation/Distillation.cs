@@ -84,6 +84,7 @@ public sealed record IterationReport(
 public sealed class Distillation : IDisposable
 {
     private readonly IDistillationEngine engine;
+    private readonly bool varies;
     private int iteration;
 
     /// <param name="teacher">Labels every state; left as it is, and not disposed here.</param>
@@ -109,6 +110,7 @@ public sealed class Distillation : IDisposable
     {
         config.Validate();
         Config = config;
+        varies = Schedule.AnyVaries(config);
         engine = new CpuEngine(config, teacher, pool);
     }
 
@@ -134,7 +136,9 @@ public sealed class Distillation : IDisposable
     public IterationReport Iterate()
     {
         var started = Stopwatch.GetTimestamp();
-        var teacherShare = Config.Acting.TeacherShare(iteration);
+        var now = varies ? Schedule.Resolve(Config, iteration) : Config;
+        engine.Use(now);
+        var teacherShare = now.Acting.TeacherShare(iteration);
         engine.Collect(teacherShare, iteration);
         var collected = Stopwatch.GetTimestamp();
 
@@ -153,7 +157,7 @@ public sealed class Distillation : IDisposable
             losses.Loss,
             losses.Newest,
             losses.Historical,
-            Config.Optimizer.LearningRate,
+            now.Optimizer.LearningRate,
             optimizer.GradientNorm,
             OptimizerSteps: optimizer.Steps - stepsBefore,
             ClippedSteps: optimizer.ClippedSteps - clippedBefore,

@@ -64,16 +64,16 @@ public sealed record DistillationConfig
     /// Passes over everything held, per iteration. More passes extract more from few data; fewer when the dataset is large
     /// and epochs get slow.
     /// </summary>
-    public int NumLearningEpochs { get; init; } = 4;
+    public Schedule NumLearningEpochs { get; init; } = 4;
 
     /// <summary>Sets the mini-batch from the size of the dataset when <see cref="MiniBatchSize"/> is 0.</summary>
-    public int NumMiniBatches { get; init; } = 8;
+    public Schedule NumMiniBatches { get; init; } = 8;
 
     /// <summary>
     /// Rows (sequences for recurrent students) per optimizer step; 0 for min(512, size / num_mini_batches) rows, or
     /// min(64, size / num_mini_batches) sequences. Larger is smoother and faster per row, smaller learns more per epoch.
     /// </summary>
-    public int MiniBatchSize { get; init; }
+    public Schedule MiniBatchSize { get; init; }
 
     /// <summary>
     /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts, else a divisor of a rollout's
@@ -86,7 +86,7 @@ public sealed record DistillationConfig
     /// Steps of back-propagation through time; longer sequences are cut into windows whose memory is carried but not
     /// differentiated. Raise it when what matters happened long before.
     /// </summary>
-    public int GradientLength { get; init; } = 15;
+    public Schedule GradientLength { get; init; } = 15;
 
     /// <summary>The student's optimizer.</summary>
     public OptimizerConfig Optimizer { get; init; } = new AdamConfig();
@@ -103,16 +103,25 @@ public sealed record DistillationConfig
     /// <summary>Episodes of the evaluation at the end, for teacher and student alike.</summary>
     public int FinalEpisodes { get; init; } = 1000;
 
-    /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
+    /// <exception cref="DistillException">A field has a value that cannot work, in some iteration; the message names it.</exception>
     public void Validate()
     {
-        Require(Environment.Envs >= 1, "envs", Environment.Envs, "at least 1");
         Require(Iterations >= 1, "iterations", Iterations, "at least 1");
-        Require(NumLearningEpochs >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
-        Require(NumMiniBatches >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
-        Require(MiniBatchSize >= 0, "mini_batch_size", MiniBatchSize, "0 for automatic, or more");
+        RequireWhole("num_learning_epochs", NumLearningEpochs);
+        RequireWhole("num_mini_batches", NumMiniBatches);
+        RequireWhole("mini_batch_size", MiniBatchSize);
+        RequireWhole("gradient_length", GradientLength);
+        Schedule.Check(this, Iterations, now => now.Check());
+    }
+
+    private void Check()
+    {
+        Require(Environment.Envs >= 1, "envs", Environment.Envs, "at least 1");
+        Require(NumLearningEpochs.Whole >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
+        Require(NumMiniBatches.Whole >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
+        Require(MiniBatchSize.Whole >= 0, "mini_batch_size", MiniBatchSize, "0 for automatic, or more");
         Require(SequenceLength >= 0, "sequence_length", SequenceLength, "0 for whole rollouts, or more");
-        Require(GradientLength >= 1, "gradient_length", GradientLength, "at least 1");
+        Require(GradientLength.Whole >= 1, "gradient_length", GradientLength, "at least 1");
         Require(SaveInterval >= 1, "save_interval", SaveInterval, "at least 1");
         Require(EvaluationInterval >= 1, "evaluation_interval", EvaluationInterval, "at least 1");
         Require(EvaluationEpisodes >= 1, "evaluation_episodes", EvaluationEpisodes, "at least 1");

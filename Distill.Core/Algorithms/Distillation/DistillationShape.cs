@@ -48,16 +48,27 @@ public sealed record DistillationShape(
     }
 
     /// <summary>Most segments that a mini-batch can have if the dataset holds so many rows.</summary>
-    internal int LargestBatchOf(DistillationConfig config, long rows) =>
-        MiniBatch(config, SegmentLength, (int)Math.Clamp(rows / SegmentLength, 1, int.MaxValue));
+    internal int LargestBatchOf(DistillationConfig config, long rows)
+    {
+        var size = config.MiniBatchSize.Range(config.Iterations);
+        var fewest = (int)config.NumMiniBatches.Range(config.Iterations).Lowest;
+        var segments = (int)Math.Clamp(rows / SegmentLength, 1, int.MaxValue);
+        return Math.Max(
+            MiniBatch((int)Math.Ceiling(size.Highest), fewest, SegmentLength, segments),
+            MiniBatch((int)size.Lowest, fewest, SegmentLength, segments)
+        );
+    }
 
     /// <summary>Segments per optimizer step for a dataset that holds <paramref name="segments"/>.</summary>
-    public static int MiniBatch(DistillationConfig config, int segmentLength, int segments)
+    public static int MiniBatch(DistillationConfig config, int segmentLength, int segments) =>
+        MiniBatch(config.MiniBatchSize.Whole, config.NumMiniBatches.Whole, segmentLength, segments);
+
+    private static int MiniBatch(int size, int number, int segmentLength, int segments)
     {
-        if (config.MiniBatchSize > 0)
-            return Math.Min(config.MiniBatchSize, segments);
+        if (size > 0)
+            return Math.Min(size, segments);
         var most = segmentLength > 1 ? DefaultSequences : DefaultRows;
-        return Math.Clamp(segments / config.NumMiniBatches, 1, most);
+        return Math.Clamp(segments / Math.Max(number, 1), 1, most);
     }
 }
 
@@ -127,7 +138,7 @@ public sealed record MemoryEstimate(
                 network,
                 config.Optimizer,
                 columns[1].Size,
-                config.GradientLength,
+                (int)Math.Ceiling(config.GradientLength.Range(config.Iterations).Highest),
                 batch,
                 shape.SegmentLength,
                 threads

@@ -23,6 +23,10 @@ public interface IDistillationEngine : IDisposable
 
     DatasetSize Dataset { get; }
 
+    /// <summary>Goes on with other numbers: what is scheduled, as it is in one iteration.</summary>
+    /// <param name="now">The configuration that it was made with, resolved.</param>
+    void Use(DistillationConfig now);
+
     /// <summary>Runs the environments and fills the rollout.</summary>
     /// <param name="teacherShare">Probability that the teacher drives, per environment and step.</param>
     /// <param name="iteration">From 0, for messages.</param>

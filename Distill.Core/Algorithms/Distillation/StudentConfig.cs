@@ -40,17 +40,38 @@ public sealed record MlpStudent : StudentConfig
         NetworkSpec.Mlp(inputs, Hidden, outputs, Activation, head);
 }
 
-/// <summary>A recurrent student: Dense (ReLU), GRU, optionally Dense (ReLU), output.</summary>
-public sealed record GruStudent : StudentConfig
+/// <summary>A recurrent student: Dense (ReLU), a layer with a memory, optionally Dense (ReLU), output.</summary>
+public abstract record RecurrentStudent : StudentConfig
 {
-    /// <summary>Size of the GRU and of the dense layer before it.</summary>
+    /// <summary>
+    /// Size of the layer with the memory and of the dense layer before it. Raise it where the student has to remember more than
+    /// it can; time and memory grow with its square.
+    /// </summary>
     public int Hidden { get; init; } = 16;
 
-    /// <summary>Size of a dense layer between GRU and output; 0 for none (RAPTOR has none).</summary>
+    /// <summary>Size of a dense layer between the memory and the output; 0 for none (RAPTOR has none).</summary>
     public int DenseAfter { get; init; } = 0;
 
+    /// <summary>The layer with the memory.</summary>
+    protected abstract LayerSpec Memory { get; }
+
     public override NetworkSpec Network(int inputs, int outputs, Head head) =>
-        NetworkSpec.GruStack(inputs, Hidden, Hidden, DenseAfter, outputs, head);
+        NetworkSpec.RecurrentStack(inputs, Hidden, Memory, DenseAfter, outputs, head);
+}
+
+/// <summary>A recurrent student whose memory is a GRU: the usual choice.</summary>
+public sealed record GruStudent : RecurrentStudent
+{
+    protected override LayerSpec Memory => new Gru(Hidden);
+}
+
+/// <summary>
+/// A recurrent student whose memory is an LSTM: a third more parameters than a GRU of its size. Take it where a robot's other
+/// networks have LSTMs, or where the memory has to hold something for hundreds of steps.
+/// </summary>
+public sealed record LstmStudent : RecurrentStudent
+{
+    protected override LayerSpec Memory => new Lstm(Hidden);
 }
 
 /// <summary>A student that was trained before, to be trained on: fine-tuning, another task, another teacher.</summary>
@@ -58,7 +79,7 @@ public sealed record FileStudent : StudentConfig
 {
     /// <summary>
     /// A .safetensors or .pt file. It brings the architecture and its observation normalizer; training may ask for another
-    /// head.
+    /// head, and then takes over what gives the mean.
     /// </summary>
     public string File { get; init; } = "";
 
@@ -74,7 +95,7 @@ public sealed record FileStudent : StudentConfig
     public override NetworkSpec Network(int inputs, int outputs, Head head)
     {
         using var policy = Load();
-        return policy.Network.Spec with { Head = head };
+        return WithHead(policy.Network.Spec, head);
     }
 
     public override Policy Create(int inputs, int outputs, Head head, RandomStream stream)
@@ -86,9 +107,11 @@ public sealed record FileStudent : StudentConfig
                     + $"but the loss is for {(head == Head.Categorical ? "choices" : "continuous actions")}."
             );
         var normalize = NormalizeObservations && source.Normalizer is null;
-        var student = new Policy(source.Network.Spec with { Head = head }, ObservationGroup, normalize)
+        var spec = WithHead(source.Network.Spec, head);
+        var student = new Policy(spec, ObservationGroup, normalize)
         {
             ActivationSource = source.ActivationSource,
+            HeadSource = source.HeadSource,
         };
         student.Network.Initialize(stream);
         source.Network.CopyTo(student.Network);
@@ -101,6 +124,12 @@ public sealed record FileStudent : StudentConfig
         if (KeepOptimizer)
             PolicyFile.RestoreOptimizer(File, student.Network, optimizer);
     }
+
+    /// <summary>A Gaussian whose deviation depends on the state is kept where any Gaussian will do.</summary>
+    private static NetworkSpec WithHead(NetworkSpec spec, Head head) =>
+        head == Head.Gaussian && spec.Head is (Head.StateDependentStd or Head.StateDependentLogStd)
+            ? spec
+            : spec.WithHead(head);
 
     private Policy Load() =>
         File == ""

@@ -17,12 +17,15 @@ public sealed class StudentTrainer : IWork, IDisposable
     private const int MostInHalves = 128;
 
     private readonly Policy student;
-    private readonly Loss loss;
-    private readonly int gradientLength;
+    private readonly int segmentLength;
     private readonly int width;
     private readonly FloatBuffer memory;
     private readonly double[] losses = new double[MaxChunks];
     private readonly double[] laneLosses;
+
+    // The settings in force.
+    private Loss loss;
+    private int gradientLength;
 
     // The mini-batch that is being worked on.
     private readonly int[] segments;
@@ -48,6 +51,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     {
         this.student = student;
         this.loss = loss;
+        this.segmentLength = segmentLength;
         this.gradientLength = Math.Min(gradientLength, segmentLength);
         segments = new int[batch];
         width = WidthOf(batch, segmentLength);
@@ -57,6 +61,17 @@ public sealed class StudentTrainer : IWork, IDisposable
     }
 
     public Optimizer Optimizer { get; }
+
+    /// <summary>Goes on with these settings.</summary>
+    /// <param name="optimizer">Of the kind that it was made with.</param>
+    /// <param name="gradientLength">Steps of back-propagation through time.</param>
+    public void Use(Loss loss, OptimizerConfig optimizer, int gradientLength)
+    {
+        this.loss = loss;
+        this.gradientLength = Math.Min(gradientLength, segmentLength);
+        Optimizer.Config = optimizer;
+        Optimizer.LearningRate = optimizer.LearningRate;
+    }
 
     /// <summary>Bytes that a trainer takes, its optimizer included.</summary>
     internal static long EstimateBytes(

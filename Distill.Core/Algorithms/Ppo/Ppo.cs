@@ -37,8 +37,12 @@ public sealed class Ppo : IRollout, IDisposable
     private readonly Work advantages;
     private readonly Work gather;
     private readonly Work gradients;
+    private readonly bool varies;
     private int iteration;
     private long steps;
+
+    // The settings of this iteration.
+    private PpoConfig now;
 
     // The mini-batch that is being worked on: a run of panels of the shuffled samples.
     private int firstPanel;
@@ -52,6 +56,8 @@ public sealed class Ppo : IRollout, IDisposable
     {
         config.Validate();
         Config = config;
+        varies = Schedule.AnyVaries(config);
+        now = Schedule.Resolve(config, 0);
         this.pool = pool;
         this.environment = environment.Create(
             environment.Envs,
@@ -80,7 +86,7 @@ public sealed class Ppo : IRollout, IDisposable
         rollout = new PpoRollout(this.environment.Count, config.StepsPerEnv, layout);
         actorOptimizer = config.Optimizer.Create(Actor.Network, MaxChunks);
         criticOptimizer = config.Optimizer.Create(critic.Network, MaxChunks);
-        SetLearningRate(config.Optimizer.LearningRate);
+        SetLearningRate(now.Optimizer.LearningRate);
         episodes = new EpisodeStatistics(this.environment.Count);
         noise = new RandomStream(config.Seed, "ppo.action");
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
@@ -113,6 +119,7 @@ public sealed class Ppo : IRollout, IDisposable
     public PpoReport Iterate()
     {
         var started = Stopwatch.GetTimestamp();
+        Resolve();
         Restart();
         collect.Run(Config.StepsPerEnv);
         watch.Check(iteration);
@@ -188,6 +195,16 @@ public sealed class Ppo : IRollout, IDisposable
         return policy;
     }
 
+    /// <summary>The settings of this iteration. What an adaptive schedule made of the learning rate stays.</summary>
+    private void Resolve()
+    {
+        now = varies ? Schedule.Resolve(Config, iteration) : Config;
+        (actorOptimizer.Config, criticOptimizer.Config) = (now.Optimizer, now.Optimizer);
+        SetLearningRate(
+            now.Schedule == RateSchedule.Fixed ? now.Optimizer.LearningRate : actorOptimizer.LearningRate
+        );
+    }
+
     /// <summary>
     /// Starts new episodes in some panels. The rollout before has valued their last states already, so nothing is lost but
     /// the statistics of the unfinished episodes.
@@ -196,7 +213,7 @@ public sealed class Ppo : IRollout, IDisposable
     {
         for (var panel = 0; panel < rollout.Panels; panel++)
         {
-            if (restarts.Uniform((uint)panel, (uint)iteration) >= Config.RestartProbability)
+            if (restarts.Uniform((uint)panel, (uint)iteration) >= now.RestartProbability)
                 continue;
             environment.Reset(panel);
             for (
@@ -298,14 +315,14 @@ public sealed class Ppo : IRollout, IDisposable
     {
         var rewards = rollout.Rewards(panel);
         foreach (ref var reward in rewards.Values)
-            reward *= (float)Config.RewardScale;
+            reward *= (float)now.RewardScale;
         PpoAdvantage.Estimate(
             rewards,
             rollout.Values(panel),
             rollout.Terminated(panel),
             rollout.Truncated(panel),
-            (float)Config.Gamma,
-            (float)Config.Lambda,
+            (float)now.Gamma,
+            (float)now.Lambda,
             rollout.Advantages(panel)
         );
     }
@@ -319,20 +336,16 @@ public sealed class Ppo : IRollout, IDisposable
         var panels = rollout.SamplePanels;
         rollout.Shuffle(shuffling, iteration);
         pool.Run(gather, panels);
-        var batches = Math.Min(Config.NumMiniBatches, panels);
-        var parts = Config.NormalizeAdvantagePerMiniBatch ? batches : 1;
+        var batches = Math.Min(now.NumMiniBatches.Whole, panels);
+        var parts = now.NormalizeAdvantagePerMiniBatch ? batches : 1;
         for (var part = 0; part < parts; part++)
             rollout.StandardizeAdvantages(Start(part, parts), Start(part + 1, parts));
-        if (Config.Schedule == RateSchedule.Linear)
-            SetLearningRate(
-                Config.Optimizer.LearningRate * Math.Max(0, 1 - (double)iteration / Config.Iterations)
-            );
 
         var total = new PpoLossSums();
-        for (var epoch = 0; epoch < Config.NumLearningEpochs; epoch++)
+        for (var epoch = 0; epoch < now.NumLearningEpochs.Whole; epoch++)
         for (var batch = 0; batch < batches; batch++)
             total += Step(Start(batch, batches), Start(batch + 1, batches));
-        return total * (1.0 / ((double)Config.NumLearningEpochs * batches));
+        return total * (1.0 / ((double)now.NumLearningEpochs.Whole * batches));
 
         int Start(int part, int parts) => (int)((long)part * panels / parts);
     }
@@ -355,7 +368,7 @@ public sealed class Ppo : IRollout, IDisposable
         FiniteWatch.Require(losses.Value, "value loss", iteration);
         FiniteWatch.Require(losses.Entropy, "entropy", iteration);
         FiniteWatch.Require(losses.KlDivergence, "KL divergence", iteration);
-        if (Config.Schedule == RateSchedule.Adaptive)
+        if (now.Schedule == RateSchedule.Adaptive)
             AdaptLearningRate(losses.KlDivergence);
         actorOptimizer.Step(pool, chunks);
         criticOptimizer.Step(pool, chunks);
@@ -367,16 +380,16 @@ public sealed class Ppo : IRollout, IDisposable
     private void AdaptLearningRate(double kl)
     {
         var rate = actorOptimizer.LearningRate;
-        if (kl > 2 * Config.DesiredKl)
-            SetLearningRate(Math.Max(Config.MinLearningRate, rate / 1.5));
-        else if (kl > 0 && kl < Config.DesiredKl / 2)
-            SetLearningRate(Math.Min(Config.MaxLearningRate, rate * 1.5));
+        if (kl > 2 * now.DesiredKl)
+            SetLearningRate(Math.Max(now.MinLearningRate, rate / 1.5));
+        else if (kl > 0 && kl < now.DesiredKl / 2)
+            SetLearningRate(Math.Min(now.MaxLearningRate, rate * 1.5));
     }
 
     private void SetLearningRate(double rate)
     {
         actorOptimizer.LearningRate = rate;
-        criticOptimizer.LearningRate = Config.CriticLearningRate ?? rate;
+        criticOptimizer.LearningRate = now.CriticLearningRate?.Value ?? rate;
     }
 
     /// <summary>The gradient of one network on one chunk of the mini-batch: first the actor's chunks, then the critic's.</summary>
@@ -420,12 +433,12 @@ public sealed class Ppo : IRollout, IDisposable
             layout.LogProbability.Of(sample).Values,
             layout.Advantage.Of(sample).Values,
             weight,
-            (float)Config.ClipParam,
+            (float)now.ClipParam,
             scale,
             dLogProbability
         );
         for (var lane = 0; lane < Panel.Width; lane++)
-            dEntropy[lane] = -(float)Config.EntropyCoef * scale * weight[lane];
+            dEntropy[lane] = -(float)now.EntropyCoef * scale * weight[lane];
         distribution.Backward(outputs, action, dLogProbability, dEntropy, dOutputs);
         network.Backward(observation, activations, dOutputs, default, gradient, own);
         return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(kl, weight));
@@ -442,8 +455,8 @@ public sealed class Ppo : IRollout, IDisposable
             layout.Value.Of(sample).Values,
             layout.Return.Of(sample).Values,
             layout.Weight.Of(sample).Values,
-            Config.UseClippedValueLoss ? (float)Config.ClipParam : null,
-            (float)Config.ValueLossCoef * scale,
+            now.UseClippedValueLoss ? (float)now.ClipParam : null,
+            (float)now.ValueLossCoef * scale,
             dValue.Values
         );
         critic.Network.Backward(observation, activations, dValue, default, gradient, own);

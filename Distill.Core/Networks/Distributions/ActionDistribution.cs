@@ -10,13 +10,30 @@ internal abstract class ActionDistribution
     public static ActionDistribution? Of(Head head) =>
         head switch
         {
-            Head.Gaussian => new Gaussian(),
+            Head.Gaussian or Head.StateDependentStd or Head.StateDependentLogStd => new Gaussian(),
+            Head.SquashedGaussian => new SquashedGaussian(),
             Head.Categorical => new Categorical(),
             _ => null,
         };
 
-    /// <summary>The layer that turns so many numbers into all that describes the distribution; null for none.</summary>
-    public virtual LayerSpec? Output(int actions) => null;
+    /// <summary>What a network's last layer becomes under a head, to give all that describes the distribution.</summary>
+    /// <param name="last">One output for each number of the action, or for each choice.</param>
+    public static IEnumerable<LayerSpec> Output(Head head, LayerSpec last)
+    {
+        // As many as there can be, which is refused as too large, where twice as many cannot be counted.
+        var twice = last with
+        {
+            Size = (int)Math.Min(2L * last.Size, int.MaxValue),
+        };
+        return head switch
+        {
+            Head.Gaussian => [last, new GaussianOutput(last.Size)],
+            Head.StateDependentStd => [twice, StateDependentOutput.OfStd(last.Size)],
+            Head.StateDependentLogStd => [twice, StateDependentOutput.OfLogStd(last.Size)],
+            Head.SquashedGaussian => [twice, StateDependentOutput.Squashed(last.Size)],
+            _ => [last],
+        };
+    }
 
     /// <summary>The likeliest action of each lane.</summary>
     /// <param name="outputs"><c>[output size, 32]</c>.</param>

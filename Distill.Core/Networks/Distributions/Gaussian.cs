@@ -5,9 +5,7 @@ namespace Distill.Networks;
 /// <summary>Independent normal distributions: the outputs are [mean; log_std].</summary>
 internal sealed class Gaussian : ActionDistribution
 {
-    private const float HalfLogTwoPi = 0.918938533f;
-
-    public override LayerSpec Output(int actions) => new GaussianOutput(actions);
+    internal const float HalfLogTwoPi = 0.918938533f;
 
     public override void Mode(Panel outputs, Panel actions) =>
         outputs.Rows(0, actions.Features).Values.CopyTo(actions.Values);

@@ -17,6 +17,7 @@ public abstract record LayerSpec(int Size)
     )
     {
         ["gru"] = size => new Gru(size),
+        ["lstm"] = size => new Lstm(size),
     };
 
     /// <summary>The word for its kind in files.</summary>

@@ -4,8 +4,11 @@ namespace Distill.Networks;
 
 /// <summary>Cross-entropy of the categorical head; the label is the index of the choice.</summary>
 /// <param name="Smoothing">Share of the target spread evenly over all choices; 0 to 0.05 for noisy teachers.</param>
-public sealed record CrossEntropy(double Smoothing = 0) : Loss
+public sealed record CrossEntropy(Schedule Smoothing) : Loss
 {
+    public CrossEntropy()
+        : this(0) { }
+
     public override Head Head => Head.Categorical;
 
     public override int LabelSize(int outputs) => 1;

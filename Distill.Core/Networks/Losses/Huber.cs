@@ -4,8 +4,11 @@ namespace Distill.Networks;
 
 /// <summary>Mean over rows and actions of e^2 / 2 within +-Delta and Delta (|e| - Delta / 2) outside.</summary>
 /// <param name="Delta">Error from which the loss grows linearly. Lower it when few labels are wildly off.</param>
-public sealed record Huber(double Delta = 1) : Loss
+public sealed record Huber(Schedule Delta) : Loss
 {
+    public Huber()
+        : this(1) { }
+
     public override int TermsPerRow(int outputs) => outputs;
 
     public override void Check() => Require(Positive(Delta), "delta", Delta, AboveZero);

@@ -12,16 +12,16 @@ public sealed record AdamConfig : OptimizerConfig
     public double Beta2 { get; init; } = 0.999;
 
     /// <summary>Added to the square root of the squared gradient. Raise it when tiny gradients cause large steps.</summary>
-    public double Epsilon { get; init; } = 1e-8;
+    public Schedule Epsilon { get; init; } = 1e-8;
 
     /// <summary>
     /// Smallest value under the square root (rl-tools uses 1e-7 here, which turns Adam into momentum descent for gradients
     /// below 3e-4). 0 is the usual Adam.
     /// </summary>
-    public double Floor { get; init; } = 0;
+    public Schedule Floor { get; init; } = 0;
 
     /// <summary>Pull of the weights towards zero. Raise it (1e-4 .. 1e-2) when the student overfits a small dataset.</summary>
-    public double WeightDecay { get; init; } = 0;
+    public Schedule WeightDecay { get; init; } = 0;
 
     /// <summary>Whether the decay acts on the weights directly (AdamW) instead of through the gradient (Adam with L2).</summary>
     public bool Decoupled { get; init; } = false;
@@ -47,7 +47,8 @@ public sealed class Adam(Network network, AdamConfig config, int maxChunks)
 {
     private AdamStep step;
 
-    public AdamConfig Config => config;
+    /// <summary>The settings in force.</summary>
+    public new AdamConfig Config => (AdamConfig)base.Config;
 
     /// <summary>Running mean of the gradient, in the layout of the network's parameters.</summary>
     public Span<float> FirstMoments => Moments[0].Span;
@@ -55,7 +56,9 @@ public sealed class Adam(Network network, AdamConfig config, int maxChunks)
     /// <summary>Running mean of the squared gradient, in the same layout.</summary>
     public Span<float> SecondMoments => Moments[1].Span;
 
-    protected override void Prepare(double gradientScale) =>
+    protected override void Prepare(double gradientScale)
+    {
+        var config = Config;
         step = new AdamStep(
             Rate: (float)LearningRate,
             Beta1: (float)config.Beta1,
@@ -67,9 +70,10 @@ public sealed class Adam(Network network, AdamConfig config, int maxChunks)
             Correction1: (float)(1 / (1 - Math.Pow(config.Beta1, Steps))),
             Correction2: (float)(1 / (1 - Math.Pow(config.Beta2, Steps))),
             GradientScale: (float)gradientScale,
-            CoupledDecay: (float)(config.Decoupled ? 0 : config.WeightDecay),
-            DecoupledDecay: (float)(config.Decoupled ? config.WeightDecay : 0)
+            CoupledDecay: config.Decoupled ? 0 : (float)config.WeightDecay,
+            DecoupledDecay: config.Decoupled ? (float)config.WeightDecay : 0
         );
+    }
 
     protected override void Update(Span<float> parameters, ReadOnlySpan<float> gradient, int start) =>
         Elementwise.Adam(

@@ -14,7 +14,6 @@ public abstract class Optimizer : IDisposable
     private const int NormSize = 16384;
 
     private readonly Network network;
-    private readonly OptimizerConfig config;
     private readonly FloatBuffer[] gradients;
     private readonly double[] squares;
     private readonly int blocks;
@@ -29,8 +28,8 @@ public abstract class Optimizer : IDisposable
     protected Optimizer(Network network, OptimizerConfig config, int maxChunks)
     {
         this.network = network;
-        this.config = config;
-        LearningRate = config.LearningRate;
+        Config = config;
+        learningRate = config.LearningRate.At(0);
         var length = network.Parameters.Length;
         Moments = [.. config.Moments.Select(_ => new FloatBuffer(length))];
         gradients = [.. Enumerable.Range(0, maxChunks).Select(_ => new FloatBuffer(length))];
@@ -41,7 +40,10 @@ public abstract class Optimizer : IDisposable
         updates = new Updates(this);
     }
 
-    /// <summary>The step size in force; schedules change it.</summary>
+    /// <summary>The settings in force, of the kind that it was made with; schedules change them.</summary>
+    public OptimizerConfig Config { get; set; }
+
+    /// <summary>The step size in force, which an algorithm sets.</summary>
     public double LearningRate
     {
         get => learningRate;
@@ -81,7 +83,8 @@ public abstract class Optimizer : IDisposable
             return;
         steps++;
         // PyTorch's clip_grad_norm_, with its 1e-6.
-        var scale = config.MaxGradNorm > 0 ? Math.Min(1, config.MaxGradNorm / (GradientNorm + 1e-6)) : 1;
+        var most = Config.MaxGradNorm.Value;
+        var scale = most > 0 ? Math.Min(1, most / (GradientNorm + 1e-6)) : 1;
         if (scale < 1)
             clippedSteps++;
         Prepare(scale);
@@ -91,7 +94,7 @@ public abstract class Optimizer : IDisposable
     /// <summary>Moments, counters and the step size, for checkpoints.</summary>
     public void Visit(State state)
     {
-        foreach (var (name, values) in config.Moments.Zip(Moments))
+        foreach (var (name, values) in Config.Moments.Zip(Moments))
             state.Block(name, values);
         state.Count("steps", ref steps);
         state.Count("clipped_steps", ref clippedSteps);

@@ -6,13 +6,13 @@ namespace Distill.Networks;
 public abstract record OptimizerConfig
 {
     /// <summary>Step size. Raise it while the loss falls slowly and smoothly, lower it when the loss jumps.</summary>
-    public double LearningRate { get; init; } = 1e-3;
+    public Schedule LearningRate { get; init; } = 1e-3;
 
     /// <summary>
     /// Gradients are scaled down to this global norm; 0 switches it off. It should fire rarely: lower it when the loss
     /// spikes, raise it when the share of clipped steps in the log is high.
     /// </summary>
-    public double MaxGradNorm { get; init; } = 1;
+    public Schedule MaxGradNorm { get; init; } = 1;
 
     /// <summary>Names of what is kept for each parameter from step to step, for checkpoints.</summary>
     internal abstract IReadOnlyList<string> Moments { get; }

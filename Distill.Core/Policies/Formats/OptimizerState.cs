@@ -32,8 +32,8 @@ internal static class OptimizerState
                 "betas",
                 new TorchValue.Tuple([new TorchValue.Float(config.Beta1), new TorchValue.Float(config.Beta2)])
             ),
-            ("eps", new TorchValue.Float(config.Epsilon)),
-            ("weight_decay", new TorchValue.Float(config.WeightDecay)),
+            ("eps", new TorchValue.Float(config.Epsilon.Value)),
+            ("weight_decay", new TorchValue.Float(config.WeightDecay.Value)),
             ("amsgrad", new TorchValue.Bool(false)),
             ("maximize", new TorchValue.Bool(false)),
             ("params", new TorchValue.List(numbers))
@@ -50,7 +50,10 @@ internal static class OptimizerState
             new(Tensor.OfFloats("", values, shape));
     }
 
-    /// <summary>Lets Adam go on from a checkpoint's state, where it has one for each of the network's parameters.</summary>
+    /// <summary>
+    /// Lets Adam go on from a checkpoint's state, where it has one for each of the network's parameters. Of a last layer that gave
+    /// deviations, too, those of the means are taken.
+    /// </summary>
     /// <returns>Whether it has.</returns>
     /// <exception cref="DistillException">It has one that does not fit the network.</exception>
     public static bool Restore(PyTorchFile file, Network network, Adam adam)
@@ -75,12 +78,15 @@ internal static class OptimizerState
 
         float[] Read(string name, IReadOnlyList<int> shape)
         {
-            if (!tensors.TryGetValue(name, out var tensor) || !tensor.Shape.SequenceEqual(shape))
+            if (!tensors.TryGetValue(name, out var tensor) || !(Same(tensor, 1) || Same(tensor, 2)))
                 throw Broken($"{name} should have the shape [{string.Join(", ", shape)}]");
-            var values = tensor.ToFloats();
+            var values = tensor.ToFloats()[..shape.Aggregate(1, (product, size) => product * size)];
             return System.Array.TrueForAll(values, float.IsFinite)
                 ? values
                 : throw Broken($"{name} holds a number that is not finite");
+
+            bool Same(Tensor tensor, int times) =>
+                tensor.Shape.SequenceEqual(shape.Select((size, axis) => axis == 0 ? times * size : size));
         }
 
         DistillException Broken(string reason) =>

@@ -23,11 +23,13 @@ internal sealed class PolicySource(string path, IReadOnlyDictionary<string, Tens
     /// <summary>A policy with the file's parameters.</summary>
     /// <param name="nameOf">The tensor of a parameter.</param>
     /// <param name="activationSource">As <see cref="Policy.ActivationSource"/> has it.</param>
+    /// <param name="headSource">As <see cref="Policy.HeadSource"/> has it.</param>
     public Policy Create(
         NetworkSpec spec,
         string observationGroup,
         Func<ParameterView, string> nameOf,
-        string? activationSource = null
+        string? activationSource = null,
+        string? headSource = null
     )
     {
         // A network is only allocated if the file holds at least as many numbers, so a lie in it costs nothing.
@@ -38,7 +40,11 @@ internal sealed class PolicySource(string path, IReadOnlyDictionary<string, Tens
             || spec.ParameterCount > tensors.Values.Sum(tensor => (long)tensor.Count)
         )
             throw new DistillException($"{path} does not hold the parameters of its architecture {spec}.");
-        var policy = new Policy(spec, observationGroup) { ActivationSource = activationSource };
+        var policy = new Policy(spec, observationGroup)
+        {
+            ActivationSource = activationSource,
+            HeadSource = headSource,
+        };
         foreach (var view in policy.Network.Views)
             Copy(this[nameOf(view)], view, policy.Network);
         return policy;

@@ -5,7 +5,8 @@ namespace Distill.Policies;
 
 /// <summary>
 /// PyTorch checkpoints: those of Distill, under <c>model_state_dict</c> and <c>student_state_dict</c> with the names of
-/// rsl_rl 5 for an MLP or a GRU in front of one and with the architecture as text for all others; and those of rsl_rl.
+/// rsl_rl 5 for an MLP, or GRUs or LSTMs of one size in front of one, and with the architecture as text for all others; and those
+/// of rsl_rl.
 /// </summary>
 internal sealed class PyTorchFormat : PolicyFormat
 {

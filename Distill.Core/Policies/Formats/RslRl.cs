@@ -1,3 +1,4 @@
+using Distill.Networks;
 using Distill.Storage;
 
 namespace Distill.Policies;
@@ -47,7 +48,7 @@ public sealed record StdTensors(Tensor Values, bool IsLog);
 /// <summary>The tensors of one network: normalizer, then memory, then layers.</summary>
 /// <param name="Layers">
 /// First to last. With a state-dependent std or a Beta distribution the last one has 2 x actions rows, the first half
-/// being the means; the file does not say so.
+/// being the means; only the training's settings say so.
 /// </param>
 /// <param name="Std">Null for a deterministic or state-dependent policy; teachers of v2 and v3 share the student's.</param>
 public sealed record PolicyTensors(
@@ -56,7 +57,11 @@ public sealed record PolicyTensors(
     IReadOnlyList<LayerTensors> Layers,
     NormalizerTensors? Normalizer,
     StdTensors? Std
-);
+)
+{
+    /// <summary>Outputs of the last layer.</summary>
+    public int Outputs => Layers[^1].Weight.Shape[0];
+}
 
 /// <param name="Iteration">Learning iteration at which it was saved.</param>
 /// <param name="Policies">The roles that are in the file: actor, or student and teacher.</param>
@@ -151,18 +156,52 @@ public static class RslRl
     /// </summary>
     /// <param name="checkpoint">Path of the checkpoint.</param>
     /// <exception cref="DistillException">They name an activation that Distill does not have, or cannot be read.</exception>
-    public static Activation? TrainedActivation(string checkpoint, PolicyRole role)
+    public static Activation? TrainedActivation(string checkpoint, PolicyRole role) =>
+        Trained(checkpoint, role, "activation") is { } name
+            ? ParseActivation(SettingsPath(checkpoint), name)
+            : null;
+
+    /// <summary>
+    /// What the outputs of a checkpoint's policy mean that has no std of its own, as the same settings say it; null where they do not.
+    /// </summary>
+    /// <exception cref="DistillException">They name a distribution that Distill does not have, or cannot be read.</exception>
+    public static Head? TrainedHead(string checkpoint, PolicyRole role)
     {
-        var folder = Path.GetDirectoryName(Path.GetFullPath(checkpoint))!;
-        var path = Path.Combine(folder, "params", "agent.yaml");
+        // The name may have its module before it.
+        var kind = Trained(checkpoint, role, "distribution_cfg.class_name")?.Split('.', ':')[^1];
+        if (kind is not (null or "GaussianDistribution" or "HeteroscedasticGaussianDistribution"))
+            throw new DistillException(
+                $"{SettingsPath(checkpoint)} says that the {role.ToString().ToLowerInvariant()} has a {kind}; "
+                    + "Distill has GaussianDistribution and HeteroscedasticGaussianDistribution."
+            );
+        var depends =
+            kind == "HeteroscedasticGaussianDistribution"
+            || bool.TryParse(Trained(checkpoint, role, "state_dependent_std"), out var on) && on;
+        if (!depends)
+            return null;
+        var type =
+            Trained(checkpoint, role, "distribution_cfg.std_type")
+            ?? Trained(checkpoint, role, "noise_std_type");
+        return type == "log" ? Head.StateDependentLogStd : Head.StateDependentStd;
+    }
+
+    private static string SettingsPath(string checkpoint) =>
+        Path.Combine(Path.GetDirectoryName(Path.GetFullPath(checkpoint))!, "params", "agent.yaml");
+
+    /// <summary>A setting of a policy's training, from the files that <see cref="TrainedActivation"/> names.</summary>
+    private static string? Trained(string checkpoint, PolicyRole role, string name)
+    {
+        var path = SettingsPath(checkpoint);
         if (!File.Exists(path))
             return null;
 
         // Versions 4 and later have a section a model; before, one for all.
-        string[] names = [$"{role.ToString().ToLowerInvariant()}.activation", "policy.activation"];
+        string[] names = [$"{role.ToString().ToLowerInvariant()}.{name}", $"policy.{name}"];
         var settings = Yaml.Read(path);
-        var found = names.SelectMany(name => settings.Where(setting => setting.Key == name)).ToArray();
-        return found is [var first, ..] ? ParseActivation(path, first.Value) : null;
+        return names
+            .SelectMany(name => settings.Where(setting => setting.Key == name))
+            .Select(setting => setting.Value)
+            .FirstOrDefault();
     }
 
     private static Activation ParseActivation(string path, string name) =>
@@ -298,7 +337,7 @@ public static class RslRl
     /// <summary>A part that we do not know (a convolutional encoder) would be missing from the policy without notice.</summary>
     private static void RefuseUnknown(PyTorchFile file, Layout layout, Dictionary<string, Tensor> state)
     {
-        string[] known = [layout.Mlp, layout.Rnn, layout.Normalizer, "distribution."];
+        string[] known = [layout.Mlp, layout.Rnn, layout.Normalizer];
         var unknown = state.Keys.FirstOrDefault(name =>
             !known.Any(prefix => name.StartsWith(prefix, StringComparison.Ordinal))
             && !StdNames.Any(std => std.Name == name)

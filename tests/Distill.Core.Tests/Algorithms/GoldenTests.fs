@@ -138,6 +138,11 @@ let private everywhere: (string * string * (unit -> string)) list =
         (fun () ->
             config gru (TeacherUntil 1) fifo (Permutation()) (MeanSquared()) (EpisodesPerEpoch 20)
             |> byRaptor)
+        "sequences, LSTM",
+        "50ab6adaef92 32cf6483f403 4582963deb77",
+        (fun () ->
+            config (LstmStudent(Hidden = 8)) (TeacherUntil 1) fifo (Permutation()) (MeanSquared()) steps
+            |> byRaptor)
     ]
 
 let private withThisLibrary: (string * string * (unit -> string)) list =

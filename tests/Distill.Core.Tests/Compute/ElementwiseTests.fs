@@ -244,6 +244,74 @@ let ``GRU gates forward and backward agree with double precision to 2e-6`` () =
     )
 
 [<Fact>]
+let ``LSTM gates forward and backward agree with double precision to 2e-6`` () =
+    Property.check (
+        Prop.forAll
+            (Arb.fromGen (Gen.zip (Gen.choose (1, 12)) (Gen.choose (0, Int32.MaxValue - 1))))
+            (fun (hidden, seed) ->
+                let random = Random seed
+                let size = hidden * width
+
+                let draw count =
+                    Draw.floats random count |> Array.map (fun v -> 3f * v)
+
+                let gx, gh, c = draw (4 * size), draw (4 * size), Draw.floats random size
+                let d, dNextCell = Draw.floats random size, Draw.floats random size
+
+                let forward =
+                    Paths.same "lstm forward" (fun () ->
+                        let gates = Array.copy gx
+
+                        let nextCell, squashed =
+                            Array.zeroCreate<float32> size, Array.zeroCreate<float32> size
+
+                        let next = Array.zeroCreate<float32> size
+                        Elementwise.LstmForward(gates, gh, c, nextCell, squashed, next)
+                        Array.concat [ gates; nextCell; squashed; next ])
+
+                let sigmoid x = 1.0 / (1.0 + exp -x)
+
+                let gate f k =
+                    Array.init size (fun j -> f (float gx[k * size + j] + float gh[k * size + j]))
+
+                let i, f, g, o = gate sigmoid 0, gate sigmoid 1, gate tanh 2, gate sigmoid 3
+                let nextCell = Array.init size (fun j -> f[j] * float c[j] + i[j] * g[j])
+                let s = Array.map tanh nextCell
+                let next = Array.map2 (*) o s
+
+                Expect.closeAll
+                    2e-6
+                    (Seq.map float forward)
+                    (Seq.concat [ i; f; g; o; nextCell; s; next ])
+                    "forward"
+
+                let backward =
+                    Paths.same "lstm backward" (fun () ->
+                        let dGates, dCell = Array.zeroCreate<float32>(4 * size), Array.copy dNextCell
+
+                        let gates, squashed =
+                            Array.sub forward 0 (4 * size), Array.sub forward (5 * size) size
+
+                        Elementwise.LstmBackward(gates, c, squashed, d, dCell, dGates)
+                        Array.append dGates dCell)
+
+                let dc =
+                    Array.init size (fun j -> float dNextCell[j] + float d[j] * o[j] * (1.0 - s[j] * s[j]))
+
+                let expected =
+                    Seq.concat
+                        [
+                            Array.init size (fun j -> dc[j] * g[j] * i[j] * (1.0 - i[j]))
+                            Array.init size (fun j -> dc[j] * float c[j] * f[j] * (1.0 - f[j]))
+                            Array.init size (fun j -> dc[j] * i[j] * (1.0 - g[j] * g[j]))
+                            Array.init size (fun j -> float d[j] * s[j] * o[j] * (1.0 - o[j]))
+                            Array.map2 (*) dc f
+                        ]
+
+                Expect.closeAll 2e-6 (Seq.map float backward) expected "backward")
+    )
+
+[<Fact>]
 let ``Lengths that are no multiple of 16 or do not match are refused`` () =
     let floats count = Array.zeroCreate<float32> count
 
@@ -259,3 +327,6 @@ let ``Lengths that are no multiple of 16 or do not match are refused`` () =
     refused (fun () -> Elementwise.AddLaneSums(Panel(floats 64, 2), floats 3))
     refused (fun () -> ignore (Elementwise.SumOfSquares(floats 17)))
     refused (fun () -> Elementwise.GruForward(floats 96, floats 96, floats 16, floats 32))
+
+    refused (fun () ->
+        Elementwise.LstmForward(floats 128, floats 128, floats 32, floats 32, floats 32, floats 16))

@@ -14,6 +14,7 @@ let private specs size : LayerSpec list =
         for activation in Enum.GetValues<Activation>() do
             Dense(size, activation) :> LayerSpec
         Gru size
+        Lstm size
     ]
 
 /// (inputs, outputs, seed)
@@ -34,18 +35,11 @@ let ``The reference's gradients are those of central differences`` () =
         let cotangent, fromNext = draw spec.Size, draw (memorySize spec)
 
         let loss (p: float[]) (x: float[]) (h: float[]) =
-            let y, _ = layerForward spec p 0 x h
-
-            let next =
-                if spec :? Gru then
-                    Seq.map2 (*) y fromNext |> Seq.sum
-                else
-                    0.0
-
-            (Seq.map2 (*) y cotangent |> Seq.sum) + next
+            let y, next, _ = layerForward spec p 0 x h
+            (Seq.map2 (*) y cotangent |> Seq.sum) + (Seq.map2 (*) next fromNext |> Seq.sum)
 
         let gradient = Array.zeroCreate p.Length
-        let _, kept = layerForward spec p 0 x h
+        let _, _, kept = layerForward spec p 0 x h
         let dx, dh = layerBackward spec p gradient 0 kept cotangent fromNext
 
         let difference (values: float[]) (loss: float[] -> float) =
@@ -100,7 +94,9 @@ let ``Every layer agrees with the reference forward and backward, on every path`
                         )
 
                         d.Values |> ignore
-                        let y = Array.sub kept (values - size * width) (size * width)
+                        // The memory after the step; its last rows are the output.
+                        let last = max size layer.MemorySize * width
+                        let y = Array.sub kept (values - last) last
                         Array.concat [ y; dx.Values; dh.Values; gradient.Values ])
 
                 let p = Array.map float p
@@ -108,13 +104,13 @@ let ``Every layer agrees with the reference forward and backward, on every path`
 
                 let lanes =
                     Array.init width (fun l ->
-                        let y, kept = layerForward spec p 0 (lane x l) (lane memory l)
+                        let y, next, kept = layerForward spec p 0 (lane x l) (lane memory l)
                         let dx, dh = layerBackward spec p gradient 0 kept (lane dy l) (lane dMemory l)
-                        y, dx, dh)
+                        (if next.Length > 0 then next else y), dx, dh)
 
                 // The parts of the result, in their order.
                 let part (lanes: float[][]) features = panel lanes features |> Seq.map float
-                let y = part (lanes |> Array.map (fun (y, _, _) -> y)) size
+                let y = part (lanes |> Array.map (fun (y, _, _) -> y)) (max size layer.MemorySize)
                 let dx = part (lanes |> Array.map (fun (_, dx, _) -> dx)) inputs
                 let dh = part (lanes |> Array.map (fun (_, _, dh) -> dh)) layer.MemorySize
                 let mutable start = 0
@@ -200,6 +196,96 @@ let ``A Gaussian head's layer gives means and log_std, with the gradients of cen
     Expect.closeAll 1e-5 (Array.map float dMean) (slope (fun m -> loss m logStd) mean) "means"
 
     Expect.closeAll 1e-5 (gradient |> Array.map (fun d -> float d - 1.0)) (slope (loss mean) logStd) "log_std"
+
+[<Theory>]
+[<InlineData(false, 32)>]
+[<InlineData(true, 16)>]
+let ``A deviation of the state is clamped, and passes no gradient where it is`` (isLog, lanes) =
+    let lowest, highest = if isLog then -2f, 1f else 0.1f, 3f
+    let none: float32[] = [||]
+    let layer = StateDependentOutput(2, isLog, lowest, highest).Create 4
+    use own = new Workspace()
+    let random = Random 6
+    let dy = Draw.floats random (4 * lanes)
+    // Away from the bounds, where there is no derivative.
+    let inside = [| lowest + 0.1f; 0.5f; highest - 0.1f |]
+    let outside = [| lowest - 0.5f; highest + 0.5f |]
+
+    let x =
+        Array.init (4 * lanes) (fun i ->
+            match i % 5 with
+            | _ when i < 2 * lanes -> random.NextSingle()
+            | k when k < 3 -> inside[k]
+            | k -> outside[k - 3])
+
+    let forward (x: float32[]) =
+        let y: float32[] = Array.zeroCreate x.Length
+        layer.Forward(none, Panel(x, 4, lanes), Panel(), Panel(y, 4, lanes), own)
+        y
+
+    let y = forward x
+    Paths.sameBits (Array.truncate (2 * lanes) y) (Array.truncate (2 * lanes) x) "means"
+
+    for i in 2 * lanes .. x.Length - 1 do
+        let expected = Math.Clamp(float x[i], float lowest, float highest)
+        Expect.close 1e-6 (float y[i]) (if isLog then expected else log expected) $"log_std {i}"
+
+    let dx = Array.create x.Length nanf
+
+    layer.Backward(
+        none,
+        Panel(x, 4, lanes),
+        Panel(y, 4, lanes),
+        Panel(dy, 4, lanes),
+        Panel(dx, 4, lanes),
+        Panel(),
+        none,
+        own
+    )
+
+    for i in 0 .. x.Length - 1 do
+        let at (step: float32) =
+            let y = forward (Array.updateAt i (x[i] + step) x)
+            float y[i] * float dy[i]
+
+        Expect.close 2e-3 (float dx[i]) ((at 0.002f - at -0.002f) / 0.004) $"input {i}"
+
+[<Fact>]
+let ``A head that widens the last layer takes its means from any other, and gives them back`` () =
+    let spec = NetworkSpec.Mlp(5, [ 4 ], 3, Activation.Elu)
+    use plain = new Network(spec)
+    plain.Initialize(RandomStream(1UL, "plain"))
+    use wide = new Network(spec.WithHead Head.StateDependentLogStd)
+    wide.Initialize(RandomStream(2UL, "wide"))
+    let before = wide["1.bias"].ToArray()
+    Expect.equal (wide.Spec.Outputs, wide.OutputSize) (3, 6) "numbers of the action, and of all"
+
+    Expect.equal
+        (List.ofSeq (Seq.find (fun (v: ParameterView) -> v.Name = "1.weight") wide.Views).Shape)
+        [ 6; 4 ]
+        "shape"
+
+    plain.CopyTo wide
+
+    Paths.sameBits
+        (wide["1.weight"].Slice(0, 12).ToArray())
+        (plain["1.weight"].ToArray())
+        "weights of the means"
+
+    Paths.sameBits (wide["1.bias"].ToArray()) (Array.append (plain["1.bias"].ToArray()) before[3..]) "biases"
+    use again = new Network(spec)
+    wide.CopyTo again
+
+    let parameters (network: Network) =
+        network.Parameters.Span.Slice(0, network.ParameterCount).ToArray()
+
+    Paths.sameBits (parameters again) (parameters plain) "back"
+    let squashed = spec.WithHead Head.SquashedGaussian
+
+    Expect.equal
+        (squashed.WithHead(Head.Plain).Layers[1])
+        (Dense(3, Activation.Tanh) :> LayerSpec)
+        "the best action stays"
 
 [<Fact>]
 let ``Views name every parameter once, in order`` () =
@@ -294,52 +380,53 @@ let ``A network needs layers, inputs and outputs`` () =
 
 [<Fact>]
 let ``Half panels have the bits of the lanes of a whole one; their gradients add up`` () =
-    let spec = NetworkSpec.GruStack(22, 16, 10, 7, 4)
-    use network = new Network(spec)
-    network.Initialize(RandomStream(4UL, "init"))
-    let random = Random 4
+    for memory in [ Gru 10 :> LayerSpec; Lstm 10 ] do
+        let spec = NetworkSpec.RecurrentStack(22, 16, memory, 7, 4)
+        use network = new Network(spec)
+        network.Initialize(RandomStream(4UL, "init"))
+        let random = Random 4
 
-    let panel features =
-        Array.init (features * width) (fun _ -> random.NextSingle() * 2f - 1f)
+        let panel features =
+            Array.init (features * width) (fun _ -> random.NextSingle() * 2f - 1f)
 
-    let x, memory, dOutput = panel 22, panel network.MemorySize, panel 4
-    let dMemory = panel network.MemorySize
+        let x, memory, dOutput = panel 22, panel network.MemorySize, panel 4
+        let dMemory = panel network.MemorySize
 
-    let lanes first count (whole: float32[]) =
-        whole |> Array.chunkBySize width |> Array.collect (Array.skip first >> Array.take count)
+        let lanes first count (whole: float32[]) =
+            whole |> Array.chunkBySize width |> Array.collect (Array.skip first >> Array.take count)
 
-    let pass first count =
-        use own = new Workspace()
-        let activations = Array.zeroCreate<float32>(network.ActivationSize * count)
-        let gradient = Array.zeroCreate<float32> network.Parameters.Length
-        let next = Array.zeroCreate<float32>(network.MemorySize * count)
-        let back = lanes first count dMemory
-        let x, h = lanes first count x, lanes first count memory
-        let x = Panel(x, 22, count)
-        let kept = Panel(activations, network.ActivationSize, count)
+        let pass first count =
+            use own = new Workspace()
+            let activations = Array.zeroCreate<float32>(network.ActivationSize * count)
+            let gradient = Array.zeroCreate<float32> network.Parameters.Length
+            let next = Array.zeroCreate<float32>(network.MemorySize * count)
+            let back = lanes first count dMemory
+            let x, h = lanes first count x, lanes first count memory
+            let x = Panel(x, 22, count)
+            let kept = Panel(activations, network.ActivationSize, count)
 
-        let dOutput = lanes first count dOutput
-        let dMemory = Panel(back, network.MemorySize, count)
-        network.Forward(x, Panel(h, network.MemorySize, count), kept, own)
-        network.CopyMemory(kept, Panel(next, network.MemorySize, count))
-        network.Backward(x, kept, Panel(dOutput, 4, count), dMemory, gradient, own)
-        let output = network.Output(kept).Values.ToArray()
-        output, next, back, gradient
+            let dOutput = lanes first count dOutput
+            let dMemory = Panel(back, network.MemorySize, count)
+            network.Forward(x, Panel(h, network.MemorySize, count), kept, own)
+            network.CopyMemory(kept, Panel(next, network.MemorySize, count))
+            network.Backward(x, kept, Panel(dOutput, 4, count), dMemory, gradient, own)
+            let output = network.Output(kept).Values.ToArray()
+            output, next, back, gradient
 
-    for path in Paths.all do
-        Paths.on path (fun () ->
-            let output, next, back, gradient = pass 0 width
-            let parts = [ pass 0 Panel.HalfWidth; pass Panel.HalfWidth Panel.HalfWidth ]
+        for path in Paths.all do
+            Paths.on path (fun () ->
+                let output, next, back, gradient = pass 0 width
+                let parts = [ pass 0 Panel.HalfWidth; pass Panel.HalfWidth Panel.HalfWidth ]
 
-            for i, (halfOutput, halfNext, halfBack, _) in List.indexed parts do
-                let half = lanes (i * Panel.HalfWidth) Panel.HalfWidth
-                Paths.sameBits halfOutput (half output) $"{path}: output"
-                Paths.sameBits halfNext (half next) $"{path}: memory"
-                Paths.sameBits halfBack (half back) $"{path}: gradient of the memory"
+                for i, (halfOutput, halfNext, halfBack, _) in List.indexed parts do
+                    let half = lanes (i * Panel.HalfWidth) Panel.HalfWidth
+                    Paths.sameBits halfOutput (half output) $"{path}: output"
+                    Paths.sameBits halfNext (half next) $"{path}: memory"
+                    Paths.sameBits halfBack (half back) $"{path}: gradient of the memory"
 
-            let sum =
-                parts
-                |> List.map (fun (_, _, _, gradient) -> Array.map float gradient)
-                |> List.reduce (Array.map2 (+))
+                let sum =
+                    parts
+                    |> List.map (fun (_, _, _, gradient) -> Array.map float gradient)
+                    |> List.reduce (Array.map2 (+))
 
-            Expect.closeAll 2e-6 (Array.map float gradient) sum $"{path}: gradient")
+                Expect.closeAll 2e-6 (Array.map float gradient) sum $"{path}: gradient")

@@ -61,34 +61,67 @@ let private add (gradient: float[]) offset (values: float[]) =
 type Kept =
     | KeptDense of x: float[] * pre: float[]
     | KeptGru of x: float[] * h: float[] * r: float[] * z: float[] * n: float[] * candidate: float[]
+    | KeptLstm of x: float[] * memory: float[] * gates: float[][] * nextCell: float[]
 
 let parameterCount inputs (spec: LayerSpec) =
     match spec with
     | :? Gru -> 3 * spec.Size * (inputs + spec.Size + 2)
+    | :? Lstm -> 4 * spec.Size * (inputs + spec.Size + 2)
     | _ -> spec.Size * (inputs + 1)
 
-let memorySize (spec: LayerSpec) = if spec :? Gru then spec.Size else 0
+let memorySize (spec: LayerSpec) =
+    match spec with
+    | :? Gru -> spec.Size
+    | :? Lstm -> 2 * spec.Size
+    | _ -> 0
 
+/// W_ih x + b_ih and W_hh h + b_hh of a memory with so many gates.
+let private gatesOf gates size (p: float[]) offset (x: float[]) (h: float[]) =
+    let hiddenWeights = offset + gates * size * x.Length
+    let bias = hiddenWeights + gates * size * size
+
+    product p offset (gates * size) x |> Array.mapi (fun i v -> v + p[bias + i]),
+    product p hiddenWeights (gates * size) h |> Array.mapi (fun i v -> v + p[bias + gates * size + i])
+
+/// Adds the gradient of both to the parameters'; returns the gradients of x and h.
+let private gatesBackward gates size (p: float[]) gradient offset (x: float[]) h dgx dgh =
+    let hiddenWeights = offset + gates * size * x.Length
+    let bias = hiddenWeights + gates * size * size
+    add gradient bias dgx
+    add gradient (bias + gates * size) dgh
+    productBackward p gradient offset x dgx, productBackward p gradient hiddenWeights h dgh
+
+/// The output, the memory after the step, and what backward needs.
 let layerForward (spec: LayerSpec) (p: float[]) offset (x: float[]) (h: float[]) =
     match spec with
     | :? Dense as dense ->
         let bias = offset + dense.Size * x.Length
         let pre = product p offset dense.Size x |> Array.mapi (fun i v -> v + p[bias + i])
-        Array.map (activate dense.Activation) pre, KeptDense(x, pre)
+        Array.map (activate dense.Activation) pre, [||], KeptDense(x, pre)
+    | :? Lstm ->
+        let size = spec.Size
+        let cell, hidden = Array.take size h, Array.skip size h
+        let gx, gh = gatesOf 4 size p offset x hidden
+
+        let gates =
+            Array.map2 (+) gx gh
+            |> Array.chunkBySize size
+            |> Array.mapi (fun gate -> Array.map (if gate = 2 then tanh else sigmoid))
+
+        let next =
+            Array.init size (fun i -> gates[1][i] * cell[i] + gates[0][i] * gates[2][i])
+
+        let y = Array.map2 (fun o c -> o * tanh c) gates[3] next
+        y, Array.append next y, KeptLstm(x, h, gates, next)
     | _ ->
         let size = spec.Size
-        let hiddenWeights = offset + 3 * size * x.Length
-        let bias = hiddenWeights + 3 * size * size
-        let gx = product p offset (3 * size) x |> Array.mapi (fun i v -> v + p[bias + i])
-
-        let gh =
-            product p hiddenWeights (3 * size) h |> Array.mapi (fun i v -> v + p[bias + 3 * size + i])
-
+        let gx, gh = gatesOf 3 size p offset x h
         let r = Array.init size (fun i -> sigmoid (gx[i] + gh[i]))
         let z = Array.init size (fun i -> sigmoid (gx[size + i] + gh[size + i]))
         let candidate = Array.sub gh (2 * size) size
         let n = Array.init size (fun i -> tanh (gx[2 * size + i] + r[i] * candidate[i]))
-        Array.init size (fun i -> (1.0 - z[i]) * n[i] + z[i] * h[i]), KeptGru(x, h, r, z, n, candidate)
+        let y = Array.init size (fun i -> (1.0 - z[i]) * n[i] + z[i] * h[i])
+        y, y, KeptGru(x, h, r, z, n, candidate)
 
 /// Returns the gradients of the input and of the memory before the step.
 let layerBackward
@@ -107,27 +140,48 @@ let layerBackward
         productBackward p gradient offset x d, [||]
     | _, KeptGru(x, h, r, z, n, candidate) ->
         let size = spec.Size
-        let hiddenWeights = offset + 3 * size * x.Length
-        let bias = hiddenWeights + 3 * size * size
         let d = Array.map2 (+) dy dMemory
         let dn = Array.init size (fun i -> d[i] * (1.0 - z[i]) * (1.0 - n[i] * n[i]))
         let dz = Array.init size (fun i -> d[i] * (h[i] - n[i]) * z[i] * (1.0 - z[i]))
         let dr = Array.init size (fun i -> dn[i] * candidate[i] * r[i] * (1.0 - r[i]))
         let dgx = Array.concat [ dr; dz; dn ]
         let dgh = Array.concat [ dr; dz; Array.map2 (*) dn r ]
-        add gradient bias dgx
-        add gradient (bias + 3 * size) dgh
-        let dh = productBackward p gradient hiddenWeights h dgh
-        let dx = productBackward p gradient offset x dgx
+        let dx, dh = gatesBackward 3 size p gradient offset x h dgx dgh
         dx, Array.mapi (fun i v -> v + d[i] * z[i]) dh
+    | _, KeptLstm(x, memory, gates, next) ->
+        let size = spec.Size
+        let cell, hidden = Array.take size memory, Array.skip size memory
+        let i, f, g, o = gates[0], gates[1], gates[2], gates[3]
+        let d = Array.map2 (+) dy (Array.skip size dMemory)
+        let s = Array.map tanh next
+        let dc = Array.init size (fun j -> dMemory[j] + d[j] * o[j] * (1.0 - s[j] * s[j]))
+
+        let dGates =
+            Array.concat
+                [
+                    Array.init size (fun j -> dc[j] * g[j] * i[j] * (1.0 - i[j]))
+                    Array.init size (fun j -> dc[j] * cell[j] * f[j] * (1.0 - f[j]))
+                    Array.init size (fun j -> dc[j] * i[j] * (1.0 - g[j] * g[j]))
+                    Array.init size (fun j -> d[j] * s[j] * o[j] * (1.0 - o[j]))
+                ]
+
+        let dx, dh = gatesBackward 4 size p gradient offset x hidden dGates dGates
+        dx, Array.append (Array.map2 (*) dc f) dh
     | _ -> failwith "a layer with another layer's values"
 
-/// (spec, first parameter, first memory) of every layer.
+/// (spec, first parameter, first memory) of every layer; the last one gives deviations, too, where they depend on the state.
 let private plan (spec: NetworkSpec) =
     let mutable inputs, offset, memory = spec.Inputs, 0, 0
 
+    let last =
+        match spec.Head with
+        | Head.StateDependentStd
+        | Head.StateDependentLogStd
+        | Head.SquashedGaussian -> Dense(2 * spec.Outputs, Activation.Identity) :> LayerSpec
+        | _ -> Seq.last spec.Layers
+
     [
-        for layer in spec.Layers do
+        for layer in Seq.append (Seq.take (spec.Layers.Count - 1) spec.Layers) [ last ] do
             layer, offset, memory
             offset <- offset + parameterCount inputs layer
             memory <- memory + memorySize layer
@@ -143,8 +197,8 @@ let forward (spec: NetworkSpec) p (x: float[]) (memory: float[]) =
         [
             for layer, offset, start in plan spec do
                 let size = memorySize layer
-                let y, kept = layerForward layer p offset value (Array.sub memory start size)
-                Array.blit y 0 next start size
+                let y, after, kept = layerForward layer p offset value (Array.sub memory start size)
+                Array.blit after 0 next start size
                 value <- y
                 kept
         ]
@@ -228,8 +282,8 @@ type PlainAdam(optimizer: OptimizerConfig, parameters: float[]) =
         let norm = gradient |> Array.sumBy (fun g -> g * g) |> sqrt
 
         let scale =
-            if settings.MaxGradNorm > 0.0 then
-                min 1.0 (settings.MaxGradNorm / (norm + 1e-6))
+            if settings.MaxGradNorm.Value > 0.0 then
+                min 1.0 (settings.MaxGradNorm.Value / (norm + 1e-6))
             else
                 1.0
 
@@ -239,4 +293,4 @@ type PlainAdam(optimizer: OptimizerConfig, parameters: float[]) =
             second[i] <- settings.Beta2 * second[i] + (1.0 - settings.Beta2) * g * g
             let mean = first[i] / (1.0 - settings.Beta1 ** float steps)
             let square = second[i] / (1.0 - settings.Beta2 ** float steps)
-            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon)
+            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon.Value)

@@ -35,15 +35,19 @@ type private Case(json: JsonElement) =
     member case.Rows(name, size) =
         case.Input name |> Array.chunkBySize size
 
-let private cases =
+let private casesOf (path: string) =
     lazy
-        (use file =
-            File.OpenRead(Path.Combine(AppContext.BaseDirectory, "fixtures", "torch-gradients.json.gz"))
-
+        (use file = File.OpenRead(Path.Combine(AppContext.BaseDirectory, "fixtures", path))
          use text = new GZipStream(file, CompressionMode.Decompress)
          JsonDocument.Parse(text).RootElement.GetProperty "cases")
 
-let private case (name: string) = Case(cases.Value.GetProperty name)
+let private given = casesOf "torch-gradients.json.gz"
+let private added = casesOf "torch/networks.json.gz"
+
+let private case (name: string) =
+    match given.Value.TryGetProperty name with
+    | true, found -> Case found
+    | _ -> Case(added.Value.GetProperty name)
 
 let private zeros count = Array.zeroCreate<float32> count
 
@@ -117,37 +121,48 @@ let ``MLP with ELU and mean squared error`` () =
     network.Backward(panelOf x, panelOf activations, panelOf dy, Panel(), gradient, own)
     checkGradients network case names gradient
 
-[<Fact>]
-let ``Student with a GRU over a sequence with resets`` () =
-    let case = case "gru_student_mse"
-    use network = new Network(NetworkSpec.GruStack(22, 16, 16, 0, 4))
+/// A student's memory, outputs and gradients over a sequence with resets; `layer` is what the case calls the memory's layer.
+let private studentWithMemory
+    name
+    layer
+    (spec: NetworkSpec)
+    steps
+    (memoryBefore: string)
+    (memoryAfter: string)
+    =
+    let case = case name
+    use network = new Network(spec)
 
     let names =
         [
             "input.weight"
             "input.bias"
-            "gru.weight_ih"
-            "gru.weight_hh"
-            "gru.bias_ih"
-            "gru.bias_hh"
+            for part in [ "weight_ih"; "weight_hh"; "bias_ih"; "bias_hh" ] do
+                $"{layer}.{part}"
+
             "output.weight"
             "output.bias"
         ]
 
     load network case names
-    let steps, rows = 20, 3
+    let rows, remembered = 3, network.MemorySize
 
     let perStep name size =
-        case.Rows(name, size) |> Array.chunkBySize rows
+        case.Rows(name, size) |> Array.chunkBySize rows |> Array.map (fun rows -> filled rows size)
 
-    let x = perStep "x" 22 |> Array.map (fun rows -> filled rows 22)
-    let target = perStep "target" 4 |> Array.map (fun rows -> filled rows 4)
+    let x, target = perStep "x" spec.Inputs, perStep "target" spec.Outputs
     // Factors of the memory: 0 where the episode begins anew.
     let keep =
         case.Rows("reset", rows)
         |> Array.map (fun reset -> Array.init width (fun l -> if l < rows then 1f - float32 reset[l] else 1f))
 
-    let memory = filled (case.Rows("h0", 16)) 16
+    let ofRows (panel: float32[]) size =
+        [|
+            for row in 0 .. rows - 1 do
+                for f in 0 .. size - 1 -> panel[f * width + row]
+        |]
+
+    let memory = filled (case.Rows(memoryBefore, remembered)) remembered
     let activations = Array.init steps (fun _ -> zeros (network.ActivationSize * width))
     use own = new Workspace()
 
@@ -155,54 +170,95 @@ let ``Student with a GRU over a sequence with resets`` () =
         Elementwise.ScaleLanes(panelOf memory, keep[t])
         network.Forward(panelOf x[t], panelOf memory, panelOf activations[t], own)
         network.CopyMemory(panelOf activations[t], panelOf memory)
-        let expected = perStepOutput case "hidden" 16 rows t
 
         closeNorm
             2e-6
-            [|
-                for row in 0 .. rows - 1 do
-                    for f in 0..15 -> memory[f * width + row]
-            |]
-            expected
-            $"hidden {t}"
+            (ofRows memory remembered)
+            (perStepOutput case memoryAfter remembered rows t)
+            $"memory {t}"
 
-    let gradient, dMemory, dy =
-        zeros network.Parameters.Length, zeros (16 * width), zeros (4 * width)
-
+    let gradient = zeros network.Parameters.Length
+    let dMemory, dy = zeros (remembered * width), zeros (spec.Outputs * width)
+    let count = float (rows * steps * spec.Outputs)
     let mutable sum = 0.0
 
     for t in steps - 1 .. -1 .. 0 do
         let y = network.Output(panelOf activations[t]).Values.ToArray()
-        let expected = perStepOutput case "y" 4 rows t
-
-        closeNorm
-            2e-6
-            [|
-                for row in 0 .. rows - 1 do
-                    for a in 0..3 -> y[a * width + row]
-            |]
-            expected
-            $"y {t}"
-
-        sum <-
-            sum
-            + MeanSquared()
-                .Evaluate(panelOf y, panelOf target[t], panelOf (weights rows), 1f / 240f, panelOf dy)
-
+        closeNorm 2e-6 (ofRows y spec.Outputs) (perStepOutput case "y" spec.Outputs rows t) $"y {t}"
+        let weight = panelOf (weights rows)
+        let scale = float32 (1.0 / count)
+        sum <- sum + MeanSquared().Evaluate(panelOf y, panelOf target[t], weight, scale, panelOf dy)
         network.Backward(panelOf x[t], panelOf activations[t], panelOf dy, panelOf dMemory, gradient, own)
         Elementwise.ScaleLanes(panelOf dMemory, keep[t])
 
-    Expect.close 1e-6 (sum / 240.0 / (case.Output "loss")[0]) 1.0 "loss"
+    Expect.close 1e-6 (sum / count / (case.Output "loss")[0]) 1.0 "loss"
     checkGradients network case names gradient
+    closeNorm 2e-6 (ofRows dMemory remembered) (case.Gradient memoryBefore) memoryBefore
+
+[<Fact>]
+let ``Student with a GRU over a sequence with resets`` () =
+    studentWithMemory "gru_student_mse" "gru" (NetworkSpec.GruStack(22, 16, 16, 0, 4)) 20 "h0" "hidden"
+
+[<Fact>]
+let ``Student with an LSTM over a sequence with resets`` () =
+    let spec = NetworkSpec.RecurrentStack(7, 6, Lstm 5, 0, 3)
+    studentWithMemory "lstm_student_mse" "lstm" spec 12 "memory0" "memory"
+
+[<Theory>]
+[<InlineData("state_dependent_std", Head.StateDependentStd)>]
+[<InlineData("state_dependent_log_std", Head.StateDependentLogStd)>]
+[<InlineData("squashed_gaussian", Head.SquashedGaussian)>]
+let ``Distributions whose deviation depends on the state`` (name, head) =
+    let case = case name
+    let rows, actions = 12, 3
+    let panelOfInput name size = filled (case.Rows(name, size)) size
+    let raw, action = panelOfInput "raw" (2 * actions), panelOfInput "action" actions
+    let distribution = ActionDistribution.Of head |> Option.ofObj |> Option.get
+    // The dense layer before it gave the raw numbers.
+    let layer =
+        (ActionDistribution.Output(head, Dense(actions, Activation.Identity)) |> Seq.last).Create(2 * actions)
+
+    use own = new Workspace()
+    let none = zeros 0
+
+    let outputsOf (raw: float32[]) =
+        let y = zeros raw.Length
+        layer.Forward(none, panelOf raw, Panel(), panelOf y, own)
+        y
+
+    let outputs, other = outputsOf raw, outputsOf (panelOfInput "other" (2 * actions))
+    let logProbability, entropy, kl = zeros width, zeros width, zeros width
+    distribution.LogProbability(panelOf outputs, panelOf action, logProbability)
+    distribution.Entropy(panelOf outputs, entropy)
+    distribution.KlDivergence(panelOf other, panelOf outputs, kl)
+    closeNorm 2e-6 (Array.truncate rows logProbability) (case.Output "log_prob") "log-probability"
+    closeNorm 2e-5 (Array.truncate rows entropy) (case.Output "entropy") "entropy"
+    closeNorm 2e-6 (Array.truncate rows kl) (case.Output "kl") "KL divergence"
+
+    let rowWeights = case.Input "weight"
+
+    let weight =
+        Array.init width (fun l -> if l < rows then float32 rowWeights[l] else 0f)
+
+    let gradient (dLogProbability: float32[]) (dEntropy: float32[]) =
+        let dOutputs, dRaw = zeros outputs.Length, zeros raw.Length
+
+        distribution.Backward(panelOf outputs, panelOf action, dLogProbability, dEntropy, panelOf dOutputs)
+
+        layer.Backward(none, panelOf raw, panelOf outputs, panelOf dOutputs, panelOf dRaw, Panel(), none, own)
+
+        [|
+            for row in 0 .. rows - 1 do
+                for i in 0 .. 2 * actions - 1 -> dRaw[i * width + row]
+        |]
 
     closeNorm
         2e-6
-        [|
-            for row in 0 .. rows - 1 do
-                for f in 0..15 -> dMemory[f * width + row]
-        |]
-        (case.Gradient "h0")
-        "h0"
+        (gradient weight (zeros width))
+        (case.Gradient "log_prob")
+        "gradient of the log-probability"
+
+    closeNorm 2e-5 (gradient (zeros width) weight) (case.Gradient "entropy") "gradient of the entropy"
 
 /// First and second moments, which an optimiser shows only to a visitor of its state.
 let private moments (adam: Adam) =

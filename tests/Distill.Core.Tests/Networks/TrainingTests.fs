@@ -141,6 +141,8 @@ let ``Gradients of MLPs agree with central differences`` () =
 let ``Gradients through time agree with central differences`` () =
     checkNetwork (NetworkSpec.GruStack(6, 9, 8, 5, 2)) 6
     checkNetwork (NetworkSpec(5, [ Gru 7; Gru 6; Dense(3, Activation.Tanh) ])) 5
+    checkNetwork (NetworkSpec.RecurrentStack(6, 9, Lstm 8, 5, 2)) 6
+    checkNetwork (NetworkSpec(5, [ Lstm 7; Gru 4; Lstm 6; Dense(3, Activation.Tanh) ])) 5
 
 [<Fact>]
 let ``A Gaussian head's log_std has the gradient of its loss`` () =
@@ -338,35 +340,36 @@ let ``A training step allocates nothing`` threads =
 
 [<Fact>]
 let ``A step of a network with memory allocates nothing`` () =
-    use network = new Network(NetworkSpec.GruStack(22, 16, 16, 0, 4))
-    network.Initialize(RandomStream(1UL, "weights"))
+    for memory in [ Gru 16 :> LayerSpec; Lstm 16 ] do
+        use network = new Network(NetworkSpec.RecurrentStack(22, 16, memory, 0, 4))
+        network.Initialize(RandomStream(1UL, "weights"))
 
-    let x, memory =
-        Draw.floats (Random 1) (22 * width), Draw.floats (Random 2) (16 * width)
+        let x, memory =
+            Draw.floats (Random 1) (22 * width), Draw.floats (Random 2) (network.MemorySize * width)
 
-    let activations: float32[] = Array.zeroCreate (network.ActivationSize * width)
-    use own = new Workspace()
+        let activations: float32[] = Array.zeroCreate (network.ActivationSize * width)
+        use own = new Workspace()
 
-    let dy, gradient =
-        Draw.floats (Random 3) (4 * width), Draw.floats (Random 4) network.Parameters.Length
+        let dy, gradient =
+            Draw.floats (Random 3) (4 * width), Draw.floats (Random 4) network.Parameters.Length
 
-    let step () =
-        let x = panelOf x
-        let h = panelOf memory
-        let kept = panelOf activations
-        network.Forward(x, h, kept, own)
-        network.Backward(x, kept, panelOf dy, h, gradient, own)
-        network.CopyMemory(kept, h)
+        let step () =
+            let x = panelOf x
+            let h = panelOf memory
+            let kept = panelOf activations
+            network.Forward(x, h, kept, own)
+            network.Backward(x, kept, panelOf dy, h, gradient, own)
+            network.CopyMemory(kept, h)
 
-    for _ in 1..100 do
-        step ()
+        for _ in 1..100 do
+            step ()
 
-    let before = GC.GetAllocatedBytesForCurrentThread()
+        let before = GC.GetAllocatedBytesForCurrentThread()
 
-    for _ in 1..20 do
-        step ()
+        for _ in 1..20 do
+            step ()
 
-    Expect.equal (GC.GetAllocatedBytesForCurrentThread() - before) 0L "bytes"
+        Expect.equal (GC.GetAllocatedBytesForCurrentThread() - before) 0L "bytes"
 
 [<Fact>]
 let ``Normalizer merges batches to the mean and variance of all observations`` () =

@@ -3,10 +3,12 @@ module Distill.Tests.PolicyTests
 
 open System
 open System.IO
+open System.IO.Compression
 open System.Text
 open System.Text.Json
 open Xunit
 open Distill
+open Distill.Algorithms
 open Distill.Compute
 open Distill.Environments
 open Distill.Networks
@@ -54,7 +56,7 @@ let private reference (policy: Policy) (steps: float32[][][]) =
                 NetworksReference.forward policy.Network.Spec p (normalize x) memories[lane]
 
             memories[lane] <- next
-            y)
+            Array.truncate policy.Network.Spec.Outputs y)
     )
 
 let private observations (seed: int) steps lanes inputs =
@@ -70,11 +72,17 @@ let private specs =
     [
         "mlp", NetworkSpec.Mlp(7, [ 12; 9 ], 3, Activation.Elu)
         "gaussian", NetworkSpec.Mlp(7, [ 12 ], 3, Activation.Tanh, Head.Gaussian)
+        "deviations of the state", NetworkSpec.Mlp(7, [ 12 ], 3, Activation.Tanh, Head.StateDependentStd)
+        "log_std of the state", NetworkSpec.RecurrentStack(7, 6, Lstm 5, 0, 3, Head.StateDependentLogStd)
+        "squashed", NetworkSpec.GruStack(7, 6, 5, 0, 3, Head.SquashedGaussian)
         "categorical", NetworkSpec.Mlp(7, [ 12 ], 4, Activation.Relu, Head.Categorical)
         "gru", NetworkSpec.GruStack(7, 6, 5, 0, 3)
         "gru, dense", NetworkSpec.GruStack(7, 6, 5, 8, 3, Head.Gaussian)
         "gru first", NetworkSpec(7, [ Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
         "two grus", NetworkSpec(7, [ Gru 5; Gru 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
+        "lstm", NetworkSpec.RecurrentStack(7, 6, Lstm 5, 8, 3)
+        "two lstms",
+        NetworkSpec(7, [ Lstm 5; Lstm 5; Dense(8, Activation.Elu); Dense(3, Activation.Identity) ])
         "dense between",
         NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ])
     ]
@@ -116,6 +124,12 @@ let ``a deterministic action is the output, the mean, or the likeliest choice`` 
             for lane in 0..31 do
                 let logits = NetworksReference.lane outputs lane
                 Expect.equal logits[int action[lane]] (Array.max logits) name
+        elif policy.Network.Spec.Head = Head.SquashedGaussian then
+            Expect.closeAll
+                1e-6
+                (Seq.map float action)
+                (outputs |> Seq.take action.Length |> Seq.map (float >> tanh))
+                name
         else
             Paths.sameBits action (Array.truncate action.Length outputs) name
 
@@ -142,7 +156,7 @@ let ``safetensors and PyTorch files bring back the same policy, and the same fil
 [<Fact>]
 let ``a PyTorch file without Distill's entry is read by rsl_rl's names`` () =
     inTemporaryFolder (fun folder ->
-        for name in [ "mlp"; "gaussian"; "gru first"; "two grus" ] do
+        for name in [ "mlp"; "gaussian"; "gru first"; "two grus"; "two lstms" ] do
             let spec = List.find (fst >> (=) name) specs |> snd
             let policy = randomPolicy 3 0.4f spec "student" true
             let path = Path.Combine(folder, "policy.pt")
@@ -199,10 +213,10 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
                 x |> Array.mapi (fun i v -> (v - tensors[mean][i]) / (tensors[std][i] + 1e-2))
             | other -> failwith $"{other}"
 
-    // Parameters in the order of NetworksReference: W, b of a dense layer; W_ih, W_hh, b_ih, b_hh of a GRU.
+    // Parameters in the order of NetworksReference: W, b of a dense layer; W_ih, W_hh, b_ih, b_hh of one with a memory.
     let memory = role.GetProperty "memory"
 
-    let grus =
+    let memories =
         if memory.ValueKind = JsonValueKind.Null then
             []
         else
@@ -212,14 +226,17 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
         [ for layer in role.GetProperty("layers").EnumerateArray() -> strings layer ]
 
     let p =
-        grus @ layers |> List.concat |> List.map (fun name -> tensors[name]) |> Array.concat
+        memories @ layers |> List.concat |> List.map (fun name -> tensors[name]) |> Array.concat
 
     let spec =
         NetworkSpec(
             26,
             [
-                for gru in grus do
-                    Gru(tensors[gru[2]].Length / 3) :> LayerSpec
+                for layer in memories do
+                    if memory.GetProperty("kind").GetString() = "lstm" then
+                        Lstm(tensors[layer[2]].Length / 4) :> LayerSpec
+                    else
+                        Gru(tensors[layer[2]].Length / 3)
 
                 for i, layer in List.indexed layers do
                     let last = i = layers.Length - 1
@@ -245,7 +262,6 @@ let private checkpointOutput (json: JsonElement) (role: JsonElement) (steps: flo
 [<Fact>]
 let ``checkpoints of every rsl_rl generation give the right output`` () =
     let steps = observations 4 5 32 26
-    let mutable loaded = 0
 
     for name, role in rslRl do
         let path = fixture $"torch/rsl_rl/{name}.pt"
@@ -253,44 +269,159 @@ let ``checkpoints of every rsl_rl generation give the right output`` () =
         use document = JsonDocument.Parse stream
         let json = document.RootElement
         let description = json.GetProperty("roles").GetProperty role
-        let memory = description.GetProperty "memory"
+        use policy = PolicyFile.Load(path, role = Enum.Parse<PolicyRole>(role, true))
+        let flat = Seq.concat >> Seq.concat
+        let expected = checkpointOutput json description steps
+        Expect.closeAll 3e-6 (flat (run policy steps)) (flat expected) $"{name}, {role}"
+        Expect.equal policy.ObservationGroup (if role = "student" then "student" else "teacher") name
+        contains role policy.Metadata["source"]
+        let std = description.GetProperty "std"
 
-        let load () =
-            PolicyFile.Load(path, role = Enum.Parse<PolicyRole>(role, true))
+        if std.ValueKind <> JsonValueKind.Null then
+            let values =
+                json.GetProperty("tensors").EnumerateArray()
+                |> Seq.find (fun t -> t.GetProperty("name").GetString() = std.GetString())
 
-        if memory.ValueKind <> JsonValueKind.Null && memory.GetProperty("kind").GetString() = "lstm" then
-            refused path (fun () -> load () |> ignore) |> contains "LSTM"
-        else
-            loaded <- loaded + 1
-            use policy = load ()
-            let flat = Seq.concat >> Seq.concat
-            let expected = checkpointOutput json description steps
-            Expect.closeAll 3e-6 (flat (run policy steps)) (flat expected) $"{name}, {role}"
-            Expect.equal policy.ObservationGroup (if role = "student" then "student" else "teacher") name
-            contains role policy.Metadata["source"]
-            let std = description.GetProperty "std"
+            let expected =
+                [
+                    for value in values.GetProperty("values").EnumerateArray() ->
+                        if description.GetProperty("is_log").GetBoolean() then
+                            exp (value.GetDouble())
+                        else
+                            value.GetDouble()
+                ]
 
-            if std.ValueKind <> JsonValueKind.Null then
-                let values =
-                    json.GetProperty("tensors").EnumerateArray()
-                    |> Seq.find (fun t -> t.GetProperty("name").GetString() = std.GetString())
+            Expect.closeAll
+                1e-6
+                [ for v in policy.Network["log_std"].ToArray() -> exp (float v) ]
+                expected
+                $"{name}: std"
 
-                let expected =
-                    [
-                        for value in values.GetProperty("values").EnumerateArray() ->
-                            if description.GetProperty("is_log").GetBoolean() then
-                                exp (value.GetDouble())
-                            else
-                                value.GetDouble()
-                    ]
 
-                Expect.closeAll
-                    1e-6
-                    [ for v in policy.Network["log_std"].ToArray() -> exp (float v) ]
-                    expected
-                    $"{name}: std"
+/// What PyTorch did with the checkpoints in recurrent/ (make_recurrent.py).
+let private recurrent =
+    lazy
+        (use file = File.OpenRead(fixture "torch/recurrent/actions.json.gz")
+         use text = new GZipStream(file, CompressionMode.Decompress)
+         JsonDocument.Parse(text).RootElement)
 
-    Expect.equal loaded 11 "policies that Distill runs"
+let private numbers (value: JsonElement) =
+    [|
+        for step in value.EnumerateArray() ->
+            [| for lane in step.EnumerateArray() -> [| for v in lane.EnumerateArray() -> v.GetSingle() |] |]
+    |]
+
+/// The actions on the recorded observations, whose episodes begin anew in between.
+let private actionsOnRecorded (policy: Policy) =
+    let resets =
+        [
+            for env in recurrent.Value.GetProperty("resets").EnumerateArray() ->
+                [ for step in env.EnumerateArray() -> step.GetInt32() ]
+        ]
+
+    let memory = Array.zeroCreate<float32>(policy.MemorySize * Panel.Width)
+    let action = Array.zeroCreate<float32>(policy.ActionFloats * Panel.Width)
+
+    numbers (recurrent.Value.GetProperty "observations")
+    |> Array.mapi (fun step lanes ->
+        for lane, steps in List.indexed resets do
+            if List.contains step steps then
+                for i in 0 .. policy.MemorySize - 1 do
+                    memory[i * Panel.Width + lane] <- 0f
+
+        act policy (NetworksReference.panel (Array.map (Array.map float) lanes) 6) memory action |> ignore
+        Array.init lanes.Length (NetworksReference.lane action >> Array.map float32))
+
+[<Fact>]
+let ``recurrent checkpoints of every rsl_rl generation act as in PyTorch, in any format and as students`` () =
+    inTemporaryFolder (fun folder ->
+        let flat = Seq.concat >> Seq.concat >> Seq.map float >> Seq.toArray
+
+        for checkpoint in recurrent.Value.GetProperty("actions").EnumerateObject() do
+            for role in checkpoint.Value.EnumerateObject() do
+                let what = $"{checkpoint.Name}, {role.Name}"
+                let path = fixture $"torch/recurrent/{checkpoint.Name}.pt"
+                let expected = flat (numbers role.Value)
+                Expect.equal expected.Length 600 what
+                use policy = PolicyFile.Load(path, role = Enum.Parse<PolicyRole>(role.Name, true))
+                Expect.closeAll 1e-5 (flat (actionsOnRecorded policy)) expected what
+
+                for name in [ "policy.pt"; "policy.safetensors" ] do
+                    let path = Path.Combine(folder, name)
+                    PolicyFile.Save(path, policy, 3L)
+                    use again = PolicyFile.Load path
+                    same $"{what}, {name}" again policy
+
+                    for head in [ Head.Plain; Head.Gaussian ] do
+                        let student = FileStudent(File = path, ObservationGroup = "student")
+                        use student = student.Create(6, 3, head, RandomStream(1UL, "student"))
+
+                        Expect.closeAll
+                            1e-5
+                            (flat (actionsOnRecorded student))
+                            expected
+                            $"{what}, {name}, {head}")
+
+[<Fact>]
+let ``whether deviations depend on the state comes from params/agent.yaml, else it is assumed, and it shows``
+    ()
+    =
+    inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "model_9.pt")
+        let settingsPath = Path.Combine(folder, "params", "agent.yaml")
+        Directory.CreateDirectory(Path.Combine(folder, "params")) |> ignore
+
+        let load name (role: PolicyRole) (settings: string) =
+            File.Copy(fixture $"torch/recurrent/{name}.pt", path, true)
+
+            if settings = "" then
+                File.Delete settingsPath
+            else
+                File.WriteAllText(settingsPath, settings)
+
+            PolicyFile.Load(path, role = role)
+
+        let head name role settings =
+            use policy = load name role settings
+            policy.Network.Spec.Head, policy.HeadSource, policy.ActionFloats
+
+        let v5 kind std =
+            $"actor:\n  distribution_cfg:\n    class_name: {kind}\n    std_type: {std}\n"
+
+        let of5 = head "v5_heteroscedastic" PolicyRole.Actor
+        let yaml = "params/agent.yaml"
+        let own = "HeteroscedasticGaussianDistribution"
+        Expect.equal (of5 "") (Head.StateDependentStd, "assumed", 3) "nothing said"
+        Expect.equal (of5 (v5 own "log")) (Head.StateDependentLogStd, yaml, 3) "log"
+        Expect.equal (of5 (v5 own "scalar")) (Head.StateDependentStd, yaml, 3) "scalar"
+
+        Expect.equal
+            (of5 (v5 $"rsl_rl.modules:{own}" "log"))
+            (Head.StateDependentLogStd, yaml, 3)
+            "with its module"
+
+        let v3 = "policy:\n  state_dependent_std: true\n  noise_std_type: log\n"
+        Expect.equal (of5 v3) (Head.StateDependentLogStd, yaml, 3) "up to version 4"
+
+        // The student beside it has a std for each of three actions.
+        Expect.equal
+            (head "v5_distillation" PolicyRole.Teacher "")
+            (Head.StateDependentStd, "assumed", 3)
+            "a teacher beside its student"
+
+        Expect.equal
+            (head "v4_distillation" PolicyRole.Teacher "")
+            (Head.Plain, null, 3)
+            "a teacher without any"
+
+        use policy = load "v5_heteroscedastic" PolicyRole.Actor (v5 own "log")
+        contains "actions=3" policy.Architecture
+        contains $"log_std of the state ({yaml})" policy.Architecture
+
+        for kind in [ "BetaDistribution"; "TanhGaussianDistribution" ] do
+            refused settingsPath (fun () ->
+                (load "v5_heteroscedastic" PolicyRole.Actor (v5 kind "log")).Dispose())
+            |> contains kind)
 
 [<Fact>]
 let ``without a role a distillation gives its student and PPO its actor`` () =
@@ -372,7 +503,7 @@ let ``architectures that are wrong or lie are refused in one sentence, at once``
                 good.Replace("[\"identity 1\"]", "null"), "cannot be read"
                 good.Replace("\"student\"", "null"), "cannot be read"
                 good.Replace("\"identity 1\"", "null"), "does not know"
-                good.Replace("identity 1", "lstm 4"), "does not know"
+                good.Replace("identity 1", "mamba 4"), "does not know"
                 good.Replace("identity 1", "identity"), "does not know"
                 good.Replace("identity 1", "identity 99999999999"), "does not know"
                 good.Replace("[\"identity 1\"]", "[]"), "does not hold"
@@ -383,6 +514,7 @@ let ``architectures that are wrong or lie are refused in one sentence, at once``
                 // 3 x this size is negative in 32 bits.
                 good.Replace("identity 1", "gru 1000000000"), "does not hold"
                 good.Replace("identity 1", "gru 1431655766"), "does not hold"
+                good.Replace("identity 1", "lstm 1073741825"), "does not hold"
                 good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
                 good.Replace("null}", "0}"), "normaliser.mean"
             ] do
@@ -502,7 +634,7 @@ let ``a file that says its activation is not told another`` () =
             |> contains "activation tanh, not elu")
 
 [<Fact>]
-let ``a deviation that depends on the state is named where the file does not fit`` () =
+let ``twice as many outputs as actions are answered with where deviations are known from`` () =
     let group = ObservationGroup("teacher", [| ObservationComponent("state", 5) |])
 
     let environment =
@@ -513,7 +645,7 @@ let ``a deviation that depends on the state is named where the file does not fit
     let refusal =
         Expect.throws<DistillException>(fun () -> policy.Check(environment, "teacher"))
 
-    contains "standard deviation depends on the state" refusal.Message
+    contains "gives 6 outputs but arm takes 3 action numbers; where half of them" refusal.Message
 
 [<Fact>]
 let ``a TorchScript export is answered with the checkpoint to take`` () =
@@ -595,6 +727,28 @@ let ``a .pt checkpoint has the epoch, the best return and Adam's state as PyTorc
 
         refused path (fun () -> PolicyFile.RestoreOptimizer(path, wider.Network, adamOfWider) |> ignore)
         |> contains "should have the shape"
+
+        // A student that keeps only the means goes on with their part.
+        use wide =
+            randomPolicy
+                3
+                0.4f
+                (NetworkSpec.Mlp(3, [ 5 ], 2, Activation.Elu, Head.StateDependentStd))
+                "student"
+                true
+
+        use adamOfWide = new Adam(wide.Network, AdamConfig(), 1)
+
+        for i in 0 .. wide.Network.ParameterCount - 1 do
+            adamOfWide.FirstMoments[i] <- float32 i
+
+        PolicyFile.Save(path, wide, 3L, adamOfWide)
+        use means = new Policy(wide.Network.Spec.WithHead Head.Plain, "student")
+        use adamOfMeans = new Adam(means.Network, AdamConfig(), 1)
+        Expect.isTrue (PolicyFile.RestoreOptimizer(path, means.Network, adamOfMeans)) "restored"
+        // 20 of the first layer, 2 x 5 weights and 2 biases; as many of the deviations lie between.
+        let expected = [| yield! [ 0..29 ]; 40; 41 |] |> Array.map float32
+        Expect.equal (adamOfMeans.FirstMoments.Slice(0, 32).ToArray()) expected "means"
 
         // Without a state there is nothing to restore.
         PolicyFile.Save(path, policy, 3L)

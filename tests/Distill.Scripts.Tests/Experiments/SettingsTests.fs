@@ -189,7 +189,7 @@ let ``numbers, words, lists and null are read as what the field is`` () =
     let environment = config.Environment :?> QuadrotorConfig
     Assert.Equal(500_000L, config.Retention.Limit)
     Assert.Equal(200, (config.Acting :?> TeacherUntil).Phase1Iterations)
-    Assert.Equal(3e-4, config.Optimizer.LearningRate)
+    Assert.Equal(3e-4, config.Optimizer.LearningRate.Value)
     Assert.Equal(2048, environment.Envs)
     Assert.Equal(QuadrotorTask.FigureEight, environment.Task)
     Assert.Equal(10.0, environment.FigureEight.LoopSeconds)
@@ -265,9 +265,9 @@ let ``the flags and names of other systems are understood`` () =
     Assert.Equal(300, config.Iterations)
     Assert.Equal("velocity", config.Name)
     Assert.IsType<Huber>(config.Loss) |> ignore
-    Assert.Equal(5, config.NumLearningEpochs)
+    Assert.Equal(5, config.NumLearningEpochs.Whole)
     Assert.Equal(100_000L, config.Retention.Limit)
-    Assert.Equal(3e-4, config.Optimizer.LearningRate)
+    Assert.Equal(3e-4, config.Optimizer.LearningRate.Value)
     Assert.IsType<InOrder>(config.Sampling) |> ignore
 
     for name in [ "teacher_checkpoint"; "checkpoint" ] do
@@ -319,9 +319,9 @@ let ``a file stands for the student that it holds`` () =
 let ``whole episodes bring the defaults of their regime, where nothing else was said`` () =
     let regime (config: DistillationConfig) =
         config.Iterations,
-        config.Optimizer.LearningRate,
+        config.Optimizer.LearningRate.Value,
         (config.Acting :?> TeacherUntil).Phase1Iterations,
-        config.MiniBatchSize,
+        config.MiniBatchSize.Whole,
         config.EvaluationInterval
 
     let bare =
@@ -358,10 +358,10 @@ let ``presets have other systems' numbers`` () =
     let numbers (config: DistillationConfig) =
         config.Retention.Limit,
         (config.Collection :?> StepsPerIteration).StepsPerEnv * config.Environment.Envs,
-        config.Optimizer.LearningRate,
-        config.NumLearningEpochs,
-        config.MiniBatchSize,
-        config.Optimizer.MaxGradNorm
+        config.Optimizer.LearningRate.Value,
+        config.NumLearningEpochs.Whole,
+        config.MiniBatchSize.Whole,
+        config.Optimizer.MaxGradNorm.Value
 
     let of' settings =
         numbers (Experiment.empty |> with' settings)
@@ -428,14 +428,49 @@ let ``a name that could be two settings is refused with both`` () =
     Assert.Equal<obj list>([ box { cart with Back = { Radius = 3.0 } } |> nonNull ], apply "back.radius=3")
 
 [<Fact>]
+let ``a number can be a schedule of the iteration, which is written down and read back`` () =
+    let changed =
+        pole
+        |> with'
+            [
+                "learning_rate=linear(1e-3,1e-4,200)"
+                "num_learning_epochs=piecewise(0:8,20:2)"
+                "smoothing=cosine(0.1,0,20)"
+                "acting=mixed"
+                "beta=decay(1,0.7)"
+            ]
+
+    Assert.Equal(5.5e-4, changed.Optimizer.LearningRate.At 100, 12)
+    Assert.Equal(5.0, changed.NumLearningEpochs.At 10)
+    Assert.Equal(0.49, changed.Acting.TeacherShare 2, 12)
+
+    Assert.Equal<string list>(
+        [ "acting.beta"; "loss.smoothing"; "num_learning_epochs"; "optimizer.learning_rate" ],
+        Settings.schedules [ changed ] |> List.map fst |> List.sort
+    )
+
+    let again =
+        Settings.describe [ changed ]
+        |> List.map (fun (name, text) -> $"{name}={text}")
+        |> fun arguments -> Settings.apply arguments [ pole.Config ]
+
+    Assert.Equal<(string * string) list>(Settings.describe [ changed ], Settings.describe again)
+    Assert.Contains("learning_rate: linear(0.001,0.0001,200)", Storage.Yaml.ToText(Settings.tree changed))
+    pole |> refusal [ "learning_rate=linear(1,2)" ] |> mentions "or a schedule of the iteration"
+    pole |> refusal [ "iterations=linear(1,2,3)" ] |> mentions "a whole number"
+
+[<Fact>]
 let ``a function can only be set in the script`` () =
     let scheduled =
-        distillation { acting (Acting.schedule "mine" (fun iteration -> if iteration < 3 then 1.0 else 0.0)) }
+        distillation {
+            acting (
+                Acting.schedule (Schedule.custom "mine" (fun iteration -> if iteration < 3 then 1.0 else 0.0))
+            )
+        }
 
     Assert.Equal(1.0, scheduled.Config.Acting.TeacherShare 2)
-    scheduled |> refusal [ "share=1" ] |> mentions "in the script"
-    // It is no kind that a text could make.
-    Experiment.empty |> refusal [ "acting=schedule" ] |> mentions "one of"
+    Assert.Equal("mine", (dict (Experiment.settings scheduled))["acting.beta"])
+    Experiment.empty |> refusal [ "acting=mixed"; "beta=mine" ] |> mentions "a number, or a schedule"
 
 [<Fact>]
 let ``any text is either understood or refused with a sentence`` () =
@@ -485,7 +520,7 @@ let private made (modules: Type) (result: Type) : obj list =
         elif t = typeof<LayerSizes> then
             ({ hidden = [ 4 ] }: LayerSizes)
         else
-            nonNull (box (fun (_: int) -> 0.5))
+            Schedule.linear 1.0 0.0 5
 
     [
         for p in modules.GetProperties() do
@@ -540,6 +575,7 @@ let ``every field of a distillation has an operation, and an operation sets its 
             typeof<Loss>, Loss.huber 2.0
             typeof<Collection>, Collect.stepsPerEnv 77
             typeof<OptimizerConfig>, AdamConfig(LearningRate = 0.5)
+            typeof<Schedule>, Schedule.linear 7919.0 7920.0 3
         ]
 
     let fields = typeof<DistillationConfig>.GetProperties() |> Array.filter _.CanWrite

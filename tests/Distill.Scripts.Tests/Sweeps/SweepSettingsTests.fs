@@ -96,7 +96,7 @@ let ``ranges on the command line are searched, not listed`` () =
     Assert.Equal(6, found.Length)
 
     for config in configs found do
-        Assert.InRange(float config.Optimizer.LearningRate, 1e-4, 1e-2)
+        Assert.InRange(config.Optimizer.LearningRate.Value, 1e-4, 1e-2)
 
     let more = trials place [ setting; "--search"; "random:8" ]
     Assert.Equal<string list>(hashes found, hashes more |> List.take 6)

@@ -51,7 +51,7 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
         Array.sumBy (fun v -> v * v) e, Array.map ((*) 2.0) e, [||]
     | :? Huber as huber ->
         let e = Array.map2 (-) y target
-        let d = huber.Delta
+        let d = huber.Delta.Value
 
         Array.sumBy (fun v -> if abs v <= d then v * v / 2.0 else d * (abs v - d / 2.0)) e,
         Array.map (fun v -> max -d (min d v)) e,
@@ -68,7 +68,11 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
 
         let desired =
             Array.init y.Length (fun i ->
-                entropy.Smoothing / n + (if i = int target[0] then 1.0 - entropy.Smoothing else 0.0))
+                entropy.Smoothing.Value / n
+                + (if i = int target[0] then
+                       1.0 - entropy.Smoothing.Value
+                   else
+                       0.0))
 
         Array.sum (Array.map2 (fun v d -> -d * (v - total)) y desired),
         Array.map2 (fun v d -> exp (v - total) - d) y desired,
@@ -143,7 +147,7 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
                     dMemory <- Array.map ((*) row.Keep) before)
 
             if valid > 0 then
-                adam.Step(gradient, settings.LearningRate)
+                adam.Step(gradient, settings.LearningRate.Value)
 
         let rows = Array.map validRows batch
 
@@ -210,7 +214,10 @@ type Memory(config: DistillationConfig, most: int) =
         | :? RecencyWeighted as recency ->
             [|
                 for segment in held do
-                    exp (-recency.Decay * float ((added - 1L - segment.Birth) / int64 segmentsPerIteration))
+                    exp (
+                        -recency.Decay.Value
+                        * float ((added - 1L - segment.Birth) / int64 segmentsPerIteration)
+                    )
             |]
             |> draw epoch
         | :? LossPrioritized as priority ->
@@ -221,7 +228,8 @@ type Memory(config: DistillationConfig, most: int) =
 
             [|
                 for segment in held do
-                    (Option.defaultValue worst segment.Loss - best + priority.Epsilon) ** priority.Exponent
+                    (Option.defaultValue worst segment.Loss - best + priority.Epsilon.Value)
+                    ** priority.Exponent.Value
             |]
             |> draw epoch
         | _ ->

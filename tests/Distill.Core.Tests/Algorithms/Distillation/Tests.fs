@@ -118,7 +118,7 @@ let ``the schedules of acting`` () =
 
     Expect.closeAll
         1e-12
-        (shares (Schedule("own", fun i -> float i / 4.0 - 0.25)))
+        (shares (Mixed(Schedule.Of("own", fun i -> float i / 4.0 - 0.25))))
         [ 0.0; 0.0; 0.25; 1.0; 1.0 ]
         "own"
 
@@ -128,7 +128,7 @@ let ``every schedule says which phase an iteration is in, and how long that last
         let phase = acting.Phase(iteration, 10)
         phase.Name, phase.Number, phase.Within, phase.Length
 
-    Expect.equal (phase (Schedule("own", fun _ -> 0.0)) 7) ("own", 1, 7, 10) "own"
+    Expect.equal (phase (Mixed(Schedule.Of("own", fun _ -> 0.0))) 7) ("mixed", 1, 7, 10) "own"
     Expect.equal (phase (LinearBeta 3) 7) ("mixed", 1, 7, 10) "linear"
     Expect.equal (phase (StudentAlways()) 7) ("student", 1, 7, 10) "student"
     Expect.equal (phase (TeacherAlways()) 7) ("teacher", 1, 7, 10) "teacher"
@@ -347,6 +347,7 @@ let private variants =
     [
         "rows", small
         "sequences", recurrent
+        "sequences, LSTM", { recurrent with Student = LstmStudent(Hidden = 5, DenseAfter = 4) }
         "short sequences, in order", { recurrent with Sequence = 5; Sampling = InOrder() }
         "mixed acting, recency", { small with Acting = LinearBeta 4; Sampling = RecencyWeighted 0.5 }
         "rows, loss-prioritized", { small with Sampling = priority }
@@ -522,6 +523,51 @@ let ``a checkpoint of other settings is refused`` () =
             (Expect.throws<DistillException>(fun () -> load path distillation.Visit)).Message
             |> Storage.contains "other settings")
 
+[<Fact>]
+let ``a student whose deviations depend on the state is trained on by likelihood, and continued bit for bit``
+    ()
+    =
+    Storage.inTemporaryFolder (fun folder ->
+        let file = Path.Combine(folder, "student.safetensors")
+
+        let spec =
+            NetworkSpec.RecurrentStack(22, 6, Lstm 5, 0, 4, Head.StateDependentLogStd)
+
+        use before = randomPolicy 3 0.2f spec "student" true
+        PolicyFile.Save(file, before)
+
+        let choices =
+            { recurrent with
+                Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+                Student = FileStudent(File = file)
+                Loss = GaussianLogLikelihood()
+            }
+
+        use teacher = raptorTeacher ()
+
+        let run threads =
+            use pool = new WorkerPool(threads)
+            use distillation = start choices teacher pool
+            Expect.equal distillation.Student.Network.Spec spec "the head is kept"
+            let first = iterate 2 distillation
+            save (Path.Combine(folder, "state.safetensors")) distillation.Visit
+            let last = iterate 2 distillation
+            Expect.isTrue ((List.last last).Loss < first[0].Loss) "the loss falls"
+            bytes distillation.Visit
+
+        let expected = run 1
+        sameState (run 2) expected "2 threads"
+        use pool = new WorkerPool(2)
+        use resumed = start choices teacher pool
+        load (Path.Combine(folder, "state.safetensors")) resumed.Visit
+        iterate 2 resumed |> ignore
+        sameState (bytes resumed.Visit) expected "resumed"
+        // The rows of the deviations have learned, too.
+        let rows (policy: Policy) =
+            policy.Network["2.weight"].Slice(20, 20).ToArray()
+
+        Expect.isTrue (rows resumed.Student <> rows before) "deviations")
+
 // Memory
 
 [<Fact>]
@@ -631,7 +677,7 @@ let ``the estimates count what is allocated`` () =
         [
             MlpStudent(Hidden = [ 300; 200 ])
             GruStudent(Hidden = 90)
-            GruStudent(Hidden = 20, DenseAfter = 100)
+            LstmStudent(Hidden = 20, DenseAfter = 100)
         ]
 
     for student in students do
@@ -738,6 +784,7 @@ let ``a network that no machine counts is refused with a sentence`` () =
             [
                 MlpStudent(Hidden = hidden) :> StudentConfig
                 GruStudent(Hidden = hidden[0], DenseAfter = List.last hidden)
+                LstmStudent(Hidden = hidden[0], DenseAfter = List.last hidden)
             ] do
             let settings = config { small with Student = student }
 

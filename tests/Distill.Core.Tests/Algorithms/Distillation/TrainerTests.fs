@@ -112,7 +112,8 @@ let ``windows of sequences: memory carried and detached, cleared at starts, the 
             [
                 11, NetworkSpec.GruStack(5, 6, 4, 0, 3)
                 70, NetworkSpec.GruStack(5, 6, 4, 5, 3)
-                40, NetworkSpec(5, [ Gru 4; Gru 3; Dense(3, Activation.Identity) ])
+                40, NetworkSpec(5, [ Gru 4; Lstm 3; Dense(3, Activation.Identity) ])
+                24, NetworkSpec.RecurrentStack(5, 6, Lstm 4, 0, 3)
                 // Too many for half panels.
                 140, NetworkSpec.GruStack(5, 6, 4, 0, 3)
             ] do
@@ -232,6 +233,7 @@ let ``the same bits on any number of threads and every path, and nothing allocat
         [
             NetworkSpec.Mlp(5, [ 8 ], 3, Activation.Elu), 1, 700
             NetworkSpec.GruStack(5, 6, 4, 0, 3), 20, 40
+            NetworkSpec.RecurrentStack(5, 6, Lstm 4, 0, 3), 20, 40
         ] do
         let memory = spec.Layers |> Seq.sumBy NetworksReference.memorySize
 

@@ -54,7 +54,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         )
 
     let learner =
-        Learner(student, config.Loss, config.Optimizer, min config.GradientLength shape.SegmentLength)
+        Learner(student, config.Loss, config.Optimizer, min config.GradientLength.Whole shape.SegmentLength)
 
     let limit =
         if config.Retention :? NewestRollout then
@@ -104,16 +104,16 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
 
         let parts =
             [
-                for _ in 1 .. config.NumLearningEpochs do
+                for _ in 1 .. config.NumLearningEpochs.Whole do
                     let order = memory.Order(epoch, added.Length)
                     epoch <- epoch + 1L
 
                     let batch =
-                        if config.MiniBatchSize > 0 then
-                            config.MiniBatchSize
+                        if config.MiniBatchSize.Whole > 0 then
+                            config.MiniBatchSize.Whole
                         else
                             Math.Clamp(
-                                order.Length / config.NumMiniBatches,
+                                order.Length / config.NumMiniBatches.Whole,
                                 1,
                                 (if shape.SegmentLength > 1 then 64 else 512)
                             )
@@ -226,17 +226,20 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
 let ``iterations on sequences are those of plain loops, whatever is kept and drawn`` () =
     use teacher = raptorTeacher ()
 
-    for retention, sampling, loss in
+    for student, retention, sampling, loss in
         [
-            FirstInFirstOut 1400L :> Retention, Permutation() :> Sampling, MeanSquared() :> Loss
-            Reservoir 1000L, LossPrioritized(0.7, 0.01), GaussianLogLikelihood()
-            NewestRollout(), RecencyWeighted 0.1, Huber 0.2
+            GruStudent(Hidden = 5) :> StudentConfig,
+            FirstInFirstOut 1400L :> Retention,
+            Permutation() :> Sampling,
+            MeanSquared() :> Loss
+            GruStudent(Hidden = 5), Reservoir 1000L, LossPrioritized(0.7, 0.01), GaussianLogLikelihood()
+            LstmStudent(Hidden = 5), NewestRollout(), RecencyWeighted 0.1, Huber 0.2
         ] do
         let config =
             DistillationConfig(
                 Seed = 18UL,
                 Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 15),
-                Student = GruStudent(Hidden = 5),
+                Student = student,
                 Acting = TeacherUntil 2,
                 Retention = retention,
                 Sampling = sampling,

@@ -133,7 +133,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
     let finished = ResizeArray<float * int * bool>()
     let mutable iteration = 0
     let mutable steps = 0
-    let mutable rate = config.Optimizer.LearningRate
+    let mutable rate = config.Optimizer.LearningRate.At 0
 
     do
         for panel in 0 .. panels - 1 do
@@ -267,7 +267,8 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         let ratio =
             exp (logProbability outputs logStd sample.Action - sample.LogProbability)
 
-        let clipped = Math.Clamp(ratio, 1.0 - config.ClipParam, 1.0 + config.ClipParam)
+        let clipped =
+            Math.Clamp(ratio, 1.0 - config.ClipParam.Value, 1.0 + config.ClipParam.Value)
 
         let slope =
             if -advantage * ratio >= -advantage * clipped then
@@ -275,7 +276,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             else
                 0.0
 
-        let bonus = config.EntropyCoef
+        let bonus = config.EntropyCoef.Value
 
         if actions.Discrete then
             let p = probabilities outputs
@@ -294,13 +295,13 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             Array.map (fun d -> slope * (d * d - 1.0) - bonus) deviation
 
     let criticSlope sample target value =
-        let limit = config.ClipParam
+        let limit = config.ClipParam.Value
         let kept = sample.Value + Math.Clamp(value - sample.Value, -limit, limit)
 
         if config.UseClippedValueLoss && abs (kept - target) > abs (value - target) then
             0.0
         else
-            2.0 * config.ValueLossCoef * (value - target)
+            2.0 * config.ValueLossCoef.Value * (value - target)
 
     /// One step of both optimizers; returns the means of value loss, surrogate, entropy and KL divergence.
     let learn (batch: (Sample * float * float)[]) oldLogStd =
@@ -311,7 +312,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
 
         let clip =
             if config.UseClippedValueLoss then
-                Some config.ClipParam
+                Some config.ClipParam.Value
             else
                 None
 
@@ -342,7 +343,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             let terms =
                 [|
                     valueLoss clip sample.Value target values[0]
-                    surrogate config.ClipParam advantage now sample.LogProbability
+                    surrogate config.ClipParam.Value advantage now sample.LogProbability
                     if actions.Discrete then
                         categoricalEntropy outputs
                     else
@@ -358,16 +359,16 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         if config.Schedule = RateSchedule.Adaptive then
             let kl = sums[3]
 
-            if kl > 2.0 * config.DesiredKl then
-                rate <- max config.MinLearningRate (rate / 1.5)
-            elif kl > 0.0 && kl < config.DesiredKl / 2.0 then
-                rate <- min config.MaxLearningRate (rate * 1.5)
+            if kl > 2.0 * config.DesiredKl.Value then
+                rate <- max config.MinLearningRate.Value (rate / 1.5)
+            elif kl > 0.0 && kl < config.DesiredKl.Value / 2.0 then
+                rate <- min config.MaxLearningRate.Value (rate * 1.5)
 
         actorOptimizer.Step(actorGradient, rate)
 
         criticOptimizer.Step(
             criticGradient,
-            Option.ofNullable config.CriticLearningRate |> Option.defaultValue rate
+            Option.ofNullable config.CriticLearningRate |> Option.map _.Value |> Option.defaultValue rate
         )
 
         sums
@@ -401,7 +402,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
     /// The numbers that a report must have after the iteration.
     member _.Iterate() =
         for panel in 0 .. panels - 1 do
-            if float (restarts.Uniform(uint32 panel, uint32 iteration)) < config.RestartProbability then
+            if float (restarts.Uniform(uint32 panel, uint32 iteration)) < config.RestartProbability.Value then
                 environment.Reset panel
 
                 for env in 32 * panel .. 32 * panel + lanes panel - 1 do
@@ -412,10 +413,18 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
 
         let advantage =
             Array.init envs (fun env ->
-                let rewards = collected |> Array.map (fun (_, r) -> config.RewardScale * fst r[env])
+                let rewards =
+                    collected |> Array.map (fun (_, r) -> config.RewardScale.Value * fst r[env])
+
                 let ends = collected |> Array.map (fun (_, r) -> snd r[env])
                 let values = collected |> Array.map (fun (s, _) -> s[env].Value)
-                advantages config.Gamma config.Lambda rewards (Array.append values [| last[env] |]) ends)
+
+                advantages
+                    config.Gamma.Value
+                    config.Lambda.Value
+                    rewards
+                    (Array.append values [| last[env] |])
+                    ends)
 
         let order = Array.zeroCreate<int>(envs * config.StepsPerEnv)
         shuffling.Permutation(order, uint32 iteration)
@@ -427,7 +436,7 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                 let sample = (fst collected[step]).[env]
                 sample, advantage[env][step], sample.Value + advantage[env][step])
 
-        let batches = min config.NumMiniBatches ((shuffled.Length + 31) / 32)
+        let batches = min config.NumMiniBatches.Whole ((shuffled.Length + 31) / 32)
 
         let batches =
             [|
@@ -437,14 +446,14 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             |]
             |> parts batches
 
-        if config.Schedule = RateSchedule.Linear then
-            rate <- config.Optimizer.LearningRate * max 0.0 (1.0 - float iteration / float config.Iterations)
+        if config.Schedule = RateSchedule.Fixed then
+            rate <- config.Optimizer.LearningRate.At iteration
 
         let oldLogStd = logStd ()
 
         let losses =
             [|
-                for _ in 1 .. config.NumLearningEpochs do
+                for _ in 1 .. config.NumLearningEpochs.Whole do
                     for batch in batches do
                         learn batch oldLogStd
             |]

@@ -209,9 +209,9 @@ let ``Reports under rsl_rl's names`` () =
 
 [<Fact>]
 let ``The schedules move the learning rate as they say`` () =
-    let rates schedule desiredKl =
+    let rates schedule (desiredKl: float) (rate: Schedule) =
         use pool = new WorkerPool(1)
-        let optimizer = Networks.AdamConfig(LearningRate = 1e-3)
+        let optimizer = Networks.AdamConfig(LearningRate = rate)
 
         let config =
             PpoConfig(
@@ -226,16 +226,18 @@ let ``The schedules move the learning rate as they say`` () =
         use ppo = new Ppo(config, CartPoleConfig(Envs = 64), pool)
         [ for _ in 1..4 -> ppo.Iterate().LearningRate ]
 
-    Expect.equal (rates RateSchedule.Fixed 1e9) [ 1e-3; 1e-3; 1e-3; 1e-3 ] "fixed"
-    Expect.closeAll 1e-12 (rates RateSchedule.Linear 1e9) [ 1e-3; 0.75e-3; 0.5e-3; 0.25e-3 ] "linear"
+    let steady = Schedule.op_Implicit 1e-3
+    Expect.equal (rates RateSchedule.Fixed 1e9 steady) [ 1e-3; 1e-3; 1e-3; 1e-3 ] "fixed"
+    let falling = rates RateSchedule.Fixed 1e9 (Schedule.Linear(1e-3, 0.0, 4))
+    Expect.closeAll 1e-12 falling [ 1e-3; 0.75e-3; 0.5e-3; 0.25e-3 ] "linear"
     // Every step moves the policy by far less, or far more, than what is desired.
-    Expect.equal (List.last (rates RateSchedule.Adaptive 1e9)) 4e-3 "adaptive, always raised"
-    Expect.equal (List.last (rates RateSchedule.Adaptive 1e-12)) 1e-5 "adaptive, always lowered"
+    Expect.equal (List.last (rates RateSchedule.Adaptive 1e9 steady)) 4e-3 "adaptive, always raised"
+    Expect.equal (List.last (rates RateSchedule.Adaptive 1e-12 steady)) 1e-5 "adaptive, always lowered"
 
 [<Fact>]
 let ``Restarts begin new episodes and forget the unfinished ones`` () =
     // No pole falls within three steps, but all do within 90.
-    let finished probability =
+    let finished (probability: float) =
         use pool = new WorkerPool(1)
         let config = PpoConfig(StepsPerEnv = 3, RestartProbability = probability)
         use ppo = new Ppo(config, CartPoleConfig(Envs = 40), pool)
@@ -317,7 +319,7 @@ let ``Settings without a sign, a size or a number that single precision has are 
 
     for name, config in
         [
-            "gamma", (fun v -> PpoConfig(Gamma = v))
+            "gamma", (fun (v: float) -> PpoConfig(Gamma = v))
             "lambda", fun v -> PpoConfig(Lambda = v)
             "restart_probability", fun v -> PpoConfig(RestartProbability = v)
             "beta1", fun v -> PpoConfig(Optimizer = AdamConfig(Beta1 = v))

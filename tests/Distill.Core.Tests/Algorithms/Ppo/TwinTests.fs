@@ -3,6 +3,7 @@ module Distill.Tests.PpoTwinTests
 
 open System
 open System.Runtime.InteropServices
+open Distill
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Environments
@@ -45,12 +46,19 @@ let private but (changes: (string * objnull) list) =
         if property.CanWrite then
             let changed = changes |> List.tryFindBack (fst >> (=) property.Name)
 
-            property.SetValue(
-                config,
-                changed |> Option.map snd |> Option.defaultValue (property.GetValue everything)
-            )
+            let value =
+                match changed |> Option.map snd with
+                | Some(:? float as number) -> box (Schedule.op_Implicit number)
+                | Some(:? int as number) when property.PropertyType = typeof<Schedule> ->
+                    box (Schedule.op_Implicit number)
+                | Some value -> value
+                | None -> property.GetValue everything
+
+            property.SetValue(config, value)
 
     config
+
+let private falling = AdamConfig(LearningRate = Schedule.Linear(1e-3, 1e-4, 3))
 
 let private variants: (string * objnull) list list =
     [
@@ -61,8 +69,8 @@ let private variants: (string * objnull) list list =
         [ "NormalizeObservations", false ]
         [ "NormalizeAdvantagePerMiniBatch", true ]
         [ "Schedule", RateSchedule.Fixed ]
-        [ "Schedule", RateSchedule.Linear ]
-        [ "Schedule", RateSchedule.Linear; "CriticLearningRate", 2e-3 ]
+        [ "Schedule", RateSchedule.Fixed; "Optimizer", falling ]
+        [ "Schedule", RateSchedule.Fixed; "Optimizer", falling; "CriticLearningRate", 2e-3 ]
         [ "CriticLearningRate", 2e-3 ]
         [ "DesiredKl", 1e-4 ]
         [ "DesiredKl", 10.0; "MaxLearningRate", 5e-3 ]
