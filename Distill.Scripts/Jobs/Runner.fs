@@ -70,7 +70,7 @@ type Plan =
 [<RequireQualifiedAccess>]
 type Ending =
     | Finished
-    /// By a signal, which stands for this exit code.
+    /// By a signal, which stands for this exit code; 0 where it stopped as it was asked to before.
     | Interrupted of exitCode: int
 
 /// The loop that all training shares: iterate, evaluate, keep the best, log, save, stop when asked to.
@@ -281,12 +281,13 @@ module Runner =
         @ seekTarget plan display memory progress.StepsCollected result.MeanReturn
         @ algorithm.Reference
 
-    /// Runs to the end of the plan or to an interruption. The folder's checkpoints then hold best_ROLE (the best
-    /// of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
+    /// Runs to the end of the plan, to an interruption, or until so many iterations are completed (0: no such stop). The
+    /// folder\'s checkpoints then hold best_ROLE (the best of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
     let run
         (folder: RunFolder)
         (resume: bool)
         (plan: Plan)
+        (until: int)
         (evaluator: Evaluator)
         (interruption: Script.Interruption)
         (display: Display)
@@ -322,7 +323,13 @@ module Runner =
 
         let clockAfter = clock plan first memory
 
-        while algorithm.Completed() < plan.Iterations && interruption.ExitCode = 0 do
+        let stop =
+            if until = 0 then
+                plan.Iterations
+            else
+                min until plan.Iterations
+
+        while algorithm.Completed() < stop && interruption.ExitCode = 0 do
             let progress = orKeep algorithm.Iterate
             let clock = clockAfter progress
             let completed = progress.Iteration + 1

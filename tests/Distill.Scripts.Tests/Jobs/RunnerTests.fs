@@ -96,7 +96,7 @@ let private runFor
 
     let clocks = ResizeArray<Clock>()
     let display = { Say = ignore; Advance = fun _ clock -> clocks.Add clock }
-    Runner.run folder resume plan evaluator interruption display fake.Algorithm |> ignore
+    Runner.run folder resume plan 0 evaluator interruption display fake.Algorithm |> ignore
     List.ofSeq clocks
 
 let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int list) (iterations: int) =
