@@ -23,6 +23,9 @@ public abstract record StudentConfig
     /// <summary>Whether it begins from a draw, so that another draw gives another student.</summary>
     internal virtual bool Drawn => true;
 
+    /// <summary>Whether it is known how far to stray from its best action: 1 for a new Gaussian, or what a file says.</summary>
+    internal virtual bool Described => true;
+
     /// <summary>The student before training, its parameters drawn from the stream.</summary>
     /// <exception cref="DistillException">The settings are wrong or do not fit the sizes.</exception>
     public virtual Policy Create(int inputs, int outputs, Head head, RandomStream stream)
@@ -102,6 +105,15 @@ public sealed record FileStudent : StudentConfig
     public bool KeepOptimizer { get; init; } = true;
 
     internal override bool Drawn => false;
+
+    internal override bool Described
+    {
+        get
+        {
+            using var policy = Load();
+            return policy.Distribution is not null;
+        }
+    }
 
     public override NetworkSpec Network(int inputs, int outputs, Head head)
     {

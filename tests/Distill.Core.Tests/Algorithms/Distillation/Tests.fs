@@ -757,7 +757,8 @@ let ``the estimates count what is allocated`` () =
     for config in
         [
             PpoConfig()
-            PpoConfig(ActorGroup = "student", ActorHidden = [| 400; 300 |], CriticHidden = [| 500 |])
+            PpoConfig(Actor = dense "student" [ 400; 300 ] false, Critic = dense "teacher" [ 500 ] false)
+            PpoConfig(Actor = GruStudent(Hidden = 40), Critic = LstmStudent(Hidden = 30))
         ] do
         let environment = QuadrotorConfig(Envs = 500)
         use pool = new WorkerPool(3)
@@ -766,11 +767,11 @@ let ``the estimates count what is allocated`` () =
         use inner = (environment :> IEnvironmentConfig).Create(500, 0UL)
         let estimate = PpoMemory.Of(config, environment, 3)
         let actual = nativeBytes ppo - nativeBytes pool + workspaces pool
-        covers estimate.TotalBytes actual (nativeBytes inner) $"PPO, {config.ActorGroup}"
+        covers estimate.TotalBytes actual (nativeBytes inner) $"PPO, {config.Actor}"
         Expect.isTrue estimate.Fits "fits"
 
         Expect.isTrue
-            (not (PpoMemory.Of(config, environment, 3, estimate.TotalBytes)).Fits)
+            (not (PpoMemory.Of(config, environment, 3, availableBytes = estimate.TotalBytes)).Fits)
             "no tenth to spare"
 
 [<Fact>]
@@ -842,7 +843,10 @@ let ``a network that no machine counts is refused with a sentence`` () =
                 (Expect.throws<DistillException> start).Message |> Storage.contains "is too large with"
 
         for ppo in
-            [ PpoConfig(ActorHidden = List.toArray hidden); PpoConfig(CriticHidden = List.toArray hidden) ] do
+            [
+                PpoConfig(Actor = dense "teacher" hidden false)
+                PpoConfig(Critic = dense "teacher" hidden false)
+            ] do
             (Expect.throws<DistillException>(fun () -> (new Ppo(ppo, small.Environment, pool)).Dispose()))
                 .Message
             |> Storage.contains "is too large with"
