@@ -23,6 +23,10 @@ type RunOptions =
         /// Folder of a new run; empty for one below logs that is named by the time.
         Folder: string
 
+        /// Iterations after which the run stops, with a checkpoint from which it goes on; 0 for none. A search by successive
+        /// halving stops its trials so.
+        Until: int
+
         /// Whether the run ends with report.html (2 MB) and, for quadrotors, replay.html (1 MB). Turn it off for very many runs.
         Report: bool
 
@@ -157,6 +161,7 @@ module Training =
             Logs = "logs"
             Resume = ""
             Folder = ""
+            Until = 0
             Report = true
             Video = false
             VideoLength = 200
@@ -315,6 +320,16 @@ module Training =
                     algorithm.Iterate()
         }
 
+    /// The algorithm, whose steps count for what the run costs.
+    let private metered (meter: CostMeter) (algorithm: Algorithm) =
+        { algorithm with
+            Iterate =
+                fun () ->
+                    let progress = algorithm.Iterate()
+                    meter.Advance progress.StepsCollected
+                    progress
+        }
+
     /// Trains in the folder, and says what that was if it was nothing.
     let private train
         (options: RunOptions)
@@ -342,7 +357,7 @@ module Training =
 
         let ending =
             Display.around (fun display ->
-                Runner.run folder resume setup.Plan evaluator interruption display algorithm)
+                Runner.run folder resume setup.Plan options.Until evaluator interruption display algorithm)
 
         if resume && not trained && ending = Ending.Finished then
             say
@@ -362,6 +377,9 @@ module Training =
         : 'Result =
         checkVideo options setup
 
+        if options.Until < 0 then
+            fail $"until={options.Until} cannot work; it must be 0 for none, or more."
+
         let own =
             settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
 
@@ -369,13 +387,14 @@ module Training =
         let folder = openFolder options setup
         use _ = folder.Lock()
         prepare options folder command setup
-        RunRecord.writeWarnings folder.Path algorithm.Warnings
+        RunRecord.addWarnings folder.Path algorithm.Warnings
         algorithm.Policy.Metadata["command"] <- command.Repeat()
         algorithm.Policy.Metadata["experiment"] <- setup.Name
         algorithm.Policy.Metadata["seed"] <- string setup.Seed
         say $"Run folder: {path folder}"
 
-        let algorithm = filmed options folder setup algorithm
+        use meter = new CostMeter(folder.Path, options.Resume <> "")
+        let algorithm = filmed options folder setup algorithm |> metered meter
 
         match train options folder setup pool algorithm with
         | Ending.Finished -> judge folder None
@@ -391,6 +410,11 @@ module Training =
 
             say sentence
             judge folder (Some sentence)
+
+    /// Where a target return was looked for in a run: the label of the policy that was trained, and after how many environment
+    /// steps it was reached.
+    let stepsToTarget (folder: RunFolder) (setup: Setup) (label: string) : (string * float option) option =
+        setup.Plan.TargetReturn |> Option.map (fun _ -> label, (RunRecord.read folder.Path).StepsToTarget)
 
     /// Does the work with the best policy of the run and the iterations behind it: with the newest where a run was interrupted
     /// before its first evaluation.

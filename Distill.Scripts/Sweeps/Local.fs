@@ -61,7 +61,7 @@ module internal Local =
                 kill (child.Id, sigterm) |> ignore
 
         match folder.State, child.ExitCode with
-        | (Finished _ | Failed _ as state), _ -> state
+        | (Finished _ | Failed _ | Paused _ as state), _ -> state
         | state, code when interruption.ExitCode <> 0 || code = 128 + sigterm || code = 128 + sigkill -> state
         | _ ->
             // It ended before it could say why: a script that no longer compiles, a crash.
@@ -141,7 +141,8 @@ module internal Local =
 
         if interruption.ExitCode <> 0 then
             let left =
-                launch.Trials |> List.filter (fun (folder, _) -> not folder.State.IsFinished)
+                launch.Trials
+                |> List.filter (fun (folder, _) -> not (folder.State.IsFinished || folder.State.IsPaused))
 
             let what = Names.counted left.Length "trial"
 

@@ -12,6 +12,10 @@ type Sweep<'T> =
             /// Empty for the seed that each job has.
             Seeds: uint64 list
             Search: Search
+            SearchSeed: uint64
+
+            /// Steps that a search decides at once.
+            Batch: int
         }
 
 /// `sweep { ... }` builds a sweep and does nothing else. `parameters` comes before `experiment` or
@@ -24,6 +28,8 @@ type SweepBuilder() =
             Job = fun () -> Distil.job Experiment.empty
             Seeds = []
             Search = Search.Grid
+            SearchSeed = 0UL
+            Batch = 5
         }
 
     // Never called. With them the compiler says which operation a misspelt one is like, instead of FS0708.
@@ -43,6 +49,8 @@ type SweepBuilder() =
             Job = fun _ -> Distil.job Experiment.empty
             Seeds = sweep.Seeds
             Search = sweep.Search
+            SearchSeed = sweep.SearchSeed
+            Batch = sweep.Batch
         }
 
     /// The distillation at a point.
@@ -59,8 +67,19 @@ type SweepBuilder() =
     member _.Seeds(sweep: Sweep<'T>, seeds: int list) =
         { sweep with Seeds = List.map uint64 seeds }
 
+    /// How the space is searched: all of it, points drawn from it, or as the results say.
     [<CustomOperation "search">]
     member _.Search(sweep: Sweep<'T>, search: Search) = { sweep with Search = search }
+
+    /// Seed of the search itself: of the points that it draws.
+    [<CustomOperation "searchSeed">]
+    member _.SearchSeed(sweep: Sweep<'T>, seed: int) = { sweep with SearchSeed = uint64 seed }
+
+    /// Steps that `Search.Tpe` and `Search.Asha` decide at once, from the results of all batches before: new points and
+    /// promotions. The same search has the same trials for any number of workers; raise it where workers wait, lower it where
+    /// a search should learn from each result.
+    [<CustomOperation "batch">]
+    member _.Batch(sweep: Sweep<'T>, steps: int) = { sweep with Batch = steps }
 
 [<AutoOpen>]
 module SweepBuilders =

@@ -3,6 +3,23 @@ namespace Distill
 open System
 open System.Globalization
 
+/// What a variant reached and cost: means over its seeds, with Student's 95 % intervals.
+type VariantCost =
+    {
+        /// Values of what varies, in the order of the tables.
+        Values: string option list
+
+        /// The main measure.
+        Main: Interval
+        CoreSeconds: Interval
+
+        /// Training steps, the mean over seeds.
+        Steps: float
+
+        /// Whether no other variant has more of the main measure for as few core-seconds.
+        OnFront: bool
+    }
+
 /// The trials of a sweep, and the finished ones as tables. What is compared is the main measure of their jobs, such as the return
 /// of the best student of each run.
 type SweepResults internal (all: SweepTrial list) =
@@ -112,6 +129,42 @@ type SweepResults internal (all: SweepTrial list) =
                 ]
             )
 
+    let costs =
+        lazy
+            (let ofTrials =
+                all
+                |> List.choose (fun trial -> trial.Cost |> Option.map (fun cost -> trial.Record.Hash, cost))
+                |> Map.ofList
+
+             let known =
+                 [
+                     for values, trials in variants do
+                         let costs = trials |> List.choose (fun (trial, _) -> ofTrials.TryFind trial.Hash)
+
+                         if costs.Length = trials.Length then
+                             values,
+                             Statistics.mean95 (scores trials),
+                             costs |> List.map _.CoreSeconds |> Statistics.mean95,
+                             costs |> List.averageBy (fun cost -> float cost.Steps)
+                 ]
+                 |> List.filter (fun (_, main, _, _) -> Double.IsFinite main.Estimate)
+
+             let front =
+                 known |> List.map (fun (_, main, cost, _) -> cost.Estimate, main.Estimate) |> Pareto.front
+
+             List.map2
+                 (fun (values, main, seconds, steps) onFront ->
+                     {
+                         Values = values
+                         Main = main
+                         CoreSeconds = seconds
+                         Steps = steps
+                         OnFront = onFront
+                     })
+                 known
+                 front
+             |> List.sortBy (fun variant -> variant.CoreSeconds.Estimate, -variant.Main.Estimate))
+
     /// Trials of A beside those of B that differ from them in nothing but the settings of these places; refuses a choice
     /// that has several of them.
     let pairs (apart: int list) trialsOfA trialsOfB =
@@ -208,6 +261,20 @@ type SweepResults internal (all: SweepTrial list) =
         ranked
         |> List.tryHead
         |> Option.map (fun (values, trials) -> nameOf values, Statistics.mean95 (scores trials))
+
+    /// What each variant reached and cost, the cheapest first; without those that have a trial whose cost is not known.
+    member _.Costs: VariantCost list = costs.Value
+
+    /// The variants that are worth their price, the cheapest first: the Pareto front of the main measure against core-seconds.
+    member _.Front =
+        Table(
+            names @ [ heading main; "core-seconds [95 %]"; "steps" ],
+            [
+                for variant in costs.Value do
+                    if variant.OnFront then
+                        cells variant.Values @ [ variant.Main; variant.CoreSeconds; variant.Steps ]
+            ]
+        )
 
     /// What the trials of the variant with the highest mean return measured; empty where no trial has finished.
     member internal _.ResultsOfBest =

@@ -47,15 +47,30 @@ module internal SweepSettings =
         | Some setting -> setting
         | None -> fail $"'{argument}' is not a setting: write name=value, or name=value,value,…"
 
-    let private continuous = [ "uniform", uniform; "log_uniform", logUniform ]
-
     let private format (value: float) =
         value.ToString("R", CultureInfo.InvariantCulture)
+
+    let private texts (values: Space<float>) : Space<string> =
+        space {
+            let! value = values
+            return format value
+        }
+
+    /// The whole numbers between two.
+    let private wholeNumbers (low: float) (high: float) : Space<float> =
+        if low <> Math.Round low || high <> Math.Round high || low > high || high - low >= 1e6 then
+            fail
+                $"whole_number({low},{high}) cannot be: it takes two whole numbers, the first no larger than the second."
+
+        choice [ low..high ]
+
+    let private ranges =
+        [ "uniform", uniform; "log_uniform", logUniform; "whole_number", wholeNumbers ]
 
     /// The values of one setting.
     let private values (setting: string) (text: string) : Space<string> =
         let distribution =
-            continuous |> List.tryFind (fun (name, _) -> text.StartsWith(name + "(") && text.EndsWith ')')
+            ranges |> List.tryFind (fun (name, _) -> text.StartsWith(name + "(") && text.EndsWith ')')
 
         match distribution with
         | Some(name, make) ->
@@ -64,11 +79,7 @@ module internal SweepSettings =
                 |> Array.map Names.number
 
             match bounds with
-            | [| Some low; Some high |] ->
-                space {
-                    let! value = make low high
-                    return format value
-                }
+            | [| Some low; Some high |] -> texts (make low high)
             | _ -> fail $"{setting}={text} cannot be: {name} takes two numbers, such as {name}(1e-4,1e-2)."
         | None ->
             match splitValues text with

@@ -31,6 +31,9 @@ type SweepTrial internal (record: TrialRecord, folder: string, state: TrialState
         | Finished result -> Some result
         | _ -> None
 
+    /// What the trial has cost so far; None before it has begun, and for one of a Distill that did not count.
+    member _.Cost: RunCost option = RunCost.read folder
+
     /// The trial as a job, whose records `Get` gives: `trial.Job.Get<DistillationConfig>()`. Throws a DistillException where the
     /// trial was loaded without its script and the script has an environment of its own.
     member _.Job = job.Value

@@ -59,6 +59,7 @@ module internal Sweeping =
             ]
             |> String.concat ", "
         | Failed message -> "failed: " + firstLine message
+        | Paused(iterations, value) -> $"paused after {iterations} iterations, return {value:F1}"
         | state -> string state
 
     /// What each trial is and how far.
@@ -138,9 +139,9 @@ module internal Sweeping =
         (options: SweepOptions)
         (root: string)
         (launcher: Launcher)
-        (toRun: (TrialFolder * Job) list)
+        (toRun: Searching.Order list)
         =
-        let job = snd toRun.Head
+        let job = toRun.Head.Job
         let mutable ended = 0
 
         let report (trial: TrialEnd) =
@@ -150,60 +151,128 @@ module internal Sweeping =
             say
                 $"[{place}/{toRun.Length}] {trial.Folder.Trial.Label}: {describe trial.State} ({trial.Elapsed.TotalSeconds:F0} s)"
 
-        for folder, _ in toRun do
-            TrialJob.prepare options.RestartFailed folder
+        for order in toRun do
+            TrialJob.prepare options.RestartFailed order.Until order.Folder
 
         launcher.Submit
             {
                 Name = Job.name job
                 Root = root
-                Trials = toRun
+                Trials = toRun |> List.map (fun order -> order.Folder, order.Job)
                 Workers = options.Workers
                 Threads = max 1 (Job.threads job)
                 KeepStates = options.KeepStates
                 Report = report
             }
 
-    /// Runs the trials that have not finished. Returns what all of the sweep's trials on the disk say.
-    let runWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
-        let options = SweepOptions.parse arguments
-        let launcher = launcherOf options
-        let root, trials = placed options sweep
+    /// Whether a trial that has not come as far as it shall is to run now.
+    let private due
+        (options: SweepOptions)
+        (launcher: Launcher)
+        (queued: Set<string>)
+        (folder: TrialFolder)
+        : bool =
+        match folder.State with
+        | Finished _ -> false
+        | Failed _ -> options.RetryFailed || options.RestartFailed
+        | Running -> launcher.Waits
+        | Paused _
+        | Interrupted
+        | Waiting -> not (queued.Contains folder.Trial.Hash)
 
-        let declared =
-            trials |> List.map (fun (folder, job) -> folder.Trial.Hash, job) |> Map.ofList
+    /// What each of the trials is, and whether it is to run.
+    let private sayTable (isDue: TrialFolder -> bool) (folders: TrialFolder list) =
+        folders
+        |> List.map (fun folder -> folder.Trial, (if isDue folder then "to run" else string folder.State))
+        |> table
+        |> string
+        |> say
 
+    /// Runs those of the declared trials that have not finished. Returns all of them.
+    let private runDeclared
+        (options: SweepOptions)
+        (launcher: Launcher)
+        root
+        (trials: (TrialFolder * Job) list)
+        =
         let queued = launcher.Queued root
-
-        let due (folder: TrialFolder) =
-            match folder.State with
-            | Finished _ -> false
-            | Failed _ -> options.RetryFailed || options.RestartFailed
-            | Running -> launcher.Waits
-            | Interrupted
-            | Waiting -> not (queued.Contains folder.Trial.Hash)
-
-        let toRun = trials |> List.filter (fst >> due)
+        let toRun = trials |> List.filter (fst >> due options launcher queued)
         announce options root trials queued toRun.Length
 
         if options.DryRun then
-            trials
-            |> List.map (fun (folder, _) ->
-                folder.Trial, (if due folder then "to run" else string folder.State))
-            |> table
-            |> string
-            |> say
+            trials |> List.map fst |> sayTable (due options launcher queued)
+        elif not toRun.IsEmpty then
+            toRun
+            |> List.map (fun (folder, job) -> { Folder = folder; Job = job; Until = 0 }: Searching.Order)
+            |> launch options root launcher
 
-            SweepResults(SweepTrial.readAll declared root)
-        else
-            try
-                if not toRun.IsEmpty then
-                    launch options root launcher toRun
-            with Script.Stopped _ ->
-                gather declared root |> ignore
-                reraise ()
+    /// Runs a search as far as it goes now: to its end, to an interruption or, where others run the trials, to the first batch
+    /// that they have not ended. Returns its trials.
+    let private runSearch (options: SweepOptions) (launcher: Launcher) root (sweep: Sweep<'T>) =
+        let perform (number: int) (orders: Searching.Order list) =
+            let queued = launcher.Queued root
 
-            gather declared root
+            let isDue (order: Searching.Order) =
+                due options launcher queued order.Folder
+                && (order.Until = 0
+                    || order.Folder.Error.IsSome
+                    || (order.Folder.ReturnAfter order.Until).IsNone)
+
+            let toRun = orders |> List.filter isDue
+
+            if not (toRun.IsEmpty || options.DryRun) then
+                let trials = Names.counted orders.Length "trial"
+                say $"Batch {number}: {trials}, {toRun.Length} to run, in {Command.shortest root}"
+                launch options root launcher toRun
+
+        let outcome = Searching.run options sweep root perform
+        say $"{Job.name (snd outcome.Trials.Head)}: {Searching.describe outcome}"
+
+        if options.DryRun then
+            outcome.Open |> List.map _.Folder |> sayTable (fun _ -> true)
+        elif not (outcome.Open.IsEmpty || launcher.Waits) then
+            let waiting = Names.counted outcome.Open.Length "trial"
+            say $"{waiting} of this batch to end; then the same command goes on with the search."
+
+        outcome
+
+    /// Runs what the sweep asks for and has not run yet. Returns what all of the sweep's trials on the disk say, and which of
+    /// those asked for are not as far as they should be.
+    let private runAll (options: SweepOptions) (sweep: Sweep<'T>) : SweepResults * TrialFolder list =
+        let launcher = launcherOf options
+        let root, trials = placed options sweep
+        let mutable known = trials
+        let mutable left: TrialFolder list = []
+
+        let gathered () =
+            let declared =
+                known |> List.map (fun (folder, job) -> folder.Trial.Hash, job) |> Map.ofList
+
+            if options.DryRun then
+                SweepResults(SweepTrial.readAll declared root)
+            else
+                gather declared root
+
+        try
+            if Searching.learns (SweepOptions.search options sweep.Search) then
+                let outcome = runSearch options launcher root sweep
+                known <- outcome.Trials
+
+                left <-
+                    (outcome.Open |> List.map _.Folder)
+                    @ (outcome.Trials |> List.map fst |> List.filter _.State.IsFailed)
+                    |> List.distinctBy _.Trial.Hash
+            else
+                runDeclared options launcher root trials
+                left <- trials |> List.map fst |> List.filter (fun folder -> not folder.State.IsFinished)
+        with Script.Stopped _ ->
+            gathered () |> ignore
+            reraise ()
+
+        gathered (), left
+
+    let runWith (arguments: string list) (sweep: Sweep<'T>) : SweepResults =
+        runAll (SweepOptions.parse arguments) sweep |> fst
 
     /// The tables of the results, and where they are.
     let private sayResults (root: string) (results: SweepResults) =
@@ -214,20 +283,17 @@ module internal Sweeping =
 
     /// Runs the trials; the exit code tells whether all that were asked for have finished.
     let private runMain (arguments: string list) (sweep: Sweep<'T>) : unit =
-        let results = runWith arguments sweep
         let options = SweepOptions.parse arguments
+        let results, unfinished = runAll options sweep
 
         if not options.DryRun && (launcherOf options).Waits then
-            let root, folders = placed options sweep
+            let root, _ = placed options sweep
 
             if results.Count > 0 then
                 say ""
                 sayResults root results
 
             say $"Report: {Command.shortest root}/report.html"
-
-            let unfinished =
-                folders |> List.map fst |> List.filter (fun folder -> not folder.State.IsFinished)
 
             if not unfinished.IsEmpty then
                 let what = Names.counted unfinished.Length "trial"
@@ -331,6 +397,14 @@ module internal Sweeping =
 
                 for comparison in results.Comparisons do
                     say (string comparison)
+
+                if results.Front.RowCount > 0 then
+                    say ""
+
+                    say
+                        $"Worth their price, of {results.Costs.Length} variants (Pareto front against core-seconds):"
+
+                    say (string results.Front)
         | "compare" :: rest -> say (string (compare rest sweep))
         | "show" :: rest ->
             let options = SweepOptions.parse rest

@@ -93,6 +93,8 @@ type TrialState =
     | Running
     /// Stopped; it goes on from its checkpoint.
     | Interrupted
+    /// Trained as far as a search has asked for, with the highest mean return of its evaluations so far.
+    | Paused of iterations: int * value: float
     | Waiting
 
     override state.ToString() =
@@ -101,6 +103,7 @@ type TrialState =
         | Failed _ -> "failed"
         | Running -> "running"
         | Interrupted -> "interrupted"
+        | Paused _ -> "paused"
         | Waiting -> "waiting"
 
 module internal TrialRecord =
@@ -257,6 +260,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
 
     let inside (name: string) = Path.Combine(path, name)
     let error = inside "error.txt"
+    let until = inside "until.txt"
     let lockPath = Path.Combine(root, ".running", trial.Hash)
 
     member _.Path = path
@@ -277,6 +281,43 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
 
     member _.ForgetError() = File.Delete error
 
+    /// Iterations after which the trial is to stop; 0 for its end.
+    member _.Until: int =
+        if File.Exists until then
+            match Names.wholeNumber ((InputFile.ReadBeginning(until, "number of iterations", 20)).Trim()) with
+            | Some iterations when iterations >= 0 -> iterations
+            | _ -> fail $"{until} does not hold a number of iterations; delete it."
+        else
+            0
+
+    member folder.StopAfter(iterations: int) =
+        if iterations = 0 then
+            File.Delete until
+        elif iterations <> folder.Until then
+            AtomicFile.WriteText(until, $"{iterations}\n")
+
+    /// The highest mean return of the evaluations in the first so many iterations, NaN where no finite one is among them; None
+    /// for a trial that has not come so far.
+    member _.ReturnAfter(iterations: int) : float option =
+        let rows =
+            if File.Exists(inside "metrics.jsonl") then
+                MetricsLog.Read path
+            else
+                [||]
+
+        if rows.Count < iterations then
+            None
+        else
+            let returns =
+                [
+                    for row in rows |> Seq.truncate iterations do
+                        for metric in row.Metrics do
+                            if metric.Key = "evaluation/mean_return" && Double.IsFinite metric.Value then
+                                metric.Value
+                ]
+
+            Some(if returns.IsEmpty then nan else List.max returns)
+
     /// Makes the folder with its trial.json.
     member folder.Prepare() =
         if not (File.Exists folder.Record) then
@@ -286,7 +327,7 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
     /// Deletes what earlier starts left, such as what cannot go on.
     member folder.Clear() =
         for entry in Directory.GetFileSystemEntries path do
-            if entry <> folder.Record && entry <> folder.Log then
+            if entry <> folder.Record && entry <> folder.Log && entry <> until then
                 if Directory.Exists entry then
                     Directory.Delete(entry, true)
                 else
@@ -326,8 +367,11 @@ type internal TrialFolder(root: string, trial: TrialRecord) =
         | None ->
             match folder.Error with
             | Some message -> Failed message
-            | None when Runner.hasState folder.RunFolder -> Interrupted
-            | None -> Waiting
+            | None when not (Runner.hasState folder.RunFolder) -> Waiting
+            | None ->
+                match folder.Until, lazy (folder.ReturnAfter folder.Until) with
+                | until, Lazy(Some value) when until > 0 -> Paused(until, value)
+                | _ -> Interrupted
 
 module internal TrialFolders =
     /// Whether trials of a sweep are kept in the folder.

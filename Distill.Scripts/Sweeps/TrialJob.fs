@@ -20,17 +20,23 @@ module internal TrialJob =
 
         enter false
 
-    /// Makes a trial ready that is to run now: a message of failure is forgotten, and with `restart` the checkpoint, too.
-    let prepare (restart: bool) (folder: TrialFolder) : unit =
+    /// Makes a trial ready that is to run now, until so many iterations are completed or else (0) to its end: a message of
+    /// failure is forgotten, and with `restart` the checkpoint, too.
+    let prepare (restart: bool) (until: int) (folder: TrialFolder) : unit =
         folder.Prepare()
+        folder.StopAfter until
 
         if folder.Error.IsSome then
             use _ = lock folder
 
             if restart then folder.Clear() else folder.ForgetError()
 
-    /// Runs the trial, if it has not finished, from its checkpoint or else from its start, on these threads unless it asks for
-    /// a number itself. Throws Script.Stopped where it was interrupted.
+    /// Whether the trial has come as far as it shall, and can go on from there.
+    let private isPaused (folder: TrialFolder) =
+        folder.Until > 0 && Runner.hasState folder.RunFolder && (folder.ReturnAfter folder.Until).IsSome
+
+    /// Runs the trial, if it has not finished or come as far as it shall, from its checkpoint or else from its start, on these
+    /// threads unless it asks for a number itself. Throws Script.Stopped where it was interrupted.
     let private goOn
         (report: bool)
         (keepState: bool)
@@ -38,9 +44,9 @@ module internal TrialJob =
         (folder: TrialFolder)
         (job: unit -> Job)
         =
-        if folder.Result.IsNone then
+        if folder.Result.IsNone && not (isPaused folder) then
             folder.ForgetError()
-            let options = { Training.options with Report = report }
+            let options = { Training.options with Report = report; Until = folder.Until }
 
             let options =
                 if Runner.hasState folder.RunFolder then
@@ -77,6 +83,7 @@ module internal TrialJob =
             // One of many: the report of the sweep writes those of its trials.
             goOn false keepState threads folder job
         with
+        | Script.Stopped _ when isPaused folder -> ()
         | Script.Stopped _ -> reraise ()
         | error ->
             Console.Error.WriteLine error
@@ -98,7 +105,7 @@ module internal TrialJob =
 
         try
             run keepState 1 folder (fun () -> Trials.recover trial sweep)
-            if folder.Result.IsSome then 0 else 1
+            if folder.Result.IsSome || isPaused folder then 0 else 1
         with
         | Script.Stopped _ -> reraise ()
         | _ ->

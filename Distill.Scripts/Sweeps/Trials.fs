@@ -57,86 +57,144 @@ module internal Trials =
     let private isSeed (argument: string) =
         Names.assignment argument |> Option.exists (fst >> (=) "seed")
 
-    /// All trials of the sweep with these settings `name=value,value`, each once, in a fixed order.
-    let declared (options: SweepOptions) (sweep: Sweep<'T>) : Trial list =
-        let seedArguments, others = List.partition isSeed options.Settings
-        let search = defaultArg options.Search sweep.Search
-        let hashOf = TrialRecord.hasher ()
+    /// The sweep's space, widened by the settings of the command line.
+    let private spaceOf (options: SweepOptions) (sweep: Sweep<'T>) =
+        let others = options.Settings |> List.filter (isSeed >> not)
 
-        let seeds =
-            match seedArguments, sweep.Seeds with
-            | [], seeds -> seeds |> List.map (fun seed -> [ $"seed={seed}" ])
-            | several, _ ->
-                SweepSettings.splitValues ((List.last several).Split('=', 2)[1])
-                |> List.map (fun seed -> [ $"seed={seed}" ])
+        space {
+            let! parameters = sweep.Parameters
+            and! assignments = SweepSettings.toSpace others
+            return parameters, assignments
+        }
 
-        let points =
-            space {
-                let! parameters = sweep.Parameters
-                and! assignments = SweepSettings.toSpace others
-                return parameters, assignments
-            }
-            |> Search.points search
+    /// Settings that give each seed.
+    let private seedsOf (options: SweepOptions) (sweep: Sweep<'T>) : string list list =
+        match options.Settings |> List.filter isSeed, sweep.Seeds with
+        | [], [] -> [ [] ]
+        | [], seeds -> seeds |> List.map (fun seed -> [ $"seed={seed}" ])
+        | several, _ ->
+            SweepSettings.splitValues ((List.last several).Split('=', 2)[1])
+            |> List.map (fun seed -> [ $"seed={seed}" ])
 
-        let atPoint (parameters: 'T) (assignments: SweepSettings.Assignment list) =
-            let job = sweep.Job parameters
+    /// The jobs at a point, one for each seed, with their settings.
+    let private jobsAt (options: SweepOptions) (sweep: Sweep<'T>) (parameters: 'T, assignments) =
+        let job = sweep.Job parameters
 
+        let job =
             match sweep.Name with
             | Some name -> job.With [ $"name={name}" ]
             | None -> job
             |> SweepSettings.apply assignments
 
-        let trials =
-            [
-                for parameters, assignments in points do
-                    let job = atPoint parameters assignments
+        let job =
+            match SweepOptions.search options sweep.Search with
+            | Search.Asha asha when asha.Max > 0 -> job.With [ $"iterations={asha.Max}" ]
+            | _ -> job
 
-                    for seed in (if seeds.IsEmpty then [ [] ] else seeds) do
-                        let seeded = job.With seed
-                        seeded.Check()
-                        let settings = Job.settings seeded
-                        seeded, settings, hashOf settings
-            ]
-            |> List.distinctBy (fun (_, _, hash) -> hash)
+        [
+            for seed in seedsOf options sweep do
+                let seeded = job.With seed
+                seeded.Check()
+                seeded, Job.settings seeded
+        ]
 
-        match trials |> List.map (fun (job, _, _) -> Job.name job) |> List.distinct with
-        | [ _ ] -> ()
+    /// What the script says without the command line.
+    let private saidBy (seed: uint64) (search: Search) (sweep: Sweep<'T>) =
+        Search.points seed search sweep.Parameters |> List.head |> sweep.Job |> Job.settings |> Map.ofList
+
+    /// A trial of a job; `names` are those of the settings that vary, `said` is what the script says without the command line.
+    let private ofJob
+        (hashOf: (string * string) list -> string)
+        (names: string list)
+        (said: Map<string, string>)
+        (arguments: string list)
+        (job: Job, settings: (string * string) list)
+        : Trial =
+        let ownSettings = Map.ofList settings
+
+        {
+            Job = job
+            Record =
+                {
+                    Kind = job.Kind
+                    Hash = hashOf settings
+                    Label = label names ownSettings
+                    Settings = ownSettings
+                    Changes =
+                        [
+                            for name, value in settings do
+                                if
+                                    value <> Settings.opaque
+                                    && (List.contains name names || said.TryFind name <> Some value)
+                                then
+                                    $"{name}={value}"
+                        ]
+                    Arguments = arguments
+                }
+        }
+
+    let private namesOf (jobs: (Job * (string * string) list) list) =
+        (jobs |> List.map snd |> varying) @ [ "seed" ]
+
+    /// The jobs at these points, which share one name.
+    let private jobsOf (options: SweepOptions) (sweep: Sweep<'T>) points =
+        let jobs = points |> List.collect (jobsAt options sweep)
+
+        match jobs |> List.map (fst >> Job.name) |> List.distinct with
+        | [ _ ] -> jobs
         | names ->
             let names = String.Join(", ", names)
 
             fail $"The trials of a sweep share one name, but these have {names}; give the sweep a name."
 
-        let names =
-            (trials |> List.map (fun (_, settings, _) -> settings) |> varying) @ [ "seed" ]
+    /// All trials of the sweep with these settings `name=value,value`, each once, in a fixed order; of a search that learns from
+    /// results those that it begins with.
+    let declared (options: SweepOptions) (sweep: Sweep<'T>) : Trial list =
+        let search = SweepOptions.search options sweep.Search
+        let seed = SweepOptions.searchSeed options sweep.SearchSeed
+        let space = spaceOf options sweep
 
-        // What the script says without the command line.
-        let said =
-            Search.points search sweep.Parameters |> List.head |> sweep.Job |> Job.settings |> Map.ofList
+        let points, ofPoint =
+            match options.Point with
+            | Some numbers -> [ Search.at space numbers ], SweepOptions.ofPoint numbers
+            | None -> Search.points seed search space, []
 
-        trials
-        |> List.map (fun (job, settings, hash) ->
-            let ownSettings = Map.ofList settings
+        let jobs = jobsOf options sweep points
+        let arguments = SweepOptions.declaration options @ ofPoint
 
-            {
-                Job = job
-                Record =
-                    {
-                        Kind = job.Kind
-                        Hash = hash
-                        Label = label names ownSettings
-                        Settings = ownSettings
-                        Changes =
-                            [
-                                for name, value in settings do
-                                    if
-                                        value <> Settings.opaque
-                                        && (List.contains name names || said.TryFind name <> Some value)
-                                    then
-                                        $"{name}={value}"
-                            ]
-                        Arguments = SweepOptions.declaration options
-                    }
-            })
+        jobs
+        |> List.map (ofJob (TrialRecord.hasher ()) (namesOf jobs) (saidBy seed search sweep) arguments)
+        |> List.distinctBy _.Record.Hash
+
+    /// Gives the decisions of a point, as they are asked for, and what makes its trials, one for each seed.
+    let proposing
+        (options: SweepOptions)
+        (sweep: Sweep<'T>)
+        : (Dimension -> float) -> (Dimension * float) list * (unit -> Trial list) =
+        let seed = SweepOptions.searchSeed options sweep.SearchSeed
+        let space = spaceOf options sweep
+        let examples = Search.points seed (Search.Random 10) space |> jobsOf options sweep
+
+        let names = namesOf examples
+        let said = saidBy seed (Search.Random 1) sweep
+        let hashOf = TrialRecord.hasher ()
+
+        fun decide ->
+            let decisions = Collections.Generic.List()
+
+            let point =
+                space.Draw(fun dimension ->
+                    let u = decide dimension
+                    decisions.Add(dimension, u)
+                    u)
+
+            let decisions = List.ofSeq decisions
+
+            let arguments =
+                SweepOptions.declaration options @ SweepOptions.ofPoint (List.map snd decisions)
+
+            decisions,
+            fun () -> jobsOf options sweep [ point ] |> List.map (ofJob hashOf names said arguments)
 
     let private names (settings: Map<string, string>) = set settings.Keys
 
@@ -157,19 +215,11 @@ module internal Trials =
         else
             None
 
-    /// The trials, each as it is written down in the root if it is there. One that was written down before Distill had all
+    /// Gives trials, each as it is written down in the root if it is there. One that was written down before Distill had all
     /// its present settings is the same if those that it lacks are at their defaults.
-    let kept (root: string) (trials: Trial list) : Trial list =
+    let kept (root: string) : Trial list -> Trial list =
         let hashOf = TrialRecord.hasher ()
         let records = TrialFolders.ofRoot root |> List.map _.Trial
-        let kind = trials.Head.Job.Kind
-
-        match records @ List.map _.Record trials |> List.tryFind (fun record -> record.Kind <> kind) with
-        | Some other ->
-            fail
-                $"A sweep is of one kind, but {Command.shortest root} has {kind} and {other.Kind}; give the sweep another name."
-        | None -> ()
-
         let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
 
         let generations =
@@ -180,12 +230,21 @@ module internal Trials =
             |> List.except [ names trial.Record.Settings ]
             |> List.tryPick (fun names -> hashWith hashOf names trial.Job |> Option.bind byHash.TryFind)
 
-        [
-            for trial in trials do
-                match byHash.TryFind trial.Record.Hash |> Option.orElseWith (fun () -> earlier trial) with
-                | Some record -> { trial with Record = record }
-                | None -> trial
-        ]
+        fun trials ->
+            let kind = trials.Head.Job.Kind
+
+            match records @ List.map _.Record trials |> List.tryFind (fun record -> record.Kind <> kind) with
+            | Some other ->
+                fail
+                    $"A sweep is of one kind, but {Command.shortest root} has {kind} and {other.Kind}; give the sweep another name."
+            | None -> ()
+
+            [
+                for trial in trials do
+                    match byHash.TryFind trial.Record.Hash |> Option.orElseWith (fun () -> earlier trial) with
+                    | Some record -> { trial with Record = record }
+                    | None -> trial
+            ]
 
     /// The job with the trial's settings in place of its own.
     let private withSettingsOf (trial: TrialRecord) (job: Job) : Job =

@@ -858,3 +858,62 @@ let ``a policy that does not fit its environment says what differs`` () =
     message (mlp 7 3 Head.Categorical) "teacher" environment |> contains "are continuous."
     use fits = new Policy(mlp 7 3 Head.Gaussian, "teacher")
     fits.Check(environment, "teacher")
+
+[<Fact>]
+let ``a policy that explores strays from its best action by noise of mean zero, as far as it is told`` () =
+    let environments = 32
+
+    let explore (head: Head) (exploration: float32) =
+        use policy =
+            randomPolicy 5 0.4f (NetworkSpec.Mlp(3, [ 4 ], 2, Activation.Tanh, head)) "student" false
+
+        use own = new Workspace()
+        let observation = Array.init (3 * environments) (fun i -> float32 (i % 7) / 7f)
+        let outputs = policy.Forward(Panel(observation, 3, Panel.Width), Panel(), own)
+        let count = policy.ActionFloats
+        let best = Array.zeroCreate<float32>(count * environments)
+        policy.Decide(outputs, Panel(best, count, Panel.Width))
+        let outputs = outputs.Values.ToArray()
+
+        let steps =
+            [|
+                for time in 0L .. 3999L do
+                    let action = Array.zeroCreate<float32>(count * environments)
+
+                    policy.Explore(
+                        Panel(outputs, outputs.Length / Panel.Width, Panel.Width),
+                        Panel(action, count, Panel.Width),
+                        exploration,
+                        RandomStream(1UL, "exploration"),
+                        0,
+                        time,
+                        own
+                    )
+
+                    action
+            |]
+
+        best, outputs, steps
+
+    for scale in [ 0f; 0.5f; 1f ] do
+        let best, outputs, steps = explore Head.Gaussian scale
+
+        for i in 0..5..63 do
+            let std = float scale * exp (float outputs[64 + i])
+            let noise = steps |> Array.map (fun action -> float (action[i] - best[i]))
+            let mean, square = Array.average noise, noise |> Array.averageBy (fun e -> e * e)
+            Expect.close (1e-6 + 4.5 * std / sqrt 4000.0) mean 0.0 $"mean at {scale}"
+            Expect.close (1e-6 + 0.1 * std) (sqrt square) std $"deviation at {scale}"
+
+        let best, outputs, steps = explore Head.Categorical scale
+
+        for lane in 0..7..31 do
+            let other =
+                float outputs[(1 - int best[lane]) * 32 + lane] - float outputs[int best[lane] * 32 + lane]
+
+            let expected = float scale * exp other / (1.0 + exp other)
+
+            let strayed =
+                steps |> Array.averageBy (fun action -> if action[lane] = best[lane] then 0.0 else 1.0)
+
+            Expect.close 0.035 strayed expected $"share of other choices at {scale}"

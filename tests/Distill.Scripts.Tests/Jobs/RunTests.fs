@@ -691,7 +691,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
 
     let refusal =
         Expect.throws<DistillException>(fun () ->
-            Runner.run folder false plan evaluator interruption display algorithm |> ignore)
+            Runner.run folder false plan 0 evaluator interruption display algorithm |> ignore)
 
     let files =
         Directory.GetFiles(Path.GetDirectoryName(folder.Checkpoint "x") |> nonNull)

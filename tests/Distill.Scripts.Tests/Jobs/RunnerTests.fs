@@ -48,6 +48,7 @@ type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan) =
             LearningSeconds = 2.0
             Data = ""
             Events = []
+            Warnings = []
             Metrics = []
         }
 
@@ -89,11 +90,13 @@ let private runFor
             EvaluationInterval = 1
             EvaluationEpisodes = 32
             FinalEpisodes = 32
+            Best = { Measure = "return"; Highest = true }
+            TargetReturn = None
         }
 
     let clocks = ResizeArray<Clock>()
     let display = { Say = ignore; Advance = fun _ clock -> clocks.Add clock }
-    Runner.run folder resume plan evaluator interruption display fake.Algorithm |> ignore
+    Runner.run folder resume plan 0 evaluator interruption display fake.Algorithm |> ignore
     List.ofSeq clocks
 
 let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int list) (iterations: int) =

@@ -43,7 +43,7 @@ distillation {{
 
     place.Path "pole.fsx"
 
-let private start (path: string) (arguments: string list) =
+let start (path: string) (arguments: string list) =
     let info =
         ProcessStartInfo(
             "dotnet",

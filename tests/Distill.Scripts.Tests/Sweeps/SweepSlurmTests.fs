@@ -161,7 +161,7 @@ type SlurmFactAttribute() as fact =
             fact.Skip <- "Only root can start the daemons of Slurm."
 
 /// The Slurm of tests/slurm, as long as this lives.
-type private OneNode(place: Workplace, configuration: string list) =
+type OneNode(place: Workplace, configuration: string list) =
     let folder = place.Path "slurm"
 
     let scripts =

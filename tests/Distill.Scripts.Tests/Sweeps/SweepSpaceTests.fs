@@ -15,7 +15,7 @@ let ``a grid is the product, the last varies fastest`` () =
             and! rate = choice [ 0.1; 0.2; 0.3 ]
             return { Rows = rows; Rate = rate }
         }
-        |> Search.points Search.Grid
+        |> Search.points 0UL Search.Grid
 
     Assert.Equal<Point list>(
         [
@@ -34,7 +34,7 @@ let ``a value may depend on an earlier one`` () =
             let! layer = wholeNumber 1 layers
             return layers, layer
         }
-        |> Search.points Search.Grid
+        |> Search.points 0UL Search.Grid
 
     Assert.Equal<(int * int) list>([ 1, 1; 2, 1; 2, 2; 3, 1; 3, 2; 3, 3 ], points)
 
@@ -48,7 +48,7 @@ let ``a continuous range has no grid, and says what has`` () =
         }
 
     let error =
-        Expect.throws<DistillException>(fun () -> Search.points Search.Grid rates |> ignore)
+        Expect.throws<DistillException>(fun () -> Search.points 0UL Search.Grid rates |> ignore)
 
     Assert.StartsWith("logUniform 0.0001 0.01 has no grid", error.Message)
     Assert.Contains("choice", error.Message)
@@ -63,7 +63,7 @@ let private mixed =
 
 [<Fact>]
 let ``draws stay within their ranges, and logUniform is uniform in the logarithm`` () =
-    let points = Search.points (Search.Random 3000) mixed
+    let points = Search.points 0UL (Search.Random 3000) mixed
 
     for rows, rate, share in points do
         Assert.Contains(rows, [ 10; 20; 30 ])
@@ -87,8 +87,8 @@ let ``draws stay within their ranges, and logUniform is uniform in the logarithm
 [<Fact>]
 let ``a longer search begins with the shorter one`` () =
     for short, long in [ Search.Random 5, Search.Random 9; Search.Halton 5, Search.Halton 9 ] do
-        let longer = Search.points long mixed
-        Assert.Equal<(int * float * float) list>(List.take 5 longer, Search.points short mixed)
+        let longer = Search.points 0UL long mixed
+        Assert.Equal<(int * float * float) list>(List.take 5 longer, Search.points 0UL short mixed)
         Assert.Equal(9, longer |> List.distinct |> List.length)
 
 [<Fact>]
@@ -108,7 +108,7 @@ let ``a Halton search fills every cell of a 4 by 4 board`` () =
             and! b = uniform 0.0 4.0
             return int a, int b
         }
-        |> Search.points (Search.Halton 48)
+        |> Search.points 0UL (Search.Halton 48)
         |> List.countBy id
 
     Assert.Equal(16, cells.Length)
@@ -125,4 +125,4 @@ let ``ranges and searches that cannot be are refused`` () =
     refused "both above 0" (fun () -> logUniform 0.0 1.0)
     refused "below the second" (fun () -> uniform 2.0 1.0)
     refused "at least one value" (fun () -> choice ([]: int list))
-    refused "at least 1" (fun () -> Search.points (Search.Random 0) mixed)
+    refused "at least 1" (fun () -> Search.points 0UL (Search.Random 0) mixed)
