@@ -122,7 +122,7 @@ public sealed record FileStudent : StudentConfig
         var student = new Policy(spec, ObservationGroup, normalize)
         {
             ActivationSource = source.ActivationSource,
-            HeadSource = source.HeadSource,
+            HeadSource = spec.Head == source.Network.Spec.Head ? source.HeadSource : null,
         };
         student.Network.Initialize(stream);
         source.Network.CopyTo(student.Network);
