@@ -134,7 +134,7 @@ public sealed record FileStudent : StudentConfig
         var student = new Policy(spec, ObservationGroup, normalize)
         {
             ActivationSource = source.ActivationSource,
-            HeadSource = source.HeadSource,
+            HeadSource = spec.Head == source.Network.Spec.Head ? source.HeadSource : null,
         };
         student.Network.Initialize(stream);
         source.Network.CopyTo(student.Network);
@@ -148,10 +148,11 @@ public sealed record FileStudent : StudentConfig
             PolicyFile.RestoreOptimizer(File, student.Network, optimizer);
     }
 
-    /// <summary>A Gaussian whose deviation depends on the state is kept where any Gaussian will do.</summary>
-    private static NetworkSpec WithHead(NetworkSpec spec, Head head) =>
-        head == Networks.Head.Gaussian
-        && spec.Head is (Networks.Head.StateDependentStd or Networks.Head.StateDependentLogStd)
+    /// <summary>The file's distribution is kept where the loss needs one and nobody says which.</summary>
+    private NetworkSpec WithHead(NetworkSpec spec, Head head) =>
+        Head is null
+        && head == Networks.Head.Gaussian
+        && spec.Head is not (Networks.Head.Plain or Networks.Head.Categorical)
             ? spec
             : spec.WithHead(head);
 

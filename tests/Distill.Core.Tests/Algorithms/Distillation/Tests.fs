@@ -614,6 +614,28 @@ let ``a student whose deviations depend on the state is trained on by likelihood
 
         Expect.isTrue (rows resumed.Student <> rows before) "deviations")
 
+[<Fact>]
+let ``new students of every distribution learn by likelihood, on any threads with the same bits`` () =
+    use teacher = raptorTeacher ()
+
+    for head in [ Head.StateDependentStd; Head.StateDependentLogStd; Head.SquashedGaussian ] do
+        let choices =
+            { recurrent with
+                Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+                Student = LstmStudent(Hidden = 6, Head = Nullable head)
+                Loss = GaussianLogLikelihood()
+                Acting = TeacherAlways()
+            }
+
+        let run threads =
+            use pool = new WorkerPool(threads)
+            use distillation = start choices teacher pool
+            let losses = iterate 8 distillation |> List.map _.Loss
+            Expect.isTrue (List.last losses < losses[0] - 0.1) $"{head}: losses {losses}"
+            bytes distillation.Visit
+
+        sameState (run 2) (run 1) $"{head}: 2 threads"
+
 // Memory
 
 [<Fact>]
