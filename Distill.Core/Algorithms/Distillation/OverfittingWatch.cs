@@ -2,7 +2,7 @@ namespace Distill.Algorithms;
 
 /// <summary>
 /// Sees when a student begins to overfit: over the last 10 iterations its loss on the newest rollout fell while that on the
-/// episodes that are held out rose, both by the test of Mann and Kendall for a trend (1945, 1948; one-sided, at the level 0.001
+/// episodes that are held out rose, both by the test of Mann and Kendall for a trend (1945, 1948; one-sided, at the level 0.005
 /// each), which goes by order alone, so that neither the size of the loss nor single jumps matter. Where the loss on the rest of
 /// the dataset rises as well, the data have become harder, as at the beginning of a phase, and nothing is said. It has ended
 /// when the held-out loss no longer rises over such a window.
@@ -13,7 +13,7 @@ internal sealed class OverfittingWatch
     public const int Window = 10;
 
     // Standard deviations of the test's statistic that a trend must be away from none.
-    private const double Level = 3.09;
+    private const double Level = 2.576;
 
     private readonly double[] newest = new double[Window];
     private readonly double[] historical = new double[Window];
