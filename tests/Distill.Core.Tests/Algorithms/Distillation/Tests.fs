@@ -448,8 +448,8 @@ let ``the warning of overfitting: once, where newest falls and held-out rises, a
 
     let random = Random 3
     let noise () = 1.0 + 0.02 * random.NextDouble()
-    let falling i = noise () * 0.9 ** float i
-    let rising i = noise () * 1.1 ** float i
+    let falling i = noise () * 0.95 ** float i
+    let rising i = 3.0 * noise () * 1.05 ** float i
     let series count make = [ for i in 0 .. count - 1 -> make i ]
 
     Expect.equal
@@ -461,15 +461,27 @@ let ``the warning of overfitting: once, where newest falls and held-out rises, a
     Expect.equal (warned (series 30 (fun i -> falling i, rising i, rising i))) [] "harder data"
     Expect.equal (warned (series 30 (fun i -> rising i, rising i, rising i))) [] "a phase begins"
 
-    for seed in 1..20 do
-        let random = Random seed
-        let any _ = random.NextDouble()
-        Expect.equal (warned (series 200 (fun _ -> any (), any (), any ()))) [] $"noise {seed}"
+    Expect.equal
+        (warned (series 30 (fun i -> falling i, falling i, rising i / 6.0)))
+        []
+        "held out is little above newest"
+
+    // Jumps of single iterations are none.
+    let jumping i =
+        if i % 7 = 0 then 1.0, 1.0, 50.0 else 1.0, 1.0, 2.5
+
+    Expect.equal (warned (series 60 jumping)) [] "jumps"
+
+    // Likelihoods can be below zero.
+    Expect.equal
+        (warned (series 30 (fun i -> -2.0 - 0.1 * float i, -2.0 - 0.1 * float i, 0.1 + 0.1 * float i)))
+        [ OverfittingWatch.Window - 1 ]
+        "below zero"
 
     // It learns again, and overfits again.
     let again =
         series 20 (fun i -> falling i, falling i, rising i)
-        @ series 30 (fun i -> falling i, falling i, 10.0 * falling i)
+        @ series 30 (fun i -> falling i, falling i, 1.5 * falling i)
         @ series 20 (fun i -> falling i, falling i, rising i)
 
     Expect.equal (warned again).Length 2 "two onsets"
