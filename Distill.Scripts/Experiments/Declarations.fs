@@ -88,6 +88,10 @@ module Student =
     /// A student that was trained before, from its .safetensors or .pt file: fine-tuning, another task, another teacher.
     let load (path: string) : StudentConfig = FileStudent(File = path)
 
+    /// The same student with outputs that mean this: a distribution to explore with, or one whose spread depends on the state.
+    let head (head: Head) (student: StudentConfig) : StudentConfig =
+        student |> Settings.set <@ _.Head @> (Nullable head)
+
     /// The same student, reading another observation group: "tracking" for a quadrotor that is told where its reference is.
     let reading (group: string) (student: StudentConfig) : StudentConfig =
         student |> Settings.set <@ _.ObservationGroup @> group
@@ -183,6 +187,9 @@ module Loss =
 
     /// Negative log-likelihood under a Gaussian whose spread is learned, too.
     let gaussian: Loss = GaussianLogLikelihood()
+
+    /// KL(teacher || student) of their distributions; the student learns the teacher's spread, too.
+    let kl: Loss = KullbackLeibler()
 
     /// For choices; smoothing spreads that share of the target over all of them.
     let crossEntropy (smoothing: float) : Loss = CrossEntropy smoothing

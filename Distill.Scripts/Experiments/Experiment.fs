@@ -170,6 +170,11 @@ type DistillationBuilder() =
     member _.TeacherDeterministic(e, deterministic: bool) =
         e |> set <@ _.TeacherDeterministic @> deterministic
 
+    /// Noise with which the student drives, in standard deviations of its own distribution.
+    [<CustomOperation "exploration">]
+    member _.Exploration(e, exploration: Schedule) =
+        e |> set <@ _.Exploration @> exploration
+
     /// What is kept.
     [<CustomOperation "retain">]
     member _.Retain(e, retention: Retention) = e |> set <@ _.Retention @> retention

@@ -35,15 +35,28 @@ public sealed class CpuEngine : IDistillationEngine
         CheckSelection(config, shape, environment.Spec);
         Student = CreateStudent(environment.Spec, "student");
         var columns = config.Columns(environment.Spec);
+        var advisor = teacher(environment);
+        if (config.Loss.LabelIsDistribution && advisor.Outputs != Student.Network.OutputSize)
+            throw new DistillException(
+                "loss=kullback_leibler cannot work with this teacher: its file has no distribution over actions (no log_std); "
+                    + "take a loss of actions, such as loss=mse."
+            );
+        if (config.Exploration.Range(config.Iterations).Highest > 0 && Student.Distribution is null)
+            throw new DistillException(
+                $"exploration={config.Exploration} cannot work: the student has no distribution to draw from; add student.head=gaussian, "
+                    + "or take a loss that trains one, such as loss=gaussian_log_likelihood."
+            );
         rollout = new Rollout(shape.Envs, shape.Steps, columns, Student.MemorySize, shape.SegmentLength);
         collector = new RolloutCollector(
             environment,
-            teacher(environment),
+            advisor,
             Student,
             rollout,
             new RandomStream(config.Seed, "acting"),
             shape.WholeEpisodes,
-            pool
+            pool,
+            new RandomStream(config.Seed, "exploration"),
+            config.Loss.LabelIsDistribution
         );
         dataset = new AggregatedDataset(
             columns,
@@ -107,7 +120,7 @@ public sealed class CpuEngine : IDistillationEngine
 
     public void Collect(double teacherShare, int iteration)
     {
-        collector.Collect(teacherShare, iteration);
+        collector.Collect(teacherShare, iteration, config.Exploration);
         marks.Mark();
         CountEpisodes();
     }
@@ -202,6 +215,10 @@ public sealed class CpuEngine : IDistillationEngine
                 $"{(config.Sampling.ByClass ? "The sampling class_balanced" : "The retention class_balanced_reservoir")} goes by "
                     + $"choices, but the actions of {spec.Name} are continuous."
             );
+        if (config.Loss.LabelIsDistribution && (config.Sampling.ByClass || config.Retention.ByClass))
+            throw new DistillException(
+                "Balancing goes by the teacher's choice, but loss=kullback_leibler learns from its distribution; use loss=cross_entropy."
+            );
         if (config.Retention.ByClass && shape.SegmentLength > 1)
             throw new DistillException(
                 "A class-balanced reservoir keeps rows, but this student has a memory and is trained on sequences; use "
@@ -216,17 +233,10 @@ public sealed class CpuEngine : IDistillationEngine
 
     private Policy CreateStudent(EnvironmentSpec spec, string draw)
     {
-        var head = config.Loss.Head;
-        if (spec.Actions.Discrete != (head == Head.Categorical))
-            throw new DistillException(
-                spec.Actions.Discrete
-                    ? $"The actions of {spec.Name} are choices, which need the loss cross_entropy."
-                    : $"The loss cross_entropy is for choices, but the actions of {spec.Name} are continuous."
-            );
         return config.Student.Create(
             new ObservationView(spec, config.Student.ObservationGroup).Size,
             spec.Actions.Size,
-            head,
+            config.HeadOf(spec),
             new RandomStream(config.Seed, draw)
         );
     }

@@ -38,6 +38,14 @@ public sealed record DistillationConfig
     /// </summary>
     public bool TeacherDeterministic { get; init; } = true;
 
+    /// <summary>
+    /// Noise with which the student drives, from its own distribution: as a factor of its standard deviation, for choices the
+    /// probability of a draw. 0 for none. Raise it (0.5 to 1, falling to 0) when the student sees too few states to recover from,
+    /// lower it when noise alone ends episodes. Needs a student with a distribution, such as loss=gaussian_log_likelihood or
+    /// student.head=gaussian gives.
+    /// </summary>
+    public Schedule Exploration { get; init; } = 0;
+
     /// <summary>What is kept.</summary>
     public Retention Retention { get; init; } = new FirstInFirstOut();
 
@@ -187,6 +195,7 @@ public sealed record DistillationConfig
         Retention.Check();
         Collection.Check();
         Acting.Check();
+        Require(Exploration.Value is >= 0 and <= 10, "exploration", Exploration, "between 0 and 10");
         Sampling.Check();
         Loss.Check();
     }
@@ -197,7 +206,7 @@ public sealed record DistillationConfig
     {
         var columns = new Columns([
             ("observation", Size(environment, Student.ObservationGroup)),
-            ("label", environment.Actions.Floats),
+            ("label", LabelSize(environment)),
             .. Recorded.Select(name =>
                 (
                     name,
@@ -213,6 +222,30 @@ public sealed record DistillationConfig
             );
         return columns;
     }
+
+    /// <summary>What the student's outputs mean.</summary>
+    /// <exception cref="DistillException">The loss cannot judge it, or the environment cannot take it.</exception>
+    internal Head HeadOf(EnvironmentSpec environment)
+    {
+        var discrete = environment.Actions.Discrete;
+        var head = Student.Head ?? (discrete && Loss.Fits(Head.Categorical) ? Head.Categorical : Loss.Head);
+        if (discrete != (head == Head.Categorical))
+            throw new DistillException(
+                discrete
+                    ? $"The actions of {environment.Name} are choices, which need the loss cross_entropy or kullback_leibler."
+                    : $"The loss cross_entropy is for choices, but the actions of {environment.Name} are continuous."
+            );
+        if (!Loss.Fits(head))
+            throw new DistillException(
+                $"student.head={SettingCheck.Word(head)} does not fit the loss, which needs a distribution of another kind; leave it out."
+            );
+        return head;
+    }
+
+    private int LabelSize(EnvironmentSpec environment) =>
+        !Loss.LabelIsDistribution ? environment.Actions.Floats
+        : environment.Actions.Discrete ? environment.Actions.Size
+        : 2 * environment.Actions.Size;
 
     /// <summary>What the dataset notes beside its rows.</summary>
     internal DatasetNotes Notes(EnvironmentSpec environment) =>

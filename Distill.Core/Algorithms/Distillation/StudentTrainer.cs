@@ -218,7 +218,8 @@ public sealed class StudentTrainer : IWork, IDisposable
                 window.Weights.Part(step, length),
                 scale,
                 dOutputs.Part(step, length),
-                laneSums
+                laneSums,
+                network.Spec.Head
             );
         network.Backward(length, window.Rows, window.Keeps, window.Activations, dOutputs, gradient, own);
         return sum;

@@ -97,6 +97,12 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
         Array.sum (Array.map2 (fun v d -> -d * (v - total)) y desired),
         Array.map2 (fun v d -> exp (v - total) - d) y desired,
         [||]
+    | :? KullbackLeibler ->
+        let probabilities (logits: float[]) =
+            logits |> Array.map (fun v -> exp v / Array.sumBy exp logits)
+
+        let p, q = probabilities target, probabilities y
+        Array.sum (Array.map2 (fun p q -> p * log (p / q)) p q), Array.map2 (-) q p, [||]
     | _ -> failwith $"{loss}"
 
 /// What training on one mini-batch gave.

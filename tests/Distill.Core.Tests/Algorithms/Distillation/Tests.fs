@@ -28,6 +28,7 @@ type private Choices =
         Retention: Retention
         Sampling: Sampling
         Loss: Loss
+        Exploration: float
         Collection: Collection
         Epochs: int
         MiniBatch: int
@@ -46,6 +47,7 @@ let private small =
         Retention = FirstInFirstOut 3000L
         Sampling = Permutation()
         Loss = CrossEntropy()
+        Exploration = 0.0
         Collection = StepsPerIteration 25
         Epochs = 2
         MiniBatch = 0
@@ -68,6 +70,7 @@ let private config (choices: Choices) =
         Retention = choices.Retention,
         Sampling = choices.Sampling,
         Loss = choices.Loss,
+        Exploration = choices.Exploration,
         Collection = choices.Collection,
         NumLearningEpochs = choices.Epochs,
         MiniBatchSize = choices.MiniBatch,
@@ -645,7 +648,9 @@ let private variants =
             Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
             Acting = LinearBeta 3
             Loss = GaussianLogLikelihood()
+            Exploration = 0.5
         }
+        "choices, exploring", { small with Loss = KullbackLeibler(); Exploration = 0.5 }
         "rows, monitored",
         { small with
             Epochs = 4

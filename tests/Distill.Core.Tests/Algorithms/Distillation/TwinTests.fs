@@ -4,6 +4,7 @@ module Distill.Tests.DistillationTwinTests
 
 open System
 open Xunit
+open Distill
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -62,7 +63,12 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         new Rollout(
             shape.Envs,
             shape.Steps,
-            columns spec.Inputs teacher.ActionFloats,
+            columns
+                spec.Inputs
+                (if config.Loss.LabelIsDistribution then
+                     teacher.Network.OutputSize
+                 else
+                     teacher.ActionFloats),
             student.MemorySize,
             shape.SegmentLength
         )
@@ -83,7 +89,9 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
             rollout,
             RandomStream(config.Seed, "acting"),
             shape.WholeEpisodes,
-            pool
+            pool,
+            RandomStream(config.Seed, "exploration"),
+            config.Loss.LabelIsDistribution
         )
 
     let learner =
@@ -224,7 +232,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
     /// Loss, loss of the newest rollout and of the rest, norm of the last gradient, optimizer steps, rows held.
     member _.Iterate() =
         Array.map float32 learner.Parameters |> _.CopyTo(student.Network.Parameters.Span)
-        collector.Collect(config.Acting.TeacherShare iteration)
+        collector.Collect(config.Acting.TeacherShare iteration, exploration = config.Exploration.At iteration)
         let added = marked rollout shape.SegmentLength (marks ())
         normalize added
         memory.Add added
@@ -329,17 +337,18 @@ let private optimizer = AdamConfig(LearningRate = 5e-3, Epsilon = 1e-3)
 let ``iterations on rows are those of plain loops, whatever is kept and drawn`` () =
     use teacher = cartPoleTeacher ()
 
-    for retention, sampling, collection, batch in
+    for retention, sampling, collection, batch, loss in
         [
             FirstInFirstOut 1800L :> Retention,
             Permutation() :> Sampling,
             StepsPerIteration 20 :> Collection,
-            0
-            Reservoir 1500L, RecencyWeighted 0.3, StepsPerIteration 20, 190
-            Reservoir 900L, Permutation(), EpisodesPerEpoch 35, 0
-            NewestRollout(), LossPrioritized(0.8, 0.02), StepsPerIteration 20, 0
-            FirstInFirstOut 5000L, LossPrioritized(0.5, 0.1), EpisodesPerEpoch 8, 30
-            FirstInFirstOut 2000L, InOrder(), StepsPerIteration 20, 0
+            0,
+            CrossEntropy 0.02 :> Loss
+            Reservoir 1500L, RecencyWeighted 0.3, StepsPerIteration 20, 190, CrossEntropy 0.02
+            Reservoir 900L, Permutation(), EpisodesPerEpoch 35, 0, CrossEntropy 0.02
+            NewestRollout(), LossPrioritized(0.8, 0.02), StepsPerIteration 20, 0, CrossEntropy 0.02
+            FirstInFirstOut 5000L, LossPrioritized(0.5, 0.1), EpisodesPerEpoch 8, 30, CrossEntropy 0.02
+            FirstInFirstOut 2000L, InOrder(), StepsPerIteration 20, 0, KullbackLeibler()
         ] do
         let config =
             DistillationConfig(
@@ -349,7 +358,8 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
                 Acting = LinearBeta 3,
                 Retention = retention,
                 Sampling = sampling,
-                Loss = CrossEntropy 0.02,
+                Loss = loss,
+                Exploration = Schedule.Linear(1.0, 0.0, 3),
                 Collection = collection,
                 NumLearningEpochs = 2,
                 NumMiniBatches = 5,
@@ -357,7 +367,7 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
                 Optimizer = optimizer
             )
 
-        agree $"{retention}, {sampling}, {collection}" config teacher
+        agree $"{retention}, {sampling}, {collection}, {loss}" config teacher
 
 [<Fact>]
 let ``iterations on sequences are those of plain loops, whatever is kept and drawn`` () =
