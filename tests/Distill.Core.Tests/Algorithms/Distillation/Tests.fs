@@ -465,7 +465,7 @@ let ``the warning of overfitting: once, where newest falls and held-out rises, a
     Expect.equal (warned (series 30 (fun i -> rising i, rising i, rising i))) [] "a phase begins"
 
     Expect.equal
-        (warned (series 30 (fun i -> falling i, falling i, rising i / 6.0)))
+        (warned (series 12 (fun i -> falling i, falling i, rising i / 6.0)))
         []
         "held out is little above newest"
 
