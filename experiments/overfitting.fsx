@@ -1,5 +1,5 @@
-// A student made to overfit: 300 rows, passed over 60 times an iteration, for a large network. The same with passes that stop
-// early, over five seeds: the loss on episodes that are never trained on, and the return in closed loop.
+// A student made to overfit: 300 rows with noisy labels, passed over 60 times an iteration, for a large network. The same with
+// passes that stop early, over five seeds: the loss on episodes that are never trained on, and the return in closed loop.
 // Run it:  dotnet fsi build.fsx run experiments/overfitting.fsx
 #load "../Distill.Scripts/load.fsx"
 open Distill
@@ -9,6 +9,7 @@ let overfitting =
         name "overfitting"
         environment (Quadrotor.mixture { envs = 64 })
         teacher (Teacher.load "assets/teachers/crazyflie.safetensors")
+        teacherDeterministic false
         student (Student.mlp { hidden = [ 256; 256 ] } |> Student.reading "tracking")
         acting (Acting.teacherUntil 10)
         retain (Retain.reservoir 300)

@@ -170,7 +170,7 @@ let ``the best is that of the measure that was asked for, the highest or the low
     let unknown = Expect.throws<DistillException>(fun () -> measure "speed" |> ignore)
 
     Assert.Equal(
-        "best_by=speed cannot work; evaluations of CartPole measure return, length, share_terminated.",
+        "best_by=speed cannot work; evaluations of cart_pole measure return, length, share_terminated.",
         unknown.Message
     )
 
