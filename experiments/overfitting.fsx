@@ -1,6 +1,5 @@
 // A student made to overfit: 300 rows with noisy labels, passed over 60 times an iteration, for a large network. The same with
-// passes that stop early, over five seeds: the loss on episodes that are never trained on, and the return in closed loop.
-// Run it:  dotnet fsi build.fsx run experiments/overfitting.fsx
+// passes that stop early, five seeds each: dotnet fsi build.fsx run experiments/overfitting.fsx
 #load "../Distill.Scripts/load.fsx"
 open Distill
 
@@ -20,7 +19,7 @@ let overfitting =
         evaluationInterval 30
     }
 
-/// Held-out loss, mean over the last ten iterations, and return of one seed.
+// Held-out loss, mean over the last ten iterations, and return.
 let measured arguments (patience: int) (seed: int) =
     let own = [ $"seed={seed}"; $"early_stopping={patience}" ]
     let result = overfitting |> Run.distilWith (arguments @ own)
@@ -32,10 +31,7 @@ Script.main (fun arguments ->
     let stopped = List.map (measured arguments 5) [ 0..4 ]
 
     for name, value in [ "held-out loss", fst; "return", snd ] do
-        let difference =
-            List.map2 (fun a b -> value b - value a) all stopped |> Statistics.mean95
+        let mean, change =
+            List.averageBy value, List.map2 (fun a b -> value b - value a) all stopped
 
-        let mean = List.averageBy value
-
-        printfn
-            $"{name}: {mean all:G4} with all passes, {mean stopped:G4} stopped early; difference {difference}")
+        printfn $"{name}: {mean all:G4}, stopped early {mean stopped:G4}: {Statistics.mean95 change}")
