@@ -667,6 +667,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
                         LearningSeconds = 1.0
                         Data = ""
                         Events = []
+                        Warnings = []
                         Metrics = []
                     }
             Visit =
@@ -684,6 +685,8 @@ let private failing (place: Workplace) (third: Policy -> unit) =
             EvaluationInterval = 1
             EvaluationEpisodes = 32
             FinalEpisodes = 32
+            Best = { Measure = "return"; Highest = true }
+            TargetReturn = None
         }
 
     let folder = RunFolder.CreateAt(place.Path "run")
