@@ -59,7 +59,7 @@ let ``kernels are as wide as the distance to their neighbours`` () =
 
 /// The area under the curve between two numbers, by Simpson's rule.
 let private area (low: float) (high: float) (curve: float -> float) =
-    let n = 2000
+    let n = 200
     let step = (high - low) / float n
 
     step / 3.0
