@@ -11,6 +11,15 @@ internal static class SettingCheck
 
     public static bool ZeroOrPositive(double value) => value == 0 || Positive(value);
 
+    /// <summary>A word of ours as settings have it: state_dependent_std.</summary>
+    public static string Word(Enum value) =>
+        string.Concat(
+            $"{value}".Select(
+                (c, i) =>
+                    char.IsUpper(c) && i > 0 ? $"_{char.ToLowerInvariant(c)}" : $"{char.ToLowerInvariant(c)}"
+            )
+        );
+
     /// <summary>Refuses a number that stays and is not whole; one that varies is rounded.</summary>
     public static void RequireWhole(string name, Schedule value) =>
         Require(value.Varies || value.Value == value.Whole, name, value, "a whole number");

@@ -22,6 +22,7 @@ public static class Program
         new("mlp", "training steps of 26-256-256-256-4, beside PyTorch", Training.RunMlp),
         new("epoch", "an epoch over 1,000,000 rows, beside PyTorch", Training.RunEpoch),
         new("gru", "back-propagation through 500 steps of a GRU of 16, beside PyTorch", Training.RunGru),
+        new("lstm", "the same with an LSTM of 16", Training.RunLstm),
         new("ppo", "PPO on 4,096 quadrotors", Training.RunPpo),
         new("growth", "a dataset growing to 10,000,000 rows", Rows.RunGrowth),
         new("start", "from the command to the first iteration of the quickstart", Processes.RunStart),

@@ -122,16 +122,22 @@ internal static class Training
         }
     }
 
-    public static void RunGru(Session session)
+    public static void RunGru(Session session) => RunRecurrent(session, new Gru(16), gates: 3, goal: 4e6);
+
+    public static void RunLstm(Session session) => RunRecurrent(session, new Lstm(16), gates: 4, goal: 3e6);
+
+    /// <param name="gates">Products with the input, and as many with the memory.</param>
+    /// <param name="goal">Rows per second and core.</param>
+    private static void RunRecurrent(Session session, LayerSpec memory, int gates, double goal)
     {
-        const int Hidden = 16;
+        var hidden = memory.Size;
         var sequences = 64;
         var steps = session.Settings.Size(500, 20);
         foreach (var threads in session.Settings.Threads)
         {
             var pool = session.Pool(threads);
             using var student = new Student(
-                NetworkSpec.GruStack(22, Hidden, Hidden, 0, 4),
+                NetworkSpec.RecurrentStack(22, hidden, memory, 0, 4),
                 sequences * steps,
                 steps,
                 sequences,
@@ -139,22 +145,22 @@ internal static class Training
                 threads
             );
             // Operations of one step of one sequence, forward and backward, as for the network without memory.
-            var products = 22 * Hidden + 6 * Hidden * Hidden + Hidden * 4;
+            var products = 22 * hidden + 2 * gates * hidden * hidden + hidden * 4;
             var parallel = session.PyTorch.Best(
                 threads,
                 new JsonObject
                 {
-                    ["job"] = "gru_step",
-                    ["hidden"] = Hidden,
+                    ["job"] = $"{memory.Kind}_step",
+                    ["hidden"] = hidden,
                     ["steps"] = steps,
                     ["sequences"] = sequences,
                 }
             );
             session.Compare(
-                new Case("gru", $"{sequences} sequences of {steps}", "rows/s", threads)
+                new Case(memory.Kind, $"{sequences} sequences of {steps}", "rows/s", threads)
                 {
-                    Limit = (session.Peaks.Fma(pool), 2.0 * (3 * products - 22 * Hidden)),
-                    Goal = threads == 1 ? Goal.Value(4e6) : Goal.Ratio(10),
+                    Limit = (session.Peaks.Fma(pool), 2.0 * (3 * products - 22 * hidden)),
+                    Goal = threads == 1 ? Goal.Value(goal) : Goal.Ratio(10),
                 },
                 session.Ours((double)sequences * steps, () => student.Train(pool, student.All)),
                 parallel

@@ -28,6 +28,7 @@ public sealed class AggregatedDataset : IDisposable
     private readonly int maxSegments;
     private readonly Retention retention;
     private readonly RandomStream stream;
+    private readonly DatasetNotes notes;
     private readonly List<Chunk> chunks = [];
     private int capacity;
     private int count;
@@ -38,16 +39,20 @@ public sealed class AggregatedDataset : IDisposable
     /// <param name="memorySize">Numbers of student memory kept per segment.</param>
     /// <param name="initialRows">Rows to make room for at the start: <c>steps x envs x 10</c>.</param>
     /// <param name="stream">For the draws of the retention.</param>
+    /// <param name="notes">What is noted beside the rows; null for nothing that takes room.</param>
     public AggregatedDataset(
         Columns columns,
         int segmentLength,
         int memorySize,
         long initialRows,
         Retention retention,
-        RandomStream stream
+        RandomStream stream,
+        DatasetNotes? notes = null
     )
     {
         Columns = columns;
+        this.notes = notes ?? new DatasetNotes();
+        Classes = new LabelClasses(this.notes.Classes, columns[1]);
         this.memorySize = memorySize;
         this.retention = retention;
         this.stream = stream;
@@ -77,6 +82,15 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>Rows per segment.</summary>
     public int SegmentLength { get; }
 
+    /// <summary>The classes of what is held, where they are counted.</summary>
+    public LabelClasses Classes { get; }
+
+    /// <summary>Weight in training of rows whose episode failed, in [0, 1]; schedules change it.</summary>
+    public double FailedWeight { get; set; } = 1;
+
+    /// <summary>Whether rows can be held that are not trained on with full weight.</summary>
+    internal bool Weighs => notes.Weighs;
+
     /// <summary>Segments held.</summary>
     public int Count => count;
 
@@ -95,10 +109,54 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>Bytes that the rows of a full dataset take: (observation + label + what else is recorded) x 4 x rows.</summary>
     public static long EstimateBytes(long rows, Columns columns) => rows * columns.Size * sizeof(float);
 
-    /// <summary>Bytes that a full dataset takes beside its rows: two flags per row; birth, loss and memory per segment.</summary>
-    public static long EstimateBookkeepingBytes(long rows, int segmentLength, int memorySize) =>
-        rows * 2 * sizeof(byte)
-        + rows / segmentLength * (sizeof(long) + sizeof(float) + (long)memorySize * sizeof(float));
+    /// <summary>
+    /// Bytes that a full dataset takes beside its rows: two flags per row; birth, loss and memory per segment; and what is
+    /// noted.
+    /// </summary>
+    public static long EstimateBookkeepingBytes(
+        long rows,
+        int segmentLength,
+        int memorySize,
+        DatasetNotes? notes = null
+    ) =>
+        rows * (2 * sizeof(byte) + (notes?.BytesPerRow ?? 0))
+        + rows
+            / segmentLength
+            * (
+                sizeof(long)
+                + sizeof(float)
+                + (long)memorySize * sizeof(float)
+                + (notes?.BytesPerSegment ?? 0)
+            );
+
+    /// <summary>The class of the label of a segment's first row; -1 if that row is not valid.</summary>
+    public int ClassOf(int segment)
+    {
+        var (chunk, row) = (chunks[segment / chunkSegments], segment % chunkSegments * SegmentLength);
+        return chunk.Valid.Span[row] == 0 ? -1 : Classes.Of(chunk.Rows, row);
+    }
+
+    /// <summary>For each segment the mean of its valid rows' values, which go by the classes of their labels; 0 if it has none.</summary>
+    /// <param name="values"><c>[classes]</c>.</param>
+    /// <param name="first">The first segment.</param>
+    /// <param name="means"><c>[segments]</c>, written.</param>
+    internal void MeanByClass(ReadOnlySpan<double> values, int first, Span<double> means)
+    {
+        for (var i = 0; i < means.Length; i++)
+        {
+            var chunk = chunks[(first + i) / chunkSegments];
+            var start = (first + i) % chunkSegments * SegmentLength;
+            var (sum, rows) = (0.0, 0);
+            for (var row = start; row < start + SegmentLength; row++)
+            {
+                if (chunk.Valid.Span[row] == 0)
+                    continue;
+                sum += values[Classes.Of(chunk.Rows, row)];
+                rows++;
+            }
+            means[i] = rows == 0 ? 0 : sum / rows;
+        }
+    }
 
     /// <summary>When a segment was added: its number among all segments ever added.</summary>
     public long Birth(int segment) => chunks[segment / chunkSegments].Births.Span[segment % chunkSegments];
@@ -110,13 +168,21 @@ public sealed class AggregatedDataset : IDisposable
     public void RecordLoss(int segment, float loss) =>
         chunks[segment / chunkSegments].Losses.Span[segment % chunkSegments] = loss;
 
+    /// <summary>How much the members of an ensemble last disagreed on a segment; NaN before the first time.</summary>
+    public float Disagreement(int segment) =>
+        chunks[segment / chunkSegments].Disagreements!.Span[segment % chunkSegments];
+
+    /// <summary>Notes how much they disagree on a segment, for <see cref="DisagreementPrioritized"/>.</summary>
+    public void RecordDisagreement(int segment, float disagreement) =>
+        chunks[segment / chunkSegments].Disagreements!.Span[segment % chunkSegments] = disagreement;
+
     /// <summary>
-    /// Mean loss over the valid rows, as <see cref="RecordLoss"/> last noted it: of the segments that were added from
-    /// <paramref name="newest"/> on, and of those before; null where no such row was trained on.
+    /// Mean loss over the rows that are trained on, by their weights, as <see cref="RecordLoss"/> last noted it: of the segments
+    /// that were added from <paramref name="newest"/> on, and of those before; null where no such row was trained on.
     /// </summary>
     public (double? Newest, double? Historical) MeanLosses(long newest)
     {
-        var (newestSum, newestRows, sum, rows) = (0.0, 0L, 0.0, 0L);
+        var (newestSum, newestRows, sum, rows) = (0.0, 0.0, 0.0, 0.0);
         for (var segment = 0; segment < count; segment++)
         {
             var chunk = chunks[segment / chunkSegments];
@@ -124,37 +190,26 @@ public sealed class AggregatedDataset : IDisposable
             var loss = chunk.Losses.Span[place];
             if (float.IsNaN(loss))
                 continue;
-            var valid = CountValid(chunk, place, 0, SegmentLength);
+            var weight = Weight(chunk, place, 0, SegmentLength, heldOut: false);
             if (chunk.Births.Span[place] >= newest)
             {
-                newestSum += (double)loss * valid;
-                newestRows += valid;
+                newestSum += loss * weight;
+                newestRows += weight;
             }
             else
             {
-                sum += (double)loss * valid;
-                rows += valid;
+                sum += loss * weight;
+                rows += weight;
             }
         }
         return (newestRows == 0 ? null : newestSum / newestRows, rows == 0 ? null : sum / rows);
     }
 
     /// <summary>Lowest and highest of 0 and the finite losses that were noted.</summary>
-    public (float Lowest, float Highest) LossRange()
-    {
-        var (lowest, highest) = (0f, 0f);
-        for (var i = 0; i * chunkSegments < count; i++)
-            foreach (
-                var loss in chunks[i].Losses.Slice(0, Math.Min(count - i * chunkSegments, chunkSegments))
-            )
-            {
-                if (!float.IsFinite(loss))
-                    continue;
-                lowest = MathF.Min(lowest, loss);
-                highest = MathF.Max(highest, loss);
-            }
-        return (lowest, highest);
-    }
+    public (float Lowest, float Highest) LossRange() => Range(static chunk => chunk.Losses);
+
+    /// <summary>Lowest and highest of 0 and the finite disagreements that were noted.</summary>
+    public (float Lowest, float Highest) DisagreementRange() => Range(static chunk => chunk.Disagreements!);
 
     /// <summary>Takes over the rows of a rollout.</summary>
     /// <exception cref="OutOfMemoryException">The machine has no room to grow.</exception>
@@ -162,15 +217,19 @@ public sealed class AggregatedDataset : IDisposable
     {
         var segments = rollout.Rows / SegmentLength;
         if (!retention.Accumulates)
+        {
             count = 0;
+            Classes.Clear();
+        }
         Reserve(Math.Min((long)count + segments, maxSegments));
         var position = 0;
         while (position < segments)
         {
             // The longest run that is contiguous on both sides.
-            var (target, run) = NextPlaces(segments - position);
+            var held = count;
+            var (target, run) = NextPlaces(rollout, position, segments - position);
             if (target >= 0)
-                Copy(rollout, position, target, run);
+                Copy(rollout, position, target, run, replaced: Math.Clamp(held - target, 0, run));
             added += run;
             position += run;
         }
@@ -186,20 +245,38 @@ public sealed class AggregatedDataset : IDisposable
     }
 
     /// <summary>
+    /// Summed weights of steps <paramref name="first"/> to <paramref name="last"/> (exclusive) of the given segments: of the rows
+    /// that are trained on, or of those that are held out. A valid row has weight 1, or less where its episode failed.
+    /// </summary>
+    public double Weight(ReadOnlySpan<int> segments, int first, int last, bool heldOut = false)
+    {
+        var weight = 0.0;
+        foreach (var segment in segments)
+            weight += Weight(chunks[segment / chunkSegments], segment % chunkSegments, first, last, heldOut);
+        return weight;
+    }
+
+    /// <summary>Whether any row of a segment is trained on, or else held out.</summary>
+    public bool Has(int segment, bool heldOut) =>
+        Weight(chunks[segment / chunkSegments], segment % chunkSegments, 0, SegmentLength, heldOut) > 0;
+
+    /// <summary>
     /// Assembles a run of steps of up to 32 (or 16) segments as panels (or half panels); lanes past the segments get
     /// weight 0.
     /// </summary>
     /// <param name="first">First step.</param>
     /// <param name="rows"><c>[steps x features, 32]</c>: the first features of the rows, such as observation and label.</param>
-    /// <param name="weight"><c>[steps, 32]</c>: 1 for valid rows, else 0.</param>
+    /// <param name="weight"><c>[steps, 32]</c>: 1 for valid rows, less where their episode failed, else 0.</param>
     /// <param name="keep"><c>[steps, 32]</c>: 0 where an episode starts at this row and memory must be cleared, else 1.</param>
+    /// <param name="heldOut">Whether the rows that are held out count, instead of those that are trained on.</param>
     public void Gather(
         ReadOnlySpan<int> segments,
         int first,
         Panel rows,
         Panel weight,
         Panel keep,
-        Workspace own
+        Workspace own,
+        bool heldOut = false
     )
     {
         var features = rows.Features / weight.Features;
@@ -217,11 +294,10 @@ public sealed class AggregatedDataset : IDisposable
                 var chunk = chunks[segment / chunkSegments];
                 var row = segment % chunkSegments * SegmentLength + first + start;
                 chunk.Rows.Read(row, steps, features, staged.Slice(lane * length, length));
-                var valid = chunk.Valid.Slice(row, steps);
                 var begins = chunk.EpisodeStart.Slice(row, steps);
                 for (var step = 0; step < steps; step++)
                 {
-                    weight[start + step, lane] = used ? valid[step] : 0;
+                    weight[start + step, lane] = used ? Weight(chunk, row + step, heldOut) : 0;
                     keep[start + step, lane] = 1 - begins[step];
                 }
             }
@@ -253,7 +329,10 @@ public sealed class AggregatedDataset : IDisposable
         return values;
     }
 
-    /// <summary>Writes everything held as NumPy arrays: the columns by their names, <c>valid</c> and <c>episode_start</c>.</summary>
+    /// <summary>
+    /// Writes everything held as NumPy arrays: the columns by their names, <c>valid</c> and <c>episode_start</c>, and where they
+    /// are noted <c>held_out</c> and <c>failed</c>.
+    /// </summary>
     /// <param name="path">An .npz file.</param>
     /// <exception cref="DistillException">It cannot be written, or a column has more bytes than one array can hold.</exception>
     public void Export(string path)
@@ -272,6 +351,8 @@ public sealed class AggregatedDataset : IDisposable
                 ),
                 Flags("valid", chunk => chunk.Valid),
                 Flags("episode_start", chunk => chunk.EpisodeStart),
+                .. notes.HeldOut ? [Flags("held_out", chunk => chunk.HeldOut!)] : Array.Empty<Tensor>(),
+                .. notes.Failed ? [Flags("failed", chunk => chunk.Failed!)] : Array.Empty<Tensor>(),
             ]
         );
 
@@ -322,9 +403,21 @@ public sealed class AggregatedDataset : IDisposable
                         if (birth < 0 || birth >= added)
                             part.Require("births", false, birth, $"one of {added} segments");
                     part.Block("losses", chunk.Losses.Slice(0, used));
+                    if (chunk.HeldOut is { } heldOut)
+                        part.Flags("held_out", heldOut.Slice(0, used * SegmentLength));
+                    if (chunk.Failed is { } failed)
+                        part.Flags("failed", failed.Slice(0, used * SegmentLength));
+                    if (chunk.Disagreements is { } disagreements)
+                        part.Block("disagreements", disagreements.Slice(0, used));
                 }
             );
         }
+        if (notes.Classes == 0)
+            return;
+        Classes.Clear();
+        for (var segment = 0; segment < count; segment++)
+            CountClasses(chunks[segment / chunkSegments], segment % chunkSegments, 1, 1);
+        state.Part("classes", Classes.Visit);
     }
 
     public void Dispose()
@@ -334,21 +427,29 @@ public sealed class AggregatedDataset : IDisposable
     }
 
     /// <summary>Where the next segments go: a place (or -1 to drop) and how many of them lie contiguously there.</summary>
-    private (int Target, int Run) NextPlaces(int wanted)
+    private (int Target, int Run) NextPlaces(Rollout rollout, int position, int wanted)
     {
-        var (target, run) =
-            count == maxSegments
-                ? retention.Place(added, maxSegments, wanted, stream)
-                : (count, Math.Min(wanted, capacity - count));
+        var (target, run) = retention.Place(
+            new Arrival(
+                this,
+                wanted,
+                capacity,
+                maxSegments,
+                notes.Classes > 0 && rollout.Valid[position] != 0 ? Classes.Of(rollout.Table, position) : -1,
+                stream
+            )
+        );
         run = Math.Min(run, chunkSegments - target % chunkSegments);
         count = Math.Max(count, target + run);
         return (target, run);
     }
 
-    private void Copy(Rollout rollout, int position, int target, int run)
+    /// <param name="replaced">How many of the places, from the first one, hold a segment that goes.</param>
+    private void Copy(Rollout rollout, int position, int target, int run, int replaced)
     {
         var chunk = chunks[target / chunkSegments];
         var local = target % chunkSegments;
+        CountClasses(chunk, local, replaced, -1);
         var from = position * SegmentLength;
         var to = local * SegmentLength;
         var rows = run * SegmentLength;
@@ -365,6 +466,54 @@ public sealed class AggregatedDataset : IDisposable
         for (var i = 0; i < run; i++)
             chunk.Births.Span[local + i] = added + i;
         chunk.Losses.Slice(local, run).Fill(float.NaN);
+        if (chunk.HeldOut is { } heldOut)
+            rollout.HeldOut.AsSpan(from, rows).CopyTo(heldOut.Span[to..]);
+        if (chunk.Failed is { } failed)
+            rollout.Failed.AsSpan(from, rows).CopyTo(failed.Span[to..]);
+        chunk.Disagreements?.Slice(local, run).Fill(float.NaN);
+        CountClasses(chunk, local, run, 1);
+    }
+
+    /// <summary>Counts the valid rows of some segments in or out.</summary>
+    private void CountClasses(Chunk chunk, int place, int segments, int by)
+    {
+        if (notes.Classes == 0)
+            return;
+        for (var row = place * SegmentLength; row < (place + segments) * SegmentLength; row++)
+            if (chunk.Valid.Span[row] != 0)
+                Classes.Count(Classes.Of(chunk.Rows, row), by);
+    }
+
+    private double Weight(Chunk chunk, int place, int first, int last, bool heldOut)
+    {
+        if (!Weighs)
+            return heldOut ? 0 : CountValid(chunk, place, first, last);
+        var weight = 0.0;
+        for (var row = place * SegmentLength + first; row < place * SegmentLength + last; row++)
+            weight += Weight(chunk, row, heldOut);
+        return weight;
+    }
+
+    private float Weight(Chunk chunk, int row, bool heldOut)
+    {
+        var isHeldOut = chunk.HeldOut is { } flags && flags.Span[row] != 0;
+        if (chunk.Valid.Span[row] == 0 || isHeldOut != heldOut)
+            return 0;
+        return chunk.Failed is { } failed && failed.Span[row] != 0 ? (float)FailedWeight : 1;
+    }
+
+    private (float Lowest, float Highest) Range(Func<Chunk, FloatBuffer> of)
+    {
+        var (lowest, highest) = (0f, 0f);
+        for (var i = 0; i * chunkSegments < count; i++)
+            foreach (var value in of(chunks[i]).Slice(0, Math.Min(count - i * chunkSegments, chunkSegments)))
+            {
+                if (!float.IsFinite(value))
+                    continue;
+                lowest = MathF.Min(lowest, value);
+                highest = MathF.Max(highest, value);
+            }
+        return (lowest, highest);
     }
 
     private int CountValid(Chunk chunk, int place, int first, int last)
@@ -395,12 +544,13 @@ public sealed class AggregatedDataset : IDisposable
         for (var first = chunks.Count * chunkSegments; first < segments; first += chunkSegments)
         {
             var room = Math.Min(chunkSegments, maxSegments - first);
-            chunks.Add(new Chunk(room, SegmentLength, Columns, memorySize));
+            chunks.Add(new Chunk(room, SegmentLength, Columns, memorySize, notes));
         }
         capacity = Math.Max(capacity, segments);
     }
 
-    private sealed class Chunk(int segments, int length, Columns columns, int memory) : IDisposable
+    private sealed class Chunk(int segments, int length, Columns columns, int memory, DatasetNotes notes)
+        : IDisposable
     {
         public Table Rows { get; } = new(columns, (long)segments * length);
         public FloatBuffer Memory { get; } = new((long)segments * memory);
@@ -408,6 +558,9 @@ public sealed class AggregatedDataset : IDisposable
         public NativeBuffer<byte> EpisodeStart { get; } = new((long)segments * length);
         public NativeBuffer<long> Births { get; } = new(segments);
         public FloatBuffer Losses { get; } = new(segments);
+        public NativeBuffer<byte>? HeldOut { get; } = notes.HeldOut ? new((long)segments * length) : null;
+        public NativeBuffer<byte>? Failed { get; } = notes.Failed ? new((long)segments * length) : null;
+        public FloatBuffer? Disagreements { get; } = notes.Disagreements ? new(segments) : null;
 
         public void Dispose()
         {
@@ -417,6 +570,9 @@ public sealed class AggregatedDataset : IDisposable
             EpisodeStart.Dispose();
             Births.Dispose();
             Losses.Dispose();
+            HeldOut?.Dispose();
+            Failed?.Dispose();
+            Disagreements?.Dispose();
         }
     }
 }

@@ -22,6 +22,8 @@ public sealed class Rollout : IDisposable
         Ends = new byte[rows];
         Valid = new byte[rows];
         EpisodeStart = new byte[rows];
+        HeldOut = new byte[rows];
+        Failed = new byte[rows];
     }
 
     public int Envs { get; }
@@ -49,6 +51,12 @@ public sealed class Rollout : IDisposable
 
     /// <summary><c>[envs, steps]</c>: 1 where an episode starts, so that memory is cleared before the row.</summary>
     public byte[] EpisodeStart { get; }
+
+    /// <summary><c>[envs, steps]</c>: 1 for rows of episodes that are never trained on.</summary>
+    public byte[] HeldOut { get; }
+
+    /// <summary><c>[envs, steps]</c>: 1 for rows of episodes that end in a terminal state within the rollout.</summary>
+    public byte[] Failed { get; }
 
     /// <summary>Refuses a rollout that no block of memory can hold: its elements are counted in 32 bits.</summary>
     /// <param name="numbers">Numbers per step of one environment.</param>

@@ -35,7 +35,10 @@ public sealed class Sampler
 
     private int Count => dataset.Count;
 
-    /// <summary>The order of one epoch; valid until the next call.</summary>
+    /// <summary>
+    /// The order of one epoch; valid until the next call. Segments none of whose rows is trained on, because they are held out or
+    /// failed, are left out.
+    /// </summary>
     /// <param name="segmentsPerIteration">Segments that one iteration adds: the unit of age.</param>
     /// <param name="epoch">Number of the epoch since the start of the run.</param>
     public ReadOnlySpan<int> Order(
@@ -52,15 +55,31 @@ public sealed class Sampler
         {
             Reserve(ref cumulative);
             Reserve(ref guide);
-            weighed = new(dataset, segmentsPerIteration, weighted.LossRange(dataset));
+            weighed = new(dataset, segmentsPerIteration, weighted.ScoreRange(dataset));
             var blocks = (Count + BlockSize - 1) / BlockSize;
             pool.Run(weigh, blocks);
             Accumulate();
+            if (!(cumulative[Count - 1] > 0))
+                return [];
             pool.Run(draw, blocks);
         }
         else if (Plan is EachOnce once)
+        {
             once.Order(segments, stream, epoch);
+            if (dataset.Weighs)
+                segments = segments[..KeepTaught(segments)];
+        }
         return segments;
+    }
+
+    /// <summary>Moves the segments that are trained on to the front, in their order; gives their number.</summary>
+    private int KeepTaught(Span<int> segments)
+    {
+        var kept = 0;
+        foreach (var segment in segments)
+            if (dataset.Has(segment, heldOut: false))
+                segments[kept++] = segment;
+        return kept;
     }
 
     private void Reserve<T>(ref T[] values)
@@ -76,7 +95,11 @@ public sealed class Sampler
     {
         var first = block * BlockSize;
         var count = Math.Min(BlockSize, Count - first);
-        ((Weighted)Plan).Weigh(weighed, first, cumulative.AsSpan(first, count));
+        var weights = cumulative.AsSpan(first, count);
+        ((Weighted)Plan).Weigh(weighed, first, weights);
+        for (var i = 0; i < count && dataset.Weighs; i++)
+            if (!dataset.Has(first + i, heldOut: false))
+                weights[i] = 0;
     }
 
     /// <summary>Sums the weights up and fills the guide.</summary>

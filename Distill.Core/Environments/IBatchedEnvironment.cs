@@ -25,7 +25,11 @@ public sealed record ActionSpace(int Size, bool Discrete)
 /// <param name="Name">As the column of a table, e.g. "position_error".</param>
 /// <param name="Unit">E.g. "m"; empty for a pure number.</param>
 /// <param name="Over">How the steps of an episode become the episode's number.</param>
-public sealed record EnvironmentMeasure(string Name, string Unit, MeasureOver Over);
+public sealed record EnvironmentMeasure(string Name, string Unit, MeasureOver Over)
+{
+    /// <summary>Whether more is better, as of successes; less is, as of errors, where nothing is said.</summary>
+    public bool HigherIsBetter { get; init; }
+}
 
 /// <summary>How a measure of steps becomes that of an episode.</summary>
 public enum MeasureOver

@@ -20,6 +20,18 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
     public double MeanLength { get; } = Lengths.Average();
     public double ShareTerminated { get; } = (double)Terminated.Count(flag => flag) / Terminated.Length;
 
+    /// <summary>The mean over episodes of a measure by its name: return, length, share_terminated, or one of the environment's.</summary>
+    /// <exception cref="DistillException">There is no such measure.</exception>
+    public double Mean(string measure) =>
+        measure switch
+        {
+            "return" => MeanReturn,
+            "length" => MeanLength,
+            "share_terminated" => ShareTerminated,
+            _ when Measures.TryGetValue(measure, out var values) => values.Average(value => (double)value),
+            _ => throw new DistillException($"An evaluation has no measure '{measure}'."),
+        };
+
     /// <summary>Some of the episodes, such as those of one drone.</summary>
     /// <param name="chosen">Whether the episode of the environment with this index is one of them.</param>
     /// <param name="what">For the message, e.g. "drone crazyflie".</param>

@@ -156,5 +156,43 @@ public sealed class Policy : IDisposable
             Distribution.Mode(outputs, action);
     }
 
+    /// <summary>
+    /// The action deemed best, with noise of mean zero around it from the distribution that the outputs describe: continuous
+    /// actions go that part of the way to a draw, which for a Gaussian is noise of that many standard deviations; choices are
+    /// drawn with that probability.
+    /// </summary>
+    /// <param name="exploration">0 for none, 1 for a draw. Without a distribution only 0 is possible.</param>
+    public void Explore(
+        Panel outputs,
+        Panel action,
+        float exploration,
+        RandomStream noise,
+        int first,
+        long time,
+        Workspace own
+    )
+    {
+        Decide(outputs, action);
+        if (exploration == 0 || Distribution is null)
+            return;
+        using var scope = own.Open();
+        var drawn = own.Panel(action.Features);
+        Distribution.Sample(outputs, noise, first, time, drawn);
+        if (Network.Spec.Head == Head.Categorical)
+        {
+            Span<byte> chosen = stackalloc byte[Panel.Width];
+            for (var lane = 0; lane < Panel.Width; lane++)
+                // Another counter than that of the draw itself.
+                chosen[lane] =
+                    noise.Uniform((uint)(first + lane), (uint)time, (uint)(time >> 32), 1) < exploration
+                        ? (byte)1
+                        : (byte)0;
+            Elementwise.CopyLanes(drawn, action, chosen);
+        }
+        else
+            for (var i = 0; i < action.Values.Length; i++)
+                action.Values[i] += exploration * (drawn.Values[i] - action.Values[i]);
+    }
+
     public void Dispose() => Network.Dispose();
 }

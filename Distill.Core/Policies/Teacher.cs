@@ -10,18 +10,23 @@ public interface ITeacher : IDisposable
     /// <param name="keep"><c>[32]</c>: 0 there, else 1.</param>
     void Forget(int panel, ReadOnlySpan<float> keep);
 
-    /// <summary>Labels the current states of a panel.</summary>
+    /// <summary>Floats per lane of all that describes its distribution over actions; 0 where it has none.</summary>
+    int Outputs { get; }
+
+    /// <summary>Says what it does in the current states of a panel.</summary>
     /// <param name="step">Index of the step within the rollout, for messages.</param>
     /// <param name="time">Steps since the start of training, for draws.</param>
-    /// <param name="label"><c>[action floats, 32]</c>, written.</param>
+    /// <param name="action"><c>[action floats, 32]</c>, written.</param>
+    /// <param name="outputs"><c>[outputs, 32]</c>: all that describes its distribution, written; empty if nobody needs it.</param>
     /// <param name="watch">Is shown all that the teacher sees and gives.</param>
     /// <param name="counted"><c>[32]</c>: 0 where nothing counts.</param>
     /// <returns>Whether all of it is finite.</returns>
-    bool Label(
+    bool Act(
         int panel,
         int step,
         long time,
-        Panel label,
+        Panel action,
+        Panel outputs,
         FiniteWatch watch,
         ReadOnlySpan<byte> counted,
         Workspace own
@@ -77,17 +82,24 @@ public sealed class PolicyTeacher : ITeacher
             );
     }
 
+    public int Outputs =>
+        Array.TrueForAll(policies, policy => policy.Policy.Distribution is not null)
+        && policies.Select(policy => policy.Policy.Network.OutputSize).Distinct().ToArray() is [var size]
+            ? size
+            : 0;
+
     public void Forget(int panel, ReadOnlySpan<float> keep)
     {
         foreach (var policy in policies)
             policy.Forget(panel, keep);
     }
 
-    public bool Label(
+    public bool Act(
         int panel,
         int step,
         long time,
-        Panel label,
+        Panel action,
+        Panel outputs,
         FiniteWatch watch,
         ReadOnlySpan<byte> counted,
         Workspace own
@@ -101,22 +113,25 @@ public sealed class PolicyTeacher : ITeacher
                 continue;
             using var scope = own.Open();
             var policy = policies[i];
+            var alone = !mine.Contains((byte)0);
             var observation = own.Panel(policy.Policy.Network.Spec.Inputs);
-            var action = mine.Contains((byte)0) ? own.Panel(label.Features) : label;
+            var decided = alone ? action : own.Panel(action.Features);
             for (var lane = 0; lane < Panel.Width; lane++)
                 watched[lane] = (byte)(mine[lane] & counted[lane]);
             policy.Observe(panel, observation);
-            var outputs = policy.Forward(panel, observation, own);
-            policy.Policy.Decide(outputs, action, noise, panel * Panel.Width, time);
+            var computed = policy.Forward(panel, observation, own);
+            policy.Policy.Decide(computed, decided, noise, panel * Panel.Width, time);
             // An index of a choice is always finite, so the outputs count too.
             if (
                 watch.Catches(panel, step, "teacher's observation", observation.Values, watched)
-                || watch.Catches(panel, step, "teacher's action", outputs.Values, watched)
-                || watch.Catches(panel, step, "teacher's action", action.Values, watched)
+                || watch.Catches(panel, step, "teacher's action", computed.Values, watched)
+                || watch.Catches(panel, step, "teacher's action", decided.Values, watched)
             )
                 return false;
-            if (mine.Contains((byte)0))
-                Elementwise.CopyLanes(action, label, mine);
+            if (!alone)
+                Elementwise.CopyLanes(decided, action, mine);
+            if (!outputs.IsEmpty)
+                Elementwise.CopyLanes(computed, outputs, mine);
         }
         return true;
     }

@@ -88,6 +88,10 @@ module Student =
     /// A student that was trained before, from its .safetensors or .pt file: fine-tuning, another task, another teacher.
     let load (path: string) : StudentConfig = FileStudent(File = path)
 
+    /// The same student with outputs that mean this: a distribution to explore with, or one whose spread depends on the state.
+    let head (head: Head) (student: StudentConfig) : StudentConfig =
+        student |> Settings.set <@ _.Head @> (Nullable head)
+
     /// The same student, reading another observation group: "tracking" for a quadrotor that is told where its reference is.
     let reading (group: string) (student: StudentConfig) : StudentConfig =
         student |> Settings.set <@ _.ObservationGroup @> group
@@ -150,6 +154,9 @@ module Retain =
     /// A uniform sample of all rows ever seen, up to a limit.
     let reservoir (rows: int) : Retention = Reservoir(int64 rows)
 
+    /// A sample of all rows ever seen in which every choice keeps an equal share, up to a limit; for students without memory.
+    let classBalanced (rows: int) : Retention = ClassBalancedReservoir(int64 rows)
+
 /// What is drawn from what is kept.
 module Sample =
     /// Everything once per epoch, in random order.
@@ -164,6 +171,13 @@ module Sample =
     /// What the student got most wrong more often: p ~ (loss + epsilon) ^ exponent.
     let lossPrioritized (exponent: float) (epsilon: float) : Sampling = LossPrioritized(exponent, epsilon)
 
+    /// That on which so many students, trained side by side, disagree more often: p ~ (disagreement + epsilon) ^ exponent.
+    let disagreement (members: int) (exponent: float) (epsilon: float) : Sampling =
+        DisagreementPrioritized(members, exponent, epsilon)
+
+    /// Rare choices more often: p ~ (rows with this choice) ^ -exponent.
+    let classBalanced (exponent: float) : Sampling = ClassBalanced exponent
+
 module Loss =
     /// Mean squared error.
     let mse: Loss = MeanSquared()
@@ -173,6 +187,9 @@ module Loss =
 
     /// Negative log-likelihood under a Gaussian whose spread is learned, too.
     let gaussian: Loss = GaussianLogLikelihood()
+
+    /// KL(teacher || student) of their distributions; the student learns the teacher's spread, too.
+    let kl: Loss = KullbackLeibler()
 
     /// For choices; smoothing spreads that share of the target over all of them.
     let crossEntropy (smoothing: float) : Loss = CrossEntropy smoothing

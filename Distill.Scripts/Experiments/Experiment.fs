@@ -170,6 +170,11 @@ type DistillationBuilder() =
     member _.TeacherDeterministic(e, deterministic: bool) =
         e |> set <@ _.TeacherDeterministic @> deterministic
 
+    /// Noise with which the student drives, in standard deviations of its own distribution.
+    [<CustomOperation "exploration">]
+    member _.Exploration(e, exploration: Schedule) =
+        e |> set <@ _.Exploration @> exploration
+
     /// What is kept.
     [<CustomOperation "retain">]
     member _.Retain(e, retention: Retention) = e |> set <@ _.Retention @> retention
@@ -210,6 +215,24 @@ type DistillationBuilder() =
     member _.Epochs(e, epochs: Schedule) =
         e |> set <@ _.NumLearningEpochs @> epochs
 
+    /// Passes without a lower loss on the episodes that are held out, after which an iteration ends with the best pass; 0 for all
+    /// passes.
+    [<CustomOperation "earlyStopping">]
+    member _.EarlyStopping(e, passes: int) = e |> set <@ _.EarlyStopping @> passes
+
+    /// Share of the episodes that are never trained on, to see whether the student overfits.
+    [<CustomOperation "heldOut">]
+    member _.HeldOut(e, share: float) = e |> set <@ _.HeldOut @> share
+
+    /// Weight in training of the rows of episodes that ended in a terminal state: 1 keeps them, 0 drops them.
+    [<CustomOperation "failedWeight">]
+    member _.FailedWeight(e, weight: Schedule) = e |> set <@ _.FailedWeight @> weight
+
+    /// Mini-batches whose gradients make one optimizer step.
+    [<CustomOperation "gradientAccumulation">]
+    member _.GradientAccumulation(e, batches: Schedule) =
+        e |> set <@ _.GradientAccumulation @> batches
+
     /// Rows, or sequences for students with memory, per optimizer step.
     [<CustomOperation "miniBatchSize">]
     member _.MiniBatchSize(e, size: Schedule) = e |> set <@ _.MiniBatchSize @> size
@@ -245,6 +268,16 @@ type DistillationBuilder() =
     [<CustomOperation "evaluationInterval">]
     member _.EvaluationInterval(e, iterations: int) =
         e |> set <@ _.EvaluationInterval @> iterations
+
+    /// The measure of the evaluations by which the best student is kept: "return", "length", "share_terminated" or one of the
+    /// environment's.
+    [<CustomOperation "bestBy">]
+    member _.BestBy(e, measure: string) = e |> set <@ _.BestBy @> measure
+
+    /// The mean return of which the run says after how many environment steps an evaluation first reached it.
+    [<CustomOperation "targetReturn">]
+    member _.TargetReturn(e, target: float) =
+        e |> set <@ _.TargetReturn @> (System.Nullable target)
 
     /// Episodes per evaluation during training.
     [<CustomOperation "evaluationEpisodes">]

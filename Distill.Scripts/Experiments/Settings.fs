@@ -23,7 +23,13 @@ type private Setting =
 
 /// Other systems' names for choices.
 let private otherKinds =
-    dict [ "mse", "mean_squared"; "fifo", "first_in_first_out"; "loss_prioritised", "loss_prioritized" ]
+    dict
+        [
+            "mse", "mean_squared"
+            "kl", "kullback_leibler"
+            "fifo", "first_in_first_out"
+            "loss_prioritised", "loss_prioritized"
+        ]
 
 /// Other systems' names for settings, and those that ours once had, each with ours; of several the first that the records have.
 let private otherNames =

@@ -4,7 +4,14 @@ open Distill.Evaluation
 
 /// Closed-loop results side by side, a row for each of what is compared: "policy", "drone". With a reference, which is one
 /// of the rows, the others have their difference from it, episode by episode: all must have flown the same episodes.
-type Comparison(compared: string, rows: (string * EvaluationResult) list, ?reference: string) =
+/// `stepsToTarget` are of one of the rows, by its label, and None where the target was not reached.
+type Comparison
+    (
+        compared: string,
+        rows: (string * EvaluationResult) list,
+        ?reference: string,
+        ?stepsToTarget: string * float option
+    ) =
     /// Label, result and, of all but the reference, the difference from it.
     let entries =
         let flown =
@@ -45,11 +52,18 @@ type Comparison(compared: string, rows: (string * EvaluationResult) list, ?refer
     /// A table of plain text.
     override _.ToString() = string table
 
+    /// The target return in words, where there is one.
+    member _.Target(target: float) =
+        match stepsToTarget with
+        | Some(_, Some steps) -> [ $"Steps to a return of {target:G6}: {steps:F0}" ]
+        | Some(_, None) -> [ $"Steps to a return of {target:G6}: not reached" ]
+        | None -> []
+
     /// For notebooks.
     member _.ToHtml() = table.ToHtml()
 
     /// Writes what is compared, mean_return, std_return, mean_length, share_terminated and episodes, with all digits; with a
-    /// reference also minus_REFERENCE, and _low and _high of it.
+    /// reference also minus_REFERENCE, and _low and _high of it; with a target return steps_to_target.
     member _.WriteCsv(path: string) =
         let numbers (difference: Interval option) =
             match difference with
@@ -60,7 +74,8 @@ type Comparison(compared: string, rows: (string * EvaluationResult) list, ?refer
         Csv.write
             path
             ([ compared; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
-             @ ifReferred (fun name -> [ $"minus_{name}"; $"minus_{name}_low"; $"minus_{name}_high" ]))
+             @ ifReferred (fun name -> [ $"minus_{name}"; $"minus_{name}_low"; $"minus_{name}_high" ])
+             @ (stepsToTarget |> Option.map (fun _ -> "steps_to_target") |> Option.toList))
             [
                 for label, result, difference in entries do
                     [
@@ -72,4 +87,8 @@ type Comparison(compared: string, rows: (string * EvaluationResult) list, ?refer
                         string result.Episodes
                     ]
                     @ ifReferred (fun _ -> numbers difference)
+                    @ (match stepsToTarget with
+                       | Some(trained, Some steps) when trained = label -> [ Csv.number steps ]
+                       | Some _ -> [ "" ]
+                       | None -> [])
             ]

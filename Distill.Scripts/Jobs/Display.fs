@@ -30,6 +30,9 @@ type Progress =
 
         /// Lines that are worth saying once: a new phase, a dataset that grew.
         Events: string list
+
+        /// What has gone wrong just now, in sentences that the run folder keeps for its report.
+        Warnings: string list
         Metrics: (string * float) list
     }
 

@@ -8,6 +8,7 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
 open Distill.Evaluation
+open Distill.Networks
 open Distill.Policies
 open Distill.Storage
 
@@ -21,10 +22,17 @@ type DistillationResult
         best: EvaluationResult,
         final: EvaluationResult,
         warnings: string list,
-        interruption: string option
+        interruption: string option,
+        ?target: float,
+        ?stepsToTarget: string * float option
     ) =
     let comparison =
-        Comparison("policy", [ "teacher", teacher; "best student", best; "final student", final ], "teacher")
+        Comparison(
+            "policy",
+            [ "teacher", teacher; "best student", best; "final student", final ],
+            "teacher",
+            ?stepsToTarget = stepsToTarget
+        )
 
     let difference = comparison.Difference "best student"
 
@@ -35,7 +43,7 @@ type DistillationResult
     member _.BestIteration = bestIteration
     member _.Teacher = teacher
 
-    /// The student of the run: the one with the highest mean return in the evaluations during training.
+    /// The student of the run: the best one in the evaluations during training, by mean return or what `best_by` says.
     member _.Student = best
 
     /// The student after the last iteration.
@@ -47,8 +55,11 @@ type DistillationResult
     /// Mean return of the student over that of the teacher; NaN where the teacher's is not above 0.
     member _.Ratio = Statistics.ratio best.MeanReturn teacher.MeanReturn
 
-    /// What was wrong from the start, such as a teacher that fails.
+    /// What was wrong, such as a teacher that fails or a student that overfits.
     member _.Warnings = warnings
+
+    /// Environment steps after which an evaluation during training first reached the target return, if one did.
+    member _.StepsToTarget = stepsToTarget |> Option.bind snd
 
     /// Where the run was interrupted, and how to go on; None for one that has finished.
     member _.Interruption = interruption
@@ -72,6 +83,7 @@ type DistillationResult
                 if not (Double.IsNaN this.Ratio) then
                     $"Student / teacher: {this.Ratio:F3}"
                 $"Student terminated: {100.0 * best.ShareTerminated:F1} %%"
+                yield! target |> Option.map comparison.Target |> Option.defaultValue []
                 $"Run folder: {folder}"
                 for warning in warnings do
                     $"Warning: {warning}"
@@ -112,6 +124,8 @@ module Distil =
             EvaluationInterval = config.EvaluationInterval
             EvaluationEpisodes = config.EvaluationEpisodes
             FinalEpisodes = config.FinalEpisodes
+            Best = Best.by config.Environment.Spec config.BestBy
+            TargetReturn = Option.ofNullable config.TargetReturn
         }
 
     let private setup (experiment: Experiment) : Training.Setup =
@@ -200,13 +214,48 @@ module Distil =
         | "mixed" -> "teacher and student drive"
         | name -> name
 
+    /// What to try against overfitting, as far as the settings leave it open.
+    let private advice (config: DistillationConfig) (report: IterationReport) : string =
+        let decay =
+            match config.Optimizer with
+            | :? AdamConfig as adam -> adam.WeightDecay.At report.Iteration
+            | _ -> 1.0
+
+        [
+            let passes = config.NumLearningEpochs.At report.Iteration
+
+            if passes > 1.0 then
+                if config.EarlyStopping = 0 then
+                    "early_stopping=2"
+
+                $"fewer num_learning_epochs than {passes}"
+
+            if decay = 0.0 then
+                "weight_decay=1e-4"
+
+            if onPolicy config then
+                "retention=first_in_first_out, which keeps more than the newest rollout"
+            elif report.DatasetRows = report.DatasetLimit then
+                $"a max_buffer_size above {config.Retention.Limit}"
+            else
+                "more environments or steps an iteration"
+
+            "a smaller student"
+        ]
+        |> String.concat ", or "
+
     let internal progress (config: DistillationConfig) (report: IterationReport) : Progress =
         let phase = report.Phase
 
         {
             Iteration = report.Iteration
             Phase = $"phase {phase.Number} ({phase.Name}) {phase.Within + 1}/{phase.Length}"
-            Losses = [ "behavior", report.Loss ]
+            Losses =
+                [
+                    "behavior", report.Loss
+                    if report.HeldOutLoss.HasValue then
+                        "held-out", report.HeldOutLoss.Value
+                ]
             MeanReturn = Option.ofNullable report.MeanReturn
             MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
             StepsCollected = report.StepsCollected
@@ -223,6 +272,13 @@ module Distil =
                         $"Phase {phase.Number} begins with iteration {report.Iteration + 1}: {who phase.Name}"
                     if report.GrownTo > report.GrownFrom then
                         $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
+                ]
+            Warnings =
+                [
+                    if report.BeginsToOverfit then
+                        $"The student overfits at iteration {report.Iteration + 1}: over ten iterations its loss on the newest "
+                        + "rollout has fallen, and that on the episodes it is not trained on has risen. Try "
+                        + $"{advice config report}."
                 ]
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
@@ -267,8 +323,10 @@ module Distil =
                     evaluator.Run teacher,
                     evaluator.Run best,
                     evaluator.Run algorithm.Policy,
-                    algorithm.Warnings,
-                    interruption
+                    RunRecord.readWarnings folder.Path,
+                    interruption,
+                    ?target = setup.Plan.TargetReturn,
+                    ?stepsToTarget = Training.stepsToTarget folder setup "best student"
                 )
 
             if interruption.IsNone then
@@ -348,6 +406,7 @@ module Distil =
             "minus_teacher", difference.Estimate
             "minus_teacher_low", difference.Low
             "minus_teacher_high", difference.High
+            yield! PolicyResult.stepsToTarget student
         ]
 
     let rec job (experiment: Experiment) : Job =
@@ -360,6 +419,7 @@ module Distil =
                 fun () ->
                     checkTeacher experiment
                     experiment.Config.Validate()
+                    Best.by experiment.Config.Environment.Spec experiment.Config.BestBy |> ignore
             Run = fun options settings -> Job.orStopped (run options settings experiment).Interruption
             Measures = measures
             Main = "student_return"

@@ -32,6 +32,26 @@ type Algorithm =
         Warnings: string list
     }
 
+/// By which measure of an evaluation the best policy is found.
+type Best = { Measure: string; Highest: bool }
+
+module Best =
+    /// The measure of this name, of the environment's or of every evaluation.
+    let by (environment: EnvironmentSpec) (measure: string) : Best =
+        let own = environment.Measures |> List.ofSeq
+
+        match measure, own |> List.tryFind (fun known -> known.Name = measure) with
+        | "return", _
+        | "length", _ -> { Measure = measure; Highest = true }
+        | "share_terminated", _ -> { Measure = measure; Highest = false }
+        | _, Some known -> { Measure = measure; Highest = known.HigherIsBetter }
+        | _, None ->
+            let names =
+                [ "return"; "length"; "share_terminated" ] @ [ for known in own -> known.Name ]
+                |> String.concat ", "
+
+            fail $"best_by={measure} cannot work; evaluations of {environment.Name} measure {names}."
+
 /// How long a run is, and how often it stops to look and to save.
 type Plan =
     {
@@ -40,6 +60,10 @@ type Plan =
         EvaluationInterval: int
         EvaluationEpisodes: int
         FinalEpisodes: int
+        Best: Best
+
+        /// The mean return whose first evaluation is looked for, if one is.
+        TargetReturn: float option
     }
 
 /// How the loop ended.
@@ -57,27 +81,54 @@ module Runner =
     type private Memory =
         val mutable BestReturn: float
 
+        /// The measure of the best policy, if that is another than the return.
+        val mutable BestValue: float
+
+        /// Environment steps after which an evaluation first reached the target return; 0 where none did.
+        val mutable StepsToTarget: int64
+
         /// Iterations completed when the best policy was found.
         val mutable BestIteration: int
 
         /// Seconds of training.
         val mutable Elapsed: float
-        new() = { BestReturn = Double.NegativeInfinity; BestIteration = 0; Elapsed = 0.0 }
 
-        member memory.Visit(state: State) =
+        new() =
+            {
+                BestReturn = Double.NegativeInfinity
+                BestValue = Double.NegativeInfinity
+                StepsToTarget = 0L
+                BestIteration = 0
+                Elapsed = 0.0
+            }
+
+        member memory.Visit(plan: Plan, state: State) =
             state.Block("best_return", MemoryMarshal.CreateSpan(&memory.BestReturn, 1))
+
+            if plan.Best.Measure <> "return" then
+                state.Block("best_value", MemoryMarshal.CreateSpan(&memory.BestValue, 1))
+
+            if plan.TargetReturn.IsSome then
+                state.Count("steps_to_target", &memory.StepsToTarget)
+
             state.Count("best_iteration", &memory.BestIteration)
             state.Amount("elapsed", &memory.Elapsed)
             // More than a TimeSpan holds, and than any run.
             state.Require("elapsed", memory.Elapsed < 1e11, memory.Elapsed, "a duration")
 
-    let private visit (algorithm: Algorithm) (memory: Memory) (state: State) =
-        state.Part("runner", fun part -> memory.Visit part)
+    let private visit (plan: Plan) (algorithm: Algorithm) (memory: Memory) (state: State) =
+        state.Part("runner", fun part -> memory.Visit(plan, part))
         state.Part("algorithm", fun part -> algorithm.Visit part)
 
-    let private save (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) (log: MetricsLog) =
+    let private save
+        (folder: RunFolder)
+        (plan: Plan)
+        (algorithm: Algorithm)
+        (memory: Memory)
+        (log: MetricsLog)
+        =
         log.Flush()
-        StateFile.Save(folder.Checkpoint stateName, visit algorithm memory)
+        StateFile.Save(folder.Checkpoint stateName, visit plan algorithm memory)
 
     /// The file from which the run goes on.
     let statePath (folder: RunFolder) = folder.Checkpoint stateName
@@ -85,13 +136,13 @@ module Runner =
     /// Whether the run has a state to go on from.
     let hasState (folder: RunFolder) = File.Exists(statePath folder)
 
-    let private restore (folder: RunFolder) (algorithm: Algorithm) (memory: Memory) =
+    let private restore (folder: RunFolder) (plan: Plan) (algorithm: Algorithm) (memory: Memory) =
         let path = folder.Checkpoint stateName
 
         if not (File.Exists path) then
             fail $"{folder.Path} has no checkpoint to go on from; start the run anew."
 
-        StateFile.Load(path, visit algorithm memory)
+        StateFile.Load(path, visit plan algorithm memory)
 
     /// The metrics of an evaluation.
     let private evaluationMetrics (result: EvaluationResult) =
@@ -169,31 +220,69 @@ module Runner =
                     float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
             }
 
+    /// Whether the target return is reached for the first time, and the metric that says when it was.
+    let private seekTarget (plan: Plan) (display: Display) (memory: Memory) (steps: int64) (reached: float) =
+        match plan.TargetReturn with
+        | Some target ->
+            if memory.StepsToTarget = 0L && reached >= target then
+                memory.StepsToTarget <- steps
+                display.Say $"The return has reached {target:G6} after {steps} environment steps"
+
+            if memory.StepsToTarget > 0L then
+                [ "evaluation/steps_to_target", float memory.StepsToTarget ]
+            else
+                []
+        | None -> []
+
     /// Evaluates the policy, keeps it if it is the best so far, and gives the metrics of the evaluation.
     let private evaluate
         (folder: RunFolder)
+        (plan: Plan)
         (evaluator: Evaluator)
         (display: Display)
         (algorithm: Algorithm)
         (memory: Memory)
-        (completed: int)
+        (progress: Progress)
         =
+        let completed = progress.Iteration + 1
         let result = evaluator.Run algorithm.Policy
-        let best = memory.BestIteration = 0 || result.MeanReturn > memory.BestReturn
+        let measured = result.Mean plan.Best.Measure
+        let value = if plan.Best.Highest then measured else -measured
+
+        let best =
+            memory.BestIteration = 0
+            || (if plan.Best.Measure = "return" then
+                    value > memory.BestReturn
+                else
+                    value > memory.BestValue)
 
         if best then
             memory.BestReturn <- result.MeanReturn
+            memory.BestValue <- value
             memory.BestIteration <- completed
             algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
             savePolicy folder $"best_{algorithm.Role}" algorithm memory completed
             algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
 
-        let note = if best then ", the best so far" else ""
-        display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
-        evaluationMetrics result @ algorithm.Reference
+        let note =
+            match best, plan.Best.Measure with
+            | false, _ -> ""
+            | true, ("return" | "length" | "share_terminated") -> ", the best so far"
+            | true, measure -> $", the best so far by {measure} {measured:G4}"
 
-    /// Runs to the end of the plan, to an interruption, or until so many iterations are completed (0: no such stop). The folder's checkpoints then hold best_ROLE (highest mean return
-    /// of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
+        display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
+
+        evaluationMetrics result
+        @ (match plan.Best.Measure with
+           | "return"
+           | "length"
+           | "share_terminated" -> []
+           | measure -> [ $"evaluation/{measure}", measured ])
+        @ seekTarget plan display memory progress.StepsCollected result.MeanReturn
+        @ algorithm.Reference
+
+    /// Runs to the end of the plan, to an interruption, or until so many iterations are completed (0: no such stop). The
+    /// folder\'s checkpoints then hold best_ROLE (the best of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
     let run
         (folder: RunFolder)
         (resume: bool)
@@ -207,7 +296,7 @@ module Runner =
         let memory = Memory()
 
         if resume then
-            restore folder algorithm memory
+            restore folder plan algorithm memory
 
         let first = algorithm.Completed()
 
@@ -218,7 +307,7 @@ module Runner =
                 MetricsLog.Create folder.Path
 
         if not resume then
-            save folder algorithm memory log
+            save folder plan algorithm memory log
 
         let saved = ref first
 
@@ -246,11 +335,16 @@ module Runner =
             let completed = progress.Iteration + 1
             let last = completed = plan.Iterations
             List.iter display.Say progress.Events
+
+            for warning in progress.Warnings do
+                display.Say $"Warning: {warning}"
+
+            RunRecord.addWarnings folder.Path progress.Warnings
             display.Advance progress clock
 
             let evaluation =
                 if last || completed % plan.EvaluationInterval = 0 then
-                    orKeep (fun () -> evaluate folder evaluator display algorithm memory completed)
+                    orKeep (fun () -> evaluate folder plan evaluator display algorithm memory progress)
                 else
                     []
 
@@ -264,7 +358,7 @@ module Runner =
             if last || completed % plan.SaveInterval = 0 then
                 List.iter display.Say (Display.block progress clock)
                 savePolicy folder $"{algorithm.Role}_{completed}" algorithm memory completed
-                save folder algorithm memory log
+                save folder plan algorithm memory log
                 saved.Value <- completed
 
         if algorithm.Completed() < plan.Iterations then
@@ -276,7 +370,7 @@ module Runner =
                     memory
                     (algorithm.Completed())
 
-            save folder algorithm memory log
+            save folder plan algorithm memory log
             Ending.Interrupted interruption.ExitCode
         else
             savePolicy folder $"final_{algorithm.Role}" algorithm memory (algorithm.Completed())

@@ -32,8 +32,16 @@ type TrainTeacher =
         /// Iterations between checkpoints. Lower it when a stop would cost more than a save.
         SaveInterval: int
 
-        /// Iterations between closed-loop evaluations; the best teacher by mean return is kept.
+        /// Iterations between closed-loop evaluations; the best teacher is kept.
         EvaluationInterval: int
+
+        /// The measure of these evaluations that says which teacher is the best: return or length (the highest), share_terminated
+        /// (the lowest), or one of the environment's by its name. Change it when the return hides what counts, such as crashes.
+        BestBy: string
+
+        /// The run says after how many environment steps the mean return of an evaluation first reached this; null for no such
+        /// measure.
+        TargetReturn: Nullable<float>
 
         /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck.
         EvaluationEpisodes: int
@@ -43,16 +51,27 @@ type TrainTeacher =
     }
 
 /// A trained teacher on episodes that training never saw.
-type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult, interruption: string option)
-    =
-    let comparison = Comparison("policy", [ "teacher", evaluation ])
+type TrainingResult
+    (
+        folder: string,
+        iteration: int,
+        evaluation: EvaluationResult,
+        interruption: string option,
+        ?target: float,
+        ?stepsToTarget: string * float option
+    ) =
+    let comparison =
+        Comparison("policy", [ "teacher", evaluation ], ?stepsToTarget = stepsToTarget)
 
     /// The run folder.
     member _.Folder = folder
 
-    /// Iterations after which the teacher was kept: the one with the highest mean return of all evaluations.
+    /// Iterations after which the teacher was kept: the best of all evaluations, by mean return or what `best_by` says.
     member _.Iteration = iteration
     member _.Evaluation = evaluation
+
+    /// Environment steps after which an evaluation during training first reached the target return, if one did.
+    member _.StepsToTarget = stepsToTarget |> Option.bind snd
 
     /// Where the training was interrupted, and how to go on; None where it has finished.
     member _.Interruption = interruption
@@ -62,11 +81,14 @@ type TrainingResult(folder: string, iteration: int, evaluation: EvaluationResult
     override _.ToString() =
         String.Join(
             Environment.NewLine,
-            string comparison,
-            $"Teacher return: {evaluation.MeanReturn:F1} (the best teacher, after {iteration} iterations)",
-            $"Teacher terminated: {100.0 * evaluation.ShareTerminated:F1} %%",
-            $"Run folder: {folder}"
-            + (interruption |> Option.map ((+) Environment.NewLine) |> Option.defaultValue "")
+            [
+                string comparison
+                $"Teacher return: {evaluation.MeanReturn:F1} (the best teacher, after {iteration} iterations)"
+                $"Teacher terminated: {100.0 * evaluation.ShareTerminated:F1} %%"
+                yield! target |> Option.map comparison.Target |> Option.defaultValue []
+                $"Run folder: {folder}"
+                yield! Option.toList interruption
+            ]
         )
 
 module TrainTeacher =
@@ -81,6 +103,8 @@ module TrainTeacher =
             SaveTo = ""
             SaveInterval = 100
             EvaluationInterval = 25
+            BestBy = "return"
+            TargetReturn = Nullable()
             EvaluationEpisodes = 200
             FinalEpisodes = 1000
         }
@@ -99,6 +123,8 @@ module TrainTeacher =
                     EvaluationInterval = training.EvaluationInterval
                     EvaluationEpisodes = training.EvaluationEpisodes
                     FinalEpisodes = training.FinalEpisodes
+                    Best = Best.by training.Environment.Spec training.BestBy
+                    TargetReturn = Option.ofNullable training.TargetReturn
                 }
             Parameters = Training.parameters [ training; ppo ]
         }
@@ -116,6 +142,7 @@ module TrainTeacher =
             LearningSeconds = report.LearningSeconds
             Data = ""
             Events = []
+            Warnings = []
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
@@ -159,7 +186,14 @@ module TrainTeacher =
             let evaluation = evaluator.Run teacher
 
             let result =
-                TrainingResult(Training.path folder, iteration, evaluation, interruption)
+                TrainingResult(
+                    Training.path folder,
+                    iteration,
+                    evaluation,
+                    interruption,
+                    ?target = setup.Plan.TargetReturn,
+                    ?stepsToTarget = Training.stepsToTarget folder setup "teacher"
+                )
 
             if interruption.IsNone then
                 record folder saveTo teacher evaluation
@@ -184,6 +218,10 @@ module TrainTeacher =
         Training.atLeastOne "evaluation_interval" training.EvaluationInterval
         Training.atLeastOne "evaluation_episodes" training.EvaluationEpisodes
         Training.atLeastOne "final_episodes" training.FinalEpisodes
+        Best.by training.Environment.Spec training.BestBy |> ignore
+
+        if training.TargetReturn.HasValue && not (Double.IsFinite training.TargetReturn.Value) then
+            fail $"target_return={training.TargetReturn.Value} cannot work; it must be a number, or null."
 
     let internal run
         (options: RunOptions)

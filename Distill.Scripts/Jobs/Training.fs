@@ -387,7 +387,7 @@ module Training =
         let folder = openFolder options setup
         use _ = folder.Lock()
         prepare options folder command setup
-        RunRecord.writeWarnings folder.Path algorithm.Warnings
+        RunRecord.addWarnings folder.Path algorithm.Warnings
         algorithm.Policy.Metadata["command"] <- command.Repeat()
         algorithm.Policy.Metadata["experiment"] <- setup.Name
         algorithm.Policy.Metadata["seed"] <- string setup.Seed
@@ -410,6 +410,11 @@ module Training =
 
             say sentence
             judge folder (Some sentence)
+
+    /// Where a target return was looked for in a run: the label of the policy that was trained, and after how many environment
+    /// steps it was reached.
+    let stepsToTarget (folder: RunFolder) (setup: Setup) (label: string) : (string * float option) option =
+        setup.Plan.TargetReturn |> Option.map (fun _ -> label, (RunRecord.read folder.Path).StepsToTarget)
 
     /// Does the work with the best policy of the run and the iterations behind it: with the newest where a run was interrupted
     /// before its first evaluation.

@@ -16,6 +16,7 @@ module Report =
                 "evaluation/share_terminated"
                 "evaluation/teacher_return"
                 "evaluation/teacher_share_terminated"
+                "evaluation/steps_to_target"
                 "data_collection/mean_return"
                 "data_collection/std_return"
                 "data_collection/share_terminated"
@@ -164,7 +165,11 @@ module Report =
                     all |> List.collect snd |> List.forall (fun (_, value) -> not (value <= 0.))
 
                 (if names |> List.contains "Loss/newest" then
-                     "Loss, mean over an iteration; on the newest rollout and on the rest of the dataset, at the last pass."
+                     "Loss, mean over an iteration; on the newest rollout and on the rest of the dataset, at the last pass"
+                     + (if names |> List.contains "Loss/held_out" then
+                            "; on the episodes that are never trained on, after it."
+                        else
+                            ".")
                  else
                      "Loss, mean over an iteration."),
                 Chart.combine
@@ -385,7 +390,11 @@ module Report =
 
     let private results (run: RunRecord) =
         Table(
-            [ "policy"; "return"; "std"; "minus teacher [95 %]"; "length"; "terminated, %"; "episodes" ],
+            [ "policy"; "return"; "std"; "minus teacher [95 %]"; "length"; "terminated, %"; "episodes" ]
+            @ (if run.StepsToTarget.IsSome then
+                   [ "steps to target" ]
+               else
+                   []),
             [
                 for result in run.Results do
                     [
@@ -396,6 +405,8 @@ module Report =
                         result.MeanLength
                         100. * result.ShareTerminated
                         result.Episodes
+                        if run.StepsToTarget.IsSome then
+                            result.StepsToTarget
                     ]
             ]
         )

@@ -20,6 +20,10 @@ type PolicyResult =
         /// Mean difference of its returns from the teacher's in the same episodes; None for the teacher. A run of a Distill
         /// that did not measure it has the difference of the means, without an interval.
         MinusTeacher: Interval option
+
+        /// Environment steps after which an evaluation during training first reached the target return; None where it never did,
+        /// or there was no target.
+        StepsToTarget: float option
     }
 
 /// What a run folder holds, as far as it is there: an interrupted run has no results, a new one no metrics.
@@ -37,7 +41,7 @@ type RunRecord =
         Command: (string * string) list
         /// result.csv; empty before the end.
         Results: PolicyResult list
-        /// What was wrong from the start, such as a teacher that fails: sentences of warnings.txt.
+        /// What was wrong, such as a teacher that fails or a student that overfits: sentences of warnings.txt.
         Warnings: string list
         /// Names and sizes in bytes.
         Checkpoints: (string * int64) list
@@ -82,6 +86,10 @@ type RunRecord =
     member run.OfTeacher(metric: string) =
         run.Series $"evaluation/teacher_{metric}" |> List.tryLast |> Option.map snd
 
+    /// Environment steps after which an evaluation first reached the target return; None where none did yet.
+    member run.StepsToTarget =
+        run.Series "evaluation/steps_to_target" |> List.tryHead |> Option.map snd
+
     member run.Result(policy: string) =
         run.Results |> List.tryFind (fun result -> result.Policy = policy)
 
@@ -98,6 +106,10 @@ module PolicyResult =
         | Some result -> result
         | None -> fail $"result.csv has no numbers for '{policy}'; delete it and run again."
 
+    /// The steps to the target return as a measure, where they are known.
+    let stepsToTarget (result: PolicyResult) : (string * float) list =
+        result.StepsToTarget |> Option.map (fun steps -> "steps_to_target", steps) |> Option.toList
+
     /// What was measured of one policy, by name.
     let measures (result: PolicyResult) : (string * float) list =
         [
@@ -105,6 +117,7 @@ module PolicyResult =
             "std_return", result.StdReturn
             "length", result.MeanLength
             "share_terminated", result.ShareTerminated
+            yield! stepsToTarget result
         ]
 
 module RunRecord =
@@ -162,6 +175,7 @@ module RunRecord =
                 MeanLength = number "mean_length"
                 ShareTerminated = number "share_terminated"
                 Episodes = int (number "episodes")
+                StepsToTarget = row.TryFind "steps_to_target" |> Option.bind Names.number
                 MinusTeacher =
                     // A single episode gives no interval.
                     let bound (column: string) =
@@ -206,7 +220,7 @@ module RunRecord =
                     | _ -> result
             ]
 
-    /// File of a run folder with what was wrong from the start, a sentence a line; none where nothing was.
+    /// File of a run folder with what was wrong, a sentence a line; none where nothing was.
     let private warningsFile = "warnings.txt"
 
     let internal readWarnings (folder: string) : string list =
@@ -219,14 +233,13 @@ module RunRecord =
         else
             []
 
-    let internal writeWarnings (folder: string) (warnings: string list) =
-        let path = Path.Combine(folder, warningsFile)
+    /// Adds what a run that goes on may have said before.
+    let internal addWarnings (folder: string) (warnings: string list) =
+        let before = readWarnings folder
+        let all = before @ warnings |> List.distinct
 
-        if warnings.IsEmpty then
-            File.Delete path
-        else
-            let text = String.Join('\n', warnings) + "\n"
-            AtomicFile.WriteText(path, text)
+        if all <> before then
+            AtomicFile.WriteText(Path.Combine(folder, warningsFile), String.Join('\n', all) + "\n")
 
     /// Reads a run folder.
     let read (folder: string) : RunRecord =

@@ -66,23 +66,31 @@ def mlp_epoch(request):
     return epoch, rows
 
 
-class GruStudent(nn.Module):
-    def __init__(self, hidden):
+class RecurrentStudent(nn.Module):
+    def __init__(self, memory, hidden):
         super().__init__()
-        self.before, self.gru, self.after = nn.Linear(22, hidden), nn.GRU(hidden, hidden), nn.Linear(hidden, 4)
+        self.before, self.memory, self.after = nn.Linear(22, hidden), memory(hidden, hidden), nn.Linear(hidden, 4)
 
     def forward(self, x):
-        return self.after(self.gru(torch.relu(self.before(x)))[0])
+        return self.after(self.memory(torch.relu(self.before(x)))[0])
 
 
-def gru_step(request):
+def recurrent_step(memory, request):
     steps, sequences = request["steps"], request["sequences"]
     x, y = torch.rand(steps, sequences, 22), torch.rand(steps, sequences, 4)
-    step = trainer(GruStudent(request["hidden"]), request)
+    step = trainer(RecurrentStudent(memory, request["hidden"]), request)
     return lambda: step(x, y), steps * sequences
 
 
-JOBS = {"mlp_step": mlp_step, "mlp_epoch": mlp_epoch, "gru_step": gru_step}
+def gru_step(request):
+    return recurrent_step(nn.GRU, request)
+
+
+def lstm_step(request):
+    return recurrent_step(nn.LSTM, request)
+
+
+JOBS = {"mlp_step": mlp_step, "mlp_epoch": mlp_epoch, "gru_step": gru_step, "lstm_step": lstm_step}
 made = {}
 
 

@@ -17,6 +17,10 @@ public sealed class CpuEngine : IDistillationEngine
     private readonly AggregatedDataset dataset;
     private readonly Sampler sampler;
     private readonly StudentTrainer trainer;
+    private readonly EpisodeMarks marks;
+    private readonly Ensemble? ensemble;
+    private readonly HeldOutLoss? heldOut;
+    private readonly EarlyStopping? stopping;
     private long epoch;
     private long stepsCollected;
 
@@ -28,17 +32,31 @@ public sealed class CpuEngine : IDistillationEngine
         this.pool = pool;
         var shape = DistillationShape.Of(config);
         environment = config.Environment.Create(shape.Envs, new RandomStream(config.Seed, "training").Seed());
-        Student = CreateStudent(environment.Spec);
+        CheckSelection(config, shape, environment.Spec);
+        Student = CreateStudent(environment.Spec, "student");
         var columns = config.Columns(environment.Spec);
+        var advisor = teacher(environment);
+        if (config.Loss.LabelIsDistribution && advisor.Outputs != Student.Network.OutputSize)
+            throw new DistillException(
+                "loss=kullback_leibler cannot work with this teacher: its file has no distribution over actions (no log_std); "
+                    + "take a loss of actions, such as loss=mse."
+            );
+        if (config.Exploration.Range(config.Iterations).Highest > 0 && Student.Distribution is null)
+            throw new DistillException(
+                $"exploration={config.Exploration} cannot work: the student has no distribution to draw from; add student.head=gaussian, "
+                    + "or take a loss that trains one, such as loss=gaussian_log_likelihood."
+            );
         rollout = new Rollout(shape.Envs, shape.Steps, columns, Student.MemorySize, shape.SegmentLength);
         collector = new RolloutCollector(
             environment,
-            teacher(environment),
+            advisor,
             Student,
             rollout,
             new RandomStream(config.Seed, "acting"),
             shape.WholeEpisodes,
-            pool
+            pool,
+            new RandomStream(config.Seed, "exploration"),
+            config.Loss.LabelIsDistribution
         );
         dataset = new AggregatedDataset(
             columns,
@@ -46,17 +64,36 @@ public sealed class CpuEngine : IDistillationEngine
             Student.MemorySize,
             Math.Min(10L * rollout.Rows, config.Retention.Rows(rollout.Rows)),
             config.Retention,
-            new RandomStream(config.Seed, "retention")
+            new RandomStream(config.Seed, "retention"),
+            config.Notes(environment.Spec)
         );
+        marks = new EpisodeMarks(rollout, config.HeldOut, new RandomStream(config.Seed, "held out"));
         sampler = new Sampler(config.Sampling, new RandomStream(config.Seed, "sampling"));
+        if (config.Sampling.Ensemble > 1)
+            ensemble = new Ensemble(
+                config,
+                shape,
+                member => CreateStudent(environment.Spec, $"student {member}"),
+                Student.Normalizer,
+                environment.Spec.Actions.Size
+            );
         trainer = new StudentTrainer(
             Student,
             config.Loss,
             config.Optimizer,
             shape.SegmentLength,
             shape.LargestBatch,
-            shape.SegmentLength
+            shape.SegmentLength,
+            ensemble?.Disagreement
         );
+        if (config.HeldOut > 0)
+            heldOut = new HeldOutLoss(Student, dataset);
+        if (config.EarlyStopping > 0)
+            stopping = new EarlyStopping(
+                config.EarlyStopping,
+                config.Optimizer,
+                [(Student.Network, trainer.Optimizer), .. ensemble?.Learners ?? []]
+            );
         config.Student.Prepare(trainer.Optimizer, Student);
         Episodes = new EpisodeStatistics(shape.Envs);
     }
@@ -76,11 +113,15 @@ public sealed class CpuEngine : IDistillationEngine
         config = now;
         sampler.Plan = now.Sampling;
         trainer.Use(now.Loss, now.Optimizer, now.GradientLength.Whole);
+        ensemble?.Use(now);
+        heldOut?.Use(now.Loss);
+        dataset.FailedWeight = now.FailedWeight;
     }
 
     public void Collect(double teacherShare, int iteration)
     {
-        collector.Collect(teacherShare, iteration);
+        collector.Collect(teacherShare, iteration, config.Exploration);
+        marks.Mark();
         CountEpisodes();
     }
 
@@ -93,23 +134,25 @@ public sealed class CpuEngine : IDistillationEngine
     public TrainingLosses Train(int iteration)
     {
         var segments = rollout.Rows / dataset.SegmentLength;
-        var (sum, rows) = (0.0, 0L);
-        for (var pass = 0; pass < config.NumLearningEpochs.Whole; pass++)
+        var (sum, passes, enough) = ((Loss: 0.0, Weight: 0.0), 0, false);
+        heldOut?.Choose();
+        stopping?.Begin();
+        while (passes < config.NumLearningEpochs.Whole && !enough)
         {
-            var order = sampler.Order(pool, dataset, segments, epoch++);
-            var batch = DistillationShape.MiniBatch(config, dataset.SegmentLength, order.Length);
-            for (var start = 0; start < order.Length; start += batch)
-            {
-                var part = trainer.Train(pool, dataset, order[start..Math.Min(start + batch, order.Length)]);
-                FiniteWatch.Require(part.Sum, "loss", iteration);
-                FiniteWatch.Require(trainer.Optimizer.GradientNorm, "norm of the gradient", iteration);
-                sum += part.Sum;
-                rows += part.Rows;
-            }
+            Pass(segments, iteration, ref sum);
+            passes++;
+            enough = stopping is not null && stopping.After(heldOut?.Mean(pool));
         }
+        stopping?.Restore();
         FiniteWatch.Require(Student, "student", iteration);
         var (newest, historical) = dataset.MeanLosses(dataset.Added - segments);
-        return new TrainingLosses(rows == 0 ? double.NaN : sum / rows, newest, historical);
+        return new TrainingLosses(
+            sum.Weight == 0 ? double.NaN : sum.Loss / sum.Weight,
+            newest,
+            historical,
+            stopping is null ? heldOut?.Mean(pool) : stopping.Best,
+            passes
+        );
     }
 
     public void Export(string path) => dataset.Export(path);
@@ -125,32 +168,76 @@ public sealed class CpuEngine : IDistillationEngine
         state.Part("collector", collector.Visit);
         state.Part("dataset", dataset.Visit);
         state.Part("episodes", Episodes.Visit);
+        state.Part("marks", marks.Visit);
+        if (ensemble is not null)
+            state.Part("ensemble", ensemble.Visit);
     }
 
     public void Dispose()
     {
         Student.Dispose();
         trainer.Dispose();
+        ensemble?.Dispose();
+        stopping?.Dispose();
         collector.Dispose();
         dataset.Dispose();
         rollout.Dispose();
         environment.Dispose();
     }
 
-    private Policy CreateStudent(EnvironmentSpec spec)
+    /// <summary>One pass of gradient steps.</summary>
+    /// <param name="sum">Weighted loss and weights of the rows: what they come to is added.</param>
+    private void Pass(int segments, int iteration, ref (double Loss, double Weight) sum)
     {
-        var head = config.Loss.Head;
-        if (spec.Actions.Discrete != (head == Head.Categorical))
+        var order = sampler.Order(pool, dataset, segments, epoch++);
+        var size = DistillationShape.MiniBatch(config, dataset.SegmentLength, order.Length);
+        for (var start = 0; start < order.Length; start += size)
+        {
+            var batch = order[start..Math.Min(start + size, order.Length)];
+            var part = trainer.Train(pool, dataset, batch);
+            FiniteWatch.Require(part.Sum, "loss", iteration);
+            FiniteWatch.Require(trainer.Optimizer.GradientNorm, "norm of the gradient", iteration);
+            ensemble?.Train(pool, dataset, batch, trainer.Lanes, iteration);
+            sum.Loss += part.Sum;
+            sum.Weight += part.Weight;
+        }
+    }
+
+    /// <summary>Refuses a selection that goes by what is not there.</summary>
+    private static void CheckSelection(
+        DistillationConfig config,
+        DistillationShape shape,
+        EnvironmentSpec spec
+    )
+    {
+        if (!spec.Actions.Discrete && (config.Sampling.ByClass || config.Retention.ByClass))
             throw new DistillException(
-                spec.Actions.Discrete
-                    ? $"The actions of {spec.Name} are choices, which need the loss cross_entropy."
-                    : $"The loss cross_entropy is for choices, but the actions of {spec.Name} are continuous."
+                $"{(config.Sampling.ByClass ? "The sampling class_balanced" : "The retention class_balanced_reservoir")} goes by "
+                    + $"choices, but the actions of {spec.Name} are continuous."
             );
+        if (config.Loss.LabelIsDistribution && (config.Sampling.ByClass || config.Retention.ByClass))
+            throw new DistillException(
+                "Balancing goes by the teacher's choice, but loss=kullback_leibler learns from its distribution; use loss=cross_entropy."
+            );
+        if (config.Retention.ByClass && shape.SegmentLength > 1)
+            throw new DistillException(
+                "A class-balanced reservoir keeps rows, but this student has a memory and is trained on sequences; use "
+                    + "retention=reservoir."
+            );
+        if (config.Sampling.Ensemble > 1 && !config.Student.Drawn)
+            throw new DistillException(
+                "The members of an ensemble begin from draws of their own, but this student begins from a file; use "
+                    + "sampling=loss_prioritized."
+            );
+    }
+
+    private Policy CreateStudent(EnvironmentSpec spec, string draw)
+    {
         return config.Student.Create(
             new ObservationView(spec, config.Student.ObservationGroup).Size,
             spec.Actions.Size,
-            head,
-            new RandomStream(config.Seed, "student")
+            config.HeadOf(spec),
+            new RandomStream(config.Seed, draw)
         );
     }
 

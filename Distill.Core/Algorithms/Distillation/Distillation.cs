@@ -47,6 +47,17 @@ public sealed record IterationReport(
     double LearningSeconds
 )
 {
+    /// <summary>
+    /// Mean over the rows that are held out, by the student as it is after training; null where none is.
+    /// </summary>
+    public double? HeldOutLoss { get; init; }
+
+    /// <summary>Passes over the dataset that were done; null where all are done always.</summary>
+    public int? Passes { get; init; }
+
+    /// <summary>Whether the student begins to overfit; see <see cref="OverfittingWatch"/>.</summary>
+    public bool BeginsToOverfit { get; init; }
+
     /// <summary>What distillation alone has, for logs: under rsl_rl's names where it has one.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics
     {
@@ -57,10 +68,14 @@ public sealed record IterationReport(
                 yield return new("Loss/newest", newest);
             if (HistoricalLoss is { } historical)
                 yield return new("Loss/historical", historical);
+            if (HeldOutLoss is { } heldOut)
+                yield return new("Loss/held_out", heldOut);
             yield return new("Loss/learning_rate", LearningRate);
             yield return new("training/loss", Loss);
             yield return new("training/gradient_norm", GradientNorm);
             yield return new("training/optimizer_steps", OptimizerSteps);
+            if (Passes is { } passes)
+                yield return new("training/passes", passes);
             yield return new("training/clipped_share", (double)ClippedSteps / Math.Max(1, OptimizerSteps));
             yield return new("phase", Phase.Number);
             yield return new("data_collection/teacher_share", TeacherShare);
@@ -84,6 +99,7 @@ public sealed record IterationReport(
 public sealed class Distillation : IDisposable
 {
     private readonly IDistillationEngine engine;
+    private readonly OverfittingWatch? watch;
     private readonly bool varies;
     private int iteration;
 
@@ -112,6 +128,7 @@ public sealed class Distillation : IDisposable
         Config = config;
         varies = Schedule.AnyVaries(config);
         engine = new CpuEngine(config, teacher, pool);
+        watch = config.HeldOut > 0 ? new OverfittingWatch() : null;
     }
 
     public DistillationConfig Config { get; }
@@ -174,7 +191,12 @@ public sealed class Distillation : IDisposable
             engine.StepsCollected,
             CollectionSeconds: Stopwatch.GetElapsedTime(started, collected).TotalSeconds,
             LearningSeconds: Stopwatch.GetElapsedTime(collected).TotalSeconds
-        );
+        )
+        {
+            HeldOutLoss = losses.HeldOut,
+            Passes = Config.EarlyStopping > 0 ? losses.Passes : null,
+            BeginsToOverfit = watch?.Add(losses) ?? false,
+        };
     }
 
     /// <summary>Writes the dataset as NumPy arrays.</summary>
@@ -186,6 +208,8 @@ public sealed class Distillation : IDisposable
     {
         state.Count("iteration", ref iteration);
         engine.Visit(state);
+        if (watch is not null)
+            state.Part("overfitting", watch.Visit);
     }
 
     public void Dispose() => engine.Dispose();

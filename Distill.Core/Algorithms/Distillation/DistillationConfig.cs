@@ -38,6 +38,14 @@ public sealed record DistillationConfig
     /// </summary>
     public bool TeacherDeterministic { get; init; } = true;
 
+    /// <summary>
+    /// Noise with which the student drives, from its own distribution: as a factor of its standard deviation, for choices the
+    /// probability of a draw. 0 for none. Raise it (0.5 to 1, falling to 0) when the student sees too few states to recover from,
+    /// lower it when noise alone ends episodes. Needs a student with a distribution, such as loss=gaussian_log_likelihood or
+    /// student.head=gaussian gives.
+    /// </summary>
+    public Schedule Exploration { get; init; } = 0;
+
     /// <summary>What is kept.</summary>
     public Retention Retention { get; init; } = new FirstInFirstOut();
 
@@ -54,6 +62,22 @@ public sealed record DistillationConfig
     /// </summary>
     public IReadOnlyList<string> Recorded { get; init; } = [];
 
+    /// <summary>
+    /// Weight in training of the rows of episodes that ended in a terminal state, in [0, 1]: 1 keeps them like any other, 0 drops
+    /// them. Rows count as such from the episode's start, or the rollout's where it began before, to its end; an episode that is
+    /// still running when the rollout ends counts as one that did not fail. Losses are weighted means then. Lower it where a
+    /// terminal state shows that the labels before it were of no use; where they show how to get out of trouble, leave it at 1.
+    /// </summary>
+    public Schedule FailedWeight { get; init; } = 1;
+
+    /// <summary>
+    /// Share of all episodes that are never trained on, in [0, 0.5]: the student's loss on them is reported as
+    /// <c>Loss/held_out</c>, and early stopping and the warning of overfitting go by it. Which episodes is drawn by environment
+    /// and number of the episode; their rows are kept in the dataset like others, and count in the normalizer's statistics. 0
+    /// for none. Begin with 0.1; raise it when the held-out loss jumps from iteration to iteration, lower it when data are few.
+    /// </summary>
+    public double HeldOut { get; init; }
+
     /// <summary>How much an iteration collects.</summary>
     public Collection Collection { get; init; } = new StepsPerIteration();
 
@@ -66,6 +90,13 @@ public sealed record DistillationConfig
     /// </summary>
     public Schedule NumLearningEpochs { get; init; } = 4;
 
+    /// <summary>
+    /// Passes of an iteration without a lower loss on the held-out rows, after which its passes end and the student of the best
+    /// pass is kept; at least one pass is done. 0 does all <see cref="NumLearningEpochs"/>. Needs <see cref="HeldOut"/>. Begin
+    /// with 2 and many passes; raise it when passes end by chance, lower it when they take too long.
+    /// </summary>
+    public int EarlyStopping { get; init; }
+
     /// <summary>Sets the mini-batch from the size of the dataset when <see cref="MiniBatchSize"/> is 0.</summary>
     public Schedule NumMiniBatches { get; init; } = 8;
 
@@ -74,6 +105,12 @@ public sealed record DistillationConfig
     /// min(64, size / num_mini_batches) sequences. Larger is smoother and faster per row, smaller learns more per epoch.
     /// </summary>
     public Schedule MiniBatchSize { get; init; }
+
+    /// <summary>
+    /// Mini-batches whose gradients make one optimizer step: the same as a mini-batch so many times as large, which takes no more
+    /// memory here. Raise it for smoother steps where the size of the mini-batch is set from the dataset.
+    /// </summary>
+    public Schedule GradientAccumulation { get; init; } = 1;
 
     /// <summary>
     /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts, else a divisor of a rollout's
@@ -94,8 +131,20 @@ public sealed record DistillationConfig
     /// <summary>Iterations between checkpoints.</summary>
     public int SaveInterval { get; init; } = 100;
 
-    /// <summary>Iterations between closed-loop evaluations; the best student by mean return is kept.</summary>
+    /// <summary>Iterations between closed-loop evaluations, in which the student drives alone; the best student is kept.</summary>
     public int EvaluationInterval { get; init; } = 25;
+
+    /// <summary>
+    /// The measure of these evaluations that says which student is the best: return or length (the highest), share_terminated (the
+    /// lowest), or one of the environment's by its name. Change it when the return hides what counts, such as crashes.
+    /// </summary>
+    public string BestBy { get; init; } = "return";
+
+    /// <summary>
+    /// The run says after how many environment steps the mean return of an evaluation first reached this: the measure of how fast
+    /// it learns. Null for no such measure. It is as fine as <see cref="EvaluationInterval"/>.
+    /// </summary>
+    public double? TargetReturn { get; init; }
 
     /// <summary>Episodes per evaluation, on environments of their own.</summary>
     public int EvaluationEpisodes { get; init; } = 100;
@@ -110,6 +159,7 @@ public sealed record DistillationConfig
         RequireWhole("num_learning_epochs", NumLearningEpochs);
         RequireWhole("num_mini_batches", NumMiniBatches);
         RequireWhole("mini_batch_size", MiniBatchSize);
+        RequireWhole("gradient_accumulation", GradientAccumulation);
         RequireWhole("gradient_length", GradientLength);
         Schedule.Check(this, Iterations, now => now.Check());
     }
@@ -120,6 +170,14 @@ public sealed record DistillationConfig
         Require(NumLearningEpochs.Whole >= 1, "num_learning_epochs", NumLearningEpochs, "at least 1");
         Require(NumMiniBatches.Whole >= 1, "num_mini_batches", NumMiniBatches, "at least 1");
         Require(MiniBatchSize.Whole >= 0, "mini_batch_size", MiniBatchSize, "0 for automatic, or more");
+        Require(FailedWeight.Value is >= 0 and <= 1, "failed_weight", FailedWeight, "between 0 and 1");
+        Require(HeldOut is >= 0 and <= 0.5, "held_out", HeldOut, "between 0 and 0.5");
+        Require(EarlyStopping >= 0, "early_stopping", EarlyStopping, "0 for all passes, or more");
+        if (EarlyStopping > 0 && HeldOut == 0)
+            throw new DistillException(
+                $"early_stopping={EarlyStopping} goes by the loss on episodes that are held out; add held_out=0.1."
+            );
+        Require(GradientAccumulation.Whole >= 1, "gradient_accumulation", GradientAccumulation, "at least 1");
         Require(SequenceLength >= 0, "sequence_length", SequenceLength, "0 for whole rollouts, or more");
         Require(GradientLength.Whole >= 1, "gradient_length", GradientLength, "at least 1");
         Require(SaveInterval >= 1, "save_interval", SaveInterval, "at least 1");
@@ -127,10 +185,17 @@ public sealed record DistillationConfig
         Require(EvaluationEpisodes >= 1, "evaluation_episodes", EvaluationEpisodes, "at least 1");
         Require(FinalEpisodes >= 1, "final_episodes", FinalEpisodes, "at least 1");
         Require(Threads >= 0, "threads", Threads, "0 for one per processor, or more");
+        Require(
+            TargetReturn is null || double.IsFinite(TargetReturn.Value),
+            "target_return",
+            TargetReturn,
+            "a number, or null"
+        );
         Optimizer.Check();
         Retention.Check();
         Collection.Check();
         Acting.Check();
+        Require(Exploration.Value is >= 0 and <= 10, "exploration", Exploration, "between 0 and 10");
         Sampling.Check();
         Loss.Check();
     }
@@ -141,7 +206,7 @@ public sealed record DistillationConfig
     {
         var columns = new Columns([
             ("observation", Size(environment, Student.ObservationGroup)),
-            ("label", environment.Actions.Floats),
+            ("label", LabelSize(environment)),
             .. Recorded.Select(name =>
                 (
                     name,
@@ -157,6 +222,40 @@ public sealed record DistillationConfig
             );
         return columns;
     }
+
+    /// <summary>What the student's outputs mean.</summary>
+    /// <exception cref="DistillException">The loss cannot judge it, or the environment cannot take it.</exception>
+    internal Head HeadOf(EnvironmentSpec environment)
+    {
+        var discrete = environment.Actions.Discrete;
+        var head = Student.Head ?? (discrete && Loss.Fits(Head.Categorical) ? Head.Categorical : Loss.Head);
+        if (discrete != (head == Head.Categorical))
+            throw new DistillException(
+                discrete
+                    ? $"The actions of {environment.Name} are choices, which need the loss cross_entropy or kullback_leibler."
+                    : $"The loss cross_entropy is for choices, but the actions of {environment.Name} are continuous."
+            );
+        if (!Loss.Fits(head))
+            throw new DistillException(
+                $"student.head={SettingCheck.Word(head)} does not fit the loss, which needs a distribution of another kind; leave it out."
+            );
+        return head;
+    }
+
+    private int LabelSize(EnvironmentSpec environment) =>
+        !Loss.LabelIsDistribution ? environment.Actions.Floats
+        : environment.Actions.Discrete ? environment.Actions.Size
+        : 2 * environment.Actions.Size;
+
+    /// <summary>What the dataset notes beside its rows.</summary>
+    internal DatasetNotes Notes(EnvironmentSpec environment) =>
+        new()
+        {
+            HeldOut = HeldOut > 0,
+            Failed = FailedWeight.Range(Iterations).Lowest < 1,
+            Classes = Sampling.ByClass || Retention.ByClass ? environment.Actions.Size : 0,
+            Disagreements = Sampling.Ensemble > 1,
+        };
 
     private static int Size(EnvironmentSpec environment, string groups) =>
         new ObservationView(environment, groups).Size;

@@ -52,23 +52,32 @@ public sealed record DistillationShape(
     {
         var size = config.MiniBatchSize.Range(config.Iterations);
         var fewest = (int)config.NumMiniBatches.Range(config.Iterations).Lowest;
+        var together = (int)Math.Ceiling(config.GradientAccumulation.Range(config.Iterations).Highest);
         var segments = (int)Math.Clamp(rows / SegmentLength, 1, int.MaxValue);
         return Math.Max(
-            MiniBatch((int)Math.Ceiling(size.Highest), fewest, SegmentLength, segments),
-            MiniBatch((int)size.Lowest, fewest, SegmentLength, segments)
+            MiniBatch((int)Math.Ceiling(size.Highest), fewest, together, SegmentLength, segments),
+            MiniBatch((int)size.Lowest, fewest, together, SegmentLength, segments)
         );
     }
 
-    /// <summary>Segments per optimizer step for a dataset that holds <paramref name="segments"/>.</summary>
+    /// <summary>
+    /// Segments per optimizer step for a dataset that holds <paramref name="segments"/>, all mini-batches whose gradients are
+    /// accumulated together.
+    /// </summary>
     public static int MiniBatch(DistillationConfig config, int segmentLength, int segments) =>
-        MiniBatch(config.MiniBatchSize.Whole, config.NumMiniBatches.Whole, segmentLength, segments);
+        MiniBatch(
+            config.MiniBatchSize.Whole,
+            config.NumMiniBatches.Whole,
+            config.GradientAccumulation.Whole,
+            segmentLength,
+            segments
+        );
 
-    private static int MiniBatch(int size, int number, int segmentLength, int segments)
+    private static int MiniBatch(int size, int number, int together, int segmentLength, int segments)
     {
-        if (size > 0)
-            return Math.Min(size, segments);
         var most = segmentLength > 1 ? DefaultSequences : DefaultRows;
-        return Math.Clamp(segments / Math.Max(number, 1), 1, most);
+        var one = size > 0 ? size : Math.Clamp(segments / Math.Max(number, 1), 1, most);
+        return (int)Math.Clamp((long)one * together, 1, Math.Max(1, segments));
     }
 }
 
@@ -112,9 +121,10 @@ public sealed record MemoryEstimate(
         var memory = (int)network.Size.Memory;
         var threads = config.Threads > 0 ? config.Threads : Environment.ProcessorCount;
         var rollout = (long)shape.Envs * shape.Steps;
-        // The reward, three bytes of flags, and the memory at the start of every sequence.
+        var notes = config.Notes(spec);
+        // The reward, five bytes of flags, and the memory at the start of every sequence.
         var rolloutBytes =
-            rollout * ((columns.Size + 1) * sizeof(float) + 3)
+            rollout * ((columns.Size + 1) * sizeof(float) + 5)
             + rollout / shape.SegmentLength * memory * sizeof(float);
         var available = WithATenthToSpare(availableBytes);
         var estimate = Holding(config.Retention.Rows(rollout));
@@ -123,8 +133,9 @@ public sealed record MemoryEstimate(
         MemoryEstimate Holding(long rows) =>
             new(
                 AggregatedDataset.EstimateBytes(rows, columns),
-                AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory)
-                    + rows / shape.SegmentLength * config.Sampling.BytesPerSegment,
+                AggregatedDataset.EstimateBookkeepingBytes(rows, shape.SegmentLength, memory, notes)
+                    + rows / shape.SegmentLength * config.Sampling.BytesPerSegment
+                    + (notes.HeldOut ? HeldOutLoss.EstimateBytes(rows / shape.SegmentLength) : 0),
                 rolloutBytes,
                 NetworkBytes(shape.LargestBatchOf(config, rows)),
                 available,
@@ -132,8 +143,20 @@ public sealed record MemoryEstimate(
             );
 
         long NetworkBytes(int batch) =>
-            network.Size.Parameters * sizeof(float)
+            config.Sampling.Ensemble * LearnerBytes(batch)
             + (long)Panel.Count(shape.Envs) * Panel.Width * memory * sizeof(float)
+            + (
+                notes.Disagreements
+                    ? Disagreement.EstimateBytes(
+                        StudentTrainer.PaddedRows(batch, shape.SegmentLength),
+                        spec.Actions.Size
+                    )
+                    : 0
+            );
+
+        long LearnerBytes(int batch) =>
+            network.Size.Parameters * sizeof(float)
+            + (config.EarlyStopping > 0 ? EarlyStopping.EstimateBytes(network, config.Optimizer) : 0)
             + StudentTrainer.EstimateBytes(
                 network,
                 config.Optimizer,

@@ -56,4 +56,10 @@ public interface IDistillationEngine : IDisposable
 public readonly record struct DatasetSize(long Rows, long Capacity, long Limit, long Added);
 
 /// <summary>Mean losses of one iteration's training; see <see cref="IterationReport"/>.</summary>
-public readonly record struct TrainingLosses(double Loss, double? Newest, double? Historical);
+public readonly record struct TrainingLosses(
+    double Loss,
+    double? Newest,
+    double? Historical,
+    double? HeldOut,
+    int Passes
+);

@@ -17,7 +17,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
     private readonly ActingPolicy student;
     private readonly Rollout rollout;
     private readonly RandomStream acting;
+    private readonly RandomStream exploring;
     private readonly bool wholeEpisodes;
+    private readonly bool labelIsDistribution;
     private readonly (Column Column, ObservationView View)[] recorded;
     private readonly Column? studentAction;
     private readonly ObservationStatistics? statistics;
@@ -26,6 +28,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
     private readonly FiniteWatch watch;
     private readonly RolloutLoop loop;
     private double teacherShare;
+    private double exploration;
     private long steps;
 
     /// <param name="teacher">Is disposed here.</param>
@@ -34,6 +37,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
     /// <see cref="StudentAction"/>, by name.
     /// </param>
     /// <param name="acting">Draws who drives.</param>
+    /// <param name="exploring">Draws the noise of a student that explores.</param>
+    /// <param name="labelIsDistribution">Whether the label is all that describes the teacher's distribution, not its action.</param>
     /// <param name="wholeEpisodes">Every collection starts new episodes and keeps one per environment.</param>
     /// <exception cref="DistillException">The student or a column does not fit the environment.</exception>
     public RolloutCollector(
@@ -43,7 +48,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
         Rollout rollout,
         RandomStream acting,
         bool wholeEpisodes,
-        WorkerPool pool
+        WorkerPool pool,
+        RandomStream exploring = default,
+        bool labelIsDistribution = false
     )
     {
         this.environment = environment;
@@ -51,7 +58,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
         this.student = new ActingPolicy(student, environment, "student");
         this.rollout = rollout;
         this.acting = acting;
+        this.exploring = exploring;
         this.wholeEpisodes = wholeEpisodes;
+        this.labelIsDistribution = labelIsDistribution;
         var extra = rollout.Table.Columns.Skip(2).ToLookup(column => column.Name == StudentAction);
         recorded =
         [
@@ -76,10 +85,11 @@ public sealed class RolloutCollector : IRollout, IDisposable
     /// <summary>Runs every environment for the rollout's steps.</summary>
     /// <param name="teacherShare">Probability that the teacher drives, per environment and step.</param>
     /// <param name="iteration">For the message.</param>
+    /// <param name="exploration">How far the student's actions are drawn away from what it deems best; see <see cref="Policy.Explore"/>.</param>
     /// <exception cref="DistillException">An observation, an action or a reward of a valid row is not finite.</exception>
-    public void Collect(double teacherShare, int iteration = 0)
+    public void Collect(double teacherShare, int iteration = 0, double exploration = 0)
     {
-        this.teacherShare = teacherShare;
+        (this.teacherShare, this.exploration) = (teacherShare, exploration);
         loop.Run(rollout.Steps);
         watch.Check(iteration);
         steps += rollout.Steps;
@@ -113,18 +123,31 @@ public sealed class RolloutCollector : IRollout, IDisposable
         var row = own.Panel(columns.Size);
         var observation = columns[0].Of(row);
         var label = columns[1].Of(row);
+        var advice = labelIsDistribution ? own.Panel(step.Action.Features) : label;
+        var time = steps + step.Number;
         student.Observe(panel, observation);
-        if (!teacher.Label(panel, step.Number, steps + step.Number, label, watch, counted, own))
+        if (
+            !teacher.Act(
+                panel,
+                step.Number,
+                time,
+                advice,
+                labelIsDistribution ? label : default,
+                watch,
+                counted,
+                own
+            )
+        )
             return false;
-        var action = own.Panel(label.Features);
+        var action = own.Panel(step.Action.Features);
         var outputs = student.Forward(panel, observation, own);
-        student.Policy.Decide(outputs, action);
+        student.Policy.Explore(outputs, action, (float)exploration, exploring, step.First, time, own);
         if (
             watch.Catches(panel, step.Number, "student's observation", observation.Values, counted)
             || watch.Catches(panel, step.Number, "student's action", outputs.Values, counted)
         )
             return false;
-        ChooseDriver(step, label, action);
+        ChooseDriver(step, advice, action);
 
         foreach (var (column, view) in recorded)
             view.Observe(environment, panel, column.Of(row));
@@ -183,9 +206,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
     private int Lanes(int panel) => Math.Min(Panel.Width, environment.Count - panel * Panel.Width);
 
     /// <summary>The student's action, or the teacher's in the lanes that it drives.</summary>
-    private void ChooseDriver(in PanelStep step, Panel label, Panel action)
+    private void ChooseDriver(in PanelStep step, Panel advice, Panel action)
     {
-        (teacherShare >= 1 ? label : action).Values.CopyTo(step.Action.Values);
+        (teacherShare >= 1 ? advice : action).Values.CopyTo(step.Action.Values);
         if (teacherShare is <= 0 or >= 1)
             return;
         Span<float> draws = stackalloc float[Panel.Width];
@@ -193,7 +216,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
         acting.Uniforms(draws, (uint)step.First, (uint)(steps + step.Number));
         for (var lane = 0; lane < Panel.Width; lane++)
             driven[lane] = draws[lane] < teacherShare ? (byte)1 : (byte)0;
-        Elementwise.CopyLanes(label, step.Action, driven);
+        Elementwise.CopyLanes(advice, step.Action, driven);
     }
 
     private void RecordMemory(int panel, int sequence)

@@ -12,7 +12,16 @@ public abstract record StudentConfig
     /// <summary>Whether its observations are normalized by running statistics, updated once per iteration.</summary>
     public bool NormalizeObservations { get; init; }
 
+    /// <summary>
+    /// What its outputs mean: "gaussian", "state_dependent_log_std", "squashed_gaussian", …; null for what the loss needs. A loss
+    /// of actions trains the mean of any of them, with the deviation left as it begins.
+    /// </summary>
+    public Head? Head { get; init; }
+
     public abstract NetworkSpec Network(int inputs, int outputs, Head head);
+
+    /// <summary>Whether it begins from a draw, so that another draw gives another student.</summary>
+    internal virtual bool Drawn => true;
 
     /// <summary>The student before training, its parameters drawn from the stream.</summary>
     /// <exception cref="DistillException">The settings are wrong or do not fit the sizes.</exception>
@@ -92,6 +101,8 @@ public sealed record FileStudent : StudentConfig
     /// </summary>
     public bool KeepOptimizer { get; init; } = true;
 
+    internal override bool Drawn => false;
+
     public override NetworkSpec Network(int inputs, int outputs, Head head)
     {
         using var policy = Load();
@@ -101,10 +112,10 @@ public sealed record FileStudent : StudentConfig
     public override Policy Create(int inputs, int outputs, Head head, RandomStream stream)
     {
         using var source = Load();
-        if ((source.Network.Spec.Head == Head.Categorical) != (head == Head.Categorical))
+        if ((source.Network.Spec.Head == Networks.Head.Categorical) != (head == Networks.Head.Categorical))
             throw new DistillException(
-                $"The student {File} {(head == Head.Categorical ? "gives continuous actions" : "chooses")}, "
-                    + $"but the loss is for {(head == Head.Categorical ? "choices" : "continuous actions")}."
+                $"The student {File} {(head == Networks.Head.Categorical ? "gives continuous actions" : "chooses")}, "
+                    + $"but the loss is for {(head == Networks.Head.Categorical ? "choices" : "continuous actions")}."
             );
         var normalize = NormalizeObservations && source.Normalizer is null;
         var spec = WithHead(source.Network.Spec, head);
@@ -127,7 +138,8 @@ public sealed record FileStudent : StudentConfig
 
     /// <summary>A Gaussian whose deviation depends on the state is kept where any Gaussian will do.</summary>
     private static NetworkSpec WithHead(NetworkSpec spec, Head head) =>
-        head == Head.Gaussian && spec.Head is (Head.StateDependentStd or Head.StateDependentLogStd)
+        head == Networks.Head.Gaussian
+        && spec.Head is (Networks.Head.StateDependentStd or Networks.Head.StateDependentLogStd)
             ? spec
             : spec.WithHead(head);
 

@@ -17,6 +17,8 @@ public sealed class StudentTrainer : IWork, IDisposable
     private const int MostInHalves = 128;
 
     private readonly Policy student;
+    private readonly Disagreement? disagreement;
+    private readonly int member;
     private readonly int segmentLength;
     private readonly int width;
     private readonly FloatBuffer memory;
@@ -40,15 +42,21 @@ public sealed class StudentTrainer : IWork, IDisposable
 
     /// <param name="batch">Most segments per mini-batch.</param>
     /// <param name="segmentLength">Rows per segment.</param>
+    /// <param name="disagreement">Of an ensemble, is told what the student gives; null where it learns alone.</param>
+    /// <param name="member">Its number in the ensemble; 0 for the one whose losses the dataset notes.</param>
     public StudentTrainer(
         Policy student,
         Loss loss,
         OptimizerConfig optimizer,
         int gradientLength,
         int batch,
-        int segmentLength
+        int segmentLength,
+        Disagreement? disagreement = null,
+        int member = 0
     )
     {
+        this.disagreement = disagreement;
+        this.member = member;
         this.student = student;
         this.loss = loss;
         this.segmentLength = segmentLength;
@@ -61,6 +69,16 @@ public sealed class StudentTrainer : IWork, IDisposable
     }
 
     public Optimizer Optimizer { get; }
+
+    /// <summary>Segments side by side in a panel.</summary>
+    internal int Lanes => width;
+
+    /// <summary>Rows of the largest mini-batch, unused lanes included.</summary>
+    internal static long PaddedRows(int batch, int segmentLength)
+    {
+        var width = WidthOf(batch, segmentLength);
+        return (long)PanelsOf(batch, width) * width * segmentLength;
+    }
 
     /// <summary>Goes on with these settings.</summary>
     /// <param name="optimizer">Of the kind that it was made with.</param>
@@ -104,10 +122,15 @@ public sealed class StudentTrainer : IWork, IDisposable
 
     /// <summary>Trains on one mini-batch and notes in the dataset how well the student did on each segment.</summary>
     /// <returns>
-    /// Sum of the loss over valid rows, and the number of those rows. Where the loss or the gradient's norm is not finite it
-    /// ends early, with the student as it was before that step.
+    /// Weighted sum of the loss over the rows that are trained on, and the sum of their weights: the number of valid rows, where
+    /// none is held out or failed. Where the loss or the gradient's norm is not finite it ends early, with the student as it was
+    /// before that step.
     /// </returns>
-    public (double Sum, long Rows) Train(WorkerPool pool, AggregatedDataset dataset, ReadOnlySpan<int> batch)
+    public (double Sum, double Weight) Train(
+        WorkerPool pool,
+        AggregatedDataset dataset,
+        ReadOnlySpan<int> batch
+    )
     {
         (this.pool, this.dataset) = (pool, dataset);
         batch.CopyTo(segments);
@@ -120,30 +143,30 @@ public sealed class StudentTrainer : IWork, IDisposable
         laneLosses.AsSpan(0, count).Clear();
         var terms = loss.TermsPerRow(student.Network.Spec.Outputs);
         var sum = 0.0;
-        var rows = 0L;
+        var total = 0.0;
         for (first = 0; first < dataset.SegmentLength; first += gradientLength)
         {
             length = Math.Min(gradientLength, dataset.SegmentLength - first);
-            var valid = dataset.CountValid(used, first, first + length);
-            // A window without a valid row has nothing to teach, but its memory must still be carried on.
-            scale = valid == 0 ? 0 : 1f / ((float)valid * terms);
+            var weight = dataset.Weight(used, first, first + length);
+            // A window without a row to train on has nothing to teach, but its memory must still be carried on.
+            scale = weight == 0 ? 0 : 1f / ((float)weight * terms);
             pool.Run(this, chunks);
             foreach (var part in losses.AsSpan(0, chunks))
                 sum += part / terms;
-            rows += valid;
+            total += weight;
             if (!double.IsFinite(sum))
-                return (sum, rows);
-            if (valid > 0)
+                return (sum, total);
+            if (weight > 0)
                 Optimizer.Step(pool, chunks);
             if (!double.IsFinite(Optimizer.GradientNorm))
-                return (sum, rows);
+                return (sum, total);
         }
-        for (var i = 0; i < count; i++)
+        for (var i = 0; i < count && member == 0; i++)
         {
-            var valid = dataset.CountValid(used.Slice(i, 1), 0, dataset.SegmentLength);
-            dataset.RecordLoss(used[i], valid == 0 ? 0 : (float)(laneLosses[i] / ((long)valid * terms)));
+            var weight = dataset.Weight(used.Slice(i, 1), 0, dataset.SegmentLength);
+            dataset.RecordLoss(used[i], weight == 0 ? 0 : (float)(laneLosses[i] / (weight * terms)));
         }
-        return (sum, rows);
+        return (sum, total);
     }
 
     /// <summary>Forward and backward of one chunk of panels through one window.</summary>
@@ -154,9 +177,8 @@ public sealed class StudentTrainer : IWork, IDisposable
         losses[chunk] = 0;
         var end = (chunk + 1) * panels / chunks;
         for (var panel = chunk * panels / chunks; panel < end; panel++)
-            losses[chunk] += Window(
-                Segments(panel),
-                MemoryOf(panel),
+            losses[chunk] += Learn(
+                panel,
                 gradient,
                 laneLosses.AsSpan(panel * width, width),
                 pool.Workspace(worker)
@@ -171,37 +193,35 @@ public sealed class StudentTrainer : IWork, IDisposable
         memory.Dispose();
     }
 
-    private double Window(
-        ReadOnlySpan<int> lanes,
-        Panel carried,
-        Span<float> gradient,
-        Span<double> laneSums,
-        Workspace own
-    )
+    /// <summary>Adds the gradient of one panel through one window; gives its loss.</summary>
+    private double Learn(int panel, Span<float> gradient, Span<double> laneSums, Workspace own)
     {
         var network = student.Network;
-        var (observation, label) = (dataset.Columns[0], dataset.Columns[1]);
         using var scope = own.Open();
-        var rows = own.Panel(length * label.End, width);
-        var weights = own.Panel(length, width);
-        var keeps = own.Panel(length, width);
-        var activations = own.Panel(length * network.ActivationSize, width);
-        dataset.Gather(lanes, first, rows, weights, keeps, own);
-        for (var step = 0; step < length; step++)
-            student.Normalizer?.Apply(observation.Of(rows.Part(step, length)));
-        network.Forward(length, rows, keeps, carried, activations, own);
+        var window = Window.Take(
+            student,
+            dataset,
+            Segments(panel),
+            (first, length),
+            MemoryOf(panel),
+            width,
+            heldOut: false,
+            own
+        );
+        disagreement?.Note(member, panel, first, student, window, own);
         var dOutputs = own.Panel(length * network.OutputSize, width);
         var sum = 0.0;
         for (var step = length - 1; step >= 0; step--)
             sum += loss.Evaluate(
-                network.Output(activations.Part(step, length)),
-                label.Of(rows.Part(step, length)),
-                weights.Part(step, length),
+                window.Output(step),
+                window.Label(step),
+                window.Weights.Part(step, length),
                 scale,
                 dOutputs.Part(step, length),
-                laneSums
+                laneSums,
+                network.Spec.Head
             );
-        network.Backward(length, rows, keeps, activations, dOutputs, gradient, own);
+        network.Backward(length, window.Rows, window.Keeps, window.Activations, dOutputs, gradient, own);
         return sum;
     }
 

@@ -6,13 +6,17 @@ namespace Distill.Networks;
 /// </summary>
 internal abstract class ActionDistribution
 {
+    private static readonly Gaussian Normal = new();
+    private static readonly SquashedGaussian Squashed = new();
+    private static readonly Categorical Choice = new();
+
     /// <summary>What a head's outputs describe; null if they are the action itself.</summary>
     public static ActionDistribution? Of(Head head) =>
         head switch
         {
-            Head.Gaussian or Head.StateDependentStd or Head.StateDependentLogStd => new Gaussian(),
-            Head.SquashedGaussian => new SquashedGaussian(),
-            Head.Categorical => new Categorical(),
+            Head.Gaussian or Head.StateDependentStd or Head.StateDependentLogStd => Normal,
+            Head.SquashedGaussian => Squashed,
+            Head.Categorical => Choice,
             _ => null,
         };
 
@@ -53,6 +57,10 @@ internal abstract class ActionDistribution
 
     /// <summary>KL(old || new), nats.</summary>
     public abstract void KlDivergence(Panel oldOutputs, Panel outputs, Span<float> kl);
+
+    /// <summary>The gradient of scale x KL(old || new) with respect to the new outputs.</summary>
+    /// <param name="dOutputs"><c>[output size, 32]</c>, overwritten.</param>
+    public abstract void KlBackward(Panel oldOutputs, Panel outputs, float scale, Panel dOutputs);
 
     /// <summary>Takes the gradients of log-probability and entropy back to the outputs.</summary>
     /// <param name="dLogProbability"><c>[32]</c>.</param>

@@ -70,6 +70,23 @@ internal sealed class Categorical : ActionDistribution
         }
     }
 
+    /// <summary>d KL / d logit_j = p_j - old p_j.</summary>
+    public override void KlBackward(Panel oldOutputs, Panel outputs, float scale, Panel dOutputs)
+    {
+        Span<float> oldNormalizer = stackalloc float[Panel.Width];
+        Span<float> normalizer = stackalloc float[Panel.Width];
+        LogNormalizer(oldOutputs, oldNormalizer);
+        LogNormalizer(outputs, normalizer);
+        for (var i = 0; i < outputs.Features; i++)
+        for (var lane = 0; lane < outputs.Lanes; lane++)
+            dOutputs[i, lane] =
+                scale
+                * (
+                    MathF.Exp(outputs[i, lane] - normalizer[lane])
+                    - MathF.Exp(oldOutputs[i, lane] - oldNormalizer[lane])
+                );
+    }
+
     /// <summary>d log p(a) / d logit_j = [j = a] - p_j and d H / d logit_j = -p_j (log p_j + H).</summary>
     public override void Backward(
         Panel outputs,

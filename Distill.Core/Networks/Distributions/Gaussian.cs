@@ -85,6 +85,25 @@ internal sealed class Gaussian : ActionDistribution
         }
     }
 
+    /// <summary>
+    /// With m and s the new mean and standard deviation, those before with a prime: d KL / dm = (m - m') / s^2 and
+    /// d KL / d log s = 1 - (s'^2 + (m - m')^2) / s^2.
+    /// </summary>
+    public override void KlBackward(Panel oldOutputs, Panel outputs, float scale, Panel dOutputs)
+    {
+        var actions = outputs.Features / 2;
+        for (var i = 0; i < actions; i++)
+        for (var lane = 0; lane < outputs.Lanes; lane++)
+        {
+            var logStd = outputs[actions + i, lane];
+            var precision = MathF.Exp(-2 * logStd);
+            var shift = outputs[i, lane] - oldOutputs[i, lane];
+            var ratio = MathF.Exp(2 * (oldOutputs[actions + i, lane] - logStd));
+            dOutputs[i, lane] = scale * shift * precision;
+            dOutputs[actions + i, lane] = scale * (1 - ratio - shift * shift * precision);
+        }
+    }
+
     public override void Backward(
         Panel outputs,
         Panel actions,

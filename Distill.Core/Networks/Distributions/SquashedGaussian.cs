@@ -69,6 +69,9 @@ internal sealed class SquashedGaussian : ActionDistribution
     public override void KlDivergence(Panel oldOutputs, Panel outputs, Span<float> kl) =>
         Underlying.KlDivergence(oldOutputs, outputs, kl);
 
+    public override void KlBackward(Panel oldOutputs, Panel outputs, float scale, Panel dOutputs) =>
+        Underlying.KlBackward(oldOutputs, outputs, scale, dOutputs);
+
     public override void Backward(
         Panel outputs,
         Panel actions,

@@ -11,12 +11,18 @@ public sealed record CrossEntropy(Schedule Smoothing) : Loss
 
     public override Head Head => Head.Categorical;
 
-    public override int LabelSize(int outputs) => 1;
-
     public override void Check() =>
         Require(Smoothing >= 0 && (float)Smoothing < 1, "smoothing", Smoothing, "at least 0 and below 1");
 
-    protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
+    protected override void Add(
+        Head head,
+        Panel y,
+        Panel target,
+        Panel weight,
+        float scale,
+        Panel dy,
+        Span<double> sums
+    )
     {
         var smoothing = (float)Smoothing;
         Span<float> normalizer = stackalloc float[Panel.Width];

@@ -3,19 +3,28 @@ namespace Distill.Networks;
 /// <summary>Negative log-likelihood of the label under the Gaussian head, summed over actions; trains log_std too.</summary>
 public sealed record GaussianLogLikelihood : Loss
 {
-    private static readonly Gaussian Distribution = new();
-
     public override Head Head => Head.Gaussian;
 
-    protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
+    public override bool Fits(Head head) => head is not (Head.Plain or Head.Categorical);
+
+    protected override void Add(
+        Head head,
+        Panel y,
+        Panel target,
+        Panel weight,
+        float scale,
+        Panel dy,
+        Span<double> sums
+    )
     {
         Span<float> logProbability = stackalloc float[y.Lanes];
         Span<float> dLogProbability = stackalloc float[y.Lanes];
         Span<float> dEntropy = stackalloc float[y.Lanes];
-        Distribution.LogProbability(y, target, logProbability);
+        var distribution = ActionDistribution.Of(head)!;
+        distribution.LogProbability(y, target, logProbability);
         dLogProbability.Fill(-scale);
         dEntropy.Clear();
-        Distribution.Backward(y, target, dLogProbability, dEntropy, dy);
+        distribution.Backward(y, target, dLogProbability, dEntropy, dy);
         // What does not count may be infinite or not a number.
         Elementwise.ScaleLanes(dy, weight.Values);
         for (var lane = 0; lane < y.Lanes; lane++)

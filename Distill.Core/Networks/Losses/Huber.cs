@@ -4,16 +4,21 @@ namespace Distill.Networks;
 
 /// <summary>Mean over rows and actions of e^2 / 2 within +-Delta and Delta (|e| - Delta / 2) outside.</summary>
 /// <param name="Delta">Error from which the loss grows linearly. Lower it when few labels are wildly off.</param>
-public sealed record Huber(Schedule Delta) : Loss
+public sealed record Huber(Schedule Delta) : ActionLoss
 {
     public Huber()
         : this(1) { }
 
-    public override int TermsPerRow(int outputs) => outputs;
-
     public override void Check() => Require(Positive(Delta), "delta", Delta, AboveZero);
 
-    protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
+    protected override void Compare(
+        Panel y,
+        Panel target,
+        Panel weight,
+        float scale,
+        Panel dy,
+        Span<double> sums
+    )
     {
         var delta = (float)Delta;
         for (var action = 0; action < y.Features; action++)

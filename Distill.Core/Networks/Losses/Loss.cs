@@ -3,11 +3,14 @@ namespace Distill.Networks;
 /// <summary>What the student minimizes. Each is the mean over valid rows (and, where said, over actions).</summary>
 public abstract record Loss
 {
-    /// <summary>What the student's outputs must mean.</summary>
+    /// <summary>What the outputs of a student for continuous actions mean where its settings do not say it.</summary>
     public virtual Head Head => Head.Plain;
 
-    /// <summary>Numbers of a row's label.</summary>
-    public virtual int LabelSize(int outputs) => outputs;
+    /// <summary>Whether it can judge outputs with this meaning.</summary>
+    public virtual bool Fits(Head head) => head == Head;
+
+    /// <summary>Whether a row's label is all that describes the teacher's distribution; else it is the teacher's action.</summary>
+    public virtual bool LabelIsDistribution => false;
 
     /// <summary>What a sum over rows is divided by, per row, to give the mean that the loss is defined as.</summary>
     public virtual int TermsPerRow(int outputs) => 1;
@@ -22,6 +25,7 @@ public abstract record Loss
     /// <param name="scale">Factor of the gradient, 1 / (rows * terms per row) for a mean.</param>
     /// <param name="dy"><c>[output size, 32]</c>, overwritten.</param>
     /// <param name="laneSums"><c>[32]</c>: each lane's share of the result is added; empty if nobody needs it.</param>
+    /// <param name="head">What the outputs mean; null for <see cref="Head"/>.</param>
     /// <returns>Weighted sum over rows and terms, without <paramref name="scale"/>.</returns>
     public double Evaluate(
         Panel y,
@@ -29,12 +33,13 @@ public abstract record Loss
         Panel weight,
         float scale,
         Panel dy,
-        Span<double> laneSums = default
+        Span<double> laneSums = default,
+        Head? head = null
     )
     {
         Span<double> sums = stackalloc double[weight.Lanes];
         sums.Clear();
-        Add(y, target, weight, scale, dy, sums);
+        Add(head ?? Head, y, target, weight, scale, dy, sums);
         var total = 0.0;
         for (var lane = 0; lane < sums.Length; lane++)
             total += sums[lane];
@@ -45,6 +50,7 @@ public abstract record Loss
 
     /// <summary>Adds each lane's share to <paramref name="sums"/> and writes the gradient, as <see cref="Evaluate"/> says.</summary>
     protected abstract void Add(
+        Head head,
         Panel y,
         Panel target,
         Panel weight,

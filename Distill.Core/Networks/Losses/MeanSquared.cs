@@ -3,11 +3,16 @@ using System.Runtime.Intrinsics;
 namespace Distill.Networks;
 
 /// <summary>Mean over rows and actions of (y - target)^2.</summary>
-public sealed record MeanSquared : Loss
+public sealed record MeanSquared : ActionLoss
 {
-    public override int TermsPerRow(int outputs) => outputs;
-
-    protected override void Add(Panel y, Panel target, Panel weight, float scale, Panel dy, Span<double> sums)
+    protected override void Compare(
+        Panel y,
+        Panel target,
+        Panel weight,
+        float scale,
+        Panel dy,
+        Span<double> sums
+    )
     {
         var slope = Vector256.Create(2 * scale);
         for (var action = 0; action < y.Features; action++)

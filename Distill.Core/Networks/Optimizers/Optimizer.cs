@@ -91,6 +91,14 @@ public abstract class Optimizer : IDisposable
         pool.Run(updates, blocks);
     }
 
+    /// <summary>Hands moments and counters to one of the same kind, for a network of the same architecture.</summary>
+    internal void CopyTo(Optimizer other)
+    {
+        for (var i = 0; i < Moments.Count; i++)
+            Moments[i].Span.CopyTo(other.Moments[i].Span);
+        (other.steps, other.clippedSteps) = (steps, clippedSteps);
+    }
+
     /// <summary>Moments, counters and the step size, for checkpoints.</summary>
     public void Visit(State state)
     {

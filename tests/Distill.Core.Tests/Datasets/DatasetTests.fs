@@ -433,7 +433,9 @@ let ``a full dataset takes what was estimated`` (length: int) (memory: int) =
             [
                 for chunk in nonNull (field.GetValue dataset) :?> IEnumerable do
                     for property in chunk.GetType().GetProperties() do
-                        bytesOf (nonNull (property.GetValue chunk))
+                        match property.GetValue chunk with
+                        | null -> 0L
+                        | buffer -> bytesOf buffer
             ]
 
     let estimate =

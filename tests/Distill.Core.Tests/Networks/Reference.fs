@@ -277,6 +277,19 @@ type PlainAdam(optimizer: OptimizerConfig, parameters: float[]) =
 
     member _.Steps = steps
 
+    /// What takes everything, the parameters too, back to now.
+    member _.Snapshot() =
+        let now = [ parameters; first; second ] |> List.map Array.copy
+        let taken = steps
+
+        fun () ->
+            List.iter2
+                (fun (kept: float[]) target -> kept.CopyTo(target, 0))
+                now
+                [ parameters; first; second ]
+
+            steps <- taken
+
     member _.Step(gradient: float[], rate: float) =
         steps <- steps + 1
         let norm = gradient |> Array.sumBy (fun g -> g * g) |> sqrt

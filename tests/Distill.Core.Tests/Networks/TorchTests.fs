@@ -401,6 +401,43 @@ let ``Huber`` name =
     Expect.close 1e-6 (value / (case.Output "loss")[0]) 1.0 "loss"
     closeNorm 1e-6 dy (case.Gradient "y") "gradient"
 
+[<Theory>]
+[<InlineData("kl_gaussian", Head.Gaussian, 6, 6)>]
+[<InlineData("kl_categorical", Head.Categorical, 5, 5)>]
+[<InlineData("mse_squashed", Head.SquashedGaussian, 6, 3)>]
+let ``Losses of distributions`` (name, head, outputs, labels) =
+    let case = case name
+
+    let loss: Loss =
+        if name = "mse_squashed" then
+            MeanSquared()
+        else
+            KullbackLeibler()
+
+    let y, target = case.Rows("y", outputs), case.Rows("target", labels)
+    let dy: float32[] = Array.create (outputs * width) nanf
+    let scale = 1.0 / float (8 * loss.TermsPerRow labels)
+
+    let sum =
+        loss.Evaluate(
+            panelOf (filled y outputs),
+            panelOf (filled target labels),
+            panelOf (weights 8),
+            float32 scale,
+            panelOf dy,
+            head = head
+        )
+
+    Expect.close 1e-6 (sum * scale / (case.Output "loss")[0]) 1.0 "loss"
+
+    let gradient =
+        [|
+            for row in 0..7 do
+                for i in 0 .. outputs - 1 -> dy[i * width + row]
+        |]
+
+    closeNorm 2e-6 gradient (case.Gradient "y") "gradient"
+
 [<Fact>]
 let ``Gaussian log-likelihood`` () =
     let case = case "gaussian_nll_log_std"

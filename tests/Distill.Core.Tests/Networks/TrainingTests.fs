@@ -467,12 +467,16 @@ let ``a gradient whose norm is not finite changes neither weights nor moments`` 
 
 [<Fact>]
 let ``losses leave out what does not count, even if it is not a number`` () =
-    for loss, outputs, labels in
+    for loss, outputs, labels, head in
         [
-            MeanSquared() :> Loss, 3, 3
-            Huber 0.4, 3, 3
-            GaussianLogLikelihood(), 6, 3
-            CrossEntropy 0.05, 4, 1
+            MeanSquared() :> Loss, 3, 3, Head.Plain
+            MeanSquared(), 6, 3, Head.SquashedGaussian
+            Huber 0.4, 3, 3, Head.Plain
+            Huber 0.4, 6, 3, Head.Gaussian
+            GaussianLogLikelihood(), 6, 3, Head.Gaussian
+            CrossEntropy 0.05, 4, 1, Head.Categorical
+            KullbackLeibler(), 6, 6, Head.Gaussian
+            KullbackLeibler(), 4, 4, Head.Categorical
         ] do
         let random = Random 3
         let weight = Array.init width (fun lane -> float32 (lane % 2))
@@ -487,7 +491,7 @@ let ``losses leave out what does not count, even if it is not a number`` () =
             let dy, sums = Array.create y.Length nanf, Array.zeroCreate<float> width
             let y = panelOf (spoil y)
             let target = panelOf (spoil target)
-            let sum = loss.Evaluate(y, target, panelOf weight, 0.1f, panelOf dy, sums)
+            let sum = loss.Evaluate(y, target, panelOf weight, 0.1f, panelOf dy, sums, head)
             sum, dy, sums
 
         let expected = evaluate 0f

@@ -418,6 +418,11 @@ let ``whether deviations depend on the state comes from params/agent.yaml, else 
         contains "actions=3" policy.Architecture
         contains $"log_std of the state ({yaml})" policy.Architecture
 
+        let own3 = $"teacher:\n  distribution_cfg:\n    class_name: {own}\n"
+
+        refused path (fun () -> (load "v4_distillation" PolicyRole.Teacher own3).Dispose())
+        |> contains "has 3 outputs, which cannot be means and standard deviations"
+
         for kind in [ "BetaDistribution"; "TanhGaussianDistribution" ] do
             refused settingsPath (fun () ->
                 (load "v5_heteroscedastic" PolicyRole.Actor (v5 kind "log")).Dispose())
@@ -516,6 +521,12 @@ let ``architectures that are wrong or lie are refused in one sentence, at once``
                 good.Replace("identity 1", "gru 1431655766"), "does not hold"
                 good.Replace("identity 1", "lstm 1073741825"), "does not hold"
                 good.Replace("\"Inputs\":2", "\"Inputs\":1"), "has shape"
+                // Heads that widen the last layer.
+                good.Replace("\"Head\":0", "\"Head\":3"), "does not hold"
+                good.Replace("\"Head\":0", "\"Head\":4").Replace("identity 1", "identity 1073741824"),
+                "does not hold"
+                good.Replace("\"Head\":0", "\"Head\":5").Replace("identity 1", "lstm 1073741824"),
+                "does not hold"
                 good.Replace("null}", "0}"), "normaliser.mean"
             ] do
             let path = write folder weights (architecture text)
@@ -768,13 +779,17 @@ let ``files of another kind are refused`` () =
 [<Fact>]
 let ``truncated and flipped policy files are read or refused, nothing else`` () =
     inTemporaryFolder (fun folder ->
-        let policy =
-            randomPolicy 1 0.4f (NetworkSpec.GruStack(3, 2, 2, 0, 1)) "student" true
+        let gru = NetworkSpec.GruStack(3, 2, 2, 0, 1)
+
+        let lstm =
+            NetworkSpec(3, [ Lstm 2; Dense(1, Activation.Identity) ], Head.StateDependentStd)
 
         let read path = PolicyFile.Load(path).Dispose()
 
-        for name in [ "small.safetensors"; "small.pt" ] do
+        for name, spec in
+            [ "small.safetensors", gru; "small.pt", gru; "lstm.safetensors", lstm; "lstm.pt", lstm ] do
             let path = Path.Combine(folder, name)
+            use policy = randomPolicy 1 0.4f spec "student" true
 
             if name.EndsWith ".pt" then
                 PolicyFile.Save(path, policy, 1L)
@@ -785,7 +800,7 @@ let ``truncated and flipped policy files are read or refused, nothing else`` () 
             let copy = Path.Combine(folder, "copy" + Path.GetExtension path)
             let random = Random 1
 
-            for trial in 1..400 do
+            for trial in 1..300 do
                 let changed = Array.copy bytes
 
                 for _ in 0 .. random.Next 4 do
@@ -843,3 +858,62 @@ let ``a policy that does not fit its environment says what differs`` () =
     message (mlp 7 3 Head.Categorical) "teacher" environment |> contains "are continuous."
     use fits = new Policy(mlp 7 3 Head.Gaussian, "teacher")
     fits.Check(environment, "teacher")
+
+[<Fact>]
+let ``a policy that explores strays from its best action by noise of mean zero, as far as it is told`` () =
+    let environments = 32
+
+    let explore (head: Head) (exploration: float32) =
+        use policy =
+            randomPolicy 5 0.4f (NetworkSpec.Mlp(3, [ 4 ], 2, Activation.Tanh, head)) "student" false
+
+        use own = new Workspace()
+        let observation = Array.init (3 * environments) (fun i -> float32 (i % 7) / 7f)
+        let outputs = policy.Forward(Panel(observation, 3, Panel.Width), Panel(), own)
+        let count = policy.ActionFloats
+        let best = Array.zeroCreate<float32>(count * environments)
+        policy.Decide(outputs, Panel(best, count, Panel.Width))
+        let outputs = outputs.Values.ToArray()
+
+        let steps =
+            [|
+                for time in 0L .. 3999L do
+                    let action = Array.zeroCreate<float32>(count * environments)
+
+                    policy.Explore(
+                        Panel(outputs, outputs.Length / Panel.Width, Panel.Width),
+                        Panel(action, count, Panel.Width),
+                        exploration,
+                        RandomStream(1UL, "exploration"),
+                        0,
+                        time,
+                        own
+                    )
+
+                    action
+            |]
+
+        best, outputs, steps
+
+    for scale in [ 0f; 0.5f; 1f ] do
+        let best, outputs, steps = explore Head.Gaussian scale
+
+        for i in 0..5..63 do
+            let std = float scale * exp (float outputs[64 + i])
+            let noise = steps |> Array.map (fun action -> float (action[i] - best[i]))
+            let mean, square = Array.average noise, noise |> Array.averageBy (fun e -> e * e)
+            Expect.close (1e-6 + 4.5 * std / sqrt 4000.0) mean 0.0 $"mean at {scale}"
+            Expect.close (1e-6 + 0.1 * std) (sqrt square) std $"deviation at {scale}"
+
+        let best, outputs, steps = explore Head.Categorical scale
+
+        for lane in 0..7..31 do
+            let other =
+                float outputs[(1 - int best[lane]) * 32 + lane] - float outputs[int best[lane] * 32 + lane]
+
+            let expected = float scale * exp other / (1.0 + exp other)
+
+            let strayed =
+                steps |> Array.averageBy (fun action -> if action[lane] = best[lane] then 0.0 else 1.0)
+
+            Expect.close 0.035 strayed expected $"share of other choices at {scale}"

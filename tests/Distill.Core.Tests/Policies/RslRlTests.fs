@@ -131,6 +131,22 @@ let ``checkpoints whose policy cannot be used are refused by name`` () =
         refuses "neither a GRU nor an LSTM" "student_state_dict" (first @ memory 52 @ biases 52)
         refuses "is missing" "student_state_dict" (first @ memory 78)
 
+        // An LSTM of 8 units, and one of 6 above it.
+        let layer l inputs rows hidden =
+            [
+                $"memory_a.rnn.weight_ih_l{l}", [| rows; inputs |]
+                $"memory_a.rnn.weight_hh_l{l}", [| rows; hidden |]
+                $"memory_a.rnn.bias_ih_l{l}", [| rows |]
+                $"memory_a.rnn.bias_hh_l{l}", [| rows |]
+            ]
+
+        let actor = [ "actor.0.weight", [| 4; 6 |]; "actor.0.bias", [| 4 |] ]
+
+        refuses
+            "'model_state_dict/memory_a.rnn.weight_ih_l1' of shape [24, 8] should have the shape [32, 8]"
+            "model_state_dict"
+            (actor @ layer 0 26 32 8 @ layer 1 8 24 6)
+
         refuses
             "should have the shape [1, 26]"
             "actor_state_dict"

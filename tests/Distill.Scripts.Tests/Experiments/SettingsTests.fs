@@ -566,6 +566,7 @@ let ``every field of a distillation has an operation, and an operation sets its 
             typeof<int>, 7919
             typeof<string>, "another"
             typeof<bool>, false
+            typeof<float>, 0.25
             typeof<string list>, [ "student_action" ]
             typeof<IEnvironmentConfig>, CartPole.balance { envs = 7 }
             typeof<StudentConfig>, Student.mlp { hidden = [ 5 ] }

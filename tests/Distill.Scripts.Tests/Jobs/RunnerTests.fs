@@ -48,6 +48,7 @@ type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan) =
             LearningSeconds = 2.0
             Data = ""
             Events = []
+            Warnings = []
             Metrics = []
         }
 
@@ -89,6 +90,8 @@ let private runFor
             EvaluationInterval = 1
             EvaluationEpisodes = 32
             FinalEpisodes = 32
+            Best = { Measure = "return"; Highest = true }
+            TargetReturn = None
         }
 
     let clocks = ResizeArray<Clock>()

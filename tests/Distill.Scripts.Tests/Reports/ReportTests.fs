@@ -143,13 +143,18 @@ let ``what was wrong from the start stands above all else in the report`` () =
     use work = new Workplace()
     let folder = makeRun (work.Path "logs") "" 20 true
     Assert.DoesNotContain("Warning", Report.ofRun (RunRecord.read folder))
-    RunRecord.writeWarnings folder [ "The teacher <falls>."; "Its record is higher." ]
+    RunRecord.addWarnings folder [ "The teacher <falls>."; "Its record is higher." ]
     let html = Report.ofRun (RunRecord.read folder)
     Assert.Contains("<strong>Warning:</strong> The teacher &lt;falls&gt;.</p>", html)
     Assert.Contains("Its record is higher.", html)
     Assert.True(html.IndexOf "Warning" < html.IndexOf "<h2>")
-    RunRecord.writeWarnings folder []
-    Assert.Empty((RunRecord.read folder).Warnings)
+    // What a run says while it goes on is added, and once.
+    RunRecord.addWarnings folder [ "It overfits."; "Its record is higher." ]
+
+    Assert.Equal<string list>(
+        [ "The teacher <falls>."; "Its record is higher."; "It overfits." ],
+        (RunRecord.read folder).Warnings
+    )
 
 [<Fact>]
 let ``an interrupted run is reported as far as it went`` () =

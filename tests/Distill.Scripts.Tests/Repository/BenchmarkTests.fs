@@ -24,6 +24,7 @@ let private results (lines: string[]) =
 [<InlineData("mlp", 1)>]
 [<InlineData("epoch", 3)>]
 [<InlineData("gru", 1)>]
+[<InlineData("lstm", 1)>]
 [<InlineData("ppo", 1)>]
 [<InlineData("growth", 2)>]
 [<InlineData("idle", 1)>]

@@ -11,19 +11,35 @@ open Distill.Policies
 open Distill.Tests.DistillationTestbed
 
 /// One row of a segment.
-type Row = { X: float[]; Y: float[]; Valid: bool; Keep: float }
+type Row =
+    {
+        X: float[]
+        Y: float[]
+        Valid: bool
+        Keep: float
+        Held: bool
+        /// 1, or less where its episode failed.
+        Weight: float
+    }
 
 type Segment = { Memory: float[]; Rows: Row[] }
 
-/// The segments of a rollout, as numbers.
-let segments (rollout: Rollout) length =
+/// How much a row counts: one that is trained on, or one that is held out.
+let weight (held: bool) (row: Row) =
+    if row.Valid && row.Held = held then row.Weight else 0.0
+
+let weights held (segment: Segment) =
+    segment.Rows |> Array.sumBy (weight held)
+
+/// The segments of a rollout, as numbers. `mark` says of a row whether it is held out, and its weight.
+let marked (rollout: Rollout) length (mark: int -> bool * float) =
     let columns, memory = rollout.Table.Columns, rollout.MemorySize
     let observation, action = columns[0].Size, columns[1].Size
 
     let width = observation + action + 2
 
     segmentsOf rollout length
-    |> Array.map (fun values ->
+    |> Array.mapi (fun segment values ->
         let values = Array.map float values
 
         {
@@ -31,17 +47,21 @@ let segments (rollout: Rollout) length =
             Rows =
                 values[memory..]
                 |> Array.chunkBySize width
-                |> Array.map (fun row ->
+                |> Array.mapi (fun i row ->
+                    let held, weight = mark (segment * length + i)
+
                     {
                         X = row[.. observation - 1]
                         Y = row[observation .. observation + action - 1]
-                        Valid = row[width - 2] = 1.0
+                        Valid = rollout.Valid[segment * length + i] = 1uy
                         Keep = row[width - 1]
+                        Held = held
+                        Weight = weight
                     })
         })
 
-let validRows (segment: Segment) =
-    segment.Rows |> Array.filter _.Valid |> Array.length
+let segments (rollout: Rollout) length =
+    marked rollout length (fun _ -> false, 1.0)
 
 /// Loss of one row (a sum over terms), its gradient, and the gradient of log_std.
 let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[]) =
@@ -77,10 +97,23 @@ let private evaluate (loss: Loss) (logStd: float[]) (y: float[]) (target: float[
         Array.sum (Array.map2 (fun v d -> -d * (v - total)) y desired),
         Array.map2 (fun v d -> exp (v - total) - d) y desired,
         [||]
+    | :? KullbackLeibler ->
+        let probabilities (logits: float[]) =
+            logits |> Array.map (fun v -> exp v / Array.sumBy exp logits)
+
+        let p, q = probabilities target, probabilities y
+        Array.sum (Array.map2 (fun p q -> p * log (p / q)) p q), Array.map2 (-) q p, [||]
     | _ -> failwith $"{loss}"
 
 /// What training on one mini-batch gave.
-type Lesson = { Sum: float; Rows: int; MeanLosses: float[] }
+type Lesson =
+    {
+        Sum: float
+        Weight: float
+        MeanLosses: float[]
+        /// Of each row of each segment, as they were when it came up.
+        Outputs: float[][][]
+    }
 
 /// Trains the parameters of a policy, which itself stays as it is.
 type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLength) =
@@ -103,17 +136,47 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
     member _.Parameters = p
     member _.Gradient = gradient
     member _.Steps = adam.Steps
+    member _.Snapshot() = adam.Snapshot()
+
+    /// Mean loss on the rows that are held out; none where there is no such row.
+    member _.HeldOut(all: Segment[]) =
+        let logStd = p[first .. first + deviations - 1]
+
+        let sums =
+            [
+                for segment in all do
+                    let mutable memory = segment.Memory
+
+                    for row in segment.Rows do
+                        let y, next, _ =
+                            NetworksReference.forward
+                                spec
+                                p
+                                (normalize row.X)
+                                (Array.map ((*) row.Keep) memory)
+
+                        memory <- next
+
+                        if weight true row > 0.0 then
+                            let value, _, _ = evaluate loss logStd y row.Y
+                            weight true row * value / terms, weight true row
+            ]
+
+        if sums.IsEmpty then
+            None
+        else
+            Some(List.sumBy fst sums / List.sumBy snd sums)
 
     member _.Train(batch: Segment[]) =
         let memories = batch |> Array.map (fun s -> Array.copy s.Memory)
         let losses = Array.zeroCreate<float> batch.Length
+        let outputs = batch |> Array.map (fun s -> Array.zeroCreate<float[]> s.Rows.Length)
 
         for start in 0..gradientLength .. batch[0].Rows.Length - 1 do
             let stop = min (start + gradientLength) batch[0].Rows.Length
 
-            let valid =
-                batch
-                |> Array.sumBy (fun s -> s.Rows[start .. stop - 1] |> Array.filter _.Valid |> Array.length)
+            let total =
+                batch |> Array.sumBy (fun s -> s.Rows[start .. stop - 1] |> Array.sumBy (weight false))
 
             gradient <- Array.zeroCreate<float> p.Length
             let logStd = p[first .. first + deviations - 1]
@@ -122,10 +185,12 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
             |> Array.iteri (fun i segment ->
                 let passes =
                     [
-                        for row in segment.Rows[start .. stop - 1] do
+                        for step in start .. stop - 1 do
+                            let row = segment.Rows[step]
                             let before = Array.map ((*) row.Keep) memories[i]
                             let y, next, kept = NetworksReference.forward spec p (normalize row.X) before
                             memories[i] <- next
+                            outputs[i][step] <- y
                             row, y, kept
                     ]
 
@@ -133,10 +198,11 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
 
                 for row, y, kept in List.rev passes do
                     let value, dy, dLogStd = evaluate loss logStd y row.Y
-                    let scale = if row.Valid then 1.0 / (float valid * terms) else 0.0
+                    let w = weight false row
+                    let scale = if w > 0.0 then w / (total * terms) else 0.0
 
-                    if row.Valid then
-                        losses[i] <- losses[i] + value / terms
+                    if w > 0.0 then
+                        losses[i] <- losses[i] + w * value / terms
 
                         dLogStd
                         |> Array.iteri (fun j d -> gradient[first + j] <- gradient[first + j] + scale * d)
@@ -146,19 +212,24 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
 
                     dMemory <- Array.map ((*) row.Keep) before)
 
-            if valid > 0 then
+            if total > 0.0 then
                 adam.Step(gradient, settings.LearningRate.Value)
 
-        let rows = Array.map validRows batch
+        let own = Array.map (weights false) batch
 
         {
             Sum = Array.sum losses
-            Rows = Array.sum rows
-            MeanLosses = Array.map2 (fun loss n -> if n = 0 then 0.0 else loss / float n) losses rows
+            Weight = Array.sum own
+            MeanLosses = Array.map2 (fun loss n -> if n = 0.0 then 0.0 else loss / n) losses own
+            Outputs = outputs
         }
 
 /// A segment in its place.
-type Held = { Birth: int64; Segment: Segment; mutable Loss: float option }
+type Held = { Birth: int64; Segment: Segment; mutable Loss: float option; mutable Disagreement: float option }
+
+type DistillationConfig with
+    /// Whether rows can be held that are not trained on with full weight.
+    member config.Weighs = config.HeldOut > 0.0 || config.FailedWeight.Value < 1.0
 
 /// What is held, and in which order an epoch visits it.
 type Memory(config: DistillationConfig, most: int) =
@@ -166,6 +237,18 @@ type Memory(config: DistillationConfig, most: int) =
     let retention = RandomStream(config.Seed, "retention")
     let sampling = RandomStream(config.Seed, "sampling")
     let mutable added = 0L
+    let seen = Collections.Generic.Dictionary<int, int64>()
+    let full = Collections.Generic.HashSet<int>()
+
+    let classOf (row: Row) =
+        if row.Y.Length = 1 then
+            int row.Y[0]
+        else
+            Array.IndexOf(row.Y, Array.max row.Y)
+
+    /// Rows of each class that are valid.
+    let counts () =
+        held |> Seq.collect _.Segment.Rows |> Seq.filter _.Valid |> Seq.countBy classOf |> Map.ofSeq
 
     /// A whole number below n that is uniform.
     let below (n: int64) (high: uint32) (low: uint32) =
@@ -182,6 +265,37 @@ type Memory(config: DistillationConfig, most: int) =
             let u = float (((uint64 high <<< 32) ||| uint64 low) >>> 11) * 2.0 ** -53.0
             Array.FindIndex(sums[1..], fun sum -> sum > u * sums[weights.Length]))
 
+    /// Where a row goes that a balanced reservoir takes (Chrysakis and Moens 2020, algorithm 1).
+    let balanced (row: Row) =
+        let bits number =
+            let struct (high, low, _, _) =
+                retention.Bits(uint32 added, uint32 (added >>> 32), number)
+
+            high, low
+
+        let victim wanted =
+            Seq.initInfinite (fun i -> int (below (int64 most) <|| bits (uint32 (i + 1))))
+            |> Seq.find (fun place -> classOf held[place].Segment.Rows[0] = wanted)
+
+        let own = classOf row
+        seen[own] <- (if seen.ContainsKey own then seen[own] else 0L) + 1L
+
+        if held.Count < most then
+            Some held.Count
+        else
+            let stored = counts ()
+            let largest = stored |> Map.toSeq |> Seq.maxBy (fun (index, n) -> n, -index) |> fst
+            full.Add largest |> ignore
+
+            if not (full.Contains own) then
+                Some(victim largest)
+            elif below seen[own] <|| bits 0u < int64 (stored.TryFind own |> Option.defaultValue 0) then
+                Some(victim own)
+            else
+                None
+
+    let taught (segment: Held) = weights false segment.Segment > 0.0
+
     member _.Held = held
     member _.Added = added
 
@@ -190,9 +304,18 @@ type Memory(config: DistillationConfig, most: int) =
             held.Clear()
 
         for segment in rollout do
-            let fresh = { Birth = added; Segment = segment; Loss = None }
+            let fresh = { Birth = added; Segment = segment; Loss = None; Disagreement = None }
 
-            if held.Count < most then
+            let put place =
+                if place < held.Count then
+                    held[place] <- fresh
+                else
+                    held.Add fresh
+
+            if config.Retention :? ClassBalancedReservoir then
+                if segment.Rows[0].Valid then
+                    Option.iter put (balanced segment.Rows[0])
+            elif held.Count < most then
                 held.Add fresh
             else
                 match config.Retention with
@@ -209,40 +332,57 @@ type Memory(config: DistillationConfig, most: int) =
 
     /// Places in the order of one epoch.
     member _.Order(epoch: int64, segmentsPerIteration: int) =
-        match config.Sampling with
-        | :? InOrder -> [| 0 .. held.Count - 1 |]
-        | :? RecencyWeighted as recency ->
+        let drawn (weigh: Held -> float) =
             [|
                 for segment in held do
-                    exp (
-                        -recency.Decay.Value
-                        * float ((added - 1L - segment.Birth) / int64 segmentsPerIteration)
-                    )
+                    if not config.Weighs || taught segment then
+                        weigh segment
+                    else
+                        0.0
             |]
             |> draw epoch
-        | :? LossPrioritized as priority ->
-            let known = held |> Seq.choose _.Loss |> Seq.toArray
+
+        /// By what is known of the segments, what is not known like the worst.
+        let prioritized (score: Held -> float option) epsilon exponent =
+            let known = held |> Seq.choose score |> Seq.toArray
 
             let worst, best =
                 Array.max [| 0.0; yield! known |], Array.min [| 0.0; yield! known |]
 
-            [|
-                for segment in held do
-                    (Option.defaultValue worst segment.Loss - best + priority.Epsilon.Value)
-                    ** priority.Exponent.Value
-            |]
-            |> draw epoch
+            drawn (fun segment -> (Option.defaultValue worst (score segment) - best + epsilon) ** exponent)
+
+        let once (order: int[]) =
+            order |> Array.filter (fun place -> not config.Weighs || taught held[place])
+
+        match config.Sampling with
+        | :? InOrder -> once [| 0 .. held.Count - 1 |]
+        | :? RecencyWeighted as recency ->
+            drawn (fun segment ->
+                exp (
+                    -recency.Decay.Value * float ((added - 1L - segment.Birth) / int64 segmentsPerIteration)
+                ))
+        | :? LossPrioritized as priority -> prioritized _.Loss priority.Epsilon.Value priority.Exponent.Value
+        | :? DisagreementPrioritized as priority ->
+            prioritized _.Disagreement priority.Epsilon.Value priority.Exponent.Value
+        | :? ClassBalanced as balance ->
+            let counts = counts ()
+
+            drawn (fun segment ->
+                match segment.Segment.Rows |> Array.filter _.Valid with
+                | [||] -> 0.0
+                | rows ->
+                    rows |> Array.averageBy (fun row -> float counts[classOf row] ** -balance.Exponent.Value))
         | _ ->
             let order = Array.zeroCreate<int> held.Count
             sampling.Permutation(order, uint32 epoch, uint32 (epoch >>> 32))
-            order
+            once order
 
-    /// Mean loss over the valid rows of the segments that a predicate chooses and that were trained on.
+    /// Mean loss over the rows of the segments that a predicate chooses and that were trained on.
     member _.MeanLoss(chosen: Held -> bool) =
         let trained = held |> Seq.filter (fun h -> chosen h && h.Loss.IsSome) |> Seq.toArray
-        let rows = trained |> Array.sumBy (fun h -> validRows h.Segment)
+        let total = trained |> Array.sumBy (fun h -> weights false h.Segment)
 
-        if rows = 0 then
+        if total = 0.0 then
             None
         else
-            Some(Array.sumBy (fun h -> Option.get h.Loss * float (validRows h.Segment)) trained / float rows)
+            Some(Array.sumBy (fun h -> Option.get h.Loss * weights false h.Segment) trained / total)

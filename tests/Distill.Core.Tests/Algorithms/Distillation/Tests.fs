@@ -28,10 +28,15 @@ type private Choices =
         Retention: Retention
         Sampling: Sampling
         Loss: Loss
+        Exploration: float
         Collection: Collection
         Epochs: int
         MiniBatch: int
         Sequence: int
+        HeldOut: float
+        Stopping: int
+        FailedWeight: float
+        Accumulation: int
     }
 
 let private small =
@@ -42,10 +47,15 @@ let private small =
         Retention = FirstInFirstOut 3000L
         Sampling = Permutation()
         Loss = CrossEntropy()
+        Exploration = 0.0
         Collection = StepsPerIteration 25
         Epochs = 2
         MiniBatch = 0
         Sequence = 0
+        HeldOut = 0.0
+        Stopping = 0
+        FailedWeight = 1.0
+        Accumulation = 1
     }
 
 let private recurrent =
@@ -60,10 +70,15 @@ let private config (choices: Choices) =
         Retention = choices.Retention,
         Sampling = choices.Sampling,
         Loss = choices.Loss,
+        Exploration = choices.Exploration,
         Collection = choices.Collection,
         NumLearningEpochs = choices.Epochs,
         MiniBatchSize = choices.MiniBatch,
         SequenceLength = choices.Sequence,
+        HeldOut = choices.HeldOut,
+        EarlyStopping = choices.Stopping,
+        FailedWeight = choices.FailedWeight,
+        GradientAccumulation = choices.Accumulation,
         GradientLength = 10
     )
 
@@ -369,6 +384,36 @@ let private variants =
             Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
             Acting = LinearBeta 3
             Loss = GaussianLogLikelihood()
+            Exploration = 0.5
+        }
+        "choices, exploring", { small with Loss = KullbackLeibler(); Exploration = 0.5 }
+        "rows, monitored",
+        { small with
+            Epochs = 4
+            HeldOut = 0.2
+            Stopping = 1
+            FailedWeight = 0.5
+            Retention = ClassBalancedReservoir 2500L
+            Sampling = ClassBalanced 0.8
+            Accumulation = 2
+        }
+        "sequences, monitored",
+        { recurrent with
+            Acting = StudentAlways()
+            Epochs = 4
+            Sequence = 5
+            HeldOut = 0.4
+            Stopping = 2
+            FailedWeight = 0.0
+            Sampling = DisagreementPrioritized(3, 0.6, 1e-3)
+        }
+        "quadrotor, monitored, episodes",
+        { recurrent with
+            Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+            Loss = MeanSquared()
+            Collection = EpisodesPerEpoch 45
+            HeldOut = 0.1
+            Sampling = DisagreementPrioritized(2, 0.6, 1e-3)
         }
     ]
 
@@ -472,10 +517,11 @@ let private facts (r: IterationReport) =
      r.Loss,
      r.NewestLoss,
      r.HistoricalLoss,
+     r.HeldOutLoss,
      r.GradientNorm,
      r.OptimizerSteps,
      r.ClippedSteps),
-    (r.DatasetRows, r.GrownFrom, r.GrownTo, r.StepsCollected, r.EpisodesFinished),
+    (r.Passes, r.BeginsToOverfit, r.DatasetRows, r.GrownFrom, r.GrownTo, r.StepsCollected, r.EpisodesFinished),
     (r.MeanReturn, r.StdReturn, r.MeanEpisodeLength, r.ShareTerminated)
 
 [<Fact>]
@@ -599,7 +645,7 @@ let ``memory is estimated before anything is allocated`` () =
     let bookkeeping = 1_000_000L * 2L + 2_500L * (8L + 4L + 4L + 16L * 4L)
     Expect.equal estimate.BookkeepingBytes bookkeeping "bookkeeping"
 
-    let rollout = 40_000L * ((22L + 4L + 1L) * 4L + 3L) + 100L * 16L * 4L
+    let rollout = 40_000L * ((22L + 4L + 1L) * 4L + 5L) + 100L * 16L * 4L
     Expect.equal estimate.RolloutBytes rollout "rollout"
     Expect.isTrue estimate.Fits "fits"
     Expect.equal estimate.AvailableBytes (available / 10L * 9L) "a tenth is spared"
@@ -700,7 +746,7 @@ let ``the estimates count what is allocated`` () =
             let spared = nativeBytes environment + 4L * nativeBytes raptor + 40_000L
             let estimate = MemoryEstimate.Of settings
             // Flags of the rollout and the order of sampling are on the runtime's heap.
-            let heap = 12_800L * 3L + 100_000L * 4L
+            let heap = 12_800L * 5L + 100_000L * 4L
 
             covers
                 estimate.TotalBytes

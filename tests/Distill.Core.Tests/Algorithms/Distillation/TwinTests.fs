@@ -4,6 +4,7 @@ module Distill.Tests.DistillationTwinTests
 
 open System
 open Xunit
+open Distill
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -13,6 +14,39 @@ open Distill.Networks
 open Distill.Policies
 open Distill.Tests.DistillationReference
 open Distill.Tests.DistillationTestbed
+
+/// Variance over the members of what they give, as actions or probabilities, on a segment: the mean over its rows and outputs.
+let private disagreement (head: Head) (given: float[][][] list) (batch: Segment[]) segment =
+    let describe (outputs: float[]) =
+        if head = Head.Categorical then
+            let total = Array.sumBy exp outputs
+            outputs |> Array.map (fun logit -> exp logit / total)
+        else
+            outputs
+
+    let ofRow row =
+        let outputs = [ for member' in given -> describe (Array.get member'[segment] row) ]
+
+        [
+            for output in 0 .. outputs.Head.Length - 1 do
+                let values = [ for o in outputs -> o[output] ]
+                let mean = List.average values
+                values |> List.averageBy (fun v -> (v - mean) ** 2.0)
+        ]
+        |> List.average
+
+    let weigh = weight false
+    let rows = batch[segment].Rows
+    let total = Array.sumBy weigh rows
+
+    if total = 0.0 then
+        0.0
+    else
+        Array.sum
+            [|
+                for i in 0 .. rows.Length - 1 -> if weigh rows[i] > 0.0 then weigh rows[i] * ofRow i else 0.0
+            |]
+        / total
 
 /// The twin of a run. Its own student collects, with the product's collector, which has tests of its own.
 type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, threads) =
@@ -29,7 +63,12 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
         new Rollout(
             shape.Envs,
             shape.Steps,
-            columns spec.Inputs teacher.ActionFloats,
+            columns
+                spec.Inputs
+                (if config.Loss.LabelIsDistribution then
+                     teacher.Network.OutputSize
+                 else
+                     teacher.ActionFloats),
             student.MemorySize,
             shape.SegmentLength
         )
@@ -50,7 +89,9 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
             rollout,
             RandomStream(config.Seed, "acting"),
             shape.WholeEpisodes,
-            pool
+            pool,
+            RandomStream(config.Seed, "exploration"),
+            config.Loss.LabelIsDistribution
         )
 
     let learner =
@@ -63,6 +104,64 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
             config.Retention.Limit
 
     let memory = Memory(config, int (limit / int64 shape.SegmentLength))
+
+    /// The students beside the one that counts, each from its own draw.
+    let others =
+        [
+            for member' in 1 .. config.Sampling.Ensemble - 1 do
+                let other =
+                    config.Student.Create(
+                        spec.Inputs,
+                        spec.Outputs,
+                        spec.Head,
+                        RandomStream(config.Seed, $"student {member'}")
+                    )
+
+                other.Normalizer <- student.Normalizer
+
+                Learner(
+                    other,
+                    config.Loss,
+                    config.Optimizer,
+                    min config.GradientLength.Whole shape.SegmentLength
+                )
+        ]
+
+    let heldOut = RandomStream(config.Seed, "held out")
+    let begun = Array.zeroCreate<int> shape.Envs
+
+    /// Of each row of the rollout whether it is held out, and its weight, episode by episode.
+    let marks () =
+        let held, weight =
+            Array.zeroCreate<bool> rollout.Rows, Array.create rollout.Rows 1.0
+
+        for env in 0 .. shape.Envs - 1 do
+            let rows = [ env * shape.Steps .. (env + 1) * shape.Steps - 1 ]
+
+            let episodes =
+                (rows, [])
+                ||> List.foldBack (fun row episodes ->
+                    match episodes with
+                    | episode :: others when rollout.EpisodeStart[List.head episode] = 0uy ->
+                        (row :: episode) :: others
+                    | others -> [ row ] :: others)
+
+            for episode in episodes do
+                if rollout.EpisodeStart[episode.Head] = 1uy && rollout.Valid[episode.Head] = 1uy then
+                    begun[env] <- begun[env] + 1
+
+                let isHeld = float (heldOut.Uniform(uint32 env, uint32 begun[env])) < config.HeldOut
+
+                let failed = rollout.Ends[List.last episode] = EpisodeEnd.Terminated
+
+                for row in episode do
+                    held[row] <- isHeld
+
+                    if failed then
+                        weight[row] <- config.FailedWeight.Value
+
+        fun row -> held[row], weight[row]
+
     let statistics = NetworksReference.Statistics spec.Inputs
     let mutable iteration = 0
     let mutable epoch = 0L
@@ -85,49 +184,86 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
             normalizer.Refresh()
 
     let train (places: int[]) =
-        let lesson =
-            learner.Train(places |> Array.map (fun place -> memory.Held[place].Segment))
-
+        let batch = places |> Array.map (fun place -> memory.Held[place].Segment)
+        let lesson = learner.Train batch
         Array.iter2 (fun place loss -> memory.Held[place].Loss <- Some loss) places lesson.MeanLosses
-        lesson.Sum, lesson.Rows
+
+        if not others.IsEmpty then
+            let given = lesson.Outputs :: [ for other in others -> (other.Train batch).Outputs ]
+
+            Array.iteri
+                (fun i place -> memory.Held[place].Disagreement <- Some(disagreement spec.Head given batch i))
+                places
+
+        lesson.Sum, lesson.Weight
+
+    /// Passes until the held-out loss has not fallen for so many, and back to the best of them.
+    let stopEarly (pass: unit -> (float * float) list) =
+        let rec go passes parts (best: (float * (unit -> unit)) option) since =
+            if
+                passes = config.NumLearningEpochs.Whole
+                || config.EarlyStopping > 0 && since = config.EarlyStopping
+            then
+                if since > 0 then
+                    best |> Option.iter (fun (_, restore) -> restore ())
+
+                passes, parts
+            else
+                let parts = parts @ pass ()
+
+                match learner.HeldOut [| for held in memory.Held -> held.Segment |] with
+                | Some loss when config.EarlyStopping > 0 ->
+                    match best with
+                    | Some(lowest, _) when loss >= lowest -> go (passes + 1) parts best (since + 1)
+                    | _ ->
+                        let snapshots = learner.Snapshot() :: [ for other in others -> other.Snapshot() ]
+
+                        let restore () =
+                            for restore in snapshots do
+                                restore ()
+
+                        go (passes + 1) parts (Some(loss, restore)) 0
+                | _ -> go (passes + 1) parts best 0
+
+        go 0 [] None 0
 
     member _.Parameters = learner.Parameters
 
     /// Loss, loss of the newest rollout and of the rest, norm of the last gradient, optimizer steps, rows held.
     member _.Iterate() =
         Array.map float32 learner.Parameters |> _.CopyTo(student.Network.Parameters.Span)
-        collector.Collect(config.Acting.TeacherShare iteration)
-        let added = segments rollout shape.SegmentLength
+        collector.Collect(config.Acting.TeacherShare iteration, exploration = config.Exploration.At iteration)
+        let added = marked rollout shape.SegmentLength (marks ())
         normalize added
         memory.Add added
         let before = learner.Steps
 
-        let parts =
+        let pass () =
+            let order = memory.Order(epoch, added.Length)
+            epoch <- epoch + 1L
+
+            let batch =
+                if config.MiniBatchSize.Whole > 0 then
+                    config.MiniBatchSize.Whole
+                else
+                    Math.Clamp(
+                        order.Length / config.NumMiniBatches.Whole,
+                        1,
+                        (if shape.SegmentLength > 1 then 64 else 512)
+                    )
+
             [
-                for _ in 1 .. config.NumLearningEpochs.Whole do
-                    let order = memory.Order(epoch, added.Length)
-                    epoch <- epoch + 1L
-
-                    let batch =
-                        if config.MiniBatchSize.Whole > 0 then
-                            config.MiniBatchSize.Whole
-                        else
-                            Math.Clamp(
-                                order.Length / config.NumMiniBatches.Whole,
-                                1,
-                                (if shape.SegmentLength > 1 then 64 else 512)
-                            )
-
-                    for places in Array.chunkBySize batch order do
-                        train places
+                for places in Array.chunkBySize (batch * config.GradientAccumulation.Whole) order do
+                    train places
             ]
 
+        let passes, parts = stopEarly pass
         iteration <- iteration + 1
         let newest = memory.Added - int64 added.Length
         let norm = learner.Gradient |> Array.sumBy (fun g -> g * g) |> sqrt
 
         [
-            "loss", List.sumBy fst parts / float (List.sumBy snd parts)
+            "loss", List.sumBy fst parts / List.sumBy snd parts
             for name, chosen in
                 [
                     "newest loss", fun (held: Held) -> held.Birth >= newest
@@ -136,6 +272,11 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
                 match memory.MeanLoss chosen with
                 | Some loss -> name, loss
                 | None -> ()
+            match learner.HeldOut [| for held in memory.Held -> held.Segment |] with
+            | Some loss -> "held-out loss", loss
+            | None -> ()
+            if config.EarlyStopping > 0 then
+                "passes", float passes
             "gradient norm", norm
             "optimizer steps", float (learner.Steps - before)
             "rows", float (memory.Held.Count * shape.SegmentLength)
@@ -155,6 +296,10 @@ let private numbers (report: IterationReport) =
             "newest loss", report.NewestLoss.Value
         if report.HistoricalLoss.HasValue then
             "historical loss", report.HistoricalLoss.Value
+        if report.HeldOutLoss.HasValue then
+            "held-out loss", report.HeldOutLoss.Value
+        if report.Passes.HasValue then
+            "passes", float report.Passes.Value
         "gradient norm", report.GradientNorm
         "optimizer steps", float report.OptimizerSteps
         "rows", float report.DatasetRows
@@ -192,17 +337,18 @@ let private optimizer = AdamConfig(LearningRate = 5e-3, Epsilon = 1e-3)
 let ``iterations on rows are those of plain loops, whatever is kept and drawn`` () =
     use teacher = cartPoleTeacher ()
 
-    for retention, sampling, collection, batch in
+    for retention, sampling, collection, batch, loss in
         [
             FirstInFirstOut 1800L :> Retention,
             Permutation() :> Sampling,
             StepsPerIteration 20 :> Collection,
-            0
-            Reservoir 1500L, RecencyWeighted 0.3, StepsPerIteration 20, 190
-            Reservoir 900L, Permutation(), EpisodesPerEpoch 35, 0
-            NewestRollout(), LossPrioritized(0.8, 0.02), StepsPerIteration 20, 0
-            FirstInFirstOut 5000L, LossPrioritized(0.5, 0.1), EpisodesPerEpoch 8, 30
-            FirstInFirstOut 2000L, InOrder(), StepsPerIteration 20, 0
+            0,
+            CrossEntropy 0.02 :> Loss
+            Reservoir 1500L, RecencyWeighted 0.3, StepsPerIteration 20, 190, CrossEntropy 0.02
+            Reservoir 900L, Permutation(), EpisodesPerEpoch 35, 0, CrossEntropy 0.02
+            NewestRollout(), LossPrioritized(0.8, 0.02), StepsPerIteration 20, 0, CrossEntropy 0.02
+            FirstInFirstOut 5000L, LossPrioritized(0.5, 0.1), EpisodesPerEpoch 8, 30, CrossEntropy 0.02
+            FirstInFirstOut 2000L, InOrder(), StepsPerIteration 20, 0, KullbackLeibler()
         ] do
         let config =
             DistillationConfig(
@@ -212,7 +358,8 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
                 Acting = LinearBeta 3,
                 Retention = retention,
                 Sampling = sampling,
-                Loss = CrossEntropy 0.02,
+                Loss = loss,
+                Exploration = Schedule.Linear(1.0, 0.0, 3),
                 Collection = collection,
                 NumLearningEpochs = 2,
                 NumMiniBatches = 5,
@@ -220,7 +367,7 @@ let ``iterations on rows are those of plain loops, whatever is kept and drawn`` 
                 Optimizer = optimizer
             )
 
-        agree $"{retention}, {sampling}, {collection}" config teacher
+        agree $"{retention}, {sampling}, {collection}, {loss}" config teacher
 
 [<Fact>]
 let ``iterations on sequences are those of plain loops, whatever is kept and drawn`` () =
@@ -253,3 +400,67 @@ let ``iterations on sequences are those of plain loops, whatever is kept and dra
             )
 
         agree $"{retention}, {sampling}, {loss}" config teacher
+
+[<Fact>]
+let ``monitored iterations on rows are those of plain loops: held out, stopped early, weighed, balanced`` () =
+    use teacher = cartPoleTeacher ()
+
+    for retention, sampling, failed, accumulation in
+        [
+            FirstInFirstOut 1800L :> Retention, Permutation() :> Sampling, 1.0, 1
+            Reservoir 1500L, ClassBalanced 1.0, 0.5, 2
+            ClassBalancedReservoir 900L, InOrder(), 0.0, 3
+            NewestRollout(), DisagreementPrioritized(3, 0.8, 0.02), 0.25, 1
+            ClassBalancedReservoir 1200L, ClassBalanced 0.5, 1.0, 1
+        ] do
+        let config =
+            DistillationConfig(
+                Seed = 19UL,
+                Environment = CartPoleConfig(Envs = 40, EpisodeLimit = 25),
+                Student = MlpStudent(Hidden = [ 9 ], NormalizeObservations = true),
+                Acting = LinearBeta 3,
+                Retention = retention,
+                Sampling = sampling,
+                Loss = CrossEntropy 0.02,
+                Collection = StepsPerIteration 20,
+                NumLearningEpochs = 4,
+                NumMiniBatches = 5,
+                GradientAccumulation = accumulation,
+                Optimizer = AdamConfig(LearningRate = 2e-2, Epsilon = 1e-3),
+                HeldOut = 0.3,
+                EarlyStopping = 1,
+                FailedWeight = failed
+            )
+
+        agree $"{retention}, {sampling}, {failed}" config teacher
+
+[<Fact>]
+let ``monitored iterations on sequences are those of plain loops`` () =
+    use teacher = raptorTeacher ()
+
+    for sampling, failed, stopping in
+        [
+            Permutation() :> Sampling, 0.3, 1
+            DisagreementPrioritized(2, 0.7, 0.01), 1.0, 2
+            DisagreementPrioritized(3, 0.7, 0.01), 0.0, 0
+        ] do
+        let config =
+            DistillationConfig(
+                Seed = 20UL,
+                Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 15),
+                Student = GruStudent(Hidden = 5),
+                Acting = TeacherUntil 2,
+                Retention = FirstInFirstOut 1400L,
+                Sampling = sampling,
+                Collection = StepsPerIteration 20,
+                SequenceLength = 10,
+                GradientLength = 4,
+                NumLearningEpochs = 3,
+                NumMiniBatches = 3,
+                Optimizer = AdamConfig(LearningRate = 2e-2, Epsilon = 1e-3),
+                HeldOut = 0.3,
+                EarlyStopping = stopping,
+                FailedWeight = failed
+            )
+
+        agree $"{sampling}, {failed}, {stopping}" config teacher
