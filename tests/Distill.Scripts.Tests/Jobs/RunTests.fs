@@ -694,6 +694,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
                         LearningSeconds = 1.0
                         Data = ""
                         Events = []
+                        Warnings = []
                         Metrics = []
                     }
             Visit =
@@ -711,6 +712,8 @@ let private failing (place: Workplace) (third: Policy -> unit) =
             EvaluationInterval = 1
             EvaluationEpisodes = 32
             FinalEpisodes = 32
+            Best = { Measure = "return"; Highest = true }
+            TargetReturn = None
         }
 
     let folder = RunFolder.CreateAt(place.Path "run")
