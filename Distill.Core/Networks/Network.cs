@@ -72,7 +72,8 @@ public sealed class Network : IDisposable
 
     /// <summary>
     /// Draws all parameters uniformly from +-1/sqrt(fan in), of layers with a memory from +-1/sqrt(hidden): PyTorch's default. The
-    /// last layer is then multiplied by <paramref name="outputScale"/>. A Gaussian head starts at a standard deviation of 1.
+    /// last layer is then multiplied by <paramref name="outputScale"/>. A Gaussian head starts at a standard deviation of 1, in all
+    /// states.
     /// </summary>
     public void Initialize(RandomStream stream, float outputScale = 1)
     {
@@ -84,17 +85,30 @@ public sealed class Network : IDisposable
                 values[parameterStart[i] + j] =
                     range == 0 ? 0 : range * (2 * stream.Uniform((uint)j, (uint)i) - 1);
         }
+        if (Spec.Head is Head.StateDependentStd or Head.StateDependentLogStd or Head.SquashedGaussian)
+        {
+            var weight = this[$"{Spec.Layers.Count - 1}.weight"];
+            var bias = this[$"{Spec.Layers.Count - 1}.bias"];
+            weight[(weight.Length / 2)..].Clear();
+            bias[(bias.Length / 2)..].Fill(Spec.Head == Head.StateDependentStd ? 1 : 0);
+        }
     }
 
     /// <summary>
-    /// Copies the parameters that both networks have by the same name: of networks that differ in their heads all but what only one
-    /// has. Where the last layer gives means and deviations, those of the means come first.
+    /// Copies the parameters that both networks have by the same name. Of a last layer under another head these are the first
+    /// rows, which give the means: deviations mean something else there, or are none of its outputs.
     /// </summary>
     public void CopyTo(Network other)
     {
         foreach (var view in Views)
             if (other.Views.FirstOrDefault(their => their.Name == view.Name) is { } target)
-                this[view][..Math.Min(view.Length, target.Length)].CopyTo(other[target]);
+            {
+                var last =
+                    Spec.Layers[^1] is Dense
+                    && view.Name.StartsWith($"{Spec.Layers.Count - 1}.", StringComparison.Ordinal);
+                var rows = last && Spec.Head != other.Spec.Head ? Spec.Outputs : view.Shape[0];
+                this[view][..(view.Length / view.Shape[0] * rows)].CopyTo(other[target]);
+            }
     }
 
     /// <summary>One step of one panel.</summary>
@@ -114,17 +128,26 @@ public sealed class Network : IDisposable
     }
 
     /// <summary>A run of steps of one panel.</summary>
-    /// <param name="rows"><c>[steps, n, 32]</c>: the first of each step's features are the inputs.</param>
+    /// <param name="rows"><c>[steps, n, 32]</c>: the inputs are among each step's features.</param>
     /// <param name="keep"><c>[steps, 32]</c>: 0 where an episode starts, so that memory is cleared before the step, else 1.</param>
     /// <param name="memory"><c>[memory, 32]</c> before the first step, on return after the last.</param>
     /// <param name="activations"><c>[steps, activation size, 32]</c>, written.</param>
-    public void Forward(int steps, Panel rows, Panel keep, Panel memory, Panel activations, Workspace own)
+    /// <param name="first">The feature that is the first input.</param>
+    public void Forward(
+        int steps,
+        Panel rows,
+        Panel keep,
+        Panel memory,
+        Panel activations,
+        Workspace own,
+        int first = 0
+    )
     {
         for (var step = 0; step < steps; step++)
         {
             var now = activations.Part(step, steps);
             Elementwise.ScaleLanes(memory, keep.Row(step));
-            Forward(rows.Part(step, steps).Rows(0, Spec.Inputs), memory, now, own);
+            Forward(rows.Part(step, steps).Rows(first, Spec.Inputs), memory, now, own);
             CopyMemory(now, memory);
         }
     }
@@ -138,7 +161,8 @@ public sealed class Network : IDisposable
         Panel activations,
         Panel dOutput,
         Span<float> gradient,
-        Workspace own
+        Workspace own,
+        int first = 0
     )
     {
         using var scope = own.Open();
@@ -147,7 +171,7 @@ public sealed class Network : IDisposable
         for (var step = steps - 1; step >= 0; step--)
         {
             Backward(
-                rows.Part(step, steps).Rows(0, Spec.Inputs),
+                rows.Part(step, steps).Rows(first, Spec.Inputs),
                 activations.Part(step, steps),
                 dOutput.Part(step, steps),
                 dMemory,

@@ -85,16 +85,16 @@ public sealed record NetworkSpec(int Inputs, IReadOnlyList<LayerSpec> Layers, He
     }
 
     /// <summary>
-    /// The same network whose outputs mean something else. What it deems best stays the same: the tanh of a squashed Gaussian's
-    /// mean becomes that of the last layer.
+    /// The same network whose outputs mean something else. The tanh of a squashed Gaussian becomes that of the last layer and the
+    /// other way round, so that what it deems best stays the same; actions that had no bounds get them.
     /// </summary>
-    public NetworkSpec WithHead(Head head) =>
-        Head == Head.SquashedGaussian && head != Head
-            ? new(Inputs, [.. Layers.SkipLast(1), new Dense(Outputs, Activation.Tanh)], head)
-            : this with
-            {
-                Head = head,
-            };
+    public NetworkSpec WithHead(Head head)
+    {
+        if ((head == Head.SquashedGaussian) == (Head == Head.SquashedGaussian))
+            return this with { Head = head };
+        var last = new Dense(Outputs, Head == Head.SquashedGaussian ? Activation.Tanh : Activation.Identity);
+        return new(Inputs, [.. Layers.SkipLast(1), last], head);
+    }
 
     /// <summary>Dense hidden layers of one activation and an identity output layer.</summary>
     public static NetworkSpec Mlp(

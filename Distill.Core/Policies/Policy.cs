@@ -95,18 +95,18 @@ public sealed class Policy : IDisposable
                     + $"has {size}; groups: {string.Join(", ", environment.Groups.Select(g => $"{g.Name} ({g.Size})"))}."
             );
         if (environment.Actions.Size != Network.Spec.Outputs)
+        {
+            var doubt =
+                HeadSource == Assumed
+                    ? $"; that half of {2 * Network.Spec.Outputs} outputs are standard deviations was assumed"
+                : !environment.Actions.Discrete && Network.Spec.Outputs == 2 * environment.Actions.Size
+                    ? "; where half of them are standard deviations, params/agent.yaml beside the file has to say so"
+                : "";
             throw new DistillException(
                 $"The {role} gives {Network.Spec.Outputs} outputs but {environment.Name} takes {environment.Actions.Size} "
-                    + (environment.Actions.Discrete ? "choices" : "action numbers")
-                    + (
-                        HeadSource == Assumed
-                            ? $"; that half of {2 * Network.Spec.Outputs} outputs are standard deviations was assumed."
-                        : !environment.Actions.Discrete
-                        && Network.Spec.Outputs == 2 * environment.Actions.Size
-                            ? "; where half of them are standard deviations, params/agent.yaml beside the file has to say so."
-                        : "."
-                    )
+                    + $"{(environment.Actions.Discrete ? "choices" : "action numbers")}{doubt}."
             );
+        }
         if (environment.Actions.Discrete != (Network.Spec.Head == Head.Categorical))
             throw new DistillException(
                 $"The {role} has a {Network.Spec.Head.ToString().ToLowerInvariant()} head but the actions of "

@@ -243,10 +243,8 @@ let private ppo (environment: IEnvironmentConfig) pool =
         PpoConfig(
             StepsPerEnv = 10,
             NumLearningEpochs = 1,
-            ActorGroup = "student",
-            NormalizeObservations = true,
-            ActorHidden = [| 8 |],
-            CriticHidden = [| 8 |]
+            Actor = dense "student" [ 8 ] true,
+            Critic = dense "teacher" [ 8 ] true
         ),
         environment,
         pool

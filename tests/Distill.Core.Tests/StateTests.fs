@@ -22,13 +22,7 @@ type private Saved = { Visit: State -> unit; Iterate: unit -> unit; Stop: unit -
 
 let private ppo pool =
     let config =
-        PpoConfig(
-            StepsPerEnv = 3,
-            NormalizeObservations = true,
-            ActorGroup = "student",
-            ActorHidden = [| 5 |],
-            CriticHidden = [| 5 |]
-        )
+        PpoConfig(StepsPerEnv = 3, Actor = dense "student" [ 5 ] true, Critic = dense "teacher" [ 5 ] true)
 
     let ppo = new Ppo(config, QuadrotorConfig(Envs = 40, EpisodeLimit = 4), pool)
     { Visit = ppo.Visit; Iterate = (fun () -> ppo.Iterate() |> ignore); Stop = ppo.Dispose }

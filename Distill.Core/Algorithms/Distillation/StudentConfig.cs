@@ -23,6 +23,9 @@ public abstract record StudentConfig
     /// <summary>Whether it begins from a draw, so that another draw gives another student.</summary>
     internal virtual bool Drawn => true;
 
+    /// <summary>Whether it is known how far to stray from its best action: 1 for a new Gaussian, or what a file says.</summary>
+    internal virtual bool Described => true;
+
     /// <summary>The student before training, its parameters drawn from the stream.</summary>
     /// <exception cref="DistillException">The settings are wrong or do not fit the sizes.</exception>
     public virtual Policy Create(int inputs, int outputs, Head head, RandomStream stream)
@@ -103,6 +106,15 @@ public sealed record FileStudent : StudentConfig
 
     internal override bool Drawn => false;
 
+    internal override bool Described
+    {
+        get
+        {
+            using var policy = Load();
+            return policy.Distribution is not null;
+        }
+    }
+
     public override NetworkSpec Network(int inputs, int outputs, Head head)
     {
         using var policy = Load();
@@ -122,7 +134,7 @@ public sealed record FileStudent : StudentConfig
         var student = new Policy(spec, ObservationGroup, normalize)
         {
             ActivationSource = source.ActivationSource,
-            HeadSource = source.HeadSource,
+            HeadSource = spec.Head == source.Network.Spec.Head ? source.HeadSource : null,
         };
         student.Network.Initialize(stream);
         source.Network.CopyTo(student.Network);
@@ -136,10 +148,11 @@ public sealed record FileStudent : StudentConfig
             PolicyFile.RestoreOptimizer(File, student.Network, optimizer);
     }
 
-    /// <summary>A Gaussian whose deviation depends on the state is kept where any Gaussian will do.</summary>
-    private static NetworkSpec WithHead(NetworkSpec spec, Head head) =>
-        head == Networks.Head.Gaussian
-        && spec.Head is (Networks.Head.StateDependentStd or Networks.Head.StateDependentLogStd)
+    /// <summary>The file's distribution is kept where the loss needs one and nobody says which.</summary>
+    private NetworkSpec WithHead(NetworkSpec spec, Head head) =>
+        Head is null
+        && head == Networks.Head.Gaussian
+        && spec.Head is not (Networks.Head.Plain or Networks.Head.Categorical)
             ? spec
             : spec.WithHead(head);
 

@@ -8,7 +8,9 @@ namespace Distill.Algorithms;
 
 /// <summary>
 /// Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347) with the details of rsl_rl 4 and later. An
-/// iteration collects a rollout with the stochastic actor, estimates advantages, and takes a few passes of gradient steps.
+/// iteration collects a rollout with the stochastic actor, estimates advantages, and takes a few passes of gradient steps. With a
+/// teacher the actor also minimizes its distance from it: the factors of the two losses and the share of the steps that the
+/// teacher drives are schedules, so that distillation, distillation that turns into PPO, and PPO guided by a teacher are settings.
 /// </summary>
 public sealed class Ppo : IRollout, IDisposable
 {
@@ -16,18 +18,14 @@ public sealed class Ppo : IRollout, IDisposable
 
     private readonly WorkerPool pool;
     private readonly IBatchedEnvironment environment;
-    private readonly Policy critic;
+    private readonly PpoNetwork actor;
+    private readonly PpoNetwork critic;
+    private readonly PpoGuide? guide;
     private readonly ActionDistribution distribution;
-    private readonly ObservationView actorView;
-    private readonly ObservationView criticView;
-    private readonly ObservationStatistics? actorStatistics;
-    private readonly ObservationStatistics? criticStatistics;
-    private readonly bool shared;
     private readonly SampleLayout layout;
     private readonly PpoRollout rollout;
-    private readonly Optimizer actorOptimizer;
-    private readonly Optimizer criticOptimizer;
     private readonly EpisodeStatistics episodes;
+    private readonly byte[] starting;
     private readonly RandomStream noise;
     private readonly RandomStream shuffling;
     private readonly RandomStream restarts;
@@ -51,8 +49,9 @@ public sealed class Ppo : IRollout, IDisposable
     private float scale;
 
     /// <param name="environment">What to train in; it says how many environments run side by side.</param>
-    /// <exception cref="DistillException">The settings are wrong or do not fit the environment.</exception>
-    public Ppo(PpoConfig config, IEnvironmentConfig environment, WorkerPool pool)
+    /// <param name="teacher">Guides the actor; left as it is, and not disposed here. Null for nobody.</param>
+    /// <exception cref="DistillException">The settings are wrong or do not fit the environment or the teacher.</exception>
+    public Ppo(PpoConfig config, IEnvironmentConfig environment, WorkerPool pool, Policy? teacher = null)
     {
         config.Validate();
         Config = config;
@@ -64,30 +63,32 @@ public sealed class Ppo : IRollout, IDisposable
             new RandomStream(config.Seed, "training").Seed()
         );
         var spec = this.environment.Spec;
-        var head = spec.Actions.Discrete ? Head.Categorical : Head.Gaussian;
-        Actor = Create("actor", config.ActorGroup, config.ActorHidden, spec.Actions.Size, head);
-        critic = Create("critic", config.CriticGroup, config.CriticHidden, outputs: 1, Head.Plain);
+        actor = At(Create("actor", config.Actor, spec.Actions.Size, config.HeadOf(spec)), observes: true);
+        var shared = config.SharesObservations;
+        critic = At(Create("critic", config.Critic, outputs: 1, Head.Plain), observes: !shared);
+        Actor.Check(spec, "actor");
         distribution = Actor.Distribution!;
-        Actor.Network["log_std"].Fill((float)Math.Log(config.InitStd));
+        StartDeviation();
+        if (teacher is not null)
+            guide = new PpoGuide(config, teacher, Actor, this.environment);
+        else if (config.NeedsTeacher)
+            throw new DistillException(
+                $"distillation_coef={config.DistillationCoef} and beta={config.Beta} need a teacher: add teacher=FILE."
+            );
 
-        shared = config.ActorGroup == config.CriticGroup;
-        actorView = new ObservationView(spec, config.ActorGroup);
-        criticView = new ObservationView(spec, config.CriticGroup);
-        if (Actor.Normalizer is { } ofActor)
-            actorStatistics = new ObservationStatistics(ofActor, this.environment.Count);
-        if (!shared && critic.Normalizer is { } ofCritic)
-            criticStatistics = new ObservationStatistics(ofCritic, this.environment.Count);
-        layout = new SampleLayout(
-            Actor.Network.Spec.Inputs,
-            shared ? null : critic.Network.Spec.Inputs,
-            spec.Actions.Floats,
-            Actor.Network.OutputSize
+        layout = config.Layout(spec, Actor.Network.Spec, critic.Network.Spec, guided: guide is not null);
+        rollout = new PpoRollout(
+            this.environment.Count,
+            config.StepsPerEnv,
+            layout,
+            Actor.MemorySize + critic.Policy.MemorySize
         );
-        rollout = new PpoRollout(this.environment.Count, config.StepsPerEnv, layout);
-        actorOptimizer = config.Optimizer.Create(Actor.Network, MaxChunks);
-        criticOptimizer = config.Optimizer.Create(critic.Network, MaxChunks);
+        config.Actor.Prepare(actor.Optimizer, Actor);
+        config.Critic.Prepare(critic.Optimizer, critic.Policy);
         SetLearningRate(now.Optimizer.LearningRate);
         episodes = new EpisodeStatistics(this.environment.Count);
+        starting = new byte[rollout.Panels * Panel.Width];
+        starting.AsSpan().Fill(1);
         noise = new RandomStream(config.Seed, "ppo.action");
         shuffling = new RandomStream(config.Seed, "ppo.shuffle");
         restarts = new RandomStream(config.Seed, "ppo.restart");
@@ -98,18 +99,25 @@ public sealed class Ppo : IRollout, IDisposable
         gradients = new Work(Gradients);
         for (var panel = 0; panel < rollout.Panels; panel++)
             this.environment.Reset(panel);
+
+        PpoNetwork At(Policy policy, bool observes) =>
+            new(policy, this.environment, config.Optimizer, MaxChunks, observes);
     }
 
     public PpoConfig Config { get; }
 
     /// <summary>What is trained; flown without noise it is a teacher.</summary>
-    public Policy Actor { get; }
+    public Policy Actor => actor.Policy;
 
     /// <summary>The actor's optimizer, for checkpoints.</summary>
-    public Optimizer ActorOptimizer => actorOptimizer;
+    public Optimizer ActorOptimizer => actor.Optimizer;
 
     /// <summary>Iterations completed.</summary>
     public int Iteration => iteration;
+
+    private bool Guided => guide is not null && iteration <= guide.Last;
+
+    private bool Warming => iteration < Config.CriticWarmup;
 
     /// <summary>Collect, estimate advantages, learn.</summary>
     /// <exception cref="DistillException">
@@ -129,26 +137,32 @@ public sealed class Ppo : IRollout, IDisposable
 
         pool.Run(advantages, rollout.Panels);
         var losses = Update();
-        actorStatistics?.Merge();
-        criticStatistics?.Merge();
+        actor.Normalize();
+        critic.Normalize();
         FiniteWatch.Require(Actor, "actor", iteration);
-        FiniteWatch.Require(critic, "critic", iteration);
-        return new PpoReport(
-            iteration++,
+        FiniteWatch.Require(critic.Policy, "critic", iteration);
+        var report = new PpoReport(
+            iteration,
             StepsCollected: steps * environment.Count,
             losses.Value,
             losses.Surrogate,
             losses.Entropy,
             losses.KlDivergence,
-            actorOptimizer.LearningRate,
+            actor.Optimizer.LearningRate,
             MeanStd(),
             episodes.MeanReturn,
             episodes.MeanLength,
             episodes.ShareTerminated,
-            Steps: rollout.Samples,
+            Steps: Config.StepsPerEnv * environment.Count,
             CollectionSeconds: Stopwatch.GetElapsedTime(started, collected).TotalSeconds,
             LearningSeconds: Stopwatch.GetElapsedTime(collected).TotalSeconds
-        );
+        )
+        {
+            BehaviorLoss = Guided && now.DistillationCoef > 0 ? losses.Behavior : null,
+            TeacherShare = guide is null ? null : now.Beta,
+        };
+        iteration++;
+        return report;
     }
 
     /// <summary>Bytes that parameters and optimizers take.</summary>
@@ -163,14 +177,11 @@ public sealed class Ppo : IRollout, IDisposable
     {
         state.Count("iteration", ref iteration);
         state.Count("steps", ref steps);
-        state.Part("actor", Actor.Network.Visit);
-        state.Part("critic", critic.Network.Visit);
-        state.Part("actor_optimizer", actorOptimizer.Visit);
-        state.Part("critic_optimizer", criticOptimizer.Visit);
-        if (Actor.Normalizer is { } ofActor)
-            state.Part("actor_normaliser", ofActor.Visit);
-        if (!shared && critic.Normalizer is { } ofCritic)
-            state.Part("critic_normaliser", ofCritic.Visit);
+        actor.Visit(state, "actor");
+        critic.Visit(state, "critic");
+        if (guide is not null || rollout.Length > 1)
+            state.Flags("starting", starting);
+        guide?.Visit(state);
         state.Part("episodes", episodes.Visit);
         state.Part("environment", environment.Visit);
     }
@@ -178,30 +189,47 @@ public sealed class Ppo : IRollout, IDisposable
     public void Dispose()
     {
         environment.Dispose();
-        Actor.Dispose();
+        actor.Dispose();
         critic.Dispose();
+        guide?.Dispose();
         rollout.Dispose();
-        actorOptimizer.Dispose();
-        criticOptimizer.Dispose();
         collect.Dispose();
     }
 
-    private Policy Create(string role, string group, IReadOnlyList<int> hidden, int outputs, Head head)
+    private Policy Create(string role, StudentConfig network, int outputs, Head head) =>
+        network.Create(
+            new ObservationView(environment.Spec, network.ObservationGroup).Size,
+            outputs,
+            head,
+            new RandomStream(Config.Seed, role)
+        );
+
+    /// <summary>Where the settings say with which deviation exploration begins, that replaces the actor's own.</summary>
+    private void StartDeviation()
     {
-        var inputs = new ObservationView(environment.Spec, group).Size;
-        var spec = NetworkSpec.Mlp(inputs, hidden, outputs, Config.Activation, head);
-        var policy = new Policy(spec, group, Config.NormalizeObservations);
-        policy.Network.Initialize(new RandomStream(Config.Seed, role));
-        return policy;
+        if (distribution is Categorical)
+            return;
+        var logStd = Actor.Network["log_std"];
+        if (Config.InitStd is null && !Config.Actor.Described)
+            throw new DistillException(
+                "The actor's file does not say how far to explore, because it gives actions, not a distribution; add init_std=0.1 or so."
+            );
+        if (Config.InitStd is not { } std)
+            return;
+        if (logStd.IsEmpty)
+            throw new DistillException(
+                $"init_std={std} cannot work: this actor's deviation is not a parameter of its own."
+            );
+        logStd.Fill((float)Math.Log(std));
     }
 
     /// <summary>The settings of this iteration. What an adaptive schedule made of the learning rate stays.</summary>
     private void Resolve()
     {
         now = varies ? Schedule.Resolve(Config, iteration) : Config;
-        (actorOptimizer.Config, criticOptimizer.Config) = (now.Optimizer, now.Optimizer);
+        (actor.Optimizer.Config, critic.Optimizer.Config) = (now.Optimizer, now.Optimizer);
         SetLearningRate(
-            now.Schedule == RateSchedule.Fixed ? now.Optimizer.LearningRate : actorOptimizer.LearningRate
+            now.Schedule == RateSchedule.Fixed ? now.Optimizer.LearningRate : actor.Optimizer.LearningRate
         );
     }
 
@@ -216,6 +244,7 @@ public sealed class Ppo : IRollout, IDisposable
             if (restarts.Uniform((uint)panel, (uint)iteration) >= now.RestartProbability)
                 continue;
             environment.Reset(panel);
+            starting.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
             for (
                 var env = panel * Panel.Width;
                 env < Math.Min((panel + 1) * Panel.Width, environment.Count);
@@ -225,22 +254,39 @@ public sealed class Ppo : IRollout, IDisposable
         }
     }
 
-    void IRollout.Begin(int panel) { }
+    void IRollout.Begin(int panel)
+    {
+        var starts = rollout.Starts(panel);
+        if (starts.IsEmpty)
+            return;
+        var size = Actor.MemorySize;
+        actor.Memory(panel).Values.CopyTo(starts.Rows(0, size).Values);
+        critic.Memory(panel).Values.CopyTo(starts.Rows(size, critic.Policy.MemorySize).Values);
+    }
 
-    /// <summary>The stochastic actor acts, and the critic values the state.</summary>
+    /// <summary>The stochastic actor acts, or the teacher for it, and the critic values the state.</summary>
     bool IRollout.Act(in PanelStep step)
     {
         var own = step.Own;
         var sample = own.Panel(layout.Recorded);
+        Span<float> keep = stackalloc float[Panel.Width];
+        Forget(step.Panel, keep);
+        if (layout.Keep.Size > 0)
+            keep.CopyTo(layout.Keep.Of(sample).Values);
         if (!Observe(step.Panel, step.Number, sample, counted: true))
             return false;
         var action = layout.Action.Of(sample);
         var values = rollout.Values(step.Panel).Row(step.Number);
-        var outputs = Forward(Actor.Network, layout.ActorObservation.Of(sample), own, out _);
+        var outputs = actor.Forward(step.Panel, layout.ActorObservation.Of(sample), remember: true, own);
         outputs.Values.CopyTo(layout.Outputs.Of(sample).Values);
         Actor.Decide(outputs, action, noise, step.First, steps + step.Number);
+        if (!Guide(step, keep, sample))
+            return false;
+        // Of what is done, whoever decided it: the ratio of PPO begins at 1.
         distribution.LogProbability(outputs, action, layout.LogProbability.Of(sample).Values);
-        Forward(critic.Network, layout.CriticObservation.Of(sample), own, out _).Values.CopyTo(values);
+        critic
+            .Forward(step.Panel, layout.CriticObservation.Of(sample), remember: true, own)
+            .Values.CopyTo(values);
         rollout.Record(step.Panel, step.Number, sample);
         action.Values.CopyTo(step.Action.Values);
         // An index of a choice is always finite, so the outputs count too.
@@ -254,6 +300,8 @@ public sealed class Ppo : IRollout, IDisposable
         step.Reward.CopyTo(rollout.Rewards(step.Panel).Row(step.Number));
         step.Terminated.CopyTo(rollout.Terminated(step.Panel).Row(step.Number));
         step.Truncated.CopyTo(rollout.Truncated(step.Panel).Row(step.Number));
+        for (var lane = 0; lane < Panel.Width; lane++)
+            starting[step.First + lane] = step.Done(lane) ? (byte)1 : (byte)0;
         return !watch.Catches(step.Panel, step.Number, "reward", step.Reward);
     }
 
@@ -261,38 +309,57 @@ public sealed class Ppo : IRollout, IDisposable
     {
         using var scope = own.Open();
         var sample = own.Panel(layout.Recorded);
+        Span<float> keep = stackalloc float[Panel.Width];
+        Forget(panel, keep);
         if (Observe(panel, Config.StepsPerEnv, sample, counted: false))
-            Forward(critic.Network, layout.CriticObservation.Of(sample), own, out _)
+            critic
+                .Forward(panel, layout.CriticObservation.Of(sample), remember: false, own)
                 .Values.CopyTo(rollout.Values(panel).Row(Config.StepsPerEnv));
     }
 
-    /// <summary>What actor and critic see, normalized with the statistics of earlier iterations.</summary>
+    /// <summary>Clears what is remembered where an episode starts.</summary>
+    /// <param name="keep"><c>[32]</c>, written: 0 there, else 1.</param>
+    private void Forget(int panel, Span<float> keep)
+    {
+        for (var lane = 0; lane < Panel.Width; lane++)
+            keep[lane] = 1 - starting[panel * Panel.Width + lane];
+        Elementwise.ScaleLanes(actor.Memory(panel), keep);
+        Elementwise.ScaleLanes(critic.Memory(panel), keep);
+    }
+
+    /// <summary>Lets the teacher say what it would do, and do it where it drives.</summary>
+    /// <returns>Whether all of it is finite.</returns>
+    private bool Guide(in PanelStep step, ReadOnlySpan<float> keep, Panel sample)
+    {
+        if (guide is null)
+            return true;
+        var label = layout.Label.Of(sample);
+        if (Guided)
+            return guide.Act(
+                step,
+                steps + step.Number,
+                now.Beta,
+                keep,
+                layout.Action.Of(sample),
+                label,
+                watch
+            );
+        label.Values.Clear();
+        return true;
+    }
+
+    /// <summary>What actor and critic see.</summary>
     /// <param name="counted">Whether the statistics of the next iteration take notice.</param>
     /// <returns>Whether all of it is finite.</returns>
     private bool Observe(int panel, int step, Panel sample, bool counted)
     {
         var ofActor = layout.ActorObservation.Of(sample);
         var ofCritic = layout.CriticObservation.Of(sample);
-        actorView.Observe(environment, panel, ofActor);
-        if (!shared)
-            criticView.Observe(environment, panel, ofCritic);
-        if (counted)
-        {
-            actorStatistics?.Add(panel, ofActor);
-            criticStatistics?.Add(panel, ofCritic);
-        }
-        Actor.Normalizer?.Apply(ofActor);
-        if (!shared)
-            critic.Normalizer?.Apply(ofCritic);
+        // Statistics that move would move an actor that is to stay as it is.
+        actor.Observe(panel, ofActor, counted && !Warming);
+        critic.Observe(panel, ofCritic, counted);
         return !watch.Catches(panel, step, "actor's observation", ofActor.Values)
             && !watch.Catches(panel, step, "critic's observation", ofCritic.Values);
-    }
-
-    private static Panel Forward(Network network, Panel observation, Workspace own, out Panel activations)
-    {
-        activations = own.Panel(network.ActivationSize);
-        network.Forward(observation, default, activations, own);
-        return network.Output(activations);
     }
 
     /// <summary>Episode statistics in the order of time, then environment, so that threads do not matter.</summary>
@@ -356,8 +423,8 @@ public sealed class Ppo : IRollout, IDisposable
         firstPanel = start;
         batchPanels = end - start;
         // Depends on the batch alone, never on the machine.
-        chunks = Math.Clamp(batchPanels / 4, 1, MaxChunks);
-        var count = Math.Min(end * Panel.Width, rollout.Samples) - start * Panel.Width;
+        chunks = Math.Clamp(rollout.Length > 1 ? batchPanels : batchPanels / 4, 1, MaxChunks);
+        var count = rollout.Steps(start, end);
         scale = 1f / count;
         pool.Run(gradients, 2 * chunks);
         var losses = new PpoLossSums();
@@ -368,18 +435,21 @@ public sealed class Ppo : IRollout, IDisposable
         FiniteWatch.Require(losses.Value, "value loss", iteration);
         FiniteWatch.Require(losses.Entropy, "entropy", iteration);
         FiniteWatch.Require(losses.KlDivergence, "KL divergence", iteration);
-        if (now.Schedule == RateSchedule.Adaptive)
+        FiniteWatch.Require(losses.Behavior, "distillation loss", iteration);
+        // A distillation loss moves the actor for another reason than a rate that is too high.
+        if (now.Schedule == RateSchedule.Adaptive && now.DistillationCoef == 0)
             AdaptLearningRate(losses.KlDivergence);
-        actorOptimizer.Step(pool, chunks);
-        criticOptimizer.Step(pool, chunks);
-        FiniteWatch.Require(actorOptimizer.GradientNorm, "norm of the actor's gradient", iteration);
-        FiniteWatch.Require(criticOptimizer.GradientNorm, "norm of the critic's gradient", iteration);
+        if (!Warming)
+            actor.Optimizer.Step(pool, chunks);
+        critic.Optimizer.Step(pool, chunks);
+        FiniteWatch.Require(actor.Optimizer.GradientNorm, "norm of the actor's gradient", iteration);
+        FiniteWatch.Require(critic.Optimizer.GradientNorm, "norm of the critic's gradient", iteration);
         return losses;
     }
 
     private void AdaptLearningRate(double kl)
     {
-        var rate = actorOptimizer.LearningRate;
+        var rate = actor.Optimizer.LearningRate;
         if (kl > 2 * now.DesiredKl)
             SetLearningRate(Math.Max(now.MinLearningRate, rate / 1.5));
         else if (kl > 0 && kl < now.DesiredKl / 2)
@@ -388,8 +458,8 @@ public sealed class Ppo : IRollout, IDisposable
 
     private void SetLearningRate(double rate)
     {
-        actorOptimizer.LearningRate = rate;
-        criticOptimizer.LearningRate = now.CriticLearningRate?.Value ?? rate;
+        actor.Optimizer.LearningRate = rate;
+        critic.Optimizer.LearningRate = now.CriticLearningRate?.Value ?? rate;
     }
 
     /// <summary>The gradient of one network on one chunk of the mini-batch: first the actor's chunks, then the critic's.</summary>
@@ -398,28 +468,53 @@ public sealed class Ppo : IRollout, IDisposable
         var own = pool.Workspace(worker);
         var (network, chunk) = Math.DivRem(item, chunks);
         var ofActor = network == 0;
-        var gradient = (ofActor ? actorOptimizer : criticOptimizer).Gradient(chunk);
+        var gradient = (ofActor ? actor : critic).Optimizer.Gradient(chunk);
         gradient.Clear();
         var losses = new PpoLossSums();
         var end = firstPanel + (chunk + 1) * batchPanels / chunks;
         for (var panel = firstPanel + chunk * batchPanels / chunks; panel < end; panel++)
-        {
-            var sample = rollout.Sample(panel);
-            losses += ofActor ? ActorGradient(sample, gradient, own) : CriticGradient(sample, gradient, own);
-        }
+            losses += Gradient(panel, ofActor, gradient, own);
         chunkLosses[item] = losses;
     }
 
-    /// <summary>Clipped surrogate minus the entropy bonus.</summary>
-    private PpoLossSums ActorGradient(Panel sample, Span<float> gradient, Workspace own)
+    /// <summary>Forward through a panel of samples, the losses of its steps, and back.</summary>
+    private PpoLossSums Gradient(int panel, bool ofActor, Span<float> gradient, Workspace own)
     {
         using var scope = own.Open();
-        var network = Actor.Network;
-        var observation = layout.ActorObservation.Of(sample);
+        var (network, first) = ofActor
+            ? (Actor.Network, layout.ActorObservation.Start)
+            : (critic.Network, layout.CriticObservation.Start);
+        var sample = rollout.Sample(panel);
+        var length = rollout.Length;
+        var memory = own.Panel(network.MemorySize);
+        rollout
+            .Memories(panel)
+            .Rows(ofActor ? 0 : Actor.MemorySize, network.MemorySize)
+            .Values.CopyTo(memory.Values);
+        var keeps = own.Panel(length);
+        for (var step = 0; layout.Keep.Size > 0 && step < length; step++)
+            layout.Keep.Of(sample.Part(step, length)).Values.CopyTo(keeps.Row(step));
+        var activations = own.Panel(length * network.ActivationSize);
+        var dOutputs = own.Panel(length * network.OutputSize);
+        network.Forward(length, sample, keeps, memory, activations, own, first);
+        var losses = new PpoLossSums();
+        for (var step = 0; step < length; step++)
+        {
+            var part = sample.Part(step, length);
+            var outputs = network.Output(activations.Part(step, length));
+            var dPart = dOutputs.Part(step, length);
+            losses += ofActor ? ActorLoss(part, outputs, dPart, own) : CriticLoss(part, outputs, dPart);
+        }
+        network.Backward(length, sample, keeps, activations, dOutputs, gradient, own, first);
+        return losses;
+    }
+
+    /// <summary>Clipped surrogate minus the entropy bonus, and the distance from the teacher.</summary>
+    private PpoLossSums ActorLoss(Panel sample, Panel outputs, Panel dOutputs, Workspace own)
+    {
         var action = layout.Action.Of(sample);
-        var weight = layout.Weight.Of(sample).Values;
-        var outputs = Forward(network, observation, own, out var activations);
-        var dOutputs = own.Panel(outputs.Features);
+        var weight = layout.Weight.Of(sample);
+        var ppo = scale * (float)now.PpoCoef;
         Span<float> logProbability = stackalloc float[Panel.Width];
         Span<float> dLogProbability = stackalloc float[Panel.Width];
         Span<float> entropy = stackalloc float[Panel.Width];
@@ -432,36 +527,56 @@ public sealed class Ppo : IRollout, IDisposable
             logProbability,
             layout.LogProbability.Of(sample).Values,
             layout.Advantage.Of(sample).Values,
-            weight,
+            weight.Values,
             (float)now.ClipParam,
-            scale,
+            ppo,
             dLogProbability
         );
         for (var lane = 0; lane < Panel.Width; lane++)
-            dEntropy[lane] = -(float)now.EntropyCoef * scale * weight[lane];
+            dEntropy[lane] = -(float)now.EntropyCoef * ppo * weight.Values[lane];
         distribution.Backward(outputs, action, dLogProbability, dEntropy, dOutputs);
-        network.Backward(observation, activations, dOutputs, default, gradient, own);
-        return new PpoLossSums(surrogate, 0, Sum(entropy, weight), Sum(kl, weight));
+        var behavior = Guided ? BehaviorLoss(sample, outputs, dOutputs, own) : 0;
+        return new PpoLossSums(surrogate, 0, Sum(entropy, weight.Values), Sum(kl, weight.Values), behavior);
     }
 
-    private PpoLossSums CriticGradient(Panel sample, Span<float> gradient, Workspace own)
+    /// <summary>The distillation loss; its gradient is added to that of PPO's.</summary>
+    private double BehaviorLoss(Panel sample, Panel outputs, Panel dOutputs, Workspace own)
     {
+        var coef = (float)now.DistillationCoef;
+        if (coef == 0)
+            return 0;
         using var scope = own.Open();
-        var observation = layout.CriticObservation.Of(sample);
-        var dValue = own.Panel(1);
-        var values = Forward(critic.Network, observation, own, out var activations).Values;
-        var loss = PpoLosses.Value(
-            values,
-            layout.Value.Of(sample).Values,
-            layout.Return.Of(sample).Values,
-            layout.Weight.Of(sample).Values,
-            now.UseClippedValueLoss ? (float)now.ClipParam : null,
-            (float)now.ValueLossCoef * scale,
-            dValue.Values
+        var loss = guide!.Loss;
+        var terms = loss.TermsPerRow(Actor.Network.Spec.Outputs);
+        var dLoss = own.Panel(outputs.Features);
+        var sum = loss.Evaluate(
+            outputs,
+            layout.Label.Of(sample),
+            layout.Weight.Of(sample),
+            scale * coef / terms,
+            dLoss,
+            head: Actor.Network.Spec.Head
         );
-        critic.Network.Backward(observation, activations, dValue, default, gradient, own);
-        return new PpoLossSums(0, loss, 0, 0);
+        Elementwise.Add(dLoss.Values, dOutputs.Values);
+        return sum / terms;
     }
+
+    private PpoLossSums CriticLoss(Panel sample, Panel outputs, Panel dOutputs) =>
+        new(
+            0,
+            PpoLosses.Value(
+                outputs.Values,
+                layout.Value.Of(sample).Values,
+                layout.Return.Of(sample).Values,
+                layout.Weight.Of(sample).Values,
+                now.UseClippedValueLoss ? (float)now.ClipParam : null,
+                (float)now.ValueLossCoef * scale,
+                dOutputs.Values
+            ),
+            0,
+            0,
+            0
+        );
 
     private double? MeanStd()
     {

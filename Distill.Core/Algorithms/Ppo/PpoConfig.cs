@@ -1,3 +1,4 @@
+using Distill.Environments;
 using Distill.Networks;
 using static Distill.SettingCheck;
 
@@ -117,26 +118,47 @@ public sealed record PpoConfig
     /// </summary>
     public Schedule RewardScale { get; init; } = 1;
 
-    /// <summary>Standard deviation of continuous actions at the start, in action units. Lower it when noise alone ends episodes, raise it to explore.</summary>
-    public double InitStd { get; init; } = 1;
+    /// <summary>
+    /// Standard deviation of continuous actions at the start, in action units; null for 1, or for what an actor's file says.
+    /// Lower it when noise alone ends episodes, raise it to explore. An actor from a file is fine-tuned with 0.05 to 0.3.
+    /// </summary>
+    public double? InitStd { get; init; }
 
-    /// <summary>Observation group of the actor, which the trained policy reads.</summary>
-    public string ActorGroup { get; init; } = "teacher";
+    /// <summary>
+    /// The actor: a network of any kind that a student can be, or one from a file to go on with. Give it a memory where one
+    /// observation does not tell the state.
+    /// </summary>
+    public StudentConfig Actor { get; init; } = new MlpStudent { ObservationGroup = "teacher" };
 
-    /// <summary>Observation group of the critic; it may show more than the actor's.</summary>
-    public string CriticGroup { get; init; } = "teacher";
+    /// <summary>The critic, likewise; it may be shown more than the actor. Widen it while the value loss stays high.</summary>
+    public StudentConfig Critic { get; init; } = new MlpStudent { ObservationGroup = "teacher" };
 
-    /// <summary>Hidden layers of the actor. Widen them while more training no longer helps.</summary>
-    public IReadOnlyList<int> ActorHidden { get; init; } = [64, 64];
+    /// <summary>
+    /// Iterations at the start in which only the critic learns. An actor that is good already is destroyed by the advantages of
+    /// a critic that knows nothing: 10 to 50 for an actor from a file. Longer when the return drops after it, 0 for a new actor.
+    /// </summary>
+    public int CriticWarmup { get; init; }
 
-    /// <summary>Hidden layers of the critic. Widen them while the value loss stays high.</summary>
-    public IReadOnlyList<int> CriticHidden { get; init; } = [64, 64];
+    /// <summary>
+    /// Factor of PPO's loss (surrogate and entropy) in the actor's. Begin with 0 and let it rise to 1 to distil first; lower it
+    /// when the actor leaves the teacher before it is as good.
+    /// </summary>
+    public Schedule PpoCoef { get; init; } = 1;
 
-    /// <summary>Nonlinearity of the hidden layers.</summary>
-    public Activation Activation { get; init; } = Activation.Elu;
+    /// <summary>
+    /// Factor of the distillation loss, the actor's distance from the teacher, in the actor's loss; needs a teacher. 1 without
+    /// PPO; 0.1 to 1 beside it, falling to 0 so that the actor can become better than its teacher.
+    /// </summary>
+    public Schedule DistillationCoef { get; init; } = 0;
 
-    /// <summary>Whether observations are normalized by running statistics, updated once per iteration. Switch it on when their scales differ by orders.</summary>
-    public bool NormalizeObservations { get; init; }
+    /// <summary>
+    /// Probability that the teacher drives, per environment and step, within 0 and 1; needs a teacher. Raise it where the actor
+    /// alone never reaches what is worth seeing. 0 before PPO is to improve on the teacher.
+    /// </summary>
+    public Schedule Beta { get; init; } = 0;
+
+    /// <summary>What the distillation loss is; null for the squared error of actions, or for choices cross-entropy.</summary>
+    public Loss? Loss { get; init; }
 
     /// <summary>The optimizer, for actor and critic each; gradients of the two are clipped separately.</summary>
     public OptimizerConfig Optimizer { get; init; } = new AdamConfig();
@@ -154,6 +176,58 @@ public sealed record PpoConfig
             "a number where schedule=adaptive changes it; or add schedule=fixed"
         );
         Distill.Schedule.Check(this, Iterations, now => now.Check());
+    }
+
+    /// <summary>Whether any iteration needs a teacher.</summary>
+    internal bool NeedsTeacher =>
+        DistillationCoef.Range(Iterations).Highest > 0 || Beta.Range(Iterations).Highest > 0;
+
+    /// <summary>Whether the critic is shown what the actor sees, as the actor sees it.</summary>
+    internal bool SharesObservations =>
+        Actor.ObservationGroup == Critic.ObservationGroup
+        && Actor.NormalizeObservations == Critic.NormalizeObservations
+        && Actor.Drawn
+        && Critic.Drawn;
+
+    /// <summary>What a sample consists of.</summary>
+    internal SampleLayout Layout(
+        EnvironmentSpec environment,
+        NetworkSpec actor,
+        NetworkSpec critic,
+        bool guided
+    ) =>
+        new(
+            actor.Inputs,
+            SharesObservations ? null : critic.Inputs,
+            environment.Actions.Floats,
+            actor.Size.Outputs,
+            !guided ? 0
+                : GuidingLoss(environment).LabelIsDistribution ? actor.Size.Outputs
+                : environment.Actions.Floats,
+            actor.Recurrent || critic.Recurrent
+        );
+
+    /// <summary>The distillation loss for the actions of an environment.</summary>
+    internal Loss GuidingLoss(EnvironmentSpec environment) =>
+        Loss ?? (environment.Actions.Discrete ? new CrossEntropy() : new MeanSquared());
+
+    /// <summary>What the actor's outputs mean.</summary>
+    /// <exception cref="DistillException">PPO or the distillation loss cannot work with it.</exception>
+    internal Head HeadOf(EnvironmentSpec environment)
+    {
+        var discrete = environment.Actions.Discrete;
+        var head = Actor.Head ?? (discrete ? Head.Categorical : Head.Gaussian);
+        if (head == Head.Plain || discrete != (head == Head.Categorical))
+            throw new DistillException(
+                $"actor.head={Word(head)} cannot work: PPO draws the actions of {environment.Name}, which are "
+                    + (discrete ? "choices; leave it out." : "continuous; it needs a Gaussian of some kind.")
+            );
+        if (!GuidingLoss(environment).Fits(head))
+            throw new DistillException(
+                $"The distillation loss does not fit the actions of {environment.Name}: use "
+                    + (discrete ? "cross_entropy or kl." : "mse, huber, gaussian_log_likelihood or kl.")
+            );
+        return head;
     }
 
     private void Check()
@@ -187,7 +261,12 @@ public sealed record PpoConfig
             AboveZero
         );
         Require(Positive(RewardScale), "reward_scale", RewardScale, AboveZero);
-        Require(Positive(InitStd), "init_std", InitStd, AboveZero);
+        Require(InitStd is null || Positive(InitStd.Value), "init_std", InitStd, AboveZero);
+        Require(CriticWarmup >= 0, "critic_warmup", CriticWarmup, "at least 0");
+        Require(ZeroOrPositive(PpoCoef), "ppo_coef", PpoCoef, ZeroOrAbove);
+        Require(ZeroOrPositive(DistillationCoef), "distillation_coef", DistillationCoef, ZeroOrAbove);
+        Require(Beta.Value is >= 0 and <= 1, "beta", Beta, "within 0 and 1");
+        Loss?.Check();
         Optimizer.Check();
     }
 }

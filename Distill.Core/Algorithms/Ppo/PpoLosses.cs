@@ -67,12 +67,13 @@ internal static class PpoLosses
     }
 }
 
-/// <summary>The losses of PPO, the entropy and the KL divergence, summed over samples.</summary>
+/// <summary>The losses of PPO, entropy, KL divergence and the distance from the teacher, summed over samples.</summary>
 internal readonly record struct PpoLossSums(
     double Surrogate,
     double Value,
     double Entropy,
-    double KlDivergence
+    double KlDivergence,
+    double Behavior
 )
 {
     public static PpoLossSums operator +(PpoLossSums a, PpoLossSums b) =>
@@ -80,9 +81,16 @@ internal readonly record struct PpoLossSums(
             a.Surrogate + b.Surrogate,
             a.Value + b.Value,
             a.Entropy + b.Entropy,
-            a.KlDivergence + b.KlDivergence
+            a.KlDivergence + b.KlDivergence,
+            a.Behavior + b.Behavior
         );
 
     public static PpoLossSums operator *(PpoLossSums a, double factor) =>
-        new(a.Surrogate * factor, a.Value * factor, a.Entropy * factor, a.KlDivergence * factor);
+        new(
+            a.Surrogate * factor,
+            a.Value * factor,
+            a.Entropy * factor,
+            a.KlDivergence * factor,
+            a.Behavior * factor
+        );
 }

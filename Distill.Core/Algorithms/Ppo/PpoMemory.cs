@@ -15,36 +15,35 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
     public bool Fits => TotalBytes <= AvailableBytes;
 
     /// <param name="threads">Of the pool that PPO will run on.</param>
+    /// <param name="guided">Whether there is a teacher.</param>
     /// <param name="availableBytes">What the machine has for this process; null asks it.</param>
     /// <exception cref="DistillException">The settings, or the sizes that follow from them, cannot work.</exception>
     public static PpoMemory Of(
         PpoConfig config,
         IEnvironmentConfig environment,
         int threads,
+        bool guided = false,
         long? availableBytes = null
     )
     {
         config.Validate();
         var spec = environment.Spec;
-        var actor = Network(config.ActorGroup, config.ActorHidden, spec.Actions.Size, Head.Gaussian);
-        var critic = Network(config.CriticGroup, config.CriticHidden, 1, Head.Plain);
-        var layout = new SampleLayout(
-            actor.Inputs,
-            config.ActorGroup == config.CriticGroup ? null : critic.Inputs,
-            spec.Actions.Floats,
-            actor.Size.Outputs
-        );
+        var actor = Network(config.Actor, spec.Actions.Size, config.HeadOf(spec));
+        var critic = Network(config.Critic, 1, Head.Plain);
+        var layout = config.Layout(spec, actor, critic, guided);
+        var memory = (int)(actor.Size.Memory + critic.Size.Memory);
+        var length = actor.Recurrent || critic.Recurrent ? config.StepsPerEnv : 1;
+        // Of one network at a time; while learning, the activations and gradients of all steps of a sample.
         var perThread =
-            Policy.EstimateBytes(actor)
-            + Policy.EstimateBytes(critic)
-            + (long)(layout.Recorded + actor.Size.Outputs + 1) * Panel.Width * sizeof(float);
+            (length + 1) * Math.Max(Policy.EstimateBytes(actor), Policy.EstimateBytes(critic))
+            + (long)(layout.Recorded + (length + 1) * (actor.Size.Outputs + 1)) * Panel.Width * sizeof(float);
         return new PpoMemory(
-            PpoRollout.EstimateBytes(environment.Envs, config.StepsPerEnv, layout),
+            PpoRollout.EstimateBytes(environment.Envs, config.StepsPerEnv, layout, memory),
             threads * perThread + Ppo.EstimateBytes(config.Optimizer, actor, critic),
             MemoryEstimate.WithATenthToSpare(availableBytes)
         );
 
-        NetworkSpec Network(string group, IReadOnlyList<int> hidden, int outputs, Head head) =>
-            NetworkSpec.Mlp(new ObservationView(spec, group).Size, hidden, outputs, config.Activation, head);
+        NetworkSpec Network(StudentConfig network, int outputs, Head head) =>
+            network.Network(new ObservationView(spec, network.ObservationGroup).Size, outputs, head);
     }
 }

@@ -28,6 +28,12 @@ public sealed record PpoReport(
     double LearningSeconds
 )
 {
+    /// <summary>The distillation loss, mean over the iteration's optimizer steps; null where there is none.</summary>
+    public double? BehaviorLoss { get; init; }
+
+    /// <summary>Probability with which the teacher drove; null without a teacher.</summary>
+    public double? TeacherShare { get; init; }
+
     /// <summary>What PPO alone has, for logs: under rsl_rl's names, so that its dashboards work.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics
     {
@@ -38,6 +44,10 @@ public sealed record PpoReport(
             yield return new("Loss/entropy", Entropy);
             yield return new("Loss/learning_rate", LearningRate);
             yield return new("Loss/kl", KlDivergence);
+            if (BehaviorLoss is { } behavior)
+                yield return new("Loss/behavior", behavior);
+            if (TeacherShare is { } beta)
+                yield return new("data_collection/teacher_share", beta);
             if (MeanStd is { } std)
                 yield return new("Policy/mean_std", std);
             if (ShareTerminated is { } share)

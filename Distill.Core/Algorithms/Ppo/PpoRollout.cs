@@ -8,7 +8,17 @@ namespace Distill.Algorithms;
 /// </summary>
 internal sealed class SampleLayout
 {
-    public SampleLayout(int actorInputs, int? criticInputs, int actions, int outputs)
+    /// <param name="criticInputs">Null where the critic sees what the actor sees.</param>
+    /// <param name="labels">Numbers of a teacher's label; 0 without a teacher.</param>
+    /// <param name="recurrent">Whether samples are sequences.</param>
+    public SampleLayout(
+        int actorInputs,
+        int? criticInputs,
+        int actions,
+        int outputs,
+        int labels,
+        bool recurrent
+    )
     {
         var columns = new Columns(
             ("actor_observation", actorInputs),
@@ -16,6 +26,8 @@ internal sealed class SampleLayout
             ("action", actions),
             ("outputs", outputs),
             ("log_probability", 1),
+            ("label", labels),
+            ("keep", recurrent ? 1 : 0),
             ("value", 1),
             ("advantage", 1),
             ("return", 1),
@@ -26,6 +38,8 @@ internal sealed class SampleLayout
         Action = columns["action"];
         Outputs = columns["outputs"];
         LogProbability = columns["log_probability"];
+        Label = columns["label"];
+        Keep = columns["keep"];
         Value = columns["value"];
         Advantage = columns["advantage"];
         Return = columns["return"];
@@ -39,6 +53,12 @@ internal sealed class SampleLayout
     /// <summary>Of the actor that collected: all that describes its distribution over actions.</summary>
     public Column Outputs { get; }
     public Column LogProbability { get; }
+
+    /// <summary>What the distillation loss compares with.</summary>
+    public Column Label { get; }
+
+    /// <summary>0 where an episode starts and memory is cleared before the step, else 1.</summary>
+    public Column Keep { get; }
     public Column Value { get; }
     public Column Advantage { get; }
     public Column Return { get; }
@@ -46,14 +66,14 @@ internal sealed class SampleLayout
     /// <summary>1, or 0 for lanes that hold no sample.</summary>
     public Column Weight { get; }
 
-    public int Recorded => LogProbability.End;
+    public int Recorded => Keep.End;
     public int Size => Weight.End;
 }
 
 /// <summary>
 /// One rollout of all environments. While collecting, what is shuffled later is kept as rows, in the order panel, step,
 /// lane, and what is worked through in time as panels <c>[panels, steps, 32]</c>. For learning, all of it is laid out once as
-/// panels of shuffled samples.
+/// panels of shuffled samples; of networks with memories a sample is the whole sequence of an environment.
 /// </summary>
 internal sealed class PpoRollout : IDisposable
 {
@@ -67,12 +87,18 @@ internal sealed class PpoRollout : IDisposable
     private readonly FloatBuffer advantages;
     private readonly FloatBuffer values;
     private readonly FloatBuffer samples;
+    private readonly FloatBuffer starts;
+    private readonly FloatBuffer memories;
+    private readonly int memory;
     private readonly int[] order;
 
+    /// <param name="memory">Numbers that actor and critic remember of an environment.</param>
     /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
-    public PpoRollout(int envs, int steps, SampleLayout layout)
+    public PpoRollout(int envs, int steps, SampleLayout layout, int memory)
     {
         Rollout.CheckSize(envs, steps, layout.Size);
+        this.memory = memory;
+        Length = layout.Keep.Size == 0 ? 1 : steps;
         (this.envs, this.steps, this.layout) = (envs, steps, layout);
         Panels = Panel.Count(envs);
         rows = new FloatBuffer((long)Panels * steps * Panel.Width * layout.Recorded);
@@ -81,20 +107,25 @@ internal sealed class PpoRollout : IDisposable
         truncated = Scalars(steps);
         advantages = Scalars(steps);
         values = Scalars(steps + 1);
-        order = new int[envs * steps];
-        samples = new FloatBuffer((long)SamplePanels * layout.Size * Panel.Width);
+        order = new int[envs * steps / Length];
+        samples = new FloatBuffer((long)SamplePanels * Length * layout.Size * Panel.Width);
+        starts = new FloatBuffer((long)Panels * memory * Panel.Width);
+        memories = new FloatBuffer((long)SamplePanels * memory * Panel.Width);
     }
 
     /// <summary>Bytes that a rollout takes.</summary>
-    internal static long EstimateBytes(int envs, int steps, SampleLayout layout)
+    internal static long EstimateBytes(int envs, int steps, SampleLayout layout, int memory)
     {
         var rows = (long)Panel.Count(envs) * Panel.Width * steps;
         // As recorded and as shuffled; reward, two flags, advantage and value; the place in the order.
-        return rows * (layout.Recorded + layout.Size + 5) * sizeof(float) + rows * sizeof(int);
+        return rows * (layout.Recorded + layout.Size + 5) * sizeof(float)
+            + rows * sizeof(int)
+            // While running, at the start of the rollout, and of the samples.
+            + 3L * Panel.Count(envs) * Panel.Width * memory * sizeof(float);
     }
 
-    /// <summary>Number of samples.</summary>
-    public int Samples => order.Length;
+    /// <summary>Steps of a sample.</summary>
+    public int Length { get; }
 
     /// <summary>Panels of shuffled samples; the last may be partly unused.</summary>
     public int SamplePanels => Panel.Count(order.Length);
@@ -121,18 +152,44 @@ internal sealed class PpoRollout : IDisposable
         Matrix.Scatter(sample, rows.Span[start..], layout.Recorded, Panel.Width);
     }
 
-    /// <summary>A panel <c>[layout size, 32]</c> of shuffled samples, as <see cref="Gather"/> filled it.</summary>
-    public Panel Sample(int panel) => Panel.At(samples.Span, panel, layout.Size);
+    /// <summary>The memories <c>[memory, 32]</c> before the rollout, of a panel of environments.</summary>
+    public Panel Starts(int panel) => Panel.At(starts.Span, panel, memory);
 
-    /// <summary>Draws the order in which <see cref="Gather"/> sees the samples.</summary>
+    /// <summary>A panel <c>[length, layout size, 32]</c> of shuffled samples, as <see cref="Gather(int, Workspace)"/> filled it.</summary>
+    public Panel Sample(int panel) => Panel.At(samples.Span, panel, Length * layout.Size);
+
+    /// <summary>The memories <c>[memory, 32]</c> before the first step of a panel of samples.</summary>
+    public Panel Memories(int panel) => Panel.At(memories.Span, panel, memory);
+
+    /// <summary>Environment steps in a range of panels of samples.</summary>
+    public int Steps(int start, int end) =>
+        (Math.Min(end * Panel.Width, order.Length) - start * Panel.Width) * Length;
+
+    /// <summary>Draws the order in which <see cref="Gather(int, Workspace)"/> sees the samples.</summary>
     public void Shuffle(RandomStream stream, int iteration) => stream.Permutation(order, (uint)iteration);
 
     /// <summary>Fills one panel of shuffled samples.</summary>
     public void Gather(int samplePanel, Workspace own)
     {
+        for (var step = 0; step < Length; step++)
+            Gather(samplePanel, step, Sample(samplePanel).Part(step, Length), own);
+        if (memory == 0)
+            return;
+        var remembered = Memories(samplePanel);
+        remembered.Values.Clear();
+        for (var lane = 0; lane < Math.Min(Panel.Width, order.Length - samplePanel * Panel.Width); lane++)
+        {
+            var (panel, of) = Math.DivRem(order[samplePanel * Panel.Width + lane], Panel.Width);
+            var source = Starts(panel);
+            for (var i = 0; i < memory; i++)
+                remembered[i, lane] = source[i, of];
+        }
+    }
+
+    private void Gather(int samplePanel, int offset, Panel sample, Workspace own)
+    {
         using var scope = own.Open();
         var staged = own.Floats(layout.Recorded * Panel.Width);
-        var sample = Sample(samplePanel);
         var value = layout.Value.Of(sample).Values;
         var advantage = layout.Advantage.Of(sample).Values;
         var returns = layout.Return.Of(sample).Values;
@@ -147,7 +204,8 @@ internal sealed class PpoRollout : IDisposable
                 value[lane] = advantage[lane] = returns[lane] = weight[lane] = 0;
                 continue;
             }
-            var (step, env) = Math.DivRem(order[place], envs);
+            var (first, env) = Math.DivRem(order[place], envs);
+            var step = first + offset;
             var (panel, of) = Math.DivRem(env, Panel.Width);
             rows.Slice(((panel * steps + step) * Panel.Width + of) * layout.Recorded, layout.Recorded)
                 .CopyTo(row);
@@ -162,11 +220,12 @@ internal sealed class PpoRollout : IDisposable
     /// <summary>Advantages of a range of panels of shuffled samples to mean 0 and standard deviation 1.</summary>
     public void StandardizeAdvantages(int start, int end)
     {
-        var count = Math.Min(end * Panel.Width, Samples) - start * Panel.Width;
+        var count = Steps(start, end);
         var (sum, squares) = (0.0, 0.0);
         // Lanes that hold no sample have an advantage of 0.
         for (var panel = start; panel < end; panel++)
-            foreach (double advantage in layout.Advantage.Of(Sample(panel)).Values)
+        for (var step = 0; step < Length; step++)
+            foreach (double advantage in AdvantagesOf(panel, step))
             {
                 sum += advantage;
                 squares += advantage * advantage;
@@ -174,12 +233,15 @@ internal sealed class PpoRollout : IDisposable
         var mean = sum / count;
         var std = Math.Sqrt(Math.Max(0, squares - sum * mean) / Math.Max(1, count - 1));
         for (var panel = start; panel < end; panel++)
-            foreach (ref var advantage in layout.Advantage.Of(Sample(panel)).Values)
+        for (var step = 0; step < Length; step++)
+            foreach (ref var advantage in AdvantagesOf(panel, step))
                 advantage = (float)((advantage - mean) / (std + 1e-8));
     }
 
     public void Dispose()
     {
+        starts.Dispose();
+        memories.Dispose();
         samples.Dispose();
         rows.Dispose();
         rewards.Dispose();
@@ -188,6 +250,9 @@ internal sealed class PpoRollout : IDisposable
         advantages.Dispose();
         values.Dispose();
     }
+
+    private Span<float> AdvantagesOf(int panel, int step) =>
+        layout.Advantage.Of(Sample(panel).Part(step, Length)).Values;
 
     private FloatBuffer Scalars(int steps) => new(Panels * steps * Panel.Width);
 }

@@ -60,7 +60,7 @@ internal static class OptimizerState
     {
         var tensors = file.Tensors.ToDictionary(tensor => tensor.Name);
         var names = network.Views.Select((_, i) => $"{Key}/state/{i}/").ToArray();
-        if (!names.All(name => tensors.ContainsKey(name + "exp_avg")))
+        if (!names.Zip(network.Views).All(pair => Has(pair.First + "exp_avg", pair.Second.Shape)))
             return false;
         foreach (var (view, name) in network.Views.Zip(names))
         {
@@ -75,6 +75,13 @@ internal static class OptimizerState
             throw Broken($"it says that {steps} steps were taken");
         adam.Steps = (long)steps;
         return true;
+
+        // Of a last layer that gave no deviations yet it has but half.
+        bool Has(string name, IReadOnlyList<int> shape) =>
+            tensors.TryGetValue(name, out var tensor)
+            && !(
+                tensor.Shape.Count == shape.Count && tensor.Shape.Count > 0 && 2 * tensor.Shape[0] == shape[0]
+            );
 
         float[] Read(string name, IReadOnlyList<int> shape)
         {

@@ -170,21 +170,20 @@ let private withThisLibrary: (string * string * (unit -> string)) list =
             )
             |> distilled cartPoleTeacher)
         "PPO, continuous actions",
-        "b52146db3a64 1e9654882034 22e60d166658",
+        "b52146db3a64 1e9654882034 3ecf6f4f91cc",
         (fun () ->
             let config =
                 PpoConfig(
                     StepsPerEnv = 12,
                     RestartProbability = 0.2,
-                    CriticGroup = "tracking",
-                    NormalizeObservations = true,
-                    ActorHidden = [| 16; 16 |],
+                    Actor = dense "teacher" [ 16; 16 ] true,
+                    Critic = dense "tracking" [ 64; 64 ] true,
                     Seed = 2UL
                 )
 
             trained config quadrotor)
         "PPO, choices",
-        "5f92f0e93db7 9e0662fec3da d9cc2bde91de",
+        "5f92f0e93db7 9e0662fec3da e143b8929183",
         (fun () -> trained (PpoConfig(Seed = 4UL)) (CartPoleConfig(Envs = 40)))
     ]
 

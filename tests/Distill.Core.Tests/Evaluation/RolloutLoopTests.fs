@@ -103,10 +103,16 @@ let ``a batch that steps as a whole is distilled in, trained in and evaluated in
 [<Fact>]
 let ``PPO reads several groups, and what is recorded twice is refused`` () =
     use pool = new WorkerPool(1)
-    use ppo = new Ppo(PpoConfig(ActorGroup = "student+tracking"), config, pool)
+
+    use ppo =
+        new Ppo(PpoConfig(Actor = dense "student+tracking" [ 64; 64 ] false), config, pool)
+
     ppo.Iterate() |> ignore
     Expect.equal ppo.Actor.Network.Spec.Inputs 44 "inputs"
-    Expect.isTrue (PpoMemory.Of(PpoConfig(CriticGroup = "teacher+student"), config, 1)).Fits "memory"
+
+    Expect.isTrue
+        (PpoMemory.Of(PpoConfig(Critic = dense "teacher+student" [ 64; 64 ] false), config, 1)).Fits
+        "memory"
 
     for names in [ [| "teacher"; "teacher" |]; [| "label" |] ] do
         let settings = DistillationConfig(Environment = config, Recorded = names)

@@ -258,6 +258,20 @@ let ``A head that widens the last layer takes its means from any other, and give
     use wide = new Network(spec.WithHead Head.StateDependentLogStd)
     wide.Initialize(RandomStream(2UL, "wide"))
     let before = wide["1.bias"].ToArray()
+
+    Expect.equal
+        (Array.skip 12 (wide["1.weight"].ToArray()), before[3..])
+        (Array.zeroCreate 12, Array.zeroCreate 3)
+        "deviations of 1"
+
+    use scalar = new Network(spec.WithHead Head.StateDependentStd)
+    scalar.Initialize(RandomStream(2UL, "wide"))
+
+    Expect.equal
+        (scalar["1.bias"].Slice(3, 3).ToArray())
+        [| 1f; 1f; 1f |]
+        "deviations of 1, without logarithm"
+
     Expect.equal (wide.Spec.Outputs, wide.OutputSize) (3, 6) "numbers of the action, and of all"
 
     Expect.equal
@@ -280,6 +294,10 @@ let ``A head that widens the last layer takes its means from any other, and give
         network.Parameters.Span.Slice(0, network.ParameterCount).ToArray()
 
     Paths.sameBits (parameters again) (parameters plain) "back"
+    // A deviation is not its logarithm.
+    wide["1.bias"].Fill 0.25f
+    wide.CopyTo scalar
+    Expect.equal (scalar["1.bias"].ToArray()) [| 0.25f; 0.25f; 0.25f; 1f; 1f; 1f |] "means alone"
     let squashed = spec.WithHead Head.SquashedGaussian
 
     Expect.equal

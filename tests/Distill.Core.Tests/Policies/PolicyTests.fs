@@ -352,9 +352,24 @@ let ``recurrent checkpoints of every rsl_rl generation act as in PyTorch, in any
                     use again = PolicyFile.Load path
                     same $"{what}, {name}" again policy
 
-                    for head in [ Head.Plain; Head.Gaussian ] do
-                        let student = FileStudent(File = path, ObservationGroup = "student")
+                    for asked, head in
+                        [
+                            Nullable(), Head.Plain
+                            Nullable(), Head.Gaussian
+                            for head in
+                                [
+                                    Head.Plain
+                                    Head.Gaussian
+                                    Head.StateDependentStd
+                                    Head.StateDependentLogStd
+                                ] do
+                                Nullable head, head
+                        ] do
+                        let student = FileStudent(File = path, ObservationGroup = "student", Head = asked)
                         use student = student.Create(6, 3, head, RandomStream(1UL, "student"))
+
+                        if asked.HasValue then
+                            Expect.equal student.Network.Spec.Head head $"{what}: head"
 
                         Expect.closeAll
                             1e-5
@@ -760,6 +775,9 @@ let ``a .pt checkpoint has the epoch, the best return and Adam's state as PyTorc
         // 20 of the first layer, 2 x 5 weights and 2 biases; as many of the deviations lie between.
         let expected = [| yield! [ 0..29 ]; 40; 41 |] |> Array.map float32
         Expect.equal (adamOfMeans.FirstMoments.Slice(0, 32).ToArray()) expected "means"
+        // One that begins to give deviations begins anew.
+        PolicyFile.Save(path, means, 3L, adamOfMeans)
+        Expect.isTrue (not (PolicyFile.RestoreOptimizer(path, wide.Network, adamOfWide))) "no deviations yet"
 
         // Without a state there is nothing to restore.
         PolicyFile.Save(path, policy, 3L)

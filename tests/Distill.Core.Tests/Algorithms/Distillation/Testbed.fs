@@ -3,6 +3,7 @@ module Distill.Tests.DistillationTestbed
 
 open System
 open Distill
+open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
@@ -167,6 +168,10 @@ let contentOf (dataset: AggregatedDataset) observation action memory =
             for lane in 0 .. places.Length - 1 do
                 dataset.Birth places[lane], values[lane].ToArray()
     |]
+
+/// An actor or critic of dense layers.
+let dense (group: string) (hidden: int list) (normalize: bool) : StudentConfig =
+    MlpStudent(ObservationGroup = group, Hidden = List.toArray hidden, NormalizeObservations = normalize)
 
 let save (path: string) (visit: State -> unit) = StateFile.Save(path, visit)
 

@@ -614,6 +614,28 @@ let ``a student whose deviations depend on the state is trained on by likelihood
 
         Expect.isTrue (rows resumed.Student <> rows before) "deviations")
 
+[<Fact>]
+let ``new students of every distribution learn by likelihood, on any threads with the same bits`` () =
+    use teacher = raptorTeacher ()
+
+    for head in [ Head.StateDependentStd; Head.StateDependentLogStd; Head.SquashedGaussian ] do
+        let choices =
+            { recurrent with
+                Environment = QuadrotorConfig(Envs = 40, EpisodeLimit = 30)
+                Student = LstmStudent(Hidden = 6, Head = Nullable head)
+                Loss = GaussianLogLikelihood()
+                Acting = TeacherAlways()
+            }
+
+        let run threads =
+            use pool = new WorkerPool(threads)
+            use distillation = start choices teacher pool
+            let losses = iterate 8 distillation |> List.map _.Loss
+            Expect.isTrue (List.last losses < losses[0] - 0.1) $"{head}: losses {losses}"
+            bytes distillation.Visit
+
+        sameState (run 2) (run 1) $"{head}: 2 threads"
+
 // Memory
 
 [<Fact>]
@@ -757,7 +779,8 @@ let ``the estimates count what is allocated`` () =
     for config in
         [
             PpoConfig()
-            PpoConfig(ActorGroup = "student", ActorHidden = [| 400; 300 |], CriticHidden = [| 500 |])
+            PpoConfig(Actor = dense "student" [ 400; 300 ] false, Critic = dense "teacher" [ 500 ] false)
+            PpoConfig(Actor = GruStudent(Hidden = 40), Critic = LstmStudent(Hidden = 30))
         ] do
         let environment = QuadrotorConfig(Envs = 500)
         use pool = new WorkerPool(3)
@@ -766,11 +789,11 @@ let ``the estimates count what is allocated`` () =
         use inner = (environment :> IEnvironmentConfig).Create(500, 0UL)
         let estimate = PpoMemory.Of(config, environment, 3)
         let actual = nativeBytes ppo - nativeBytes pool + workspaces pool
-        covers estimate.TotalBytes actual (nativeBytes inner) $"PPO, {config.ActorGroup}"
+        covers estimate.TotalBytes actual (nativeBytes inner) $"PPO, {config.Actor}"
         Expect.isTrue estimate.Fits "fits"
 
         Expect.isTrue
-            (not (PpoMemory.Of(config, environment, 3, estimate.TotalBytes)).Fits)
+            (not (PpoMemory.Of(config, environment, 3, availableBytes = estimate.TotalBytes)).Fits)
             "no tenth to spare"
 
 [<Fact>]
@@ -842,7 +865,10 @@ let ``a network that no machine counts is refused with a sentence`` () =
                 (Expect.throws<DistillException> start).Message |> Storage.contains "is too large with"
 
         for ppo in
-            [ PpoConfig(ActorHidden = List.toArray hidden); PpoConfig(CriticHidden = List.toArray hidden) ] do
+            [
+                PpoConfig(Actor = dense "teacher" hidden false)
+                PpoConfig(Critic = dense "teacher" hidden false)
+            ] do
             (Expect.throws<DistillException>(fun () -> (new Ppo(ppo, small.Environment, pool)).Dispose()))
                 .Message
             |> Storage.contains "is too large with"

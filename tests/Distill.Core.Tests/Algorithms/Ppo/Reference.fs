@@ -7,6 +7,7 @@ open Distill.Algorithms
 open Distill.Compute
 open Distill.Environments
 open Distill.Networks
+open Distill.Policies
 
 let gaussianLogProbability (mean: float[]) (logStd: float[]) (action: float[]) =
     Array.map3
@@ -88,10 +89,34 @@ type private Sample =
         Outputs: float[]
         LogProbability: float
         Value: float
+
+        /// What the teacher would do; empty without one.
+        Label: float[]
+
+        /// 0 where an episode starts.
+        Keep: float
+    }
+
+/// What PPO learns from: one step, or with memories the steps of one environment, advantages and returns, and what actor and
+/// critic remembered before.
+type private Unit =
+    {
+        Samples: Sample[]
+        Advantages: float[]
+        Returns: float[]
+        ActorMemory: float[]
+        CriticMemory: float[]
     }
 
 /// A twin of a Ppo with the same settings whose networks start from the given parameters.
-type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], critic: float[]) =
+type Twin
+    (
+        config: PpoConfig,
+        description: IEnvironmentConfig,
+        actor: float[],
+        critic: float[],
+        teacher: Policy option
+    ) =
     let environment =
         description.Create(description.Envs, RandomStream(config.Seed, "training").Seed())
 
@@ -99,30 +124,34 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
     let envs = environment.Count
     let panels = (envs + 31) / 32
     let lanes panel = min 32 (envs - 32 * panel)
-    let shared = config.ActorGroup = config.CriticGroup
+    let shared = config.Actor.ObservationGroup = config.Critic.ObservationGroup
 
     let size group =
         environment.Spec.Groups[environment.Spec.Group group].Size
 
-    let network group hidden outputs head =
-        NetworkSpec.Mlp(size group, hidden, outputs, config.Activation, head)
+    let network (part: StudentConfig) outputs head =
+        part.Network(size part.ObservationGroup, outputs, head)
 
     let actorSpec =
-        network
-            config.ActorGroup
-            config.ActorHidden
-            actions.Size
-            (if actions.Discrete then Head.Categorical else Head.Gaussian)
+        network config.Actor actions.Size (if actions.Discrete then Head.Categorical else Head.Gaussian)
 
-    let criticSpec = network config.CriticGroup config.CriticHidden 1 Head.Plain
+    let criticSpec = network config.Critic 1 Head.Plain
+    let recurrent = actorSpec.Recurrent || criticSpec.Recurrent
+
+    let remembered (spec: NetworkSpec) =
+        Array.init envs (fun _ -> Array.zeroCreate<float>(int spec.Size.Memory))
+
+    let mutable actorMemory, criticMemory = remembered actorSpec, remembered criticSpec
+    let starting = Array.create envs true
+    let acting = RandomStream(config.Seed, "ppo.acting")
     let deviations = if actions.Discrete then 0 else actions.Size
-    let ofActor = NetworksReference.Statistics(size config.ActorGroup)
+    let ofActor = NetworksReference.Statistics(size config.Actor.ObservationGroup)
 
     let ofCritic =
         if shared then
             ofActor
         else
-            NetworksReference.Statistics(size config.CriticGroup)
+            NetworksReference.Statistics(size config.Critic.ObservationGroup)
 
     let actorOptimizer = NetworksReference.PlainAdam(config.Optimizer, actor)
     let criticOptimizer = NetworksReference.PlainAdam(config.Optimizer, critic)
@@ -141,10 +170,6 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
 
     let logStd () = actor[actor.Length - deviations ..]
 
-    let run spec parameters observation =
-        let output, _, kept = NetworksReference.forward spec parameters observation [||]
-        output, kept
-
     let logProbability outputs logStd action =
         if actions.Discrete then
             categoricalLogProbability outputs action
@@ -162,8 +187,8 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
         |]
 
     /// The normalized observation; the statistics notice what is counted, but only change with the iteration.
-    let show (statistics: NetworksReference.Statistics) counted observation =
-        if not config.NormalizeObservations then
+    let show (part: StudentConfig) (statistics: NetworksReference.Statistics) counted observation =
+        if not part.NormalizeObservations then
             observation
         else
             if counted then
@@ -172,18 +197,43 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             statistics.Apply observation
 
     let look counted =
-        let forActor = observe config.ActorGroup |> Array.map (show ofActor counted)
+        let forActor =
+            observe config.Actor.ObservationGroup
+            |> Array.map (show config.Actor ofActor (counted && iteration >= config.CriticWarmup))
 
         let forCritic =
             if shared then
                 forActor
             else
-                observe config.CriticGroup |> Array.map (show ofCritic counted)
+                observe config.Critic.ObservationGroup |> Array.map (show config.Critic ofCritic counted)
 
         Array.zip forActor forCritic
 
-    let value observation =
-        (fst (run criticSpec critic observation)).[0]
+    let kept env (memory: float[]) =
+        if starting[env] then Array.map ((*) 0.0) memory else memory
+
+    let act spec parameters memories env observation =
+        let y, next, _ =
+            NetworksReference.forward spec parameters observation (kept env (Array.item env memories))
+
+        y, next
+
+    /// What the teacher would do, in the numbers of the loss: the choice, or the actions.
+    let advice () =
+        match teacher with
+        | None -> Array.create envs [||]
+        | Some policy ->
+            let parameters =
+                policy.Network.Parameters.Slice(0, policy.Network.ParameterCount).ToArray() |> Array.map float
+
+            observe policy.ObservationGroup
+            |> Array.map (fun x ->
+                let y, _, _ = NetworksReference.forward policy.Network.Spec parameters x [||]
+
+                if actions.Discrete then
+                    [| float (Array.findIndex ((=) (Array.max y)) y) |]
+                else
+                    Array.truncate actions.Size y)
 
     /// The actions of all environments, drawn from their distributions and rounded as they are executed.
     let draw (outputs: float[][]) =
@@ -243,8 +293,26 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
 
     let collectStep () =
         let seen = look true
-        let outputs = seen |> Array.map (fst >> run actorSpec actor >> fst)
-        let chosen = draw outputs
+
+        let acted =
+            seen |> Array.mapi (fun env (x, _) -> act actorSpec actor actorMemory env x)
+
+        let valued =
+            seen |> Array.mapi (fun env (_, x) -> act criticSpec critic criticMemory env x)
+
+        let outputs = Array.map fst acted
+        let labels = advice ()
+
+        let chosen =
+            draw outputs
+            |> Array.mapi (fun env own ->
+                if
+                    teacher.IsSome
+                    && float (acting.Uniform(uint32 env, uint32 steps)) < config.Beta.At iteration
+                then
+                    labels[env]
+                else
+                    own)
 
         let samples =
             Array.init envs (fun env ->
@@ -254,11 +322,17 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                     Action = chosen[env]
                     Outputs = outputs[env]
                     LogProbability = logProbability outputs[env] (logStd ()) chosen[env]
-                    Value = value (snd seen[env])
+                    Value = (fst valued[env])[0]
+                    Label = labels[env]
+                    Keep = if starting[env] then 0.0 else 1.0
                 })
+
+        actorMemory <- Array.map snd acted
+        criticMemory <- Array.map snd valued
 
         let results = execute chosen
         results |> Array.iteri count
+        results |> Array.iteri (fun env (_, ended) -> starting[env] <- ended <> 0)
         steps <- steps + 1
         samples, results
 
@@ -276,7 +350,14 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             else
                 0.0
 
-        let bonus = config.EntropyCoef.Value
+        let ppo, guidance =
+            config.PpoCoef.At iteration,
+            (if teacher.IsSome then
+                 config.DistillationCoef.At iteration
+             else
+                 0.0)
+
+        let slope, bonus = ppo * slope, ppo * config.EntropyCoef.Value
 
         if actions.Discrete then
             let p = probabilities outputs
@@ -285,13 +366,26 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             p
             |> Array.mapi (fun i p ->
                 let chosen = if i = int sample.Action[0] then 1.0 else 0.0
-                slope * (chosen - p) + bonus * p * (log p + entropy)),
+
+                let behavior =
+                    if guidance > 0.0 then
+                        guidance * (p - (if i = int sample.Label[0] then 1.0 else 0.0))
+                    else
+                        0.0
+
+                slope * (chosen - p) + bonus * p * (log p + entropy) + behavior),
             [||]
         else
             let deviation =
                 Array.map3 (fun a m s -> (a - m) / exp s) sample.Action outputs logStd
 
-            Array.map2 (fun d s -> slope * d / exp s) deviation logStd,
+            let behavior =
+                if guidance > 0.0 then
+                    Array.map2 (fun m t -> guidance * 2.0 * (m - t) / float actions.Size) outputs sample.Label
+                else
+                    Array.map (fun _ -> 0.0) outputs
+
+            Array.map3 (fun d s b -> slope * d / exp s + b) deviation logStd behavior,
             Array.map (fun d -> slope * (d * d - 1.0) - bonus) deviation
 
     let criticSlope sample target value =
@@ -304,8 +398,8 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             2.0 * config.ValueLossCoef.Value * (value - target)
 
     /// One step of both optimizers; returns the means of value loss, surrogate, entropy and KL divergence.
-    let learn (batch: (Sample * float * float)[]) oldLogStd =
-        let scale = 1.0 / float batch.Length
+    let learn (batch: Unit[]) oldLogStd =
+        let scale = 1.0 / float (batch |> Array.sumBy _.Samples.Length)
         let actorGradient = Array.zeroCreate<float> actor.Length
         let criticGradient = Array.zeroCreate<float> critic.Length
         let sums = Array.zeroCreate<float> 4
@@ -316,33 +410,61 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             else
                 None
 
-        for sample, advantage, target in batch do
+        /// Through the steps of a unit and back; `slope` gives the gradient of the loss by the outputs of a step.
+        let through
+            spec
+            parameters
+            gradient
+            observation
+            memory
+            (slope: int -> float[] -> float[])
+            (unit: Unit)
+            =
+            let mutable memory = memory
+
+            let passes =
+                [
+                    for i in 0 .. unit.Samples.Length - 1 do
+                        let before = Array.map ((*) unit.Samples[i].Keep) memory
+
+                        let y, next, kept =
+                            NetworksReference.forward spec parameters (observation unit.Samples[i]) before
+
+                        memory <- next
+                        i, slope i y, kept
+                ]
+
+            let mutable dMemory = Array.map (fun _ -> 0.0) memory
+
+            for i, dOutputs, kept in List.rev passes do
+                let _, before =
+                    NetworksReference.backward
+                        spec
+                        parameters
+                        gradient
+                        kept
+                        (Array.map ((*) scale) dOutputs)
+                        dMemory
+
+                dMemory <- Array.map ((*) unit.Samples[i].Keep) before
+
+        for unit in batch do
             let deviation = logStd ()
-            let outputs, kept = run actorSpec actor sample.Actor
-            let dOutputs, dLogStd = actorSlopes sample advantage outputs deviation
 
-            NetworksReference.backward
-                actorSpec
-                actor
-                actorGradient
-                kept
-                (Array.map ((*) scale) dOutputs)
-                [||]
-            |> ignore
+            unit
+            |> through actorSpec actor actorGradient _.Actor unit.ActorMemory (fun i outputs ->
+                let sample, advantage = unit.Samples[i], unit.Advantages[i]
+                let dOutputs, dLogStd = actorSlopes sample advantage outputs deviation
 
-            dLogStd
-            |> Array.iteri (fun i d ->
-                let place = actor.Length - deviations + i
-                actorGradient[place] <- actorGradient[place] + scale * d)
+                dLogStd
+                |> Array.iteri (fun i d ->
+                    let place = actor.Length - deviations + i
+                    actorGradient[place] <- actorGradient[place] + scale * d)
 
-            let values, kept = run criticSpec critic sample.Critic
-            let dValue = [| scale * criticSlope sample target values[0] |]
-            NetworksReference.backward criticSpec critic criticGradient kept dValue [||] |> ignore
-            let now = logProbability outputs deviation sample.Action
+                let now = logProbability outputs deviation sample.Action
 
-            let terms =
                 [|
-                    valueLoss clip sample.Value target values[0]
+                    0.0
                     surrogate config.ClipParam.Value advantage now sample.LogProbability
                     if actions.Discrete then
                         categoricalEntropy outputs
@@ -353,10 +475,19 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                     else
                         gaussianKl sample.Outputs oldLogStd outputs deviation
                 |]
+                |> Array.iteri (fun i term -> sums[i] <- sums[i] + scale * term)
 
-            terms |> Array.iteri (fun i term -> sums[i] <- sums[i] + scale * term)
+                dOutputs)
 
-        if config.Schedule = RateSchedule.Adaptive then
+            unit
+            |> through criticSpec critic criticGradient _.Critic unit.CriticMemory (fun i values ->
+                sums[0] <- sums[0] + scale * valueLoss clip unit.Samples[i].Value unit.Returns[i] values[0]
+                [| criticSlope unit.Samples[i] unit.Returns[i] values[0] |])
+
+        if
+            config.Schedule = RateSchedule.Adaptive
+            && (teacher.IsNone || config.DistillationCoef.At iteration = 0.0)
+        then
             let kl = sums[3]
 
             if kl > 2.0 * config.DesiredKl.Value then
@@ -364,7 +495,8 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
             elif kl > 0.0 && kl < config.DesiredKl.Value / 2.0 then
                 rate <- min config.MaxLearningRate.Value (rate * 1.5)
 
-        actorOptimizer.Step(actorGradient, rate)
+        if iteration >= config.CriticWarmup then
+            actorOptimizer.Step(actorGradient, rate)
 
         criticOptimizer.Step(
             criticGradient,
@@ -407,9 +539,13 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
 
                 for env in 32 * panel .. 32 * panel + lanes panel - 1 do
                     running[env] <- 0.0, 0
+                    starting[env] <- true
 
+        let before = actorMemory, criticMemory
         let collected = Array.init config.StepsPerEnv (fun _ -> collectStep ())
-        let last = look false |> Array.map (snd >> value)
+
+        let last =
+            look false |> Array.mapi (fun env (_, x) -> (fst (act criticSpec critic criticMemory env x))[0])
 
         let advantage =
             Array.init envs (fun env ->
@@ -426,23 +562,37 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                     (Array.append values [| last[env] |])
                     ends)
 
-        let order = Array.zeroCreate<int>(envs * config.StepsPerEnv)
+        let length = if recurrent then config.StepsPerEnv else 1
+        let order = Array.zeroCreate<int>(envs * config.StepsPerEnv / length)
         shuffling.Permutation(order, uint32 iteration)
 
         let shuffled =
             order
             |> Array.map (fun place ->
-                let step, env = place / envs, place % envs
-                let sample = (fst collected[step]).[env]
-                sample, advantage[env][step], sample.Value + advantage[env][step])
+                let first, env = place / envs, place % envs
+
+                let samples =
+                    [| for step in first .. first + length - 1 -> (fst collected[step])[env] |]
+
+                let own = Array.sub advantage[env] first length
+
+                {
+                    Samples = samples
+                    Advantages = own
+                    Returns = Array.map2 (fun (sample: Sample) a -> sample.Value + a) samples own
+                    ActorMemory = (fst before)[env]
+                    CriticMemory = (snd before)[env]
+                })
 
         let batches = min config.NumMiniBatches.Whole ((shuffled.Length + 31) / 32)
 
         let batches =
             [|
                 for part in parts (if config.NormalizeAdvantagePerMiniBatch then batches else 1) shuffled do
-                    let standard = part |> Array.map (fun (_, a, _) -> a) |> standardize
-                    yield! Array.map2 (fun (sample, _, target) a -> sample, a, target) part standard
+                    let standard =
+                        part |> Array.collect _.Advantages |> standardize |> Array.chunkBySize length
+
+                    yield! Array.map2 (fun unit own -> { unit with Advantages = own }) part standard
             |]
             |> parts batches
 
@@ -458,11 +608,11 @@ type Twin(config: PpoConfig, description: IEnvironmentConfig, actor: float[], cr
                         learn batch oldLogStd
             |]
 
-        if config.NormalizeObservations then
+        if config.Actor.NormalizeObservations && iteration >= config.CriticWarmup then
             ofActor.Refresh()
 
-            if not shared then
-                ofCritic.Refresh()
+        if config.Critic.NormalizeObservations && not shared then
+            ofCritic.Refresh()
 
         iteration <- iteration + 1
         let recent = finished |> Seq.skip (max 0 (finished.Count - 100)) |> Seq.toArray

@@ -11,8 +11,10 @@ open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Evaluation
 open Distill.Networks
+open Distill.Policies
 open Distill.Storage
 open Xunit
+open Distill.Tests.DistillationTestbed
 
 /// 70 environments fill two panels and a part of a third; 5 steps of each make mini-batches of uneven size.
 let private drones = QuadrotorConfig(Envs = 70)
@@ -23,23 +25,45 @@ let private seeded seed =
         StepsPerEnv = 5,
         NumMiniBatches = 3,
         RestartProbability = 0.2,
-        NormalizeObservations = true,
-        ActorGroup = "tracking",
-        ActorHidden = [| 16; 16 |],
-        CriticHidden = [| 24 |],
+        Actor = dense "tracking" [ 16; 16 ] true,
+        Critic = dense "teacher" [ 24 ] true,
         InitStd = 0.3,
         Iterations = 10
     )
 
 let private small = seeded 0UL
 
+/// Networks with memories and a teacher: distillation that turns into PPO while the critic warms up.
+let private guided =
+    PpoConfig(
+        StepsPerEnv = 6,
+        NumMiniBatches = 2,
+        RestartProbability = 0.2,
+        Iterations = 10,
+        Actor = GruStudent(ObservationGroup = "tracking", Hidden = 6, NormalizeObservations = true),
+        Critic = LstmStudent(ObservationGroup = "teacher", Hidden = 5),
+        InitStd = 0.3,
+        CriticWarmup = 1,
+        DistillationCoef = Schedule.Linear(1.0, 0.0, 6),
+        PpoCoef = Schedule.Linear(0.0, 1.0, 3),
+        Beta = Schedule.Linear(0.8, 0.0, 5),
+        Schedule = RateSchedule.Fixed
+    )
+
+let private start (config: PpoConfig) (environment: IEnvironmentConfig) pool =
+    if config = guided then
+        let teacher = raptorTeacher ()
+        new Ppo(config, environment, pool, teacher)
+    else
+        new Ppo(config, environment, pool)
+
 let private parameters (ppo: Ppo) =
     ppo.Actor.Network.Parameters.Span.ToArray()
 
 /// Actor after some iterations.
-let private train config (environment: IEnvironmentConfig) threads iterations =
+let private train (config: PpoConfig) (environment: IEnvironmentConfig) threads iterations =
     use pool = new WorkerPool(threads)
-    use ppo = new Ppo(config, environment, pool)
+    use ppo = start config environment pool
 
     for _ in 1..iterations do
         ppo.Iterate() |> ignore
@@ -87,6 +111,12 @@ let ``Same seed, same bits on 1, 2 and 4 threads and on every instruction-set pa
         Paths.sameBits (train small drones threads 4) expected $"{threads} threads"
 
     Paths.same "actor" (fun () -> train small drones 2 4) |> ignore
+    let expected = train guided drones 1 4
+
+    for threads in [ 2; 4 ] do
+        Paths.sameBits (train guided drones threads 4) expected $"guided, {threads} threads"
+
+    Paths.same "guided actor" (fun () -> train guided drones 2 4) |> ignore
     let other = train (seeded 1UL) drones 1 4
     Expect.isTrue (other <> expected) "another seed gives the same actor"
 
@@ -95,15 +125,21 @@ let ``A run that is saved and restored goes on bit for bit`` () =
     for config, environment in
         [
             small, drones :> IEnvironmentConfig
-            PpoConfig(StepsPerEnv = 8, NormalizeObservations = true), CartPoleConfig(Envs = 40)
+            guided, drones
+            PpoConfig(
+                StepsPerEnv = 8,
+                Actor = dense "teacher" [ 64; 64 ] true,
+                Critic = dense "teacher" [ 64; 64 ] true
+            ),
+            CartPoleConfig(Envs = 40)
         ] do
         use pool = new WorkerPool(2)
-        use undisturbed = new Ppo(config, environment, pool)
+        use undisturbed = start config environment pool
 
         for _ in 1..3 do
             undisturbed.Iterate() |> ignore
 
-        use resumed = new Ppo(config, environment, pool)
+        use resumed = start config environment pool
 
         Storage.inTemporaryFolder (fun folder ->
             let path = Path.Combine(folder, "state.safetensors")
@@ -132,8 +168,12 @@ let ``A run does not load the networks of another architecture with as many para
     use pool = new WorkerPool(1)
     let environment = CartPoleConfig(Envs = 32)
     // 227 parameters each.
-    use saved = new Ppo(PpoConfig(ActorHidden = [| 9; 15 |]), environment, pool)
-    use other = new Ppo(PpoConfig(ActorHidden = [| 12; 11 |]), environment, pool)
+    use saved =
+        new Ppo(PpoConfig(Actor = dense "teacher" [ 9; 15 ] false), environment, pool)
+
+    use other =
+        new Ppo(PpoConfig(Actor = dense "teacher" [ 12; 11 ] false), environment, pool)
+
     Expect.equal other.Actor.Network.ParameterCount saved.Actor.Network.ParameterCount "parameters"
 
     Storage.inTemporaryFolder (fun folder ->
@@ -150,7 +190,11 @@ let ``An iteration allocates nothing but its report`` () =
     use pool = new WorkerPool(1)
 
     for config, environment in
-        [ small, drones :> IEnvironmentConfig; PpoConfig(StepsPerEnv = 40), CartPoleConfig(Envs = 64) ] do
+        [
+            small, drones :> IEnvironmentConfig
+            PpoConfig(StepsPerEnv = 40), CartPoleConfig(Envs = 64)
+            PpoConfig(StepsPerEnv = 8, Actor = GruStudent(Hidden = 6)), drones
+        ] do
         use ppo = new Ppo(config, environment, pool)
 
         for _ in 1..3 do
@@ -275,7 +319,9 @@ let ``Settings that cannot work are refused with a sentence`` () =
         "gamma=1.5 cannot work; it must be within 0 and 1."
         "gamma"
 
-    Expect.isTrue ((message (PpoConfig(ActorGroup = "eyes"))).Contains "no observation group 'eyes'") "group"
+    Expect.isTrue
+        ((message (PpoConfig(Actor = dense "eyes" [ 8 ] false))).Contains "no observation group 'eyes'")
+        "group"
 
     Expect.equal
         (message (PpoConfig(Optimizer = AdamConfig(MaxGradNorm = -1.0))))
@@ -332,7 +378,98 @@ let ``Settings without a sign, a size or a number that single precision has are 
     // 1 in single precision.
     (Expect.throws<DistillException> (PpoConfig(Optimizer = AdamConfig(Beta2 = 1.0 - 1e-12))).Validate)
         .Message
-    |> Storage.contains "beta2="
+    |> Distill.Tests.Storage.contains "beta2="
 
     PpoConfig().Validate()
     PpoConfig.Quadrotor.Validate()
+
+[<Fact>]
+let ``An actor from a file begins as it is, and stays so while the critic warms up`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "student.safetensors")
+        use pool = new WorkerPool(1)
+
+        let student = new Policy(NetworkSpec.GruStack(22, 6, 6, 0, 4), "tracking", true)
+
+        student.Network.Initialize(RandomStream(1UL, "student"))
+        PolicyFile.Save(path, student)
+        let actor = FileStudent(File = path, ObservationGroup = "tracking")
+
+        let config =
+            PpoConfig(StepsPerEnv = 5, Actor = actor, InitStd = 0.2, CriticWarmup = 2)
+
+        use ppo = new Ppo(config, drones, pool)
+
+        Expect.closeAll
+            1e-6
+            (ppo.Actor.Network["log_std"].ToArray() |> Array.map float)
+            (Array.create 4 (log 0.2))
+            "std"
+
+        let before = parameters ppo
+
+        for iteration in 1..3 do
+            let report = ppo.Iterate()
+            let moved = parameters ppo <> before
+            Expect.equal moved (iteration > 2) $"the actor has moved in iteration {iteration}"
+            Expect.isTrue (report.KlDivergence < 1e-6 || iteration > 2) "KL"
+
+        let weights =
+            student.Network.Parameters.Span.Slice(0, student.Network.ParameterCount).ToArray()
+
+        Paths.sameBits before[.. weights.Length - 1] weights "weights"
+
+        let silent = PpoConfig(Actor = actor)
+
+        (Expect.throws<DistillException>(fun () -> (new Ppo(silent, drones, pool)).Dispose())).Message
+        |> Distill.Tests.Storage.contains "add init_std=")
+
+[<Fact>]
+let ``A teacher that is needed and not there is asked for, and a loss that does not fit is refused`` () =
+    use pool = new WorkerPool(1)
+    use teacher = raptorTeacher ()
+
+    let refused (config: PpoConfig) teacher part =
+        (Expect.throws<DistillException>(fun () -> (new Ppo(config, drones, pool, teacher)).Dispose()))
+            .Message
+        |> Distill.Tests.Storage.contains part
+
+    refused (PpoConfig(Beta = 0.5)) null "need a teacher: add teacher=FILE"
+    refused (PpoConfig(DistillationCoef = Schedule.Linear(0.0, 1.0, 9))) null "need a teacher"
+    refused (PpoConfig(Loss = CrossEntropy())) teacher "The distillation loss does not fit"
+
+    refused
+        (PpoConfig(Loss = KullbackLeibler(), DistillationCoef = 1.0))
+        teacher
+        "no distribution over actions"
+
+    refused (PpoConfig(Actor = MlpStudent(Head = Head.Plain))) null "actor.head=plain cannot work"
+
+[<Fact>]
+let ``Distillation alone brings the actor to its teacher, and KL its deviation, too`` () =
+    use pool = new WorkerPool(2)
+    let environment = CartPoleConfig(Envs = 64)
+    use teacher = cartPoleTeacher ()
+
+    let distance (loss: Loss) =
+        let config =
+            PpoConfig(
+                StepsPerEnv = 16,
+                PpoCoef = 0.0,
+                DistillationCoef = 1.0,
+                Beta = Schedule.Linear(1.0, 0.0, 10),
+                Loss = loss,
+                Actor = dense "student" [ 16 ] false,
+                Optimizer = AdamConfig(LearningRate = 1e-2),
+                Schedule = RateSchedule.Fixed
+            )
+
+        use ppo = new Ppo(config, environment, pool, teacher)
+        let losses = [ for _ in 1..25 -> ppo.Iterate().BehaviorLoss.Value ]
+        use evaluator = new Evaluator(environment, 50, 7UL, pool)
+        List.head losses, List.last losses, (evaluator.Run ppo.Actor).MeanReturn
+
+    for loss in [ CrossEntropy() :> Loss; KullbackLeibler() ] do
+        let first, last, result = distance loss
+        Expect.isTrue (last < 0.25 * first) $"{loss}: {first} to {last}"
+        Expect.isTrue (result > 450.0) $"{loss}: return {result}"

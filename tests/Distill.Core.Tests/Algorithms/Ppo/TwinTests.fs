@@ -10,7 +10,9 @@ open Distill.Environments
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Networks
+open Distill.Policies
 open Xunit
+open Distill.Tests.DistillationTestbed
 
 /// Every part of the algorithm has a say in the first iterations: samples beyond the clip ranges of ratio and value,
 /// gradients that are clipped, rates that move, advantages far from standard. Adam's epsilon keeps small what is only
@@ -31,10 +33,8 @@ let private everything =
         DesiredKl = 0.004,
         RewardScale = 0.3,
         InitStd = 0.4,
-        ActorGroup = "tracking",
-        ActorHidden = [| 9; 7 |],
-        CriticHidden = [| 8 |],
-        NormalizeObservations = true,
+        Actor = dense "tracking" [ 9; 7 ] true,
+        Critic = dense "teacher" [ 8 ] true,
         Optimizer = AdamConfig(LearningRate = 4e-3, Epsilon = 1e-3, MaxGradNorm = 0.3)
     )
 
@@ -64,9 +64,9 @@ let private variants: (string * objnull) list list =
     [
         []
         // The critic's group, so that both share one.
-        [ "ActorGroup", "teacher" ]
+        [ "Actor", dense "teacher" [ 9; 7 ] true ]
         [ "UseClippedValueLoss", false ]
-        [ "NormalizeObservations", false ]
+        [ "Actor", dense "teacher" [ 9; 7 ] false; "Critic", dense "teacher" [ 8 ] false ]
         [ "NormalizeAdvantagePerMiniBatch", true ]
         [ "Schedule", RateSchedule.Fixed ]
         [ "Schedule", RateSchedule.Fixed; "Optimizer", falling ]
@@ -82,7 +82,15 @@ let private variants: (string * objnull) list list =
         [ "Lambda", 0.0 ]
         [ "NumLearningEpochs", 1; "NumMiniBatches", 1 ]
         [ "NumMiniBatches", 100 ]
-        [ "Activation", Activation.Tanh ]
+        [
+            "Actor",
+            MlpStudent(
+                ObservationGroup = "teacher",
+                Hidden = [| 9; 7 |],
+                Activation = Activation.Tanh,
+                NormalizeObservations = true
+            )
+        ]
         [
             "Optimizer", AdamConfig(LearningRate = 4e-3, Epsilon = 1e-3, MaxGradNorm = 0.0)
             "Schedule", RateSchedule.Fixed
@@ -125,18 +133,18 @@ let private sameWeights (start: float[]) (actual: float[]) (expected: float[]) w
     Expect.isTrue (off <= 1e-4 * moved) $"{what} moved by {moved:G4} and are off by {off:G4}"
 
 /// Trains both for three iterations; returns how many episodes terminated and how many were truncated.
-let private agree (environment: IEnvironmentConfig) changes =
+let private agreeGuided (teacher: Policy option) (environment: IEnvironmentConfig) changes =
     let config = but changes
     use pool = new WorkerPool(2)
-    use ppo = new Ppo(config, environment, pool)
+    use ppo = new Ppo(config, environment, pool, Option.toObj teacher)
     let start = DistillationTestbed.bytes ppo.Visit
     let actor, critic = part "actor." start, part "critic." start
 
     for logStd in part "actor.log_std" start do
-        Expect.close 1e-6 logStd (log config.InitStd) "log_std at the start"
+        Expect.close 1e-6 logStd (log config.InitStd.Value) "log_std at the start"
 
     use twin =
-        new PpoReference.Twin(config, environment, Array.copy actor, Array.copy critic)
+        new PpoReference.Twin(config, environment, Array.copy actor, Array.copy critic, teacher)
 
     for iteration in 1..3 do
         let what = $"{changes}, iteration {iteration}"
@@ -148,16 +156,24 @@ let private agree (environment: IEnvironmentConfig) changes =
             Expect.close (1e-6 + 2e-5 * abs e) a e $"{what}: {name}"
 
         let state = DistillationTestbed.bytes ppo.Visit
-        sameWeights actor (part "actor." state) twin.Actor $"{what}: the actor's weights"
+
+        if iteration <= config.CriticWarmup then
+            Expect.equal (part "actor." state) actor $"{what}: the actor's weights"
+        else
+            sameWeights actor (part "actor." state) twin.Actor $"{what}: the actor's weights"
+
         sameWeights critic (part "critic." state) twin.Critic $"{what}: the critic's weights"
 
         let names =
             [
-                if config.NormalizeObservations then
+                if config.Actor.NormalizeObservations then
                     "actor_normaliser."
 
-                    if config.ActorGroup <> config.CriticGroup then
-                        "critic_normaliser."
+                if
+                    config.Critic.NormalizeObservations
+                    && config.Actor.ObservationGroup <> config.Critic.ObservationGroup
+                then
+                    "critic_normaliser."
             ]
 
         for name, (mean, variance, count) in List.zip names (List.truncate names.Length twin.Statistics) do
@@ -167,6 +183,8 @@ let private agree (environment: IEnvironmentConfig) changes =
             Expect.equal (BitConverter.ToInt64 bytes) (int64 count) $"{what}: {name}count"
 
     twin.Ends
+
+let private agree environment changes = agreeGuided None environment changes
 
 /// Every variant, and that episodes have ended in both ways.
 let private agreeOnAll environment changes =
@@ -182,4 +200,49 @@ let ``Three iterations on the quadrotor are those of plain loops, with every set
 
 [<Fact>]
 let ``Three iterations on the cart pole are those of plain loops, with every setting on and off`` () =
-    agreeOnAll (CartPoleConfig(Envs = 40, EpisodeLimit = 13)) [ "ActorGroup", "state"; "StepsPerEnv", 12 ]
+    agreeOnAll
+        (CartPoleConfig(Envs = 40, EpisodeLimit = 13))
+        [ "Actor", dense "state" [ 9; 7 ] true; "StepsPerEnv", 12 ]
+
+/// Networks with memories, and a teacher beside them.
+let private more (group: string) : (string * objnull) list list =
+    let gru =
+        GruStudent(ObservationGroup = group, Hidden = 5, NormalizeObservations = true)
+
+    let distilling: (string * objnull) list =
+        [
+            "DistillationCoef", Schedule.Linear(1.0, 0.0, 3)
+            "PpoCoef", Schedule.Linear(0.0, 1.0, 2)
+            "Beta", 0.5
+        ]
+
+    [
+        [ "Actor", gru ]
+        [ "Actor", gru; "Critic", LstmStudent(ObservationGroup = "teacher", Hidden = 4) ]
+        [
+            "Actor", dense group [ 9; 7 ] true
+            "Critic", GruStudent(ObservationGroup = "teacher", Hidden = 4)
+            "NormalizeAdvantagePerMiniBatch", true
+        ]
+        ("Actor", dense group [ 9; 7 ] true) :: distilling
+        ("Actor", gru) :: distilling
+        ("Actor", dense group [ 9 ] true) :: distilling @ [ "CriticWarmup", 1; "RestartProbability", 0.0 ]
+        [ "Actor", dense group [ 9 ] true; "CriticWarmup", 2 ]
+    ]
+
+[<Fact>]
+let ``With memories and a teacher three iterations on the cart pole are those of plain loops`` () =
+    use teacher = cartPoleTeacher ()
+
+    for variant in more "state" do
+        agreeGuided (Some teacher) (CartPoleConfig(Envs = 70, EpisodeLimit = 7)) variant |> ignore
+
+[<Fact>]
+let ``With memories and a teacher three iterations on the quadrotor are those of plain loops`` () =
+    use teacher =
+        new Policy(NetworkSpec.Mlp(26, [ 8 ], 4, Activation.Tanh, Head.Gaussian), "teacher")
+
+    teacher.Network.Initialize(RandomStream(3UL, "twin"))
+
+    for variant in more "tracking" do
+        agreeGuided (Some teacher) (QuadrotorConfig(Envs = 40, EpisodeLimit = 7)) variant |> ignore
