@@ -294,10 +294,14 @@ public sealed class AggregatedDataset : IDisposable
                 var chunk = chunks[segment / chunkSegments];
                 var row = segment % chunkSegments * SegmentLength + first + start;
                 chunk.Rows.Read(row, steps, features, staged.Slice(lane * length, length));
+                var valid = chunk.Valid.Slice(row, steps);
                 var begins = chunk.EpisodeStart.Slice(row, steps);
                 for (var step = 0; step < steps; step++)
                 {
-                    weight[start + step, lane] = used ? Weight(chunk, row + step, heldOut) : 0;
+                    weight[start + step, lane] =
+                        !used ? 0
+                        : Weighs || heldOut ? Weight(chunk, row + step, heldOut)
+                        : valid[step];
                     keep[start + step, lane] = 1 - begins[step];
                 }
             }

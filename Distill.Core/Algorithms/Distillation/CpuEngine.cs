@@ -215,10 +215,6 @@ public sealed class CpuEngine : IDistillationEngine
                 $"{(config.Sampling.ByClass ? "The sampling class_balanced" : "The retention class_balanced_reservoir")} goes by "
                     + $"choices, but the actions of {spec.Name} are continuous."
             );
-        if (config.Loss.LabelIsDistribution && (config.Sampling.ByClass || config.Retention.ByClass))
-            throw new DistillException(
-                "Balancing goes by the teacher's choice, but loss=kullback_leibler learns from its distribution; use loss=cross_entropy."
-            );
         if (config.Retention.ByClass && shape.SegmentLength > 1)
             throw new DistillException(
                 "A class-balanced reservoir keeps rows, but this student has a memory and is trained on sequences; use "

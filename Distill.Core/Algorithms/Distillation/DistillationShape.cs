@@ -143,7 +143,9 @@ public sealed record MemoryEstimate(
             );
 
         long NetworkBytes(int batch) =>
-            config.Sampling.Ensemble * LearnerBytes(batch)
+            LearnerBytes(batch, threads)
+            // The workspaces are those of the pool.
+            + (config.Sampling.Ensemble - 1) * LearnerBytes(batch, threads: 0)
             + (long)Panel.Count(shape.Envs) * Panel.Width * memory * sizeof(float)
             + (
                 notes.Disagreements
@@ -154,7 +156,7 @@ public sealed record MemoryEstimate(
                     : 0
             );
 
-        long LearnerBytes(int batch) =>
+        long LearnerBytes(int batch, int threads) =>
             network.Size.Parameters * sizeof(float)
             + (config.EarlyStopping > 0 ? EarlyStopping.EstimateBytes(network, config.Optimizer) : 0)
             + StudentTrainer.EstimateBytes(

@@ -103,7 +103,8 @@ internal sealed class HeldOutLoss(Policy student, AggregatedDataset dataset) : I
                 window.Label(step),
                 window.Weights.Part(step, steps),
                 scale: 0,
-                unused
+                unused,
+                head: student.Network.Spec.Head
             );
         return sum;
     }

@@ -1,19 +1,18 @@
 namespace Distill.Algorithms;
 
 /// <summary>
-/// Sees when a student begins to overfit: over the last 10 iterations its loss on the newest rollout fell while that on the
-/// episodes that are held out rose, both by the test of Mann and Kendall for a trend (1945, 1948; one-sided, at the level 0.001
-/// each), which goes by order alone, so that neither the size of the loss nor single jumps matter. Where the loss on the rest of
-/// the dataset rises as well, the data have become harder, as at the beginning of a phase, and nothing is said. It has ended
-/// when the held-out loss no longer rises over such a window.
+/// Sees when a student begins to overfit: over the last 10 iterations its loss on the newest rollout fell by a tenth or more
+/// while that on the episodes that are held out rose by as much, to at least twice the loss on the newest rollout. What is compared
+/// are the medians of the older and the newer five, so that single jumps do not matter. Where the loss on the rest of the
+/// dataset rises as well, the data have become harder, as at the beginning of a phase, and nothing is said. It has ended when the
+/// held-out loss is below twice the newest again. (On the quickstart it stays below 1.5 times.)
 /// </summary>
 internal sealed class OverfittingWatch
 {
     /// <summary>Iterations that it looks back.</summary>
     public const int Window = 10;
 
-    // Standard deviations of the test's statistic that a trend must be away from none.
-    private const double Level = 3.09;
+    private const double Change = 0.1;
 
     private readonly double[] newest = new double[Window];
     private readonly double[] historical = new double[Window];
@@ -27,18 +26,20 @@ internal sealed class OverfittingWatch
         if (losses.Newest is not { } now || losses.HeldOut is not { } held)
             return false;
         Append(newest, now);
-        Append(historical, losses.Historical ?? double.NaN);
+        Append(historical, losses.Historical ?? now);
         Append(heldOut, held);
         seen = Math.Min(seen + 1, Window);
         if (seen < Window)
             return false;
-        var rising = Trend(heldOut);
+        var learned = Median(newest.AsSpan(Window / 2));
+        var apart = Median(heldOut.AsSpan(Window / 2)) - learned >= Math.Abs(learned);
         var begins =
-            overfitting == 0 && Trend(newest) <= -Level && rising >= Level && Trend(historical) < Level;
-        if (begins)
-            overfitting = 1;
-        else if (rising <= 0)
-            overfitting = 0;
+            overfitting == 0
+            && apart
+            && Rise(newest) <= -Change
+            && Rise(heldOut) >= Change
+            && Rise(historical) < Change;
+        overfitting = begins || overfitting != 0 && apart ? 1 : 0;
         return begins;
     }
 
@@ -57,16 +58,18 @@ internal sealed class OverfittingWatch
         values[^1] = value;
     }
 
-    /// <summary>
-    /// Kendall's S, the pairs that rise less those that fall, over its standard deviation where there is no trend.
-    /// </summary>
-    private static double Trend(double[] values)
+    /// <summary>By which share of its size the median of the newer half is above that of the older.</summary>
+    private static double Rise(double[] values)
     {
-        var sum = 0;
-        for (var later = 1; later < values.Length; later++)
-        for (var earlier = 0; earlier < later; earlier++)
-            sum += values[later].CompareTo(values[earlier]);
-        var n = values.Length;
-        return sum / Math.Sqrt(n * (n - 1) * (2 * n + 5) / 18.0);
+        var before = Median(values.AsSpan(0, Window / 2));
+        return (Median(values.AsSpan(Window / 2)) - before) / Math.Max(Math.Abs(before), double.Epsilon);
+    }
+
+    private static double Median(ReadOnlySpan<double> values)
+    {
+        Span<double> sorted = stackalloc double[values.Length];
+        values.CopyTo(sorted);
+        sorted.Sort();
+        return sorted[values.Length / 2];
     }
 }

@@ -17,7 +17,7 @@ open Xunit
 
 /// An "algorithm" whose policy balances the pole after those iterations that are good, and falls after the others. Each
 /// iteration says that it collected 300 steps in 1 s and learned for 2 s, and takes as long as it is told.
-type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan) =
+type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan, warnings: string list) =
     let policy =
         let path = place.Path "pole.safetensors"
         saveTeacher path
@@ -48,7 +48,7 @@ type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan) =
             LearningSeconds = 2.0
             Data = ""
             Events = []
-            Warnings = []
+            Warnings = warnings |> List.map (fun warning -> $"{warning} {iteration[0]}")
             Metrics = []
         }
 
@@ -69,8 +69,12 @@ type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan) =
             adam.Dispose()
             policy.Dispose()
 
-/// Runs to this number of iterations, evaluating after each; returns the clock after each.
-let private runFor
+let private byReturn = { Measure = "return"; Highest = true }
+
+/// Runs a plan, evaluating after each iteration; returns the clock after each.
+let private runPlan
+    (change: Plan -> Plan)
+    (warnings: string list)
     (takes: TimeSpan)
     (place: Workplace)
     (folder: RunFolder)
@@ -78,7 +82,7 @@ let private runFor
     (good: int list)
     (iterations: int)
     : Clock list =
-    use fake = new Fake(place, set good, takes)
+    use fake = new Fake(place, set good, takes, warnings)
     use pool = new WorkerPool(1)
     use evaluator = new Evaluator(CartPoleConfig(Envs = 32), 32, 0UL, pool)
     use interruption = new Script.Interruption("")
@@ -90,14 +94,17 @@ let private runFor
             EvaluationInterval = 1
             EvaluationEpisodes = 32
             FinalEpisodes = 32
-            Best = { Measure = "return"; Highest = true }
+            Best = byReturn
             TargetReturn = None
         }
+        |> change
 
     let clocks = ResizeArray<Clock>()
     let display = { Say = ignore; Advance = fun _ clock -> clocks.Add clock }
     Runner.run folder resume plan 0 evaluator interruption display fake.Algorithm |> ignore
     List.ofSeq clocks
+
+let private runFor takes = runPlan id [] takes
 
 let private run (place: Workplace) (folder: RunFolder) (resume: bool) (good: int list) (iterations: int) =
     runFor TimeSpan.Zero place folder resume good iterations |> ignore
@@ -135,6 +142,98 @@ let ``of equals the earlier is the best, and only its file has the return that c
     Assert.Equal<bool list>(
         [ true; false; false ],
         [ "best_student"; "student_3"; "final_student" ] |> List.map hasReturn
+    )
+
+[<Fact>]
+let ``the best is that of the measure that was asked for, the highest or the lowest, also over a restart``
+    ()
+    =
+    use place = new Workplace()
+
+    let best (measure: Best) =
+        let folder = RunFolder.CreateAt(place.Path measure.Measure)
+
+        let run =
+            runPlan (fun plan -> { plan with Best = measure }) [] TimeSpan.Zero place folder
+        // The pole stays up after iterations 2 and 5 only.
+        run false [ 2; 5 ] 3 |> ignore
+        run true [ 2; 5 ] 6 |> ignore
+        iterationOfBest folder
+
+    let measure name =
+        Best.by (CartPoleConfig() :> Environments.IEnvironmentConfig).Spec name
+
+    Assert.Equal(2, best (measure "length"))
+    Assert.Equal(2, best (measure "share_terminated"))
+    Assert.False (measure "share_terminated").Highest
+
+    let unknown = Expect.throws<DistillException>(fun () -> measure "speed" |> ignore)
+
+    Assert.Equal(
+        "best_by=speed cannot work; evaluations of cart_pole measure return, length, share_terminated.",
+        unknown.Message
+    )
+
+[<Fact>]
+let ``an environment's own measure says which is the best, lower errors being better`` () =
+    let spec =
+        (Environments.Quadrotor.QuadrotorConfig() :> Environments.IEnvironmentConfig).Spec
+
+    Assert.Equal({ Measure = "position_error"; Highest = false }, Best.by spec "position_error")
+
+    let result =
+        EvaluationResult(
+            [| 1f; 2f |],
+            [| 3; 5 |],
+            [| true; false |],
+            Measures = readOnlyDict [ "position_error", [| 0.25f; 0.75f |] ]
+        )
+
+    Assert.Equal<float list>(
+        [ 1.5; 4.0; 0.5; 0.5 ],
+        [ "return"; "length"; "share_terminated"; "position_error" ] |> List.map result.Mean
+    )
+
+[<Fact>]
+let ``the steps after which an evaluation first reached a return are told, kept over a restart, and logged``
+    ()
+    =
+    use place = new Workplace()
+
+    let steps (name: string) (target: float) (good: int list) =
+        let folder = RunFolder.CreateAt(place.Path name)
+
+        let run =
+            runPlan (fun plan -> { plan with TargetReturn = Some target }) [] TimeSpan.Zero place folder
+
+        run false good 3 |> ignore
+        run true good 6 |> ignore
+        (RunRecord.read folder.Path).Series "evaluation/steps_to_target"
+
+    // The second iteration ends with 1,600 steps; what comes after it changes nothing.
+    Assert.Equal<(int * float) list>([ for i in 2..6 -> i, 1600.0 ], steps "early" 400.0 [ 2; 4 ])
+    Assert.Equal<(int * float) list>([ for i in 5..6 -> i, 2500.0 ], steps "late" 400.0 [ 5 ])
+    Assert.Empty(steps "never" 501.0 [ 2 ])
+    use without = new Workplace()
+    let folder = RunFolder.CreateAt(without.Path "run")
+    run without folder false [ 1 ] 2
+    Assert.Equal(None, (RunRecord.read folder.Path).StepsToTarget)
+
+[<Fact>]
+let ``what goes wrong under way is kept for the report, once also where it is done again`` () =
+    use place = new Workplace()
+    let folder = RunFolder.CreateAt(place.Path "run")
+    let go = runPlan id [ "It overfits after" ] TimeSpan.Zero place folder
+    go false [] 2 |> ignore
+    let state = IO.File.ReadAllBytes(folder.Checkpoint "state.safetensors")
+    go true [] 3 |> ignore
+    // As if it had been killed before the last checkpoint.
+    IO.File.WriteAllBytes(folder.Checkpoint "state.safetensors", state)
+    go true [] 4 |> ignore
+
+    Assert.Equal<string list>(
+        [ for i in 1..4 -> $"It overfits after {i}" ],
+        (RunRecord.read folder.Path).Warnings
     )
 
 [<Fact>]
@@ -265,3 +364,55 @@ let ``the switch of phases and the growth of the dataset are said when they happ
         [ "Dataset grew from 3000 to 6000 rows" ],
         (told (report |> Settings.set <@ _.GrownTo @> 6000L)).Events
     )
+
+[<Fact>]
+let ``monitoring is logged where it is on`` () =
+    let names (report: IterationReport) =
+        (told report).Metrics |> List.map fst |> set
+
+    let monitored =
+        report
+        |> Settings.set <@ _.HeldOutLoss @> (Nullable 0.125)
+        |> Settings.set <@ _.Passes @> (Nullable 3)
+
+    Assert.Equal<Set<string>>(set [ "Loss/held_out"; "training/passes" ], names monitored - names report)
+    Assert.Contains(("Loss/held_out", 0.125), (told monitored).Metrics)
+    Assert.Equal<(string * float) list>([ "behavior", 0.5; "held-out", 0.125 ], (told monitored).Losses)
+
+[<Fact>]
+let ``the warning of overfitting comes with advice that the settings leave open`` () =
+    let warning (config: DistillationConfig) (report: IterationReport) =
+        (Distil.progress config report).Warnings |> String.concat "|"
+
+    let environment = CartPoleConfig(Envs = 32)
+    let overfits = report |> Settings.set <@ _.BeginsToOverfit @> true
+    Assert.Equal("", warning (DistillationConfig(Environment = environment)) report)
+    let words = warning (DistillationConfig(Environment = environment)) overfits
+    Assert.StartsWith("The student overfits at iteration 41", words)
+
+    for advice in
+        [
+            "early_stopping=2"
+            "fewer num_learning_epochs than 4"
+            "weight_decay=1e-4"
+            "more environments"
+            "smaller"
+        ] do
+        Assert.Contains(advice, words)
+
+    let taken =
+        DistillationConfig(
+            Environment = environment,
+            NumLearningEpochs = 1,
+            HeldOut = 0.1,
+            EarlyStopping = 1,
+            Optimizer = AdamConfig(WeightDecay = 1e-3),
+            Retention = FirstInFirstOut 4000L
+        )
+
+    let full = overfits |> Settings.set <@ _.DatasetRows @> 4000L
+    let words = warning taken full
+    Assert.Contains("a max_buffer_size above 4000", words)
+
+    for advice in [ "early_stopping"; "num_learning_epochs"; "weight_decay" ] do
+        Assert.DoesNotContain(advice, words)

@@ -5,6 +5,7 @@ open System
 open System.Collections.Generic
 open System.IO
 open Distill
+open Distill.Evaluation
 open Distill.Storage
 open Distill.Tests.ChartTests
 open Distill.Tests.RunTests
@@ -155,6 +156,32 @@ let ``what was wrong from the start stands above all else in the report`` () =
         [ "The teacher <falls>."; "Its record is higher."; "It overfits." ],
         (RunRecord.read folder).Warnings
     )
+
+[<Fact>]
+let ``the steps to a target return stand with the policy that was trained, in the table and in sweeps`` () =
+    use work = new Workplace()
+    let folder = work.Path "run"
+    Directory.CreateDirectory folder |> ignore
+    let flown = EvaluationResult([| 1f; 2f |], [| 3; 3 |], [| false; false |])
+
+    let written (steps: float option) =
+        let comparison =
+            Comparison(
+                "policy",
+                [ "teacher", flown; "best student", flown ],
+                "teacher",
+                stepsToTarget = ("best student", steps)
+            )
+
+        comparison.WriteCsv(Path.Combine(folder, "result.csv"))
+        comparison.Target 490.0, RunRecord.readResults folder |> List.map PolicyResult.stepsToTarget
+
+    Assert.Equal(
+        ([ "Steps to a return of 490: 12000" ], [ []; [ "steps_to_target", 12000.0 ] ]),
+        written (Some 12000.0)
+    )
+
+    Assert.Equal(([ "Steps to a return of 490: not reached" ], [ []; [] ]), written None)
 
 [<Fact>]
 let ``an interrupted run is reported as far as it went`` () =

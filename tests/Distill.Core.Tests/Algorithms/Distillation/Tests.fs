@@ -287,6 +287,270 @@ let ``a full-batch step is one step, however large mini_batch_size is`` () =
     for report in iterate 3 distillation do
         Expect.equal report.OptimizerSteps 1L "steps"
 
+[<Fact>]
+let ``accumulated mini-batches are one larger mini-batch, to the bit`` () =
+    use pool = new WorkerPool(2)
+    use teacher = cartPoleTeacher ()
+
+    for choices in [ small; recurrent ] do
+        use accumulated =
+            start { choices with MiniBatch = 3; Accumulation = 4 } teacher pool
+
+        use large = start { choices with MiniBatch = 12 } teacher pool
+        let expected = iterate 3 large
+        let actual = iterate 3 accumulated
+        Expect.equal [ for r in actual -> r.OptimizerSteps ] [ for r in expected -> r.OptimizerSteps ] "steps"
+        sameState (bytes accumulated.Visit) (bytes large.Visit) $"{choices.Student}"
+
+// Monitoring
+
+[<Fact>]
+let ``an episode is held out in whole, over rollouts, in about the share that was asked for`` () =
+    let envs, steps, share = 50, 20, 0.3
+    use rollout = new Rollout(envs, steps, columns 1 1, 0)
+    let marks = EpisodeMarks(rollout, share, RandomStream(4UL, "held out"))
+    let random = Random 1
+    rollout.Valid.AsSpan().Fill 1uy
+    let last = Array.create envs None
+    let mutable held, episodes = 0, 0
+
+    for number in 0..19 do
+        for row in 0 .. rollout.Rows - 1 do
+            rollout.EpisodeStart[row] <-
+                if number = 0 && row % steps = 0 || random.Next 12 = 0 then
+                    1uy
+                else
+                    0uy
+
+        marks.Mark()
+
+        for row in 0 .. rollout.Rows - 1 do
+            let env = row / steps
+
+            if rollout.EpisodeStart[row] = 1uy then
+                episodes <- episodes + 1
+                held <- held + int rollout.HeldOut[row]
+            else
+                Expect.equal (Some rollout.HeldOut[row]) last[env] "the row before was of the same episode"
+
+            last[env] <- Some rollout.HeldOut[row]
+
+    Expect.close 0.05 (float held / float episodes) share $"share of {episodes} episodes"
+
+[<Fact>]
+let ``rows of an episode that ends in a terminal state have failed, back to its start or the rollout's`` () =
+    use rollout = new Rollout(1, 12, columns 1 1, 0)
+    rollout.Valid.AsSpan().Fill 1uy
+    // Still running from before and falling; truncated; falling; still running.
+    rollout.Ends[2] <- EpisodeEnd.Terminated
+    rollout.Ends[5] <- EpisodeEnd.Truncated
+    rollout.Ends[8] <- EpisodeEnd.Terminated
+
+    for start in [ 3; 6; 9 ] do
+        rollout.EpisodeStart[start] <- 1uy
+
+    EpisodeMarks(rollout, 0.0, RandomStream(4UL, "held out")).Mark()
+
+    Expect.equal
+        (List.ofArray rollout.Failed)
+        [ 1uy; 1uy; 1uy; 0uy; 0uy; 0uy; 1uy; 1uy; 1uy; 0uy; 0uy; 0uy ]
+        "failed"
+
+[<Fact>]
+let ``rows that are held out or failed with weight 0 change nothing in the student`` () =
+    use pool = new WorkerPool(1)
+
+    for choices in [ small; { recurrent with Sequence = 5 } ] do
+        let choices =
+            { choices with HeldOut = 0.4; FailedWeight = 0.0; Acting = StudentAlways() }
+
+        let trained (garbage: float32) =
+            let settings = config choices
+
+            use rollout =
+                randomRollout (Random 5) 40 20 4 1 (if choices.Student :? GruStudent then 6 else 0) 2
+
+            for row in 0 .. rollout.Rows - 1 do
+                rollout.HeldOut[row] <- if row % 7 = 0 then 1uy else 0uy
+                rollout.Failed[row] <- if row % 5 = 0 then 1uy else 0uy
+
+                if row % 7 = 0 || row % 5 = 0 then
+                    rollout.Table.Cell(row, rollout.Table.Columns["label"])[0] <- garbage
+
+            let length = if choices.Student :? GruStudent then 20 else 1
+
+            use dataset =
+                new AggregatedDataset(
+                    rollout.Table.Columns,
+                    length,
+                    rollout.MemorySize,
+                    1000L,
+                    FirstInFirstOut 1000L,
+                    RandomStream(1UL, "r"),
+                    DatasetNotes(HeldOut = true, Failed = true)
+                )
+
+            dataset.FailedWeight <- 0.0
+            dataset.Add rollout
+
+            use student =
+                settings.Student.Create(4, 2, Head.Categorical, RandomStream(2UL, "student"))
+
+            use trainer =
+                new StudentTrainer(student, CrossEntropy(), AdamConfig(), 7, 800 / length, length)
+
+            let struct (sum, weight) =
+                trainer.Train(pool, dataset, ReadOnlySpan [| 0 .. 800 / length - 1 |])
+
+            let counted =
+                Seq.sum
+                    [
+                        for row in 0 .. rollout.Rows - 1 do
+                            if row % 7 <> 0 && row % 5 <> 0 then
+                                float rollout.Valid[row]
+                    ]
+
+            Expect.equal weight counted "rows that count"
+            sum, floats student.Network.Parameters
+
+        Expect.isTrue (trained 0f = trained 1f) "labels that nobody learns count"
+
+[<Fact>]
+let ``the flags of monitoring are exported`` () =
+    Storage.inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "dataset.npz")
+        use pool = new WorkerPool(1)
+        use teacher = cartPoleTeacher ()
+
+        let names (choices: Choices) =
+            use distillation = start choices teacher pool
+            distillation.Iterate() |> ignore
+            distillation.ExportDataset path
+            Distill.Storage.Npz.Read path |> Seq.map (fun tensor -> tensor.Name, tensor) |> dict
+
+        Expect.isTrue (not ((names small).ContainsKey "held_out")) "off"
+
+        let monitored =
+            names { small with HeldOut = 0.3; FailedWeight = 0.5; Acting = StudentAlways() }
+
+        for name in [ "held_out"; "failed" ] do
+            let flags = monitored[name].Data.ToArray()
+            Expect.equal flags.Length 1000 $"{name}: rows"
+            Expect.isTrue (Array.contains 1uy flags && Array.contains 0uy flags) $"{name}: both kinds")
+
+[<Fact>]
+let ``the warning of overfitting: once, where newest falls and held-out rises, and not with harder data`` () =
+    let warned (series: (float * float * float) list) =
+        let watch = OverfittingWatch()
+
+        [
+            for i, (newest, historical, held) in List.indexed series do
+                if watch.Add(TrainingLosses(0.0, newest, historical, held, 1)) then
+                    i
+        ]
+
+    let random = Random 3
+    let noise () = 1.0 + 0.02 * random.NextDouble()
+    let falling i = noise () * 0.95 ** float i
+    let rising i = 3.0 * noise () * 1.05 ** float i
+    let series count make = [ for i in 0 .. count - 1 -> make i ]
+
+    Expect.equal
+        (warned (series 30 (fun i -> falling i, falling i, rising i)))
+        [ OverfittingWatch.Window - 1 ]
+        "overfitting"
+
+    Expect.equal (warned (series 30 (fun i -> falling i, falling i, falling i))) [] "learning"
+    Expect.equal (warned (series 30 (fun i -> falling i, rising i, rising i))) [] "harder data"
+    Expect.equal (warned (series 30 (fun i -> rising i, rising i, rising i))) [] "a phase begins"
+
+    Expect.equal
+        (warned (series 12 (fun i -> falling i, falling i, rising i / 6.0)))
+        []
+        "held out is little above newest"
+
+    // Jumps of single iterations are none.
+    let jumping i =
+        if i % 7 = 0 then 1.0, 1.0, 50.0 else 1.0, 1.0, 2.5
+
+    Expect.equal (warned (series 60 jumping)) [] "jumps"
+
+    // Likelihoods can be below zero.
+    Expect.equal
+        (warned (series 30 (fun i -> -2.0 - 0.1 * float i, -2.0 - 0.1 * float i, 0.1 + 0.1 * float i)))
+        [ OverfittingWatch.Window - 1 ]
+        "below zero"
+
+    // It learns again, and overfits again.
+    let again =
+        series 20 (fun i -> falling i, falling i, rising i)
+        @ series 30 (fun i -> falling i, falling i, 1.5 * falling i)
+        @ series 20 (fun i -> falling i, falling i, rising i)
+
+    Expect.equal (warned again).Length 2 "two onsets"
+
+[<Fact>]
+let ``a balanced reservoir keeps as many of each class, as far as it has them, and each alike`` () =
+    let trials, places = 300, 60
+    // Of class 2 there are fewer than its share.
+    let classes =
+        [|
+            for i in 0..399 ->
+                if i % 40 = 7 then 2
+                elif i % 8 = 0 then 1
+                else 0
+        |]
+
+    let counts = Array.zeroCreate<int> classes.Length
+    use rollout = new Rollout(100, 1, columns 1 1, 0)
+    rollout.Valid.AsSpan().Fill 1uy
+
+    for trial in 1..trials do
+        use dataset =
+            new AggregatedDataset(
+                columns 1 1,
+                1,
+                0,
+                int64 places,
+                ClassBalancedReservoir(int64 places),
+                RandomStream(uint64 trial, "r"),
+                DatasetNotes(Classes = 3)
+            )
+
+        for part in 0..3 do
+            writeColumn rollout "observation" (fun row -> float32 (part * 100 + row))
+            writeColumn rollout "label" (fun row -> float32 classes[part * 100 + row])
+            dataset.Add rollout
+
+        let kept = dataset.Read(dataset.Columns["observation"]) |> Array.map int
+        Expect.equal (Array.distinct kept).Length places "rows"
+
+        let ofClass k =
+            kept |> Array.filter (fun row -> classes[row] = k) |> Array.length
+
+        Expect.equal [ ofClass 0; ofClass 1; ofClass 2 ] [ 25; 25; 10 ] $"trial {trial}"
+        Expect.equal [ for k in 0..2 -> dataset.Classes.Held k ] [ 25L; 25L; 10L ] "counted"
+
+        for row in kept do
+            counts[row] <- counts[row] + 1
+
+    for k in 0..1 do
+        let own =
+            [
+                for row in 0..399 do
+                    if classes[row] = k then
+                        float counts[row]
+            ]
+
+        let p = 25.0 / float own.Length
+        // Six standard deviations of a row's count.
+        for count in own do
+            Expect.close
+                (6.0 * sqrt (float trials * p * (1.0 - p)) + 1.0)
+                count
+                (p * float trials)
+                $"class {k}"
+
 // Learning
 
 /// Ratio of the student's return to the teacher's, on the same episodes.
@@ -749,7 +1013,15 @@ let ``the estimates count what is allocated`` () =
         ]
 
     for student in students do
-        for batch, sequence in [ 0, 0; 5000, 50; 40, 10 ] do
+        for batch, sequence, sampling in
+            [
+                0, 0, Permutation() :> Sampling
+                5000, 50, Permutation()
+                40, 10, Permutation()
+                300, 50, DisagreementPrioritized()
+            ] do
+            let monitored = sampling.Ensemble > 1
+
             let settings =
                 DistillationConfig(
                     Environment = QuadrotorConfig(Envs = 128),
@@ -758,7 +1030,10 @@ let ``the estimates count what is allocated`` () =
                     Retention = FirstInFirstOut 100_000L,
                     Collection = StepsPerIteration 100,
                     MiniBatchSize = batch,
-                    SequenceLength = sequence
+                    SequenceLength = sequence,
+                    Sampling = sampling,
+                    HeldOut = (if monitored then 0.2 else 0.0),
+                    EarlyStopping = (if monitored then 2 else 0)
                 )
 
             use pool = new WorkerPool(3)
@@ -774,7 +1049,7 @@ let ``the estimates count what is allocated`` () =
                 estimate.TotalBytes
                 (nativeBytes distillation - nativeBytes pool + workspaces pool + heap)
                 (spared + heap)
-                $"{student}, {batch}, {sequence}"
+                $"{student}, {batch}, {sequence}, {sampling}"
 
     for config in
         [
@@ -931,6 +1206,16 @@ let ``settings that cannot work are refused by name, value and what would be rig
             "mini_batch_size=-1 cannot work; it must be 0 for automatic"
             DistillationConfig(Environment = env, GradientLength = 0), "gradient_length=0 "
             DistillationConfig(Environment = env, SaveInterval = 0), "save_interval=0 "
+            DistillationConfig(Environment = env, HeldOut = 0.6),
+            "held_out=0.6 cannot work; it must be between 0 and 0.5"
+            DistillationConfig(Environment = env, HeldOut = nan), "held_out=NaN "
+            DistillationConfig(Environment = env, EarlyStopping = -1), "early_stopping=-1 "
+            DistillationConfig(Environment = env, EarlyStopping = 2),
+            "early_stopping=2 goes by the loss on episodes that are held out; add held_out=0.1"
+            DistillationConfig(Environment = env, FailedWeight = 1.5), "failed_weight=1.5 "
+            DistillationConfig(Environment = env, FailedWeight = -0.1), "failed_weight=-0.1 "
+            DistillationConfig(Environment = env, GradientAccumulation = 0), "gradient_accumulation=0 "
+            DistillationConfig(Environment = env, TargetReturn = infinity), "target_return="
             DistillationConfig(Environment = env, EvaluationInterval = 0), "evaluation_interval=0 "
             DistillationConfig(Environment = env, EvaluationEpisodes = 0), "evaluation_episodes=0 "
             DistillationConfig(Environment = env, FinalEpisodes = 0), "final_episodes=0 "
@@ -960,6 +1245,14 @@ let ``settings that cannot work are refused by name, value and what would be rig
             DistillationConfig(Environment = env, Sampling = RecencyWeighted -0.1), "decay=-0.1 "
             DistillationConfig(Environment = env, Sampling = LossPrioritized(-1.0, 0.1)), "exponent=-1 "
             DistillationConfig(Environment = env, Sampling = LossPrioritized(1.0, 0.0)), "epsilon=0 "
+            DistillationConfig(Environment = env, Sampling = DisagreementPrioritized(1, 0.6, 0.1)),
+            "members=1 "
+            DistillationConfig(Environment = env, Sampling = DisagreementPrioritized(3, 11.0, 0.1)),
+            "exponent=11 "
+            DistillationConfig(Environment = env, Sampling = DisagreementPrioritized(3, 0.6, 0.0)),
+            "epsilon=0 "
+            DistillationConfig(Environment = env, Sampling = ClassBalanced -1.0), "exponent=-1 "
+            DistillationConfig(Environment = env, Retention = ClassBalancedReservoir 0L), "max_buffer_size=0 "
             DistillationConfig(Environment = env, Loss = Huber 0.0), "delta=0 "
             DistillationConfig(Environment = env, Loss = Huber 1e39), "delta=1E+39 "
             DistillationConfig(Environment = env, Optimizer = AdamConfig(Epsilon = 1e-60)), "epsilon=1E-60 "
@@ -997,6 +1290,21 @@ let ``a distillation whose parts do not fit is refused`` () =
         "max_buffer_size=20 is smaller than one sequence of 25"
 
     refused { small with Student = MlpStudent(Hidden = [ 8; 0 ]) } cartPole "layer without inputs or outputs"
+
+    let flying =
+        { recurrent with Environment = QuadrotorConfig(Envs = 4); Loss = MeanSquared() }
+
+    refused { flying with Sampling = ClassBalanced 1.0 } raptor "sampling class_balanced goes by choices"
+
+    refused
+        { flying with Retention = ClassBalancedReservoir 1000L }
+        raptor
+        "retention class_balanced_reservoir goes by choices"
+
+    refused
+        { recurrent with Retention = ClassBalancedReservoir 1000L }
+        cartPole
+        "keeps rows, but this student has a memory"
 
 [<Fact>]
 let ``sequences divide a rollout`` () =
@@ -1081,4 +1389,12 @@ let ``a student from a file must fit the environment and the loss`` () =
         let refusal =
             Expect.throws<DistillException>(fun () -> start unnamed pole pool |> ignore)
 
-        Storage.contains "student.file=FILE" refusal.Message)
+        Storage.contains "student.file=FILE" refusal.Message
+
+        let ensemble =
+            { small with Student = student; Sampling = DisagreementPrioritized() }
+
+        let refusal =
+            Expect.throws<DistillException>(fun () -> start ensemble pole pool |> ignore)
+
+        Storage.contains "begin from draws of their own" refusal.Message)

@@ -405,13 +405,16 @@ let ``iterations on sequences are those of plain loops, whatever is kept and dra
 let ``monitored iterations on rows are those of plain loops: held out, stopped early, weighed, balanced`` () =
     use teacher = cartPoleTeacher ()
 
-    for retention, sampling, failed, accumulation in
+    let entropy: Loss = CrossEntropy 0.02
+
+    for retention, sampling, failed, accumulation, loss in
         [
-            FirstInFirstOut 1800L :> Retention, Permutation() :> Sampling, 1.0, 1
-            Reservoir 1500L, ClassBalanced 1.0, 0.5, 2
-            ClassBalancedReservoir 900L, InOrder(), 0.0, 3
-            NewestRollout(), DisagreementPrioritized(3, 0.8, 0.02), 0.25, 1
-            ClassBalancedReservoir 1200L, ClassBalanced 0.5, 1.0, 1
+            FirstInFirstOut 1800L :> Retention, Permutation() :> Sampling, 1.0, 1, entropy
+            Reservoir 1500L, ClassBalanced 1.0, 0.5, 2, entropy
+            ClassBalancedReservoir 900L, InOrder(), 0.0, 3, entropy
+            NewestRollout(), DisagreementPrioritized(3, 0.8, 0.02), 0.25, 1, entropy
+            // The class of a label that is a distribution is its likeliest choice.
+            ClassBalancedReservoir 1200L, ClassBalanced 0.5, 1.0, 1, KullbackLeibler()
         ] do
         let config =
             DistillationConfig(
@@ -421,7 +424,7 @@ let ``monitored iterations on rows are those of plain loops: held out, stopped e
                 Acting = LinearBeta 3,
                 Retention = retention,
                 Sampling = sampling,
-                Loss = CrossEntropy 0.02,
+                Loss = loss,
                 Collection = StepsPerIteration 20,
                 NumLearningEpochs = 4,
                 NumMiniBatches = 5,
