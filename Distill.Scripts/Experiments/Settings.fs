@@ -35,8 +35,14 @@ let private otherKinds =
 let private otherNames =
     dict
         [
+            "actor_group", [ "actor.observation_group" ]
+            "actor_hidden", [ "actor.hidden" ]
+            "actor_hidden_dims", [ "actor.hidden" ]
             "buffer_size", [ "max_buffer_size" ]
             "checkpoint", [ "policy"; "teacher" ]
+            "critic_group", [ "critic.observation_group" ]
+            "critic_hidden", [ "critic.hidden" ]
+            "critic_hidden_dims", [ "critic.hidden" ]
             "epoch_teacher_forcing", [ "phase1_iterations" ]
             "experiment_name", [ "name" ]
             "interval", [ "loop_seconds" ]
@@ -244,6 +250,7 @@ let private switch (records: obj list) (name: string, text: string) : string lis
     | Some(_, t) ->
         let made, without = makeKind t setting.Value
         List.map (fun name -> setting.Name + "." + name) without, setting.Set made
+    | None when text = "null" && setting.Nullable -> [], setting.Set null
     | None -> wrong setting text ("one of " + (kinds |> Seq.map fst |> String.concat ", "))
 
 /// The name of a setting, and the records with another value of it.
@@ -510,3 +517,10 @@ let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =
 let apply3 (arguments: string list) (a: 'A, b: 'B, c: 'C) : 'A * 'B * 'C =
     let changed = apply arguments [ nonNull (box a); nonNull (box b); nonNull (box c) ]
     changed[0] :?> 'A, changed[1] :?> 'B, changed[2] :?> 'C
+
+/// `apply` to four records.
+let apply4 (arguments: string list) (a: 'A, b: 'B, c: 'C, d: 'D) : 'A * 'B * 'C * 'D =
+    let changed =
+        apply arguments [ nonNull (box a); nonNull (box b); nonNull (box c); nonNull (box d) ]
+
+    changed[0] :?> 'A, changed[1] :?> 'B, changed[2] :?> 'C, changed[3] :?> 'D

@@ -141,7 +141,8 @@ module Distil =
             Parameters = Training.parameters [ experiment.Teacher; config ]
         }
 
-    let private loadTeacher (file: TeacherFile) (environment: EnvironmentSpec) =
+    /// The teacher in the file, said what it is and checked against the environment.
+    let internal loadTeacher (file: TeacherFile) (environment: EnvironmentSpec) =
         if file.Teacher = "" then
             fail "The experiment has no teacher; name a policy file: teacher=FILE."
 
@@ -194,7 +195,7 @@ module Distil =
 
     /// Flies the teacher alone, before any training, on the episodes of the evaluations during training. Also gives what
     /// speaks against it.
-    let private solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
+    let internal solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
         use evaluator =
             new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
 
@@ -283,6 +284,13 @@ module Distil =
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
+    /// The teacher's numbers beside those of every evaluation.
+    let internal reference (teacher: EvaluationResult) =
+        [
+            "evaluation/teacher_return", teacher.MeanReturn
+            "evaluation/teacher_share_terminated", teacher.ShareTerminated
+        ]
+
     let private algorithm
         (config: DistillationConfig)
         (distillation: Distillation)
@@ -296,11 +304,7 @@ module Distil =
             Completed = fun () -> distillation.Iteration
             Iterate = fun () -> progress config (distillation.Iterate())
             Visit = distillation.Visit
-            Reference =
-                [
-                    "evaluation/teacher_return", teacher.MeanReturn
-                    "evaluation/teacher_share_terminated", teacher.ShareTerminated
-                ]
+            Reference = reference teacher
             Warnings = warnings
         }
 
@@ -383,8 +387,9 @@ module Distil =
 
         result
 
-    let private checkTeacher (experiment: Experiment) =
-        let path = experiment.Teacher.Teacher
+    /// Refuses a teacher that is not there.
+    let internal checkTeacher (file: TeacherFile) =
+        let path = file.Teacher
 
         if path <> "" && not (File.Exists path) then
             fail $"There is no teacher {path}."
@@ -417,7 +422,7 @@ module Distil =
             With = fun settings -> job (Experiment.withSettings settings experiment)
             Check =
                 fun () ->
-                    checkTeacher experiment
+                    checkTeacher experiment.Teacher
                     experiment.Config.Validate()
                     Best.by experiment.Config.Environment.Spec experiment.Config.BestBy |> ignore
             Run = fun options settings -> Job.orStopped (run options settings experiment).Interruption

@@ -75,7 +75,7 @@ module Help =
     let private jobs: (string * obj list) list =
         [
             "distil", [ Experiment.empty.Teacher; Experiment.empty.Config; Training.options ]
-            "train a teacher", [ TrainTeacher.defaults; PpoConfig(); Training.options ]
+            "train by PPO", [ TrainTeacher.defaults; Experiment.empty.Teacher; PpoConfig(); Training.options ]
             "evaluate", [ Evaluate.defaults ]
             "play", [ Play.defaults ]
         ]

@@ -58,11 +58,25 @@ module Run =
             | Some job -> job ()
             | None -> Sweeping.main arguments sweep)
 
-    let trainTeacherWith (arguments: string list) (training: TrainTeacher) (ppo: PpoConfig) : TrainingResult =
+    let improveWith
+        (arguments: string list)
+        (training: TrainTeacher)
+        (teacher: TeacherFile)
+        (ppo: PpoConfig)
+        : TrainingResult =
         let settings = Training.arguments arguments
 
-        Settings.apply3 settings (Training.options, training, ppo)
-        |> fun (options, training, ppo) -> TrainTeacher.run options settings training ppo
+        Settings.apply4 settings (Training.options, training, teacher, ppo)
+        |> fun (options, training, teacher, ppo) -> TrainTeacher.run options settings training teacher ppo
+
+    /// Trains a student by PPO beside a teacher: distillation that turns into PPO, or PPO that a teacher guides, as the
+    /// coefficients of `ppo` say. Or sweeps settings: `sweep name=value,value`.
+    let improve (training: TrainTeacher) (teacher: TeacherFile) (ppo: PpoConfig) : unit =
+        mainOf (TrainTeacher.guidedJob training teacher ppo) (fun arguments ->
+            improveWith arguments training teacher ppo)
+
+    let trainTeacherWith (arguments: string list) (training: TrainTeacher) (ppo: PpoConfig) : TrainingResult =
+        improveWith arguments training Experiment.empty.Teacher ppo
 
     /// Trains a teacher by PPO, or sweeps settings of the training: `sweep name=value,value`. `resume=RUN_FOLDER` goes on with
     /// a run that was stopped.

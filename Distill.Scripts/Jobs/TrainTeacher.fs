@@ -11,7 +11,7 @@ open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
-/// Training of a teacher: all but the algorithm's own settings.
+/// Training by PPO, of a teacher or of a student beside one: all but the algorithm's own settings.
 type TrainTeacher =
     {
         /// Name of the experiment: its folder under logs/.
@@ -26,16 +26,16 @@ type TrainTeacher =
         /// The environments to train in.
         Environment: IEnvironmentConfig
 
-        /// Where the trained teacher is copied to, with its command, seed and measured return inside; empty for nowhere.
+        /// Where the trained policy is copied to, with its command, seed and measured return inside; empty for nowhere.
         SaveTo: string
 
         /// Iterations between checkpoints. Lower it when a stop would cost more than a save.
         SaveInterval: int
 
-        /// Iterations between closed-loop evaluations; the best teacher is kept.
+        /// Iterations between closed-loop evaluations; the best policy is kept.
         EvaluationInterval: int
 
-        /// The measure of these evaluations that says which teacher is the best: return or length (the highest), share_terminated
+        /// The measure of these evaluations that says which policy is the best: return or length (the highest), share_terminated
         /// (the lowest), or one of the environment's by its name. Change it when the return hides what counts, such as crashes.
         BestBy: string
 
@@ -50,23 +50,37 @@ type TrainTeacher =
         FinalEpisodes: int
     }
 
-/// A trained teacher on episodes that training never saw.
+/// A trained policy on episodes that training never saw, and beside it the teacher that guided it, if one did.
 type TrainingResult
     (
         folder: string,
         iteration: int,
         evaluation: EvaluationResult,
         interruption: string option,
+        ?teacher: EvaluationResult,
         ?target: float,
         ?stepsToTarget: string * float option
     ) =
     let comparison =
-        Comparison("policy", [ "teacher", evaluation ], ?stepsToTarget = stepsToTarget)
+        match teacher with
+        | Some teacher ->
+            Comparison(
+                "policy",
+                [ "teacher", teacher; "student", evaluation ],
+                "teacher",
+                ?stepsToTarget = stepsToTarget
+            )
+        | None -> Comparison("policy", [ "teacher", evaluation ], ?stepsToTarget = stepsToTarget)
+
+    let role = if teacher.IsSome then "student" else "teacher"
 
     /// The run folder.
     member _.Folder = folder
 
-    /// Iterations after which the teacher was kept: the best of all evaluations, by mean return or what `best_by` says.
+    /// Mean difference of its returns from the teacher's in the same episodes, with its 95 % interval; None without a teacher.
+    member _.Difference = teacher |> Option.map (fun _ -> comparison.Difference "student")
+
+    /// Iterations after which the policy was kept: the best of all evaluations, by mean return or what `best_by` says.
     member _.Iteration = iteration
     member _.Evaluation = evaluation
 
@@ -83,8 +97,15 @@ type TrainingResult
             Environment.NewLine,
             [
                 string comparison
-                $"Teacher return: {evaluation.MeanReturn:F1} (the best teacher, after {iteration} iterations)"
-                $"Teacher terminated: {100.0 * evaluation.ShareTerminated:F1} %%"
+                $"{Names.pascal role} return: {evaluation.MeanReturn:F1} (the best {role}, after {iteration} iterations)"
+                $"{Names.pascal role} terminated: {100.0 * evaluation.ShareTerminated:F1} %%"
+                match teacher with
+                | Some _ ->
+                    let difference = comparison.Difference "student"
+
+                    $"Student - teacher: {difference.Estimate:F1}, 95 %% interval [{difference.Low:F1}, {difference.High:F1}] "
+                    + $"(mean over {evaluation.Episodes} episodes that both flew)"
+                | None -> ()
                 yield! target |> Option.map comparison.Target |> Option.defaultValue []
                 $"Run folder: {folder}"
                 yield! Option.toList interruption
@@ -109,7 +130,7 @@ module TrainTeacher =
             FinalEpisodes = 1000
         }
 
-    let private setup (training: TrainTeacher) (ppo: PpoConfig) : Training.Setup =
+    let private setup (training: TrainTeacher) (teacher: TeacherFile) (ppo: PpoConfig) : Training.Setup =
         {
             Kind = kind
             Name = training.Name
@@ -126,7 +147,7 @@ module TrainTeacher =
                     Best = Best.by training.Environment.Spec training.BestBy
                     TargetReturn = Option.ofNullable training.TargetReturn
                 }
-            Parameters = Training.parameters [ training; ppo ]
+            Parameters = Training.parameters [ training; teacher; ppo ]
         }
 
     let private progress (config: PpoConfig) (report: PpoReport) : Progress =
@@ -134,56 +155,74 @@ module TrainTeacher =
             Iteration = report.Iteration
             Phase = ""
             Losses =
-                [ "value", report.ValueLoss; "surrogate", report.SurrogateLoss; "entropy", report.Entropy ]
+                [
+                    "value", report.ValueLoss
+                    "surrogate", report.SurrogateLoss
+                    "entropy", report.Entropy
+                    if report.BehaviorLoss.HasValue then
+                        "behavior", report.BehaviorLoss.Value
+                ]
             MeanReturn = Option.ofNullable report.MeanReturn
             MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
             StepsCollected = report.StepsCollected
             CollectionSeconds = report.CollectionSeconds
             LearningSeconds = report.LearningSeconds
             Data = ""
-            Events = []
+            Events =
+                [
+                    if config.CriticWarmup > 0 && report.Iteration = config.CriticWarmup then
+                        $"The actor learns from iteration {report.Iteration + 1} on"
+                ]
             Warnings = []
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
-    let private algorithm (ppo: Ppo) : Algorithm =
+    let private algorithm (ppo: Ppo) (guide: (Policy * EvaluationResult * string list) option) : Algorithm =
         {
-            Role = "teacher"
+            Role = if guide.IsSome then "student" else "teacher"
             Policy = ppo.Actor
             Optimizer = ppo.ActorOptimizer
             Completed = fun () -> ppo.Iteration
             Iterate = fun () -> progress ppo.Config (ppo.Iterate())
             Visit = ppo.Visit
-            Reference = []
-            Warnings = []
+            Reference =
+                guide |> Option.map (fun (_, alone, _) -> Distil.reference alone) |> Option.defaultValue []
+            Warnings = guide |> Option.map (fun (_, _, doubts) -> doubts) |> Option.defaultValue []
         }
 
-    /// Writes down in the file of the best teacher how good it is, and copies it to where it is wanted.
-    let private record (folder: RunFolder) (saveTo: string) (teacher: Policy) (evaluation: EvaluationResult) =
+    /// Writes down in the file of the best policy how good it is, and copies it to where it is wanted.
+    let private record
+        (folder: RunFolder)
+        (role: string)
+        (saveTo: string)
+        (policy: Policy)
+        (evaluation: EvaluationResult)
+        =
         let note (name: string) (value: float) =
-            teacher.Metadata[name] <- value.ToString("G6", CultureInfo.InvariantCulture)
+            policy.Metadata[name] <- value.ToString("G6", CultureInfo.InvariantCulture)
 
         note "return" evaluation.MeanReturn
         note "return_standard_error" (evaluation.StdReturn / sqrt (float evaluation.Episodes))
         note "share_terminated" evaluation.ShareTerminated
-        teacher.Metadata["return_episodes"] <- string evaluation.Episodes
+        policy.Metadata["return_episodes"] <- string evaluation.Episodes
 
-        for path in [ folder.Checkpoint "best_teacher.safetensors"; saveTo ] |> List.filter ((<>) "") do
+        for path in [ folder.Checkpoint $"best_{role}.safetensors"; saveTo ] |> List.filter ((<>) "") do
             Training.makeFolderOf path
-            PolicyFile.Save(path, teacher)
+            PolicyFile.Save(path, policy)
 
     let private judge
         (options: RunOptions)
         (setup: Training.Setup)
         (pool: WorkerPool)
         (saveTo: string)
+        (guide: Policy option)
         (algorithm: Algorithm)
         (folder: RunFolder)
         (interruption: string option)
         =
-        Training.withBest folder algorithm (fun teacher iteration ->
+        Training.withBest folder algorithm (fun best iteration ->
             use evaluator = Training.finalEvaluator setup pool
-            let evaluation = evaluator.Run teacher
+            let evaluation = evaluator.Run best
 
             let result =
                 TrainingResult(
@@ -191,19 +230,31 @@ module TrainTeacher =
                     iteration,
                     evaluation,
                     interruption,
+                    ?teacher = (guide |> Option.map evaluator.Run),
                     ?target = setup.Plan.TargetReturn,
-                    ?stepsToTarget = Training.stepsToTarget folder setup "teacher"
+                    ?stepsToTarget = Training.stepsToTarget folder setup algorithm.Role
                 )
 
             if interruption.IsNone then
-                record folder saveTo teacher evaluation
-                Training.conclude options folder setup result.Comparison [ "teacher", teacher ]
+                record folder algorithm.Role saveTo best evaluation
+
+                Training.conclude
+                    options
+                    folder
+                    setup
+                    result.Comparison
+                    [
+                        match guide with
+                        | Some teacher -> "teacher", teacher
+                        | None -> ()
+                        algorithm.Role, best
+                    ]
 
             result)
 
     /// Says what PPO will take, and refuses what the machine cannot hold.
-    let private checkMemory (config: PpoConfig) (environment: IEnvironmentConfig) (threads: int) =
-        let memory = PpoMemory.Of(config, environment, threads)
+    let private checkMemory (config: PpoConfig) (environment: IEnvironmentConfig) (threads: int) (guided: bool) =
+        let memory = PpoMemory.Of(config, environment, threads, guided)
 
         say
             $"Memory: rollout {Names.mebibytes memory.RolloutBytes}; networks {Names.mebibytes memory.NetworkBytes}; available {Names.mebibytes memory.AvailableBytes}"
@@ -227,36 +278,75 @@ module TrainTeacher =
         (options: RunOptions)
         (settings: string list)
         (training: TrainTeacher)
+        (file: TeacherFile)
         (config: PpoConfig)
         =
         check training config
-        let setup = setup training config
+        let setup = setup training file config
         use pool = Training.pool training.Threads
-        checkMemory config training.Environment pool.Threads
-        use ppo = new Ppo(config, training.Environment, pool)
-        let actor = ppo.Actor
+        let guided = file.Teacher <> ""
 
         say
             $"PPO '{training.Name}', seed {config.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
 
-        say $"Teacher: {actor.Architecture}, reads '{actor.ObservationGroup}'"
-        let algorithm = algorithm ppo
+        use teacher: Policy | null =
+            if guided then
+                Distil.loadTeacher file training.Environment.Spec
+            else
+                null
 
-        judge options setup pool training.SaveTo algorithm
+        checkMemory config training.Environment pool.Threads guided
+        use ppo = new Ppo(config, training.Environment, pool, teacher)
+        let actor = ppo.Actor
+
+        let guide =
+            Option.ofObj teacher
+            |> Option.map (fun teacher ->
+                let alone, doubts = Distil.solo teacher setup pool
+                teacher, alone, doubts)
+
+        let algorithm = algorithm ppo guide
+
+        say
+            $"{Names.pascal algorithm.Role}: {actor.Architecture}, {actor.Network.ParameterCount} parameters, reads '{actor.ObservationGroup}'"
+
+        judge options setup pool training.SaveTo (Option.ofObj teacher) algorithm
         |> Training.run options settings setup pool algorithm
 
-    let rec job (training: TrainTeacher) (ppo: PpoConfig) : Job =
+    /// What was measured of the policy that was trained, and beside a teacher the difference from it.
+    let private measures (results: PolicyResult list) =
+        match results |> List.tryFind (fun result -> result.Policy = "student") with
+        | None -> PolicyResult.find "teacher" results |> PolicyResult.measures
+        | Some student ->
+            let difference =
+                student.MinusTeacher |> Option.defaultValue { Estimate = nan; Low = nan; High = nan }
+
+            PolicyResult.measures student
+            @ [
+                "minus_teacher", difference.Estimate
+                "minus_teacher_low", difference.Low
+                "minus_teacher_high", difference.High
+            ]
+
+    /// Training of a student by PPO beside a teacher: `ppo` says how much each of the two losses counts, and who drives.
+    let rec guidedJob (training: TrainTeacher) (teacher: TeacherFile) (ppo: PpoConfig) : Job =
         {
             Kind = kind
-            Records = [ training; ppo ]
-            Defaults = [ defaults; PpoConfig() ]
-            With = fun settings -> Settings.apply2 settings (training, ppo) ||> job
+            Records = [ training; teacher; ppo ]
+            Defaults = [ defaults; Experiment.empty.Teacher; PpoConfig() ]
+            With = fun settings -> Settings.apply3 settings (training, teacher, ppo) |||> guidedJob
             Check =
                 fun () ->
                     Job.noOutput "save_to" training.SaveTo
+                    Distil.checkTeacher teacher
                     check training ppo
-            Run = fun options settings -> Job.orStopped (run options settings training ppo).Interruption
-            Measures = PolicyResult.find "teacher" >> PolicyResult.measures
+            Run =
+                fun options settings ->
+                    Job.orStopped (run options settings training teacher ppo).Interruption
+            Measures = measures
             Main = "return"
             Beside = [ "length"; "share_terminated" ]
         }
+
+    let job (training: TrainTeacher) (ppo: PpoConfig) : Job =
+        guidedJob training Experiment.empty.Teacher ppo
