@@ -215,8 +215,8 @@ type DistillationBuilder() =
     member _.Epochs(e, epochs: Schedule) =
         e |> set <@ _.NumLearningEpochs @> epochs
 
-    /// Passes with a loss on the held-out episodes above the lowest, after which an iteration ends and goes back to the pass
-    /// before them; 0 for all passes.
+    /// Passes without a lower loss on the episodes that are held out, after which an iteration ends with the best pass; 0 for all
+    /// passes.
     [<CustomOperation "earlyStopping">]
     member _.EarlyStopping(e, passes: int) = e |> set <@ _.EarlyStopping @> passes
 

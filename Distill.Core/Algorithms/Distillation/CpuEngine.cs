@@ -152,7 +152,7 @@ public sealed class CpuEngine : IDistillationEngine
             sum.Weight == 0 ? double.NaN : sum.Loss / sum.Weight,
             newest,
             historical,
-            stopping is null ? heldOut?.Mean(pool) : stopping.Loss,
+            stopping is null ? heldOut?.Mean(pool) : stopping.Best,
             passes
         );
     }

@@ -91,8 +91,8 @@ public sealed record DistillationConfig
     public Schedule NumLearningEpochs { get; init; } = 4;
 
     /// <summary>
-    /// Passes of an iteration whose loss on the held-out rows is more than 2 % above the lowest, after which its passes end and
-    /// the student before them is kept; at least one pass is done. 0 does all <see cref="NumLearningEpochs"/>. Needs <see cref="HeldOut"/>. Begin
+    /// Passes of an iteration without a lower loss on the held-out rows, after which its passes end and the student of the best
+    /// pass is kept; at least one pass is done. 0 does all <see cref="NumLearningEpochs"/>. Needs <see cref="HeldOut"/>. Begin
     /// with 2 and many passes; raise it when passes end by chance, lower it when they take too long.
     /// </summary>
     public int EarlyStopping { get; init; }

@@ -3,12 +3,10 @@ using Distill.Networks;
 namespace Distill.Algorithms;
 
 /// <summary>
-/// Ends the passes of an iteration when for some of them the loss on the rows that are held out was above its lowest by more than
-/// 2 %, and takes the students and their optimizers back to the last pass for which it was not (Prechelt 1998, "Early stopping -
-/// but when?", with the generalization loss as criterion). What is nearer to the lowest is noise: going back for it would
-/// only cost steps of learning.
+/// Ends the passes of an iteration when the loss on the rows that are held out has not fallen for some passes, and takes the
+/// students and their optimizers back to the pass after which it was lowest (Prechelt 1998, "Early stopping - but when?").
 /// </summary>
-/// <param name="patience">Passes above that, after which it ends.</param>
+/// <param name="patience">Passes without a lower loss, after which it ends.</param>
 /// <param name="learners">All that learn, the student first.</param>
 internal sealed class EarlyStopping(
     int patience,
@@ -22,38 +20,35 @@ internal sealed class EarlyStopping(
             (new FloatBuffer(learner.Network.Parameters.Length), config.Create(learner.Network, maxChunks: 0))
         ),
     ];
-    private const double Tolerance = 0.02;
-
-    private double? lowest;
+    private double? best;
     private int passesSince;
 
-    /// <summary>The loss of the student that is kept; null where no row is held out.</summary>
-    public double? Loss { get; private set; }
+    /// <summary>The lowest loss of this iteration; null where no row is held out.</summary>
+    public double? Best => best;
 
     /// <summary>Bytes for one learner.</summary>
     internal static long EstimateBytes(NetworkSpec network, OptimizerConfig config) =>
         network.Size.Parameters * sizeof(float) + config.EstimateBytes(network.Size.Parameters, maxChunks: 0);
 
     /// <summary>A new iteration.</summary>
-    public void Begin() => (lowest, Loss, passesSince) = (null, null, 0);
+    public void Begin() => (best, passesSince) = (null, 0);
 
     /// <summary>Takes the loss after a pass; says whether to stop.</summary>
     public bool After(double? loss)
     {
-        if (loss is not { } now)
+        if (loss is null)
             return false;
-        lowest = Math.Min(lowest ?? now, now);
-        if (now <= lowest + Tolerance * Math.Abs(lowest.Value))
+        if (best is null || loss < best)
         {
             Keep();
-            (Loss, passesSince) = (now, 0);
+            (best, passesSince) = (loss, 0);
         }
         else
             passesSince++;
         return passesSince >= patience;
     }
 
-    /// <summary>Goes back to the pass that is kept.</summary>
+    /// <summary>Goes back to the best pass.</summary>
     public void Restore()
     {
         for (var i = 0; i < kept.Length && passesSince > 0; i++)

@@ -214,7 +214,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
                 match learner.HeldOut [| for held in memory.Held -> held.Segment |] with
                 | Some loss when config.EarlyStopping > 0 ->
                     match best with
-                    | Some(lowest, _) when loss > 1.02 * lowest -> go (passes + 1) parts best (since + 1)
+                    | Some(lowest, _) when loss >= lowest -> go (passes + 1) parts best (since + 1)
                     | _ ->
                         let snapshots = learner.Snapshot() :: [ for other in others -> other.Snapshot() ]
 
@@ -222,8 +222,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
                             for restore in snapshots do
                                 restore ()
 
-                        let lowest = best |> Option.map fst |> Option.defaultValue loss
-                        go (passes + 1) parts (Some(min lowest loss, restore)) 0
+                        go (passes + 1) parts (Some(loss, restore)) 0
                 | _ -> go (passes + 1) parts best 0
 
         go 0 [] None 0
