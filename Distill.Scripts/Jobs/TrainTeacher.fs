@@ -253,7 +253,12 @@ module TrainTeacher =
             result)
 
     /// Says what PPO will take, and refuses what the machine cannot hold.
-    let private checkMemory (config: PpoConfig) (environment: IEnvironmentConfig) (threads: int) (guided: bool) =
+    let private checkMemory
+        (config: PpoConfig)
+        (environment: IEnvironmentConfig)
+        (threads: int)
+        (guided: bool)
+        =
         let memory = PpoMemory.Of(config, environment, threads, guided)
 
         say
@@ -341,8 +346,7 @@ module TrainTeacher =
                     Distil.checkTeacher teacher
                     check training ppo
             Run =
-                fun options settings ->
-                    Job.orStopped (run options settings training teacher ppo).Interruption
+                fun options settings -> Job.orStopped (run options settings training teacher ppo).Interruption
             Measures = measures
             Main = "return"
             Beside = [ "length"; "share_terminated" ]
