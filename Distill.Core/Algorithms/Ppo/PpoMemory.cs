@@ -33,15 +33,22 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
         var layout = config.Layout(spec, actor, critic, guided);
         var memory = (int)(actor.Size.Memory + critic.Size.Memory);
         var length = actor.Recurrent || critic.Recurrent ? config.StepsPerEnv : 1;
-        // Of one network at a time; while learning, the activations and gradients of all steps of a sample.
-        var perThread =
-            (length + 1) * Math.Max(Policy.EstimateBytes(actor), Policy.EstimateBytes(critic))
-            + (long)(layout.Recorded + (length + 1) * (actor.Size.Outputs + 1)) * Panel.Width * sizeof(float);
+        var perThread = Math.Max(Collecting(), Math.Max(Learning(actor), Learning(critic))) * sizeof(float);
         return new PpoMemory(
             PpoRollout.EstimateBytes(environment.Envs, config.StepsPerEnv, layout, memory),
             threads * perThread + Ppo.EstimateBytes(config.Optimizer, actor, critic),
             MemoryEstimate.WithATenthToSpare(availableBytes)
         );
+
+        long Collecting() =>
+            (layout.Recorded + actor.Size.Activations + critic.Size.Activations) * Panel.Width
+            + Math.Max(actor.Size.Scratch, critic.Size.Scratch);
+
+        // Activations and gradients of all steps of a sample, and the gradient of the distillation loss.
+        long Learning(NetworkSpec network) =>
+            (length * (network.Size.Activations + network.Size.Outputs + 1L) + network.Size.Memory + network.Size.Outputs)
+                * Panel.Width
+            + network.Size.Scratch;
 
         NetworkSpec Network(StudentConfig network, int outputs, Head head) =>
             network.Network(new ObservationView(spec, network.ObservationGroup).Size, outputs, head);
