@@ -11,7 +11,7 @@ let training =
     { TrainTeacher.defaults with
         Name = "distil-then-improve"
         Environment = Quadrotor.mixture { envs = 2048 }
-        EvaluationInterval = 10
+        EvaluationInterval = 5
         EvaluationEpisodes = 500
     }
 
@@ -26,5 +26,7 @@ let ppo =
     |> Settings.set <@ _.PpoCoef @> (Schedule.piecewise [ 30, 0.0; 50, 1.0 ])
     |> Settings.set <@ _.Beta @> (Schedule.linear 1.0 0.0 20)
     |> Settings.set <@ _.InitStd @> (System.Nullable 0.1)
+    |> Settings.set <@ _.Schedule @> RateSchedule.Fixed
+    |> Settings.set <@ _.Optimizer @> (AdamConfig(LearningRate = Schedule.piecewise [ 30, 1e-3; 40, 2e-4 ]))
 
 Run.improve training teacher ppo
