@@ -29,10 +29,11 @@ type TrainTeacher =
         /// Where the trained policy is copied to, with its command, seed and measured return inside; empty for nowhere.
         SaveTo: string
 
-        /// Iterations between checkpoints. Lower it when a stop would cost more than a save.
+        /// Iterations between checkpoints. Lower it when a stop would cost more than a save, raise it when saves take up time or disk.
         SaveInterval: int
 
-        /// Iterations between closed-loop evaluations; the best policy is kept.
+        /// Iterations between closed-loop evaluations; the best policy is kept. Lower it when the best may fall between two of them,
+        /// raise it when evaluations take up the time.
         EvaluationInterval: int
 
         /// The measure of these evaluations that says which policy is the best: return or length (the highest), share_terminated
@@ -43,10 +44,11 @@ type TrainTeacher =
         /// measure.
         TargetReturn: Nullable<float>
 
-        /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck.
+        /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck, lower it when evaluations
+        /// take up the time.
         EvaluationEpisodes: int
 
-        /// Episodes of the evaluation at the end.
+        /// Episodes of the evaluation at the end. Raise it to know the return more exactly, lower it in runs that only try something out.
         FinalEpisodes: int
     }
 

@@ -35,10 +35,12 @@ type RunOptions =
         /// some seconds a video.
         Video: bool
 
-        /// Steps that a video shows at most; an episode that ends is a shorter one.
+        /// Steps that a video shows at most; an episode that ends is a shorter one. Raise it to see more, lower it when filming takes
+        /// long.
         VideoLength: int
 
-        /// Steps of each environment from one video to the next. Raise it when filming takes longer than training.
+        /// Steps of each environment from one video to the next. Raise it when filming takes longer than training,
+        /// lower it to see more of how it learns.
         VideoInterval: int
     }
 
