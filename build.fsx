@@ -694,7 +694,7 @@ let private details =
             "run", settings
             "sweep",
             settings
-            + "\nSeveral values make the trials: max_buffer_size=50_000,200_000 seed=0,1,2. See docs/sweeping.md."
+            + "\nSeveral values make the trials: max_buffer_size=50_000,200_000 seed=0,1,2. --search asha --sampler tpe --trials 60 --min 5 searches a large space. See docs/sweeping.md."
             "resume",
             "RUN_FOLDER is one below logs/, or `latest`. The result has the bits of a run that never stopped."
             "report", "FOLDER is that of a run or of a sweep, or `latest` for the run that began last."

@@ -37,6 +37,9 @@ module internal Searching =
             /// The trials of its points, in the order in which they were tried.
             Trials: (TrialFolder * Job) list
 
+            /// Those of the points that the search trained to the end. A grid may have trained others before.
+            Last: TrialFolder list
+
             /// Points that were trained, and for how many iterations; the highest rung first.
             Trained: (int * int) list
 
@@ -46,12 +49,12 @@ module internal Searching =
 
     /// The point with the highest main measure among those that were trained to the end.
     let private best (outcome: Outcome) : string option =
-        let records = outcome.Trials |> List.map (fun (folder, _) -> folder.Trial)
-        let names = Trials.varyingOf records
+        let names =
+            outcome.Trials |> List.map (fun (folder, _) -> folder.Trial) |> Trials.varyingOf
 
         let results =
-            outcome.Trials
-            |> List.choose (fun (folder, _) ->
+            outcome.Last
+            |> List.choose (fun folder ->
                 folder.Result |> Option.map (fun result -> folder.Trial.Settings.Remove "seed", result))
             |> List.groupBy fst
             |> List.map (fun (settings, results) -> settings, List.map snd results)
@@ -106,7 +109,7 @@ module internal Searching =
             fail $"asha stops and resumes trainings, but a job of kind {job.Kind} has no setting '{name}'."
 
     /// The rungs of asynchronous successive halving for these jobs.
-    let private rungsOf (asha: Asha) (points: int option) (job: Job) : Rungs =
+    let private rungsOf (asha: Asha) (points: int) (job: Job) : Rungs =
         let most, interval = whole "iterations" job, whole "evaluation_interval" job
 
         if asha.Min >= most then
@@ -122,13 +125,22 @@ module internal Searching =
 
         let fewest = pown (int64 asha.Eta) (rungs.Iterations.Length - 1)
 
-        match points with
-        | Some points when int64 points < fewest ->
+        if int64 points < fewest then
             let list = String.Join(", ", rungs.Iterations)
 
             fail
                 $"asha with rungs at {list} iterations brings one point of {fewest} to the end, and this search has {points}: ask for more trials, or raise --min."
-        | _ -> rungs
+
+        rungs
+
+    /// Refuses a job that is not trained as far as the others.
+    let private checkIterations (rungs: Rungs) (job: Job) =
+        if rungs.Halving then
+            let iterations, most = whole "iterations" job, List.last rungs.Iterations
+
+            if iterations <> most then
+                fail
+                    $"asha compares trials after the same iterations, but some have iterations={most} and some {iterations}."
 
     /// What the trial measured at the rung; NaN if it failed before, None if it has not come so far.
     let private measured (rungs: Rungs) (folder: TrialFolder, rung: int) : float option =
@@ -243,6 +255,93 @@ module internal Searching =
                 | None -> ()
         ]
 
+    /// A search under way.
+    type private Played =
+        {
+            Rungs: Rungs
+
+            /// Steps that are decided at once.
+            Batch: int
+
+            /// The next new point, by what is known of those before.
+            Next: Tpe.Observed list -> Point option
+            Points: Collections.Generic.List<Point>
+
+            /// All steps that were decided.
+            Taken: Collections.Generic.List<Step>
+        }
+
+    /// The rungs of a search, and where its points come from.
+    let private planOf (options: SweepOptions) (sweep: Sweep<'T>) : Search * Rungs =
+        match SweepOptions.search options sweep.Search with
+        | Search.Asha asha ->
+            let first = Trials.declared options sweep
+
+            let count =
+                match asha.Sampler with
+                | Search.Tpe count -> count
+                | _ -> (byPoint first).Length
+
+            let rungs = rungsOf asha count first.Head.Job
+            first |> List.iter (fun trial -> checkIterations rungs trial.Job)
+            asha.Sampler, rungs
+        | sampler -> sampler, { Iterations = [ 0 ]; Eta = 2; Halving = false }
+
+    let private start (options: SweepOptions) (sweep: Sweep<'T>) (root: string) : Played =
+        let sampler, rungs = planOf options sweep
+        let next = source options sweep sampler
+        let kept = Trials.kept root
+
+        let point (decisions: Tpe.Point, trials: Trial list) =
+            for trial in trials do
+                checkIterations rungs trial.Job
+
+            {
+                Decisions = decisions
+                Trials = kept trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Job)
+            }
+
+        {
+            Rungs = rungs
+            Batch = SweepOptions.batch options sweep.Batch
+            Next = next >> Option.map point
+            Points = Collections.Generic.List()
+            Taken = Collections.Generic.List()
+        }
+
+    /// Decides a step by what has ended before its batch: a promotion or, where there is none, a new point.
+    let private decide (search: Played) (ended: (Step * float) list) : Step option =
+        let fresh () =
+            search.Next(observed search.Points ended)
+            |> Option.map (fun point ->
+                search.Points.Add point
+                { Point = search.Points.Count - 1; Rung = 0 })
+
+        let step =
+            Halving.promotion search.Rungs.Eta search.Rungs.Iterations.Length ended search.Taken
+            |> Option.orElseWith fresh
+
+        Option.iter search.Taken.Add step
+        step
+
+    /// What a step measured, the mean over seeds; None before all its trials have come so far.
+    let private score (search: Played) (step: Step) : float option =
+        let values =
+            search.Points[step.Point].Trials
+            |> List.map (fun (folder, _) -> measured search.Rungs (folder, step.Rung))
+
+        if values |> List.forall Option.isSome then
+            Some(values |> List.averageBy Option.get)
+        else
+            None
+
+    let private orders (search: Played) (steps: Step list) : Order list =
+        [
+            for step in steps do
+                for folder, job in search.Points[step.Point].Trials do
+                    { Folder = folder; Job = job; Until = search.Rungs.Until step.Rung }
+        ]
+
     /// Decides batch after batch and has `perform` see to the trials of each, which may leave some without a result: then the
     /// search stands still.
     let run
@@ -251,103 +350,40 @@ module internal Searching =
         (root: string)
         (perform: int -> Order list -> unit)
         : Outcome =
-        let search = SweepOptions.search options sweep.Search
-        let size = SweepOptions.batch options sweep.Batch
-        let first = Trials.declared options sweep
+        let search = start options sweep root
 
-        let sampler, rungs =
-            match search with
-            | Search.Asha asha ->
-                let count =
-                    match asha.Sampler with
-                    | Search.Tpe count -> count
-                    | _ -> (byPoint first).Length
-
-                asha.Sampler, rungsOf asha (Some count) first.Head.Job
-            | other -> other, { Iterations = [ 0 ]; Eta = 2; Halving = false }
-
-        let checkIterations (job: Job) =
-            if rungs.Halving then
-                let iterations, most = whole "iterations" job, List.last rungs.Iterations
-
-                if iterations <> most then
-                    fail
-                        $"asha compares trials after the same iterations, but some have iterations={most} and some {iterations}."
-
-        first |> List.iter (fun trial -> checkIterations trial.Job)
-        let next = source options sweep sampler
-        let kept = Trials.kept root
-        let points = Collections.Generic.List<Point>()
-        let taken = Collections.Generic.List<Step>()
-
-        /// A step that is decided now, by what has ended before this batch.
-        let step (ended: (Step * float) list) : Step option =
-            let decided =
-                match Halving.promotion rungs.Eta rungs.Iterations.Length ended taken with
-                | Some promotion -> Some promotion
-                | None ->
-                    next (observed points ended)
-                    |> Option.map (fun (decisions, trials) ->
-                        let trials =
-                            kept trials |> List.map (fun trial -> TrialFolder(root, trial.Record), trial.Job)
-
-                        trials |> List.iter (snd >> checkIterations)
-                        points.Add { Decisions = decisions; Trials = trials }
-                        { Point = points.Count - 1; Rung = 0 })
-
-            decided |> Option.iter taken.Add
-            decided
-
-        let orders (steps: Step list) =
-            [
-                for step in steps do
-                    for folder, job in points[step.Point].Trials do
-                        { Folder = folder; Job = job; Until = rungs.Until step.Rung }
-            ]
-
-        /// The mean over seeds.
-        let score (step: Step) : float option =
-            let values =
-                points[step.Point].Trials |> List.map (fun (folder, _) -> measured rungs (folder, step.Rung))
-
-            if values |> List.forall Option.isSome then
-                Some(values |> List.averageBy Option.get)
-            else
-                None
-
-        let isOpen (order: Order) =
-            let rung =
-                if order.Until = 0 then
-                    rungs.Iterations.Length - 1
-                else
-                    List.findIndex ((=) order.Until) rungs.Iterations
-
-            (measured rungs (order.Folder, rung)).IsNone
-
-        let rec batches (number: int) (ended: (Step * float) list) : Order list =
-            match List.init size id |> List.choose (fun _ -> step ended) with
+        let rec go (number: int) (ended: (Step * float) list) : Order list =
+            match List.init search.Batch id |> List.choose (fun _ -> decide search ended) with
             | [] -> []
             | steps ->
-                perform number (orders steps)
+                perform number (orders search steps)
+                let scores = steps |> List.map (score search)
 
-                match
-                    steps |> List.choose (fun step -> score step |> Option.map (fun score -> step, score))
-                with
-                | results when results.Length = steps.Length -> batches (number + 1) (ended @ results)
-                | _ -> orders steps |> List.filter isOpen
+                match List.zip steps scores |> List.filter (snd >> Option.isNone) with
+                | [] -> go (number + 1) (ended @ List.zip steps (List.choose id scores))
+                | left ->
+                    [
+                        for step, _ in left do
+                            for order in orders search [ step ] do
+                                if (measured search.Rungs (order.Folder, step.Rung)).IsNone then
+                                    order
+                    ]
 
-        let left = batches 1 []
+        let left = go 1 []
+        let trialsOf (point: int) = search.Points[point].Trials
 
         {
-            Trials =
+            Trials = List.collect trialsOf [ 0 .. search.Points.Count - 1 ]
+            Last =
                 [
-                    for point in points do
-                        yield! point.Trials
+                    for step in search.Taken do
+                        if search.Rungs.Until step.Rung = 0 then
+                            yield! trialsOf step.Point |> List.map fst
                 ]
             Trained =
-                taken
+                search.Taken
                 |> Seq.groupBy _.Point
-                |> Seq.countBy (fun (_, steps) -> rungs.Iterations[steps |> Seq.map _.Rung |> Seq.max])
+                |> Seq.countBy (fun (_, steps) -> search.Rungs.Iterations[steps |> Seq.map _.Rung |> Seq.max])
                 |> Seq.sortDescending
                 |> List.ofSeq
             Open = left

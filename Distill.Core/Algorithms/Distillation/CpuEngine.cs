@@ -58,6 +58,7 @@ public sealed class CpuEngine : IDistillationEngine
             new RandomStream(config.Seed, "exploration"),
             config.Loss.LabelIsDistribution
         );
+        var notes = config.Notes(environment.Spec);
         dataset = new AggregatedDataset(
             columns,
             shape.SegmentLength,
@@ -65,9 +66,10 @@ public sealed class CpuEngine : IDistillationEngine
             Math.Min(10L * rollout.Rows, config.Retention.Rows(rollout.Rows)),
             config.Retention,
             new RandomStream(config.Seed, "retention"),
-            config.Notes(environment.Spec)
+            notes
         );
-        marks = new EpisodeMarks(rollout, config.HeldOut, new RandomStream(config.Seed, "held out"));
+        var holding = new RandomStream(config.Seed, "held out");
+        marks = new EpisodeMarks(rollout, config.HeldOut, notes.Failed, holding);
         sampler = new Sampler(config.Sampling, new RandomStream(config.Seed, "sampling"));
         if (config.Sampling.Ensemble > 1)
             ensemble = new Ensemble(

@@ -8,8 +8,9 @@ namespace Distill.Algorithms;
 /// the rollout's; of one that is still running nothing is known yet, and it counts as one that did not fail.
 /// </summary>
 /// <param name="heldOut">Share of the episodes that are held out.</param>
+/// <param name="failed">Whether it is to be known which failed.</param>
 /// <param name="stream">For the draws.</param>
-internal sealed class EpisodeMarks(Rollout rollout, double heldOut, RandomStream stream)
+internal sealed class EpisodeMarks(Rollout rollout, double heldOut, bool failed, RandomStream stream)
 {
     // Begun by each environment.
     private readonly long[] episodes = new long[rollout.Envs];
@@ -20,7 +21,8 @@ internal sealed class EpisodeMarks(Rollout rollout, double heldOut, RandomStream
         {
             if (heldOut > 0)
                 MarkHeldOut(env);
-            MarkFailed(env);
+            if (failed)
+                MarkFailed(env);
         }
     }
 
@@ -47,13 +49,13 @@ internal sealed class EpisodeMarks(Rollout rollout, double heldOut, RandomStream
 
     private void MarkFailed(int env)
     {
-        var failed = false;
+        var isFailed = false;
         for (var row = (env + 1) * rollout.Steps - 1; row >= env * rollout.Steps; row--)
         {
             if (rollout.Ends[row] != EpisodeEnd.None)
-                failed = rollout.Ends[row] == EpisodeEnd.Terminated;
-            rollout.Failed[row] = failed ? (byte)1 : (byte)0;
-            failed &= rollout.EpisodeStart[row] == 0;
+                isFailed = rollout.Ends[row] == EpisodeEnd.Terminated;
+            rollout.Failed[row] = isFailed ? (byte)1 : (byte)0;
+            isFailed &= rollout.EpisodeStart[row] == 0;
         }
     }
 

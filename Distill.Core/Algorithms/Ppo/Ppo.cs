@@ -517,21 +517,27 @@ public sealed class Ppo : IRollout, IDisposable
         var ppo = scale * (float)now.PpoCoef;
         Span<float> logProbability = stackalloc float[Panel.Width];
         Span<float> dLogProbability = stackalloc float[Panel.Width];
+        dLogProbability.Clear();
         Span<float> entropy = stackalloc float[Panel.Width];
         Span<float> dEntropy = stackalloc float[Panel.Width];
         Span<float> kl = stackalloc float[Panel.Width];
         distribution.LogProbability(outputs, action, logProbability);
         distribution.Entropy(outputs, entropy);
         distribution.KlDivergence(layout.Outputs.Of(sample), outputs, kl);
-        var surrogate = PpoLosses.Surrogate(
-            logProbability,
-            layout.LogProbability.Of(sample).Values,
-            layout.Advantage.Of(sample).Values,
-            weight.Values,
-            (float)now.ClipParam,
-            ppo,
-            dLogProbability
-        );
+        // Without a say PPO is not asked: what a teacher does may be next to impossible for a new actor.
+        var surrogate =
+            ppo == 0
+                ? 0
+                : PpoLosses.Surrogate(
+                    logProbability,
+                    layout.LogProbability.Of(sample).Values,
+                    layout.Advantage.Of(sample).Values,
+                    weight.Values,
+                    (float)now.ClipParam,
+                    Guided && now.Beta > 0 ? (float)now.DualClip : float.PositiveInfinity,
+                    ppo,
+                    dLogProbability
+                );
         for (var lane = 0; lane < Panel.Width; lane++)
             dEntropy[lane] = -(float)now.EntropyCoef * ppo * weight.Values[lane];
         distribution.Backward(outputs, action, dLogProbability, dEntropy, dOutputs);

@@ -170,6 +170,13 @@ public sealed record PpoConfig
     /// </summary>
     public Schedule Beta { get; init; } = 0;
 
+    /// <summary>
+    /// In iterations in which the teacher drives some of the steps: ratio beyond which the gradient of an action that turned out
+    /// badly stops, above 1. What the teacher does is not drawn from the actor, so ratios have no bound otherwise. Lower it when
+    /// the actor is torn about, raise it to learn more from the teacher's failures.
+    /// </summary>
+    public Schedule DualClip { get; init; } = 3;
+
     /// <summary>What the distillation loss is; null for the squared error of actions, or for choices cross-entropy.</summary>
     public Loss? Loss { get; init; }
 
@@ -279,6 +286,7 @@ public sealed record PpoConfig
         Require(ZeroOrPositive(PpoCoef), "ppo_coef", PpoCoef, ZeroOrAbove);
         Require(ZeroOrPositive(DistillationCoef), "distillation_coef", DistillationCoef, ZeroOrAbove);
         Require(Beta.Value is >= 0 and <= 1, "beta", Beta, "within 0 and 1");
+        Require(Positive(DualClip) && DualClip.Value > 1, "dual_clip", DualClip, "above 1");
         Loss?.Check();
         Optimizer.Check();
     }

@@ -5,8 +5,14 @@ namespace Distill.Algorithms;
 /// <summary>The two losses of PPO (Schulman et al. 2017) on one panel. Each returns its weighted sum and writes the gradient of scale * sum.</summary>
 internal static class PpoLosses
 {
+    private const float LargestLogRatio = 60;
+
     /// <summary>max(-A r, -A clip(r, 1 - c, 1 + c)) with the probability ratio r = exp(log p - log p_old) (equation 7).</summary>
     /// <param name="weight"><c>[32]</c>: 0 for lanes that hold no sample, else 1.</param>
+    /// <param name="dualClip">
+    /// Ratio beyond which the gradient of an action that turned out badly stops, too (Ye et al. 2020, arXiv 1912.09729, section
+    /// "Dual-clip PPO"); infinity for PPO as published.
+    /// </param>
     /// <param name="dLogProbability"><c>[32]</c>, overwritten.</param>
     public static double Surrogate(
         ReadOnlySpan<float> logProbability,
@@ -14,6 +20,7 @@ internal static class PpoLosses
         ReadOnlySpan<float> advantage,
         ReadOnlySpan<float> weight,
         float clip,
+        float dualClip,
         float scale,
         Span<float> dLogProbability
     )
@@ -21,11 +28,13 @@ internal static class PpoLosses
         var sum = 0.0;
         for (var lane = 0; lane < Panel.Width; lane++)
         {
-            var ratio = MathF.Exp(logProbability[lane] - oldLogProbability[lane]);
+            // Finite also for an action that was next to impossible.
+            var ratio = MathF.Exp(MathF.Min(logProbability[lane] - oldLogProbability[lane], LargestLogRatio));
             var free = -advantage[lane] * ratio;
             var clipped = -advantage[lane] * Math.Clamp(ratio, 1 - clip, 1 + clip);
-            sum += weight[lane] * MathF.Max(free, clipped);
-            dLogProbability[lane] = free >= clipped ? scale * weight[lane] * free : 0;
+            var stopped = advantage[lane] < 0 && ratio > dualClip;
+            sum += weight[lane] * (stopped ? -advantage[lane] * dualClip : MathF.Max(free, clipped));
+            dLogProbability[lane] = free >= clipped && !stopped ? scale * weight[lane] * free : 0;
         }
         return sum;
     }

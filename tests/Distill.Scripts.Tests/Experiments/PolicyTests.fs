@@ -257,3 +257,71 @@ let ``a comparison runs every variant with every seed on the same budget`` () =
     Assert.Equal<string array>(whole, File.ReadAllLines table)
     Assert.Equal(before, File.GetLastWriteTimeUtc(result folders[0]))
     Assert.True(File.Exists(result (List.last folders)))
+
+[<Fact>]
+let ``a student beside a teacher is compared with it, resumed and fine-tuned`` () =
+    use place = new Workplace()
+    let teacher = place.Path "teacher.safetensors"
+    saveTeacher teacher
+
+    let training =
+        { TrainTeacher.defaults with
+            Name = "improve"
+            Environment = CartPole.balance { envs = 64 }
+            EvaluationInterval = 2
+            EvaluationEpisodes = 32
+            FinalEpisodes = 32
+        }
+
+    let ppo =
+        PpoConfig(
+            Iterations = 6,
+            Actor = Student.gru { hidden = 6 },
+            DistillationCoef = Schedule.linear 1.0 0.0 6,
+            PpoCoef = Schedule.linear 0.0 1.0 3,
+            Beta = Schedule.linear 1.0 0.0 4,
+            CriticWarmup = 1,
+            Schedule = RateSchedule.Fixed
+        )
+
+    let improve settings =
+        Run.improveWith settings training (Teacher.load teacher) ppo
+
+    let whole = improve [ $"""folder={place.Path "whole"}""" ]
+    Assert.True whole.Difference.IsSome
+    Assert.Contains("Student - teacher: ", string whole)
+
+    let file (folder: string) (name: string) =
+        (RunFolder.Open(place.Path folder)).Checkpoint name
+
+    let weights (path: string) =
+        use policy = PolicyFile.Load path
+        policy.Network.Parameters.Span.ToArray()
+
+    improve [ $"""folder={place.Path "stopped"}"""; "iterations=3" ] |> ignore
+    improve [ $"""resume={place.Path "stopped"}"""; "iterations=6" ] |> ignore
+
+    Assert.Equal<float32 array>(
+        weights (file "whole" "final_student.safetensors"),
+        weights (file "stopped" "final_student.safetensors")
+    )
+
+    let report = File.ReadAllText(Path.Combine(whole.Folder, "report.html"))
+    Assert.Contains("Schedule of distillation_coef.", report)
+    // Fine-tuned from its file, by PPO alone; while the critic warms up it stays as it is.
+    let student = file "whole" "final_student.safetensors"
+
+    let tuned =
+        Run.trainTeacherWith
+            [ $"""folder={place.Path "tuned"}"""; $"actor={student}"; "critic_warmup=2"; "iterations=2" ]
+            training
+            (PpoConfig())
+
+    Assert.Equal<float32 array>(weights student, weights (file "tuned" "final_teacher.safetensors"))
+    Assert.True tuned.Difference.IsNone
+
+    let refusal =
+        Expect.throws<DistillException>(fun () ->
+            Run.trainTeacherWith [ "beta=0.5" ] training (PpoConfig()) |> ignore)
+
+    Assert.Contains("need a teacher: add teacher=FILE", refusal.Message)

@@ -370,6 +370,33 @@ let ``a run that stopped goes on as if it had not`` () =
     Assert.Equal<(int64 * Map<string, float>) list>(metrics whole, metrics resumed)
 
 [<Fact>]
+let ``a run stops where it is asked to, goes on bit for bit, and its costs add up`` () =
+    use place = new Workplace()
+    let whole = run place []
+    let stopped = run place [ "until=5" ]
+    Assert.Contains("Stopped after iteration 5 of 12", stopped.Interruption.Value)
+    let costOf (result: DistillationResult) = (RunCost.read result.Folder).Value
+    let first = costOf stopped
+    Assert.Equal(5L * 32L * 20L, first.Steps)
+    Assert.True(first.CoreSeconds > 0.0)
+    let resumed = run place [ $"resume={stopped.Folder}"; "until=0" ]
+    Assert.Equal(None, resumed.Interruption)
+
+    for name in [ "final_student.safetensors"; "best_student.safetensors" ] do
+        Assert.Equal<byte array>(checkpoint name whole, checkpoint name resumed)
+
+    let last = costOf resumed
+    Assert.Equal(12L * 32L * 20L, last.Steps)
+    Assert.True(last.CoreSeconds > first.CoreSeconds)
+    // What was spent before counts: here, as if it had been a thousand seconds.
+    RunCost.write resumed.Folder { last with CoreSeconds = 1000.0 }
+    let longer = run place [ $"resume={resumed.Folder}"; "iterations=13" ]
+    Assert.InRange((costOf longer).CoreSeconds, 1000.001, 1900.0)
+    Assert.Contains("until=-1 cannot work", refusal place [ "until=-1" ])
+    File.WriteAllText(Path.Combine(resumed.Folder, "cost.csv"), "steps,core_seconds\n1,fast\n")
+    Assert.Contains("delete it", refusal place [ $"resume={resumed.Folder}"; "iterations=14" ])
+
+[<Fact>]
 let ``what is recorded beside training is in the run folder as NumPy arrays`` () =
     use place = new Workplace()
     let result = run place [ "recorded=[state,student_action]" ]

@@ -109,6 +109,42 @@ let ``the page of a grid has its charts, tables and provenance`` () =
     Assert.True(File.Exists(Path.Combine(root, "trial-7-00000007", "report.html")))
 
 [<Fact>]
+let ``what is worth its price is a front in the page and in sweep best, and dominated trials are faint`` () =
+    use work = new Workplace()
+    let root = rootIn work
+    grid root
+    // Nothing is known of the cost: nothing is said.
+    Assert.DoesNotContain("Pareto", write root)
+
+    // By rate and rows: 51.5 for 4 s, 56 for 3 s, 70.5 for 9 s, 75 for 8 s; with the seed half a point more and a second.
+    for trial in (Sweep.load root).Trials do
+        let rate, rows = trial.Settings["optimizer.rate"], trial.Settings["max_rows"]
+
+        let seconds =
+            (if rate = "1" then 4.0 else 9.0) - (if rows = "5000" then 1.0 else 0.0) + float trial.Seed
+
+        RunCost.write trial.Folder { Steps = 1000L; CoreSeconds = seconds }
+
+    let results = Sweep.load root
+
+    Assert.Equal<(float * float * bool) list>(
+        [ 3.5, 56.5, true; 4.5, 52.0, false; 8.5, 75.5, true; 9.5, 71.0, false ],
+        results.Costs
+        |> List.map (fun variant -> variant.CoreSeconds.Estimate, variant.Main.Estimate, variant.OnFront)
+    )
+
+    Assert.Equal(2, results.Front.RowCount)
+    Assert.Contains("8.5 [2.147, 14.85]", string results.Front)
+    let html = write root
+
+    for text in [ "\"name\":\"Pareto front\""; "\"name\":\"dominated\""; "The Pareto front"; "@muted/0.35" ] do
+        Assert.Contains(text, html)
+
+    // A variant of which one trial's cost is not known has none.
+    File.Delete(Path.Combine(root, "trial-0-00000000", "cost.csv"))
+    Assert.Equal(3, (Sweep.load root).Costs.Length)
+
+[<Fact>]
 let ``the reports of trials are written once, and again when the trial has gone on`` () =
     use work = new Workplace()
     let root = rootIn work

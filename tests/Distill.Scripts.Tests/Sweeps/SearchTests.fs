@@ -59,7 +59,7 @@ let ``kernels are as wide as the distance to their neighbours`` () =
 
 /// The area under the curve between two numbers, by Simpson's rule.
 let private area (low: float) (high: float) (curve: float -> float) =
-    let n = 2000
+    let n = 200
     let step = (high - low) / float n
 
     step / 3.0
@@ -283,7 +283,7 @@ let ``promotions are those of a game played by hand`` () =
 
 [<Fact>]
 let ``the Pareto front has what nothing else reaches for as little`` () =
-    let points = [ 1.0, 5.0; 2.0, 4.0; 2.0, 7.0; 3.0, 7.0; 4.0, 9.0; 1.0, 5.0 ]
+    let points = [ 1.0, 5.0; 2.0, 6.0; 2.0, 7.0; 3.0, 7.0; 4.0, 9.0; 1.0, 5.0 ]
     Assert.Equal<bool list>([ true; false; true; false; true; true ], Pareto.front points)
 
     Property.check (fun (points: (NormalFloat * NormalFloat) list) ->

@@ -308,7 +308,7 @@ let ``accumulated mini-batches are one larger mini-batch, to the bit`` () =
 let ``an episode is held out in whole, over rollouts, in about the share that was asked for`` () =
     let envs, steps, share = 50, 20, 0.3
     use rollout = new Rollout(envs, steps, columns 1 1, 0)
-    let marks = EpisodeMarks(rollout, share, RandomStream(4UL, "held out"))
+    let marks = EpisodeMarks(rollout, share, false, RandomStream(4UL, "held out"))
     let random = Random 1
     rollout.Valid.AsSpan().Fill 1uy
     let last = Array.create envs None
@@ -349,7 +349,7 @@ let ``rows of an episode that ends in a terminal state have failed, back to its 
     for start in [ 3; 6; 9 ] do
         rollout.EpisodeStart[start] <- 1uy
 
-    EpisodeMarks(rollout, 0.0, RandomStream(4UL, "held out")).Mark()
+    EpisodeMarks(rollout, 0.0, true, RandomStream(4UL, "held out")).Mark()
 
     Expect.equal
         (List.ofArray rollout.Failed)

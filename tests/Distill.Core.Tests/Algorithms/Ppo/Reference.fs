@@ -168,6 +168,13 @@ type Twin
         for panel in 0 .. panels - 1 do
             environment.Reset panel
 
+    /// Where the teacher drives, losses of actions that turned out badly are bounded.
+    let dualClip () =
+        if teacher.IsSome && config.Beta.At iteration > 0.0 then
+            config.DualClip.At iteration
+        else
+            infinity
+
     let logStd () = actor[actor.Length - deviations ..]
 
     let logProbability outputs logStd action =
@@ -344,8 +351,10 @@ type Twin
         let clipped =
             Math.Clamp(ratio, 1.0 - config.ClipParam.Value, 1.0 + config.ClipParam.Value)
 
+        let stopped = advantage < 0.0 && ratio > dualClip ()
+
         let slope =
-            if -advantage * ratio >= -advantage * clipped then
+            if -advantage * ratio >= -advantage * clipped && not stopped then
                 -advantage * ratio
             else
                 0.0
@@ -465,7 +474,15 @@ type Twin
 
                 [|
                     0.0
-                    surrogate config.ClipParam.Value advantage now sample.LogProbability
+                    if config.PpoCoef.At iteration = 0.0 then
+                        0.0
+                    else
+                        let loss = surrogate config.ClipParam.Value advantage now sample.LogProbability
+
+                        if advantage < 0.0 then
+                            min loss (-advantage * dualClip ())
+                        else
+                            loss
                     if actions.Discrete then
                         categoricalEntropy outputs
                     else
