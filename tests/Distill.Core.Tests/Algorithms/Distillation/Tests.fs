@@ -1042,8 +1042,10 @@ let ``the estimates count what is allocated`` () =
             use environment = settings.Environment.Create(128, 0UL)
             let spared = nativeBytes environment + 4L * nativeBytes raptor + 40_000L
             let estimate = MemoryEstimate.Of settings
-            // Flags of the rollout and the order of sampling are on the runtime's heap.
-            let heap = 12_800L * 5L + 100_000L * 4L
+            // Flags of the rollout and the order of sampling are on the runtime's heap; so are weights, and what is held out.
+            let segments = if student :? MlpStudent then 100_000L else 2000L
+
+            let heap = 12_800L * 5L + 100_000L * 4L + (if monitored then segments * 16L else 0L)
 
             covers
                 estimate.TotalBytes
