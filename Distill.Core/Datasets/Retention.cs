@@ -81,7 +81,8 @@ public sealed record NewestRollout : Retention
 
 /// <summary>Everything up to a limit; beyond it the oldest rows go first.</summary>
 /// <param name="MaxBufferSize">
-/// Rows held at most. Raise it when old failures come back, lower it when epochs get slow or memory is short.
+/// Rows held at most. prt-rl advises 50,000 to 200,000 for control with few dimensions. Raise it when old failures come back, lower
+/// it when epochs get slow or memory is short.
 /// </param>
 public sealed record FirstInFirstOut(long MaxBufferSize = 1_000_000) : Retention
 {
@@ -89,7 +90,9 @@ public sealed record FirstInFirstOut(long MaxBufferSize = 1_000_000) : Retention
 }
 
 /// <summary>A uniform sample of everything ever seen (Vitter's algorithm R), so that early data never vanish wholly.</summary>
-/// <param name="MaxBufferSize">Rows held at most.</param>
+/// <param name="MaxBufferSize">
+/// Rows held at most. Raise it when the sample of old states gets too thin, lower it when epochs get slow or memory is short.
+/// </param>
 public sealed record Reservoir(long MaxBufferSize = 1_000_000) : Retention
 {
     public override long Limit => MaxBufferSize;
@@ -109,7 +112,9 @@ public sealed record Reservoir(long MaxBufferSize = 1_000_000) : Retention
 /// others the n-th row takes the place of a random one of its own m with probability m / n (Chrysakis and Moens 2020,
 /// "Online continual learning from imbalanced data", algorithm 1). For discrete actions and students without memory.
 /// </summary>
-/// <param name="MaxBufferSize">Rows held at most. Raise it when the large classes become too thin.</param>
+/// <param name="MaxBufferSize">
+/// Rows held at most. Raise it when the large classes become too thin, lower it when epochs get slow or memory is short.
+/// </param>
 public sealed record ClassBalancedReservoir(long MaxBufferSize = 1_000_000) : Retention
 {
     public override long Limit => MaxBufferSize;

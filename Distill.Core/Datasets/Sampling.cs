@@ -75,7 +75,10 @@ public sealed record InOrder : EachOnce
 }
 
 /// <summary>Newer segments more often: p ~ exp(-Decay x age).</summary>
-/// <param name="Decay">Per iteration of age. 0 is uniform; raise it when the student lags behind its own newest mistakes.</param>
+/// <param name="Decay">
+/// Per iteration of age; 0 is uniform. Raise it when the student lags behind its own newest mistakes, lower it when it forgets what
+/// it could do.
+/// </param>
 public sealed record RecencyWeighted(Schedule Decay) : Weighted
 {
     public RecencyWeighted()
@@ -104,8 +107,13 @@ public sealed record RecencyWeighted(Schedule Decay) : Weighted
 /// proportional). Segments it has not been trained on count as the worst one; losses that can be negative count from the
 /// lowest one.
 /// </summary>
-/// <param name="Exponent">0 is uniform, 1 proportional to the loss. Lower it when outliers or wrong labels take over.</param>
-/// <param name="Epsilon">In units of the loss; above 0, so that what is learned is still visited. Raise it against forgetting.</param>
+/// <param name="Exponent">
+/// 0 is uniform, 1 proportional to the loss. Raise it when hard states are too rare, lower it when outliers or wrong labels take over.
+/// </param>
+/// <param name="Epsilon">
+/// In units of the loss; above 0, so that what is learned is still visited. Raise it against forgetting, lower it when easy states
+/// still take most draws.
+/// </param>
 public sealed record LossPrioritized(Schedule Exponent, Schedule Epsilon) : Weighted
 {
     public LossPrioritized()
@@ -135,10 +143,15 @@ public sealed record LossPrioritized(Schedule Exponent, Schedule Epsilon) : Weig
 /// </summary>
 /// <param name="Members">
 /// Students in all, the one that counts included. Each of the others begins from a draw of its own, is trained on the same
-/// mini-batches and takes as long.
+/// mini-batches and takes as long. Raise it when the disagreement is mostly chance, lower it when training gets slow.
 /// </param>
-/// <param name="Exponent">0 is uniform, 1 proportional to the disagreement. Raise it when hard states are too rare.</param>
-/// <param name="Epsilon">In units of the squared output; above 0, so that what they agree on is still visited.</param>
+/// <param name="Exponent">
+/// 0 is uniform, 1 proportional to the disagreement. Raise it when hard states are too rare, lower it when a few take over.
+/// </param>
+/// <param name="Epsilon">
+/// In units of the squared output; above 0, so that what they agree on is still visited. Raise it against forgetting, lower it when
+/// easy states still take most draws.
+/// </param>
 public sealed record DisagreementPrioritized(int Members, Schedule Exponent, Schedule Epsilon) : Weighted
 {
     public DisagreementPrioritized()

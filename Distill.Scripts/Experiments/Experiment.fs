@@ -87,9 +87,85 @@ module Experiment =
             2000
             [ "max_buffer_size=100_000"; "num_learning_epochs=5"; "mini_batch_size=128"; "max_grad_norm=5" ]
 
+    /// The defaults of rsl_rl's distillation (`Distillation` of version 5): the student drives from the start, what an iteration
+    /// gathered is used once and thrown away, learning rate 1e-3, back-propagation through 15 steps, gradients not clipped. It
+    /// has no defaults for steps and iterations.
+    let rslRl: Preset =
+        apply
+            [
+                "acting=student_always"
+                "retention=newest_rollout"
+                "num_learning_epochs=1"
+                "learning_rate=1e-3"
+                "gradient_length=15"
+                "max_grad_norm=0"
+            ]
+
+    /// The defaults of rsl_rl's forks with an aggregated dataset and two stages: 1,500 iterations of 400 steps an environment, the
+    /// teacher driving the first 600 (40 %, which they advise), four passes over at most a million rows in eight mini-batches or
+    /// more, learning rate 1e-3, gradients clipped at 1, back-propagation through 15 steps, a checkpoint every 100 iterations.
+    let rslRlDagger: Preset =
+        apply
+            [
+                "acting=teacher_until"
+                "phase1_iterations=600"
+                "retention=first_in_first_out"
+                "max_buffer_size=1_000_000"
+                "collection=steps_per_iteration"
+                "steps_per_env=400"
+                "iterations=1500"
+                "num_learning_epochs=4"
+                "num_mini_batches=8"
+                "mini_batch_size=0"
+                "learning_rate=1e-3"
+                "max_grad_norm=1"
+                "gradient_length=15"
+                "save_interval=100"
+            ]
+
+    /// The post-training of RAPTOR's foundation policy (Eschmann, Albani and Loianno 2026, and its code in rl-tools): 1,000 epochs of
+    /// whole episodes, the teacher driving the first 10, each epoch's episodes used once and thrown away, 64 sequences of at most
+    /// 500 steps a mini-batch, back-propagated in full, Adam at 1e-4 with rl-tools' floor, gradients not clipped, a GRU of 16, and
+    /// 100 episodes of evaluation after each epoch. How many episodes an epoch has stays yours: RAPTOR flies 10 for each of its
+    /// 1,000 teachers.
+    let raptor: Preset =
+        apply
+            [
+                "collection=episodes_per_epoch"
+                "iterations=1000"
+                "acting=teacher_until"
+                "phase1_iterations=10"
+                "teacher_deterministic=true"
+                "retention=newest_rollout"
+                "sampling=permutation"
+                "num_learning_epochs=1"
+                "mini_batch_size=64"
+                "sequence_length=0"
+                "gradient_length=500"
+                "student=gru"
+                "student.hidden=16"
+                "dense_after=0"
+                "learning_rate=1e-4"
+                "beta1=0.9"
+                "beta2=0.999"
+                "optimizer.epsilon=1e-7"
+                "floor=1e-7"
+                "weight_decay=0"
+                "max_grad_norm=0"
+                "evaluation_interval=1"
+                "evaluation_episodes=100"
+            ]
+
     /// Presets by the names of the command line, `preset=NAME`.
     let presets: (string * Preset) list =
-        [ "prt_rl", prtRl; "low_dimensional", lowDimensional; "episodes", inEpisodes ]
+        [
+            "rsl_rl", rslRl
+            "rsl_rl_dagger", rslRlDagger
+            "prt_rl", prtRl
+            "low_dimensional", lowDimensional
+            "raptor", raptor
+            "episodes", inEpisodes
+        ]
 
     let private preset (name: string) : Preset =
         match List.tryFind (fst >> (=) name) presets with
@@ -290,6 +366,15 @@ type DistillationBuilder() =
 
 /// Settings that belong together, for `preset`.
 module Preset =
+    /// The defaults of rsl_rl's distillation.
+    let rslRl: Preset = Experiment.rslRl
+
+    /// The defaults of rsl_rl's forks with an aggregated dataset and two stages.
+    let rslRlDagger: Preset = Experiment.rslRlDagger
+
+    /// The post-training of RAPTOR's foundation policy.
+    let raptor: Preset = Experiment.raptor
+
     /// The defaults of prt-rl's DAgger agent.
     let prtRl: Preset = Experiment.prtRl
 

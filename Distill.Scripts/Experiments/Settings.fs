@@ -329,6 +329,52 @@ let rec tree (record: obj) : Dictionary<string, obj | null> =
 
     nodes
 
+/// The records with what files say that have their settings as `tree` gives them, by dotted names: `loss.kind`, `loss.delta`.
+/// Also the settings that the files have no value of, because it was made in the script.
+let ofTree (nodes: (string * string) list) (records: obj list) : obj list * string list =
+    let inside (made: string list) (name: string) =
+        made |> List.exists (fun outer -> name.StartsWith(outer + "."))
+
+    let place (records: obj list) (name: string) =
+        match settingsOf records |> List.tryFind (fun s -> s.Name = name) with
+        | Some setting -> setting
+        | None -> fail $"The setting '{name}' is none of this version of Distill."
+
+    let choose (records: obj list) (made: string list) (name: string, kind: string) =
+        let setting = place records name
+
+        match kindsOf setting.Type |> List.tryFind (fst >> (=) kind) with
+        | Some _ -> snd (switch records (name, kind)), made
+        | None -> records, name :: made
+
+    let set (records: obj list) (made: string list) (name: string, text: string) =
+        let setting = place records name
+
+        if text = "" && bare setting.Type <> typeof<string> then
+            setting.Set null, made
+        else
+            match shapeOf setting.Type with
+            | Scalar
+            | Several _ ->
+                match parse setting.Type text with
+                | Some value -> setting.Set value, made
+                // A function of the iteration.
+                | None when bare setting.Type = typeof<Schedule> -> records, name :: made
+                | None -> wrong setting text (expected setting.Type)
+            | _ -> records, name :: made
+
+    ((records, []), nodes)
+    ||> List.fold (fun (records, made) (name, text) ->
+        if inside made name then
+            records, made
+        elif text = opaque then
+            records, name :: made
+        elif Names.leaf name = "kind" then
+            choose records made (name.Substring(0, name.Length - ".kind".Length), text)
+        else
+            set records made (name, text))
+    |> fun (records, made) -> records, List.rev made
+
 /// The settings as the names and texts that `apply` takes.
 let describe (records: obj list) : (string * string) list =
     let rec flatten (prefix: string) (nodes: Dictionary<string, obj | null>) =

@@ -93,7 +93,7 @@ type DistillationResult
 
 /// Distillation as a run.
 module Distil =
-    let private kind = "distillation"
+    let internal kind = "distillation"
 
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
     let private checkMemory (config: DistillationConfig) (teacher: Policy) =
@@ -291,12 +291,7 @@ module Distil =
             "evaluation/teacher_share_terminated", teacher.ShareTerminated
         ]
 
-    let private algorithm
-        (config: DistillationConfig)
-        (distillation: Distillation)
-        (teacher: EvaluationResult)
-        (warnings: string list)
-        : Algorithm =
+    let private algorithm (config: DistillationConfig) (distillation: Distillation) : Algorithm =
         {
             Role = "student"
             Policy = distillation.Student
@@ -304,8 +299,8 @@ module Distil =
             Completed = fun () -> distillation.Iteration
             Iterate = fun () -> progress config (distillation.Iterate())
             Visit = distillation.Visit
-            Reference = reference teacher
-            Warnings = warnings
+            Reference = []
+            Warnings = []
         }
 
     let private judge
@@ -343,22 +338,18 @@ module Distil =
 
             result)
 
-    let internal run
-        (options: RunOptions)
-        (settings: string list)
-        (experiment: Experiment)
-        : DistillationResult =
+    /// Makes everything that a distillation needs, and says what that is.
+    let internal start (own: Belongings) (experiment: Experiment) : Training.Session =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
-        use pool = Training.pool config.Threads
-        let spec = config.Environment.Spec
+        let pool = own.Add(Training.pool config.Threads)
 
         say $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
 
-        use teacher = loadTeacher experiment.Teacher spec
+        let teacher = own.Add(loadTeacher experiment.Teacher config.Environment.Spec)
         checkMemory config teacher
-        use distillation = new Distillation(config, teacher, pool)
+        let distillation = own.Add(new Distillation(config, teacher, pool))
         let student = distillation.Student
 
         say
@@ -371,21 +362,48 @@ module Distil =
                 $"at most {distillation.DatasetLimit} rows"
 
         say $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
-        let alone, doubts = solo teacher setup pool
         student.Metadata["teacher"] <- experiment.Teacher.Teacher
 
-        let algorithm = algorithm config distillation alone doubts
+        {
+            Setup = setup
+            Pool = pool
+            Algorithm = algorithm config distillation
+            Teacher = Some teacher
+            Distillation = Some distillation
+        }
+
+    let internal run
+        (options: RunOptions)
+        (settings: string list)
+        (experiment: Experiment)
+        : DistillationResult =
+        use own = new Belongings()
+        let session = start own experiment
+        let setup, pool, teacher = session.Setup, session.Pool, session.Teacher.Value
+        let alone, doubts = solo teacher setup pool
+
+        let algorithm =
+            { session.Algorithm with Reference = reference alone; Warnings = doubts }
 
         let result =
             judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm
 
         // Whoever asks for more than training needs wants the rows.
-        if config.Recorded.Count > 0 then
+        if experiment.Config.Recorded.Count > 0 then
             let path = Path.Combine(result.Folder, "dataset.npz")
-            distillation.ExportDataset path
+            session.Distillation |> Option.iter _.ExportDataset(path)
             say $"Dataset: {Command.shortest path}"
 
         result
+
+    /// The experiment as the arguments change it, and what they say of the run.
+    let internal withArguments (settings: string list) (experiment: Experiment) : RunOptions * Experiment =
+        let experiment, others = Experiment.withPresets settings experiment
+
+        let options, teacher, config =
+            Settings.apply3 others (Training.options, experiment.Teacher, experiment.Config)
+
+        options, { Teacher = teacher; Config = config }
 
     /// Refuses a teacher that is not there.
     let internal checkTeacher (file: TeacherFile) =

@@ -27,7 +27,7 @@ type Evaluate =
         /// The environments to evaluate in.
         Environment: IEnvironmentConfig
 
-        /// Episodes, of quadrotors for every drone.
+        /// Episodes, of quadrotors for every drone. Raise it to know the return more exactly, lower it for a quick look.
         Episodes: int
 
         /// Seed of the episodes' starts and references.

@@ -96,6 +96,30 @@ module Help =
                     s.Name
         ]
 
+    /// Names of the settings of the algorithms, not of environments, that are numbers, or lists of them, and whose records do not
+    /// say when to raise and when to lower them.
+    let internal undirected () =
+        let isNumber (t: Type) =
+            let t = SettingText.elementOf t |> Option.defaultValue t |> SettingText.bare
+
+            t <> typeof<string> && t <> typeof<bool> && not t.IsEnum && SettingText.isScalar t
+
+        let says (word: string) (text: string) =
+            Regex.IsMatch(text, $@"\b{word}\b", RegexOptions.IgnoreCase)
+
+        [
+            for s, _ in settings.Value do
+                let text = describe s.Property
+
+                if
+                    isNumber s.Property.PropertyType
+                    && not (s.Name.StartsWith "environment.")
+                    && not (says "raise" text && says "lower" text)
+                then
+                    s.Name
+        ]
+        |> List.distinct
+
     /// Everything about the settings of this name, one after the other.
     let setting (name: string) : string =
         let all = settings.Value

@@ -21,7 +21,7 @@ type Play =
         /// What is flown: quadrotors.
         Environment: IEnvironmentConfig
 
-        /// Episodes to fly.
+        /// Episodes to fly. Raise it to know the errors more exactly, lower it for a quick look.
         Episodes: int
 
         /// Seed of the episodes' starts and references.

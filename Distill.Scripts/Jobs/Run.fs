@@ -36,12 +36,8 @@ module Run =
 
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments
-        let experiment, others = Experiment.withPresets settings experiment
-
-        let options, teacher, config =
-            Settings.apply3 others (Training.options, experiment.Teacher, experiment.Config)
-
-        Distil.run options settings { Teacher = teacher; Config = config }
+        let options, experiment = Distil.withArguments settings experiment
+        Distil.run options settings experiment
 
     /// Trains a student and compares it with its teacher, or sweeps settings of the experiment: `sweep name=value,value`.
     /// `resume=RUN_FOLDER` goes on with a run that was stopped.

@@ -78,7 +78,7 @@ module Runner =
     let stateName = "state.safetensors"
 
     /// What the runner itself must remember over a restart.
-    type private Memory =
+    type internal Memory =
         val mutable BestReturn: float
 
         /// The measure of the best policy, if that is another than the return.
@@ -120,7 +120,7 @@ module Runner =
         state.Part("runner", fun part -> memory.Visit(plan, part))
         state.Part("algorithm", fun part -> algorithm.Visit part)
 
-    let private save
+    let internal save
         (folder: RunFolder)
         (plan: Plan)
         (algorithm: Algorithm)
@@ -136,13 +136,17 @@ module Runner =
     /// Whether the run has a state to go on from.
     let hasState (folder: RunFolder) = File.Exists(statePath folder)
 
-    let private restore (folder: RunFolder) (plan: Plan) (algorithm: Algorithm) (memory: Memory) =
-        let path = folder.Checkpoint stateName
-
-        if not (File.Exists path) then
+    /// Refuses to go on with a run that was never saved.
+    let internal requireState (folder: RunFolder) =
+        if not (hasState folder) then
             fail $"{folder.Path} has no checkpoint to go on from; start the run anew."
 
-        StateFile.Load(path, visit plan algorithm memory)
+    /// Puts the algorithm where the run in the folder was saved, and gives what the runner remembers of it.
+    let internal restore (folder: RunFolder) (plan: Plan) (algorithm: Algorithm) : Memory =
+        requireState folder
+        let memory = Memory()
+        StateFile.Load(statePath folder, visit plan algorithm memory)
+        memory
 
     /// The metrics of an evaluation.
     let private evaluationMetrics (result: EvaluationResult) =
@@ -153,7 +157,7 @@ module Runner =
             "evaluation/share_terminated", result.ShareTerminated
         ]
 
-    let private iterationMetrics (progress: Progress) (clock: Clock) =
+    let internal iterationMetrics (progress: Progress) (clock: Clock) =
         [
             yield! progress.Metrics
             match progress.MeanReturn with
@@ -173,7 +177,7 @@ module Runner =
         + $"{100.0 * result.ShareTerminated:F1} %% terminated ({result.Episodes} episodes)"
 
     /// Writes the policy after these iterations in both forms: safetensors, and .pt with what PyTorch users expect beside it.
-    let private savePolicy
+    let internal savePolicy
         (folder: RunFolder)
         (name: string)
         (algorithm: Algorithm)
@@ -195,7 +199,7 @@ module Runner =
         )
 
     /// Times of a run, those before it was stopped included.
-    let private clock (plan: Plan) (first: int) (memory: Memory) : Progress -> Clock =
+    let internal clock (iterations: int) (first: int) (memory: Memory) : Progress -> Clock =
         let before = memory.Elapsed
         let watch = Stopwatch.StartNew()
         let stepsBefore = ref -1L
@@ -213,9 +217,9 @@ module Runner =
             stepsBefore.Value <- progress.StepsCollected
 
             {
-                Iterations = plan.Iterations
+                Iterations = iterations
                 Elapsed = session + TimeSpan.FromSeconds before
-                Remaining = session * (float (plan.Iterations - completed) / float (completed - first))
+                Remaining = session * (float (iterations - completed) / float (completed - first))
                 StepsPerSecond =
                     float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
             }
@@ -281,6 +285,22 @@ module Runner =
         @ seekTarget plan display memory progress.StepsCollected result.MeanReturn
         @ algorithm.Reference
 
+    /// One iteration, which the display tells of.
+    let internal iterate
+        (display: Display)
+        (clockAfter: Progress -> Clock)
+        (algorithm: Algorithm)
+        : Progress * Clock =
+        let progress = algorithm.Iterate()
+        let clock = clockAfter progress
+        List.iter display.Say progress.Events
+
+        for warning in progress.Warnings do
+            display.Say $"Warning: {warning}"
+
+        display.Advance progress clock
+        progress, clock
+
     /// Runs to the end of the plan, to an interruption, or until so many iterations are completed (0: no such stop). The
     /// folder\'s checkpoints then hold best_ROLE (the best of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
     let run
@@ -293,11 +313,7 @@ module Runner =
         (display: Display)
         (algorithm: Algorithm)
         : Ending =
-        let memory = Memory()
-
-        if resume then
-            restore folder plan algorithm memory
-
+        let memory = if resume then restore folder plan algorithm else Memory()
         let first = algorithm.Completed()
 
         use log =
@@ -321,7 +337,7 @@ module Runner =
 
                 raise (DistillException(sentence, error))
 
-        let clockAfter = clock plan first memory
+        let clockAfter = clock plan.Iterations first memory
 
         let stop =
             if until = 0 then
@@ -330,17 +346,10 @@ module Runner =
                 min until plan.Iterations
 
         while algorithm.Completed() < stop && interruption.ExitCode = 0 do
-            let progress = orKeep algorithm.Iterate
-            let clock = clockAfter progress
+            let progress, clock = orKeep (fun () -> iterate display clockAfter algorithm)
             let completed = progress.Iteration + 1
             let last = completed = plan.Iterations
-            List.iter display.Say progress.Events
-
-            for warning in progress.Warnings do
-                display.Say $"Warning: {warning}"
-
             RunRecord.addWarnings folder.Path progress.Warnings
-            display.Advance progress clock
 
             let evaluation =
                 if last || completed % plan.EvaluationInterval = 0 then

@@ -29,10 +29,11 @@ type TrainTeacher =
         /// Where the trained policy is copied to, with its command, seed and measured return inside; empty for nowhere.
         SaveTo: string
 
-        /// Iterations between checkpoints. Lower it when a stop would cost more than a save.
+        /// Iterations between checkpoints. Lower it when a stop would cost more than a save, raise it when saves take up time or disk.
         SaveInterval: int
 
-        /// Iterations between closed-loop evaluations; the best policy is kept.
+        /// Iterations between closed-loop evaluations; the best policy is kept. Lower it when the best may fall between two of them,
+        /// raise it when evaluations take up the time.
         EvaluationInterval: int
 
         /// The measure of these evaluations that says which policy is the best: return or length (the highest), share_terminated
@@ -43,10 +44,11 @@ type TrainTeacher =
         /// measure.
         TargetReturn: Nullable<float>
 
-        /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck.
+        /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck, lower it when evaluations
+        /// take up the time.
         EvaluationEpisodes: int
 
-        /// Episodes of the evaluation at the end.
+        /// Episodes of the evaluation at the end. Raise it to know the return more exactly, lower it in runs that only try something out.
         FinalEpisodes: int
     }
 
@@ -177,17 +179,16 @@ module TrainTeacher =
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
-    let private algorithm (ppo: Ppo) (guide: (Policy * EvaluationResult * string list) option) : Algorithm =
+    let private algorithm (ppo: Ppo) (guided: bool) : Algorithm =
         {
-            Role = if guide.IsSome then "student" else "teacher"
+            Role = if guided then "student" else "teacher"
             Policy = ppo.Actor
             Optimizer = ppo.ActorOptimizer
             Completed = fun () -> ppo.Iteration
             Iterate = fun () -> progress ppo.Config (ppo.Iterate())
             Visit = ppo.Visit
-            Reference =
-                guide |> Option.map (fun (_, alone, _) -> Distil.reference alone) |> Option.defaultValue []
-            Warnings = guide |> Option.map (fun (_, _, doubts) -> doubts) |> Option.defaultValue []
+            Reference = []
+            Warnings = []
         }
 
     /// Writes down in the file of the best policy how good it is, and copies it to where it is wanted.
@@ -279,6 +280,37 @@ module TrainTeacher =
         if training.TargetReturn.HasValue && not (Double.IsFinite training.TargetReturn.Value) then
             fail $"target_return={training.TargetReturn.Value} cannot work; it must be a number, or null."
 
+    /// Makes everything that a training needs, and says what that is.
+    let internal start
+        (own: Belongings)
+        (training: TrainTeacher)
+        (file: TeacherFile)
+        (config: PpoConfig)
+        : Training.Session =
+        check training config
+        let setup = setup training file config
+        let pool = own.Add(Training.pool training.Threads)
+        let guided = file.Teacher <> ""
+
+        say
+            $"PPO '{training.Name}', seed {config.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
+
+        let teacher =
+            if guided then
+                Some(own.Add(Distil.loadTeacher file training.Environment.Spec))
+            else
+                None
+
+        checkMemory config training.Environment pool.Threads guided
+        let ppo = own.Add(new Ppo(config, training.Environment, pool, Option.toObj teacher))
+        let actor = ppo.Actor
+        let algorithm = algorithm ppo guided
+
+        say
+            $"{Names.pascal algorithm.Role}: {actor.Architecture}, {actor.Network.ParameterCount} parameters, reads '{actor.ObservationGroup}'"
+
+        { Setup = setup; Pool = pool; Algorithm = algorithm; Teacher = teacher; Distillation = None }
+
     let internal run
         (options: RunOptions)
         (settings: string list)
@@ -286,36 +318,18 @@ module TrainTeacher =
         (file: TeacherFile)
         (config: PpoConfig)
         =
-        check training config
-        let setup = setup training file config
-        use pool = Training.pool training.Threads
-        let guided = file.Teacher <> ""
+        use own = new Belongings()
+        let session = start own training file config
+        let setup, pool = session.Setup, session.Pool
 
-        say
-            $"PPO '{training.Name}', seed {config.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
-
-        use teacher: Policy | null =
-            if guided then
-                Distil.loadTeacher file training.Environment.Spec
-            else
-                null
-
-        checkMemory config training.Environment pool.Threads guided
-        use ppo = new Ppo(config, training.Environment, pool, teacher)
-        let actor = ppo.Actor
-
-        let guide =
-            Option.ofObj teacher
-            |> Option.map (fun teacher ->
+        let algorithm =
+            match session.Teacher with
+            | Some teacher ->
                 let alone, doubts = Distil.solo teacher setup pool
-                teacher, alone, doubts)
+                { session.Algorithm with Reference = Distil.reference alone; Warnings = doubts }
+            | None -> session.Algorithm
 
-        let algorithm = algorithm ppo guide
-
-        say
-            $"{Names.pascal algorithm.Role}: {actor.Architecture}, {actor.Network.ParameterCount} parameters, reads '{actor.ObservationGroup}'"
-
-        judge options setup pool training.SaveTo (Option.ofObj teacher) algorithm
+        judge options setup pool training.SaveTo session.Teacher algorithm
         |> Training.run options settings setup pool algorithm
 
     /// What was measured of the policy that was trained, and beside a teacher the difference from it.

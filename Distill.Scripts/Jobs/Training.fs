@@ -4,6 +4,7 @@ open System
 open System.Collections.Generic
 open System.IO
 open System.Text.Json
+open Distill.Algorithms
 open Distill.Compute
 open Distill.Environments
 open Distill.Environments.Quadrotor
@@ -34,12 +35,27 @@ type RunOptions =
         /// some seconds a video.
         Video: bool
 
-        /// Steps that a video shows at most; an episode that ends is a shorter one.
+        /// Steps that a video shows at most; an episode that ends is a shorter one. Raise it to see more, lower it when filming takes
+        /// long.
         VideoLength: int
 
-        /// Steps of each environment from one video to the next. Raise it when filming takes longer than training.
+        /// Steps of each environment from one video to the next. Raise it when filming takes longer than training,
+        /// lower it to see more of how it learns.
         VideoInterval: int
     }
+
+/// What must be disposed of in the end, the newest first.
+type internal Belongings() =
+    let all = Stack<IDisposable>()
+
+    member _.Add(one: 'Owned :> IDisposable) : 'Owned =
+        all.Push one
+        one
+
+    interface IDisposable with
+        member _.Dispose() =
+            while all.Count > 0 do
+                all.Pop().Dispose()
 
 /// What runs of all kinds have in common.
 module Training =
@@ -58,6 +74,18 @@ module Training =
             Parameters: (string * obj) list
         }
 
+    /// A training in memory, before its first iteration or where a state puts it.
+    type internal Session =
+        {
+            Setup: Setup
+            Pool: WorkerPool
+            Algorithm: Algorithm
+            Teacher: Policy option
+
+            /// With the dataset, where there is one.
+            Distillation: Distillation option
+        }
+
     /// All settings of the records, those of the environment apart.
     let parameters (records: obj list) : (string * obj) list =
         let agent = Dictionary<string, obj | null>()
@@ -69,6 +97,16 @@ module Training =
         agent.Remove "environment" |> ignore
         [ "env", environment; "agent", agent ]
 
+    /// The settings that the folder of a run says, by their dotted names.
+    let internal written (folder: RunFolder) : (string * string) list =
+        let read (prefix: string) (file: string) =
+            [
+                for setting in Yaml.Read(Path.Combine(folder.Path, "params", file + ".yaml")) do
+                    prefix + setting.Key, setting.Value
+            ]
+
+        read "environment." "env" @ read "" "agent"
+
     /// Settings that a run may go on with other than it began.
     let private free = [ "threads:"; "iterations:" ]
 
@@ -77,7 +115,7 @@ module Training =
         |> Array.filter (fun line -> not (free |> List.exists (fun (name: string) -> line.StartsWith name)))
 
     /// Refuses to go on with a run whose settings are not those it began with.
-    let private checkUnchanged (folder: RunFolder) (setup: Setup) =
+    let internal checkUnchanged (folder: RunFolder) (setup: Setup) =
         for name, tree in setup.Parameters do
             let path = Path.Combine(folder.Path, "params", name + ".yaml")
 
@@ -106,6 +144,14 @@ module Training =
     /// The file of the closed-loop results at the end of a run.
     let results (folder: RunFolder) = Path.Combine(folder.Path, "result.csv")
 
+    /// Refuses to go on with a run that has no state, because it has finished and that was removed, or never was saved.
+    let internal checkState (folder: RunFolder) =
+        if not (Runner.hasState folder) && File.Exists(results folder) then
+            fail
+                $"The run in {folder.Path} has finished: result.csv and report.html there say how. It has no state any more from which it could go on with more iterations."
+
+        Runner.requireState folder
+
     /// The folder of a new run, or of the run that goes on.
     let private openFolder (options: RunOptions) (setup: Setup) =
         if options.Resume <> "" then
@@ -119,10 +165,7 @@ module Training =
     let private prepare (options: RunOptions) (folder: RunFolder) (command: Command) (setup: Setup) =
         if options.Resume <> "" then
             checkUnchanged folder setup
-
-            if not (Runner.hasState folder) && File.Exists(results folder) then
-                fail
-                    $"The run in {folder.Path} has finished: result.csv and report.html there say how. It has no state any more from which it could go on with more iterations."
+            checkState folder
         else
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
@@ -365,6 +408,12 @@ module Training =
 
         ending
 
+    /// Notes in the policy where it comes from.
+    let internal sign (command: Command) (setup: Setup) (policy: Policy) =
+        policy.Metadata["command"] <- command.Repeat()
+        policy.Metadata["experiment"] <- setup.Name
+        policy.Metadata["seed"] <- string setup.Seed
+
     /// Runs the algorithm in its folder, then gives what `judge` makes of it: of a run that has finished, or of one that was
     /// interrupted, with how to go on. Throws Script.Stopped in a script that was interrupted.
     let run
@@ -388,9 +437,7 @@ module Training =
         use _ = folder.Lock()
         prepare options folder command setup
         RunRecord.addWarnings folder.Path algorithm.Warnings
-        algorithm.Policy.Metadata["command"] <- command.Repeat()
-        algorithm.Policy.Metadata["experiment"] <- setup.Name
-        algorithm.Policy.Metadata["seed"] <- string setup.Seed
+        sign command setup algorithm.Policy
         say $"Run folder: {path folder}"
 
         use meter = new CostMeter(folder.Path, options.Resume <> "")

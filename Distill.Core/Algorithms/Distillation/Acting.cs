@@ -68,7 +68,10 @@ public sealed record TeacherAlways : Acting
 }
 
 /// <summary>beta falls linearly from 1 to 0 (Ross et al. 2011, section 3).</summary>
-/// <param name="BetaIterations">Iterations until the student drives alone; 5 to 20 with few, long iterations.</param>
+/// <param name="BetaIterations">
+/// Iterations until the student drives alone. Begin with 5 to 20 where iterations are few and long. Raise it when the student
+/// crashes as soon as it drives, lower it when the loss falls no further while the teacher does.
+/// </param>
 public sealed record LinearBeta(int BetaIterations = 15) : Acting
 {
     public override double TeacherShare(int iteration) => Schedule.Linear(1, 0, BetaIterations).At(iteration);
@@ -78,7 +81,10 @@ public sealed record LinearBeta(int BetaIterations = 15) : Acting
 }
 
 /// <summary>beta = BetaBase^iteration (Ross et al. 2011, section 3).</summary>
-/// <param name="BetaBase">In (0, 1); 0.3 to 0.7 with few, long iterations, near 1 with many short ones.</param>
+/// <param name="BetaBase">
+/// In [0, 1]. Begin with 0.3 to 0.7 where iterations are few and long, near 1 where they are many and short. Raise it when the
+/// student crashes as soon as it drives, lower it when the loss falls no further while the teacher does.
+/// </param>
 public sealed record ExponentialBeta(double BetaBase = 0.7) : Acting
 {
     public override double TeacherShare(int iteration) => Schedule.Decay(1, BetaBase).At(iteration);
@@ -88,7 +94,10 @@ public sealed record ExponentialBeta(double BetaBase = 0.7) : Acting
 }
 
 /// <summary>beta as a setting of its own, which any schedule can be.</summary>
-/// <param name="Beta">In [0, 1]; what a schedule gives beyond is cut off.</param>
+/// <param name="Beta">
+/// In [0, 1]; what a schedule gives beyond is cut off. Begin with one that falls from 1 to 0. Raise it where the student alone ends
+/// episodes before it sees what matters, lower it where it must learn to recover from its own mistakes.
+/// </param>
 public sealed record Mixed(Schedule Beta) : Acting
 {
     public override double TeacherShare(int iteration) => Math.Clamp(Beta.At(iteration), 0, 1);

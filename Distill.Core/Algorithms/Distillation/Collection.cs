@@ -18,7 +18,10 @@ public abstract record Collection
 }
 
 /// <summary>Iteration-driven: every environment runs a fixed number of steps; episodes go on from one iteration to the next.</summary>
-/// <param name="StepsPerEnv">Steps of each environment per iteration. Longer rollouts give recurrent students longer sequences.</param>
+/// <param name="StepsPerEnv">
+/// Steps of each environment per iteration. Raise it for longer sequences of recurrent students, and for more new states between
+/// trainings; lower it so that a student drives which has just been trained.
+/// </param>
 public sealed record StepsPerIteration(int StepsPerEnv = 400) : Collection
 {
     public override bool WholeEpisodes => false;
@@ -29,7 +32,10 @@ public sealed record StepsPerIteration(int StepsPerEnv = 400) : Collection
 }
 
 /// <summary>Episode-driven: every epoch runs whole episodes from their start; what follows an early end is masked.</summary>
-/// <param name="NumEpisodes">Episodes per epoch.</param>
+/// <param name="NumEpisodes">
+/// Episodes per epoch. Raise it when the newest loss jumps from epoch to epoch, lower it so that a student drives which has just
+/// been trained.
+/// </param>
 public sealed record EpisodesPerEpoch(int NumEpisodes = 100) : Collection
 {
     public override bool WholeEpisodes => true;

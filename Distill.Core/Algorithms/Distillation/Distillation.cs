@@ -146,6 +146,12 @@ public sealed class Distillation : IDisposable
     /// <summary>Rows the dataset may hold at most.</summary>
     public long DatasetLimit => engine.Dataset.Limit;
 
+    /// <summary>Rows the dataset holds.</summary>
+    public long DatasetRows => engine.Dataset.Rows;
+
+    /// <summary>What a row of the dataset consists of.</summary>
+    public Columns DatasetColumns => Config.Columns(Config.Environment.Spec);
+
     /// <summary>Collect, aggregate, train.</summary>
     /// <exception cref="DistillException">
     /// A number is not finite; the message says which. The student is as it was before the step that would have taken it over.

@@ -65,8 +65,8 @@ public sealed record DistillationConfig
     /// <summary>
     /// Weight in training of the rows of episodes that ended in a terminal state, in [0, 1]: 1 keeps them like any other, 0 drops
     /// them. Rows count as such from the episode's start, or the rollout's where it began before, to its end; an episode that is
-    /// still running when the rollout ends counts as one that did not fail. Losses are weighted means then. Lower it where a
-    /// terminal state shows that the labels before it were of no use; where they show how to get out of trouble, leave it at 1.
+    /// still running when the rollout ends counts as one that did not fail. Losses are weighted means then. Begin with 1; lower it
+    /// where a terminal state shows that the labels before it were of no use, raise it where they show how to get out of trouble.
     /// </summary>
     public Schedule FailedWeight { get; init; } = 1;
 
@@ -81,12 +81,15 @@ public sealed record DistillationConfig
     /// <summary>How much an iteration collects.</summary>
     public Collection Collection { get; init; } = new StepsPerIteration();
 
-    /// <summary>Iterations (epochs of the episode-driven regime).</summary>
+    /// <summary>
+    /// Iterations (epochs of the episode-driven regime). Raise it while the return of the evaluations still rises at the end, lower
+    /// it when that stopped long before.
+    /// </summary>
     public int Iterations { get; init; } = 1500;
 
     /// <summary>
-    /// Passes over everything held, per iteration. More passes extract more from few data; fewer when the dataset is large
-    /// and epochs get slow.
+    /// Passes over everything held, per iteration. prt-rl advises 1 to 5 up to 100,000 rows, and 5 to 20 up to 500,000. Raise it
+    /// to learn more from few data, lower it when the student overfits or iterations get slow.
     /// </summary>
     public Schedule NumLearningEpochs { get; init; } = 4;
 
@@ -97,41 +100,50 @@ public sealed record DistillationConfig
     /// </summary>
     public int EarlyStopping { get; init; }
 
-    /// <summary>Sets the mini-batch from the size of the dataset when <see cref="MiniBatchSize"/> is 0.</summary>
+    /// <summary>
+    /// Sets the mini-batch from the size of the dataset when <see cref="MiniBatchSize"/> is 0: how many there are in a pass, or more
+    /// where these would exceed 512 rows or 64 sequences. Raise it for more optimizer steps, lower it for smoother ones.
+    /// </summary>
     public Schedule NumMiniBatches { get; init; } = 8;
 
     /// <summary>
     /// Rows (sequences for recurrent students) per optimizer step; 0 for min(512, size / num_mini_batches) rows, or
-    /// min(64, size / num_mini_batches) sequences. Larger is smoother and faster per row, smaller learns more per epoch.
+    /// min(64, size / num_mini_batches) sequences. prt-rl advises 32 to 256 rows. Raise it for smoother steps and speed, lower it
+    /// for more steps in a pass; the learning rate goes with it.
     /// </summary>
     public Schedule MiniBatchSize { get; init; }
 
     /// <summary>
     /// Mini-batches whose gradients make one optimizer step: the same as a mini-batch so many times as large, which takes no more
-    /// memory here. Raise it for smoother steps where the size of the mini-batch is set from the dataset.
+    /// memory here. Raise it for smoother steps where the size of the mini-batch is set from the dataset, lower it for more of them.
     /// </summary>
     public Schedule GradientAccumulation { get; init; } = 1;
 
     /// <summary>
     /// Rows of the sequences that a recurrent student is trained on; 0 for whole rollouts, else a divisor of a rollout's
-    /// steps. A sequence that begins inside an episode starts from the memory that the student had there. Shorter sequences
-    /// mix more of the dataset into a mini-batch; longer ones show more of what must be remembered.
+    /// steps. A sequence that begins inside an episode starts from the memory that the student had there. Begin with 0.
+    /// Raise it to show more of what must be remembered, lower it to mix more of the dataset into a mini-batch.
     /// </summary>
     public int SequenceLength { get; init; }
 
     /// <summary>
     /// Steps of back-propagation through time; longer sequences are cut into windows whose memory is carried but not
-    /// differentiated. Raise it when what matters happened long before.
+    /// differentiated. Raise it when what matters happened long before, lower it when the norm of the gradient jumps.
     /// </summary>
     public Schedule GradientLength { get; init; } = 15;
 
     /// <summary>The student's optimizer.</summary>
     public OptimizerConfig Optimizer { get; init; } = new AdamConfig();
 
-    /// <summary>Iterations between checkpoints.</summary>
+    /// <summary>
+    /// Iterations between checkpoints. Lower it when a stop would cost more than a save, raise it when saves take up time or disk.
+    /// </summary>
     public int SaveInterval { get; init; } = 100;
 
-    /// <summary>Iterations between closed-loop evaluations, in which the student drives alone; the best student is kept.</summary>
+    /// <summary>
+    /// Iterations between closed-loop evaluations, in which the student drives alone; the best student is kept. Lower it when the
+    /// best may fall between two of them, raise it when evaluations take up the time.
+    /// </summary>
     public int EvaluationInterval { get; init; } = 25;
 
     /// <summary>
@@ -146,10 +158,16 @@ public sealed record DistillationConfig
     /// </summary>
     public double? TargetReturn { get; init; }
 
-    /// <summary>Episodes per evaluation, on environments of their own.</summary>
+    /// <summary>
+    /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck, lower it when evaluations
+    /// take up the time.
+    /// </summary>
     public int EvaluationEpisodes { get; init; } = 100;
 
-    /// <summary>Episodes of the evaluation at the end, for teacher and student alike.</summary>
+    /// <summary>
+    /// Episodes of the evaluation at the end, for teacher and student alike. Raise it when the interval of their difference is too
+    /// wide to tell, lower it in runs that only try something out.
+    /// </summary>
     public int FinalEpisodes { get; init; } = 1000;
 
     /// <exception cref="DistillException">A field has a value that cannot work, in some iteration; the message names it.</exception>

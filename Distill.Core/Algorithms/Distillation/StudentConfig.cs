@@ -42,7 +42,10 @@ public abstract record StudentConfig
 /// <summary>A student without memory.</summary>
 public sealed record MlpStudent : StudentConfig
 {
-    /// <summary>Sizes of the hidden layers. Widen them while the loss on teacher-driven data stays high.</summary>
+    /// <summary>
+    /// Sizes of the hidden layers. Raise them while the loss on teacher-driven data stays high, lower them when the student overfits
+    /// or has to be fast.
+    /// </summary>
     public IReadOnlyList<int> Hidden { get; init; } = [64, 64];
 
     /// <summary>Nonlinearity of the hidden layers.</summary>
@@ -57,11 +60,14 @@ public abstract record RecurrentStudent : StudentConfig
 {
     /// <summary>
     /// Size of the layer with the memory and of the dense layer before it. Raise it where the student has to remember more than
-    /// it can; time and memory grow with its square.
+    /// it can, lower it when it overfits or has to be fast: time and memory grow with its square.
     /// </summary>
     public int Hidden { get; init; } = 16;
 
-    /// <summary>Size of a dense layer between the memory and the output; 0 for none (RAPTOR has none).</summary>
+    /// <summary>
+    /// Size of a dense layer between the memory and the output; 0 for none. Begin with 0 (RAPTOR has none); raise it while the loss on
+    /// teacher-driven data stays high, lower it when the student overfits or has to be fast.
+    /// </summary>
     public int DenseAfter { get; init; } = 0;
 
     /// <summary>The layer with the memory.</summary>

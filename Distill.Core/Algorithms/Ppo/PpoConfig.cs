@@ -42,7 +42,7 @@ public sealed record PpoConfig
     /// <summary>Seed of everything random. Same seed, same policy, whatever the number of threads.</summary>
     public ulong Seed { get; init; }
 
-    /// <summary>Iterations (collect, then learn). Raise it while the return still rises.</summary>
+    /// <summary>Iterations (collect, then learn). Raise it while the return still rises, lower it when that stopped long before.</summary>
     public int Iterations { get; init; } = 1500;
 
     /// <summary>
@@ -54,7 +54,8 @@ public sealed record PpoConfig
     /// <summary>
     /// Probability that a panel of 32 environments starts new episodes at the beginning of an iteration. Environments of a
     /// good policy end their episodes together, by the step limit, so that most rollouts hold no initial states at all and the
-    /// policy forgets them; restarts keep the episodes out of step. Raise it when episodes end early although the return is high.
+    /// policy forgets them; restarts keep the episodes out of step. Raise it when episodes end early although the return is high, lower
+    /// it when few episodes come to their end.
     /// </summary>
     public Schedule RestartProbability { get; init; }
 
@@ -79,7 +80,10 @@ public sealed record PpoConfig
     /// </summary>
     public Schedule Lambda { get; init; } = 0.95;
 
-    /// <summary>Factor of the value loss. With gradients clipped apart for actor and critic it acts on the critic alone.</summary>
+    /// <summary>
+    /// Factor of the value loss. With gradients clipped apart for actor and critic it acts on the critic alone: raise it while that
+    /// learns too slowly, lower it when the value loss jumps.
+    /// </summary>
     public Schedule ValueLossCoef { get; init; } = 1;
 
     /// <summary>Factor of the entropy bonus. Raise it when exploration dies before the task is found, lower it when the noise will not shrink.</summary>
@@ -94,15 +98,22 @@ public sealed record PpoConfig
     /// </summary>
     public Schedule DesiredKl { get; init; } = 0.01;
 
-    /// <summary>Least that the adaptive schedule lowers the learning rate to. Lower it when the KL divergence stays above what is desired.</summary>
+    /// <summary>
+    /// Least that the adaptive schedule lowers the learning rate to. Lower it when the KL divergence stays above what is desired,
+    /// raise it when the rate gets stuck there and the return no longer rises.
+    /// </summary>
     public Schedule MinLearningRate { get; init; } = 1e-5;
 
-    /// <summary>Most that the adaptive schedule raises the learning rate to. Lower it when the value loss explodes.</summary>
+    /// <summary>
+    /// Most that the adaptive schedule raises the learning rate to. Lower it when the value loss explodes, raise it when the KL
+    /// divergence stays below what is desired.
+    /// </summary>
     public Schedule MaxLearningRate { get; init; } = 1e-2;
 
     /// <summary>
     /// Learning rate of the critic; null for the actor's, whatever the schedule does to it. Set it when the schedule takes
-    /// the rate so low that the value loss stops falling: a stale critic misleads the actor.
+    /// the rate so low that the value loss stops falling: a stale critic misleads the actor. Raise it while that loss falls slowly,
+    /// lower it when it jumps.
     /// </summary>
     public Schedule? CriticLearningRate { get; init; }
 
@@ -113,8 +124,8 @@ public sealed record PpoConfig
     public bool NormalizeAdvantagePerMiniBatch { get; init; }
 
     /// <summary>
-    /// Factor of the rewards that advantages and values are made from; reported returns are never scaled. Lower it when
-    /// discounted returns are far from the order of 1, which the critic starts from.
+    /// Factor of the rewards that advantages and values are made from; reported returns are never scaled. The critic starts
+    /// from values of the order of 1: lower it when discounted returns are far above, raise it when they are far below.
     /// </summary>
     public Schedule RewardScale { get; init; } = 1;
 
@@ -135,25 +146,27 @@ public sealed record PpoConfig
 
     /// <summary>
     /// Iterations at the start in which only the critic learns. An actor that is good already is destroyed by the advantages of
-    /// a critic that knows nothing: 10 to 50 for an actor from a file. Longer when the return drops after it, 0 for a new actor.
+    /// a critic that knows nothing: 10 to 50 for an actor from a file, 0 for a new one. Raise it when the return drops after it,
+    /// lower it when the value loss has long stopped falling by then.
     /// </summary>
     public int CriticWarmup { get; init; }
 
     /// <summary>
     /// Factor of PPO's loss (surrogate and entropy) in the actor's. Begin with 0 and let it rise to 1 to distil first; lower it
-    /// when the actor leaves the teacher before it is as good.
+    /// when the actor leaves the teacher before it is as good, raise it when it does not get better than its teacher.
     /// </summary>
     public Schedule PpoCoef { get; init; } = 1;
 
     /// <summary>
     /// Factor of the distillation loss, the actor's distance from the teacher, in the actor's loss; needs a teacher. 1 without
-    /// PPO; 0.1 to 1 beside it, falling to 0 so that the actor can become better than its teacher.
+    /// PPO; 0.1 to 1 beside it, falling to 0 so that the actor can become better than its teacher. Raise it when the actor forgets what
+    /// the teacher does, lower it when it gets no better than that.
     /// </summary>
     public Schedule DistillationCoef { get; init; } = 0;
 
     /// <summary>
     /// Probability that the teacher drives, per environment and step, within 0 and 1; needs a teacher. Raise it where the actor
-    /// alone never reaches what is worth seeing. 0 before PPO is to improve on the teacher.
+    /// alone never reaches what is worth seeing, lower it, to 0, before PPO is to improve on the teacher.
     /// </summary>
     public Schedule Beta { get; init; } = 0;
 

@@ -3,7 +3,10 @@ using static Distill.SettingCheck;
 namespace Distill.Networks;
 
 /// <summary>Cross-entropy of the categorical head; the label is the index of the choice.</summary>
-/// <param name="Smoothing">Share of the target spread evenly over all choices; 0 to 0.05 for noisy teachers.</param>
+/// <param name="Smoothing">
+/// Share of the target spread evenly over all choices. Begin with 0; raise it, up to 0.05, when the teacher's choices are noisy, lower
+/// it when the student wavers where the teacher does not.
+/// </param>
 public sealed record CrossEntropy(Schedule Smoothing) : Loss
 {
     public CrossEntropy()

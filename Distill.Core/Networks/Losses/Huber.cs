@@ -3,7 +3,9 @@ using static Distill.SettingCheck;
 namespace Distill.Networks;
 
 /// <summary>Mean over rows and actions of e^2 / 2 within +-Delta and Delta (|e| - Delta / 2) outside.</summary>
-/// <param name="Delta">Error from which the loss grows linearly. Lower it when few labels are wildly off.</param>
+/// <param name="Delta">
+/// Error from which the loss grows linearly. Lower it when few labels are wildly off, raise it when large errors shrink too slowly.
+/// </param>
 public sealed record Huber(Schedule Delta) : ActionLoss
 {
     public Huber()

@@ -5,22 +5,31 @@ namespace Distill.Networks;
 /// <summary>Settings of Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019).</summary>
 public sealed record AdamConfig : OptimizerConfig
 {
-    /// <summary>Memory of the mean gradient, in [0, 1).</summary>
+    /// <summary>
+    /// Memory of the mean gradient, in [0, 1). Raise it when gradients are noisy, lower it when they change direction quickly.
+    /// </summary>
     public double Beta1 { get; init; } = 0.9;
 
-    /// <summary>Memory of the squared gradient, in [0, 1). Lower it when gradients change scale quickly.</summary>
+    /// <summary>
+    /// Memory of the squared gradient, in [0, 1). Lower it when gradients change scale quickly, raise it when they are noisy.
+    /// </summary>
     public double Beta2 { get; init; } = 0.999;
 
-    /// <summary>Added to the square root of the squared gradient. Raise it when tiny gradients cause large steps.</summary>
+    /// <summary>
+    /// Added to the square root of the squared gradient. Raise it when tiny gradients cause large steps, lower it when they cause none.
+    /// </summary>
     public Schedule Epsilon { get; init; } = 1e-8;
 
     /// <summary>
     /// Smallest value under the square root (rl-tools uses 1e-7 here, which turns Adam into momentum descent for gradients
-    /// below 3e-4). 0 is the usual Adam.
+    /// below 3e-4). Begin with 0, the usual Adam; raise it when tiny gradients cause large steps, lower it when they cause none.
     /// </summary>
     public Schedule Floor { get; init; } = 0;
 
-    /// <summary>Pull of the weights towards zero. Raise it (1e-4 .. 1e-2) when the student overfits a small dataset.</summary>
+    /// <summary>
+    /// Pull of the weights towards zero. Raise it (1e-4 .. 1e-2) when the student overfits a small dataset, lower it when the loss on
+    /// what it is trained on stays high.
+    /// </summary>
     public Schedule WeightDecay { get; init; } = 0;
 
     /// <summary>Whether the decay acts on the weights directly (AdamW) instead of through the gradient (Adam with L2).</summary>

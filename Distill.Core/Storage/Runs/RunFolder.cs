@@ -74,6 +74,29 @@ public sealed record RunFolder(string Path)
         return new RunFolder(full);
     }
 
+    /// <summary>Makes the folder of a run with what is written into it: wholly, or not at all.</summary>
+    /// <param name="path">Must not exist.</param>
+    /// <param name="write">Writes into the folder that it is given.</param>
+    /// <exception cref="DistillException">The folder is there already, or cannot be written.</exception>
+    public static RunFolder CreateWith(string path, Action<RunFolder> write)
+    {
+        var full = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(path));
+        if (System.IO.Path.Exists(full))
+            throw new DistillException($"'{path}' is there already; name a folder that is not.");
+        var made = CreateAt(AtomicFile.TemporaryName(full));
+        try
+        {
+            write(made);
+            OutputFile.Guard(full, () => Directory.Move(made.Path, full));
+        }
+        catch
+        {
+            Directory.Delete(made.Path, recursive: true);
+            throw;
+        }
+        return new RunFolder(full);
+    }
+
     /// <exception cref="DistillException">There is no such run.</exception>
     public static RunFolder Open(string path) =>
         Directory.Exists(System.IO.Path.Combine(path, ParametersName))

@@ -365,6 +365,34 @@ let ``a run folder keeps checkpoints and is found again`` () =
         refused folder (fun () -> RunFolder.Open folder |> ignore) |> contains "not a run folder")
 
 [<Fact>]
+let ``a run folder with content is made wholly or not at all`` () =
+    inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "made")
+
+        let write (run: RunFolder) =
+            File.WriteAllText(run.Checkpoint "a.txt", "a")
+            Assert.False(Directory.Exists path)
+
+        Expect.throws<InvalidOperationException>(fun () ->
+            RunFolder.CreateWith(
+                path,
+                fun run ->
+                    write run
+                    invalidOp "stopped"
+            )
+            |> ignore)
+        |> ignore
+
+        Assert.Empty(Directory.GetFileSystemEntries folder)
+        let run = RunFolder.CreateWith(path + "/", write)
+        Assert.Equal(path, run.Path)
+        Assert.Equal<string seq>([ "a.txt" ], run.Checkpoints())
+        Assert.Equal<string array>([| path |], Directory.GetFileSystemEntries folder)
+
+        refused folder (fun () -> RunFolder.CreateWith(path, write) |> ignore)
+        |> contains "is there already")
+
+[<Fact>]
 let ``one run at a time has a run folder, and another is told who`` () =
     inTemporaryFolder (fun folder ->
         let run = RunFolder.Create(folder, "quadrotor")

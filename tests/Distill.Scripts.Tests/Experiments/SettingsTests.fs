@@ -385,6 +385,125 @@ let ``presets have other systems' numbers`` () =
     Assert.IsType<StudentAlways>(scripted.Config.Acting) |> ignore
     Experiment.empty |> refusal [ "preset=prt-rl" ] |> mentions "prt_rl"
 
+/// The values of settings after a preset.
+let private after (preset: string) (names: string list) =
+    // From where no number is what it should be.
+    let elsewhere =
+        Experiment.empty
+        |> with'
+            [
+                "envs=50"
+                "student=mlp"
+                "student.observation_group=tracking"
+                "acting=linear_beta"
+                "retention=reservoir"
+                "max_buffer_size=7"
+                "sampling=in_order"
+                "teacher_deterministic=false"
+                "iterations=7"
+                "num_learning_epochs=7"
+                "num_mini_batches=7"
+                "mini_batch_size=7"
+                "sequence_length=7"
+                "gradient_length=7"
+                "learning_rate=7"
+                "max_grad_norm=7"
+                "beta1=0.7"
+                "beta2=0.7"
+                "optimizer.epsilon=7"
+                "floor=7"
+                "weight_decay=7"
+                "save_interval=7"
+                "evaluation_interval=7"
+                "evaluation_episodes=7"
+            ]
+
+    let config =
+        { Experiment.empty with Config = elsewhere } |> with' [ $"preset={preset}" ]
+
+    let values = Settings.describe [ config ] |> Map.ofList
+    names |> List.map (fun name -> values[name])
+
+[<Fact>]
+let ``the presets of rsl_rl have the numbers of its code and of its forks`` () =
+    Assert.Equal<string list>(
+        [ "student_always"; "newest_rollout"; "1"; "0.001"; "15"; "0" ],
+        after
+            "rsl_rl"
+            [
+                "acting"
+                "retention"
+                "num_learning_epochs"
+                "optimizer.learning_rate"
+                "gradient_length"
+                "optimizer.max_grad_norm"
+            ]
+    )
+
+    Assert.Equal<string list>(
+        [ "600"; "1000000"; "400"; "1500"; "4"; "8"; "0"; "0.001"; "1"; "15"; "100" ],
+        after
+            "rsl_rl_dagger"
+            [
+                "acting.phase1_iterations"
+                "retention.max_buffer_size"
+                "collection.steps_per_env"
+                "iterations"
+                "num_learning_epochs"
+                "num_mini_batches"
+                "mini_batch_size"
+                "optimizer.learning_rate"
+                "optimizer.max_grad_norm"
+                "gradient_length"
+                "save_interval"
+            ]
+    )
+
+[<Fact>]
+let ``the preset of RAPTOR has the numbers of its post-training`` () =
+    let expected =
+        [
+            "collection", "episodes_per_epoch"
+            "iterations", "1000" // N_EPOCH
+            "acting.phase1_iterations", "10" // EPOCH_TEACHER_FORCING
+            "teacher_deterministic", "true" // TEACHER_DETERMINISTIC
+            "retention", "newest_rollout" // ON_POLICY
+            "sampling", "permutation" // SHUFFLE
+            "num_learning_epochs", "1"
+            "mini_batch_size", "64" // BATCH_SIZE
+            "sequence_length", "0"
+            "gradient_length", "500" // SEQUENCE_LENGTH
+            "student", "gru"
+            "student.hidden", "16" // HIDDEN_DIM
+            "student.dense_after", "0"
+            "student.observation_group", "tracking"
+            "optimizer.learning_rate", "0.0001"
+            "optimizer.beta1", "0.9"
+            "optimizer.beta2", "0.999"
+            "optimizer.epsilon", "1E-07"
+            "optimizer.floor", "1E-07"
+            "optimizer.weight_decay", "0"
+            "optimizer.max_grad_norm", "0"
+            "evaluation_interval", "1"
+            "evaluation_episodes", "100" // NUM_EPISODES_EVAL
+        ]
+
+    let names = List.map fst expected
+    Assert.Equal<(string * string) list>(expected, List.zip names (after "raptor" names))
+
+[<Fact>]
+let ``every preset gives an experiment that can run`` () =
+    let plain =
+        distillation {
+            environment (Quadrotor.mixture { envs = 32 })
+            student (Student.mlp { hidden = [ 8 ] } |> Student.reading "tracking")
+        }
+
+    for _, preset in Experiment.presets do
+        let config = (preset plain).Config
+        Assert.Null(Record.Exception(fun () -> config.Validate()))
+        Assert.Equal("tracking", config.Student.ObservationGroup)
+
 [<Fact>]
 let ``a kind that needs a value says so`` () =
     let student = Experiment.withSettings [ "acting=student_always" ] pole
@@ -505,6 +624,18 @@ let ``every setting is described, and help finds it by its name and by other sys
         Expect.throws<DistillException>(fun () -> Help.setting "max_bufer_size" |> ignore)
 
     refusal.Message |> mentions "did you mean max_buffer_size?"
+
+[<Fact>]
+let ``every number of an algorithm says when to raise it and when to lower it`` () =
+    let reasoned =
+        [
+            "seed" // no seed is better than another
+            "threads" // results do not depend on it
+            "target_return" // what is to be reached is the user's
+            "until" // where to stop is the user's
+        ]
+
+    Assert.Equal<string list>(reasoned, Help.undirected ())
 
 /// What a function of a module gives for some arguments.
 let private made (modules: Type) (result: Type) : obj list =
