@@ -13,7 +13,10 @@ let draw (sweep: string) =
     let curves =
         [
             for run in runs do
-                Chart.Line(run.Series "evaluation/mean_return", Name = Path.GetFileName(run.Folder).Substring(0, 6))
+                Chart.Line(
+                    run.Series "evaluation/mean_return",
+                    Name = Path.GetFileName(run.Folder).Substring(0, 6)
+                )
             Chart.Line(runs[0].Series "evaluation/teacher_return", Name = "teacher", LineDash = "dot")
         ]
 
