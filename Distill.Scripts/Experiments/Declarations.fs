@@ -2,6 +2,7 @@
 namespace Distill
 
 open System
+open System.IO
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
@@ -19,6 +20,38 @@ type MemorySize = { hidden: int }
 /// Sizes of hidden layers, first to last.
 type LayerSizes = { hidden: int list }
 
+/// How many drones are drawn, and the seed that says which.
+type DroneSample = { number: int; seed: int }
+
+/// Drones drawn by the procedure of RAPTOR's foundation policy.
+module Drones =
+    /// As its code draws them; drone i is the same whatever the number. Other ranges, or the paper's version, are fields of
+    /// the record: `Settings.set <@ _.Procedure @> SamplingProcedure.Paper`.
+    let sample (sample: DroneSample) : DroneSampling =
+        if sample.seed < 0 then
+            fail $"The seed of sampled drones is {sample.seed}; it must not be negative."
+
+        DroneSampling(Number = sample.number, Seed = uint64 sample.seed)
+
+    /// The numbers by which drones are compared, a row for each.
+    let figures (drones: DroneSampling) : DroneFigures list =
+        [ for drone in drones.Draw() -> DroneFigures.Of drone ]
+
+    /// Writes a parameter file for each drone into the folder, in rl-tools' JSON form, and their figures beside: drones.csv.
+    let write (folder: string) (drones: DroneSampling) : unit =
+        ParameterFile.WriteFolder(folder, drones.Draw())
+        let columns = Records.properties typeof<DroneFigures> |> List.ofArray
+
+        let cell (value: obj | null) =
+            match value with
+            | :? float as number -> Csv.number number
+            | other -> string other
+
+        Csv.write
+            (Path.Combine(folder, "drones.csv"))
+            [ for column in columns -> Names.snake column.Name ]
+            [ for row in figures drones -> [ for column in columns -> cell (column.GetValue row) ] ]
+
 /// Quadrotors. For what these do not cover, write the record: `QuadrotorConfig(Envs = 100, Drones = [| "x500_real" |])`.
 module Quadrotor =
     let private task (task: QuadrotorTask) (size: Envs) =
@@ -35,6 +68,10 @@ module Quadrotor =
 
     /// Follow a figure of eight.
     let figureEight size = task QuadrotorTask.FigureEight size
+
+    /// The same task on sampled drones, environment i on drone i modulo their number.
+    let flying (drones: DroneSampling) (config: QuadrotorConfig) : QuadrotorConfig =
+        config |> Settings.set <@ _.Sampled @> drones
 
 module CartPole =
     /// Keep the pole upright.

@@ -68,6 +68,25 @@ public static class ParameterFile
         AtomicFile.Write(path, stream => JsonSerializer.Serialize(stream, parameters, Json));
     }
 
+    /// <summary>Writes a file for each drone, named after it, into a folder that is made where it is not there.</summary>
+    /// <exception cref="DistillException">
+    /// Parameters are wrong, a file cannot be written, or the folder has one of another drone, which would fly with these.
+    /// </exception>
+    public static void WriteFolder(string folder, IReadOnlyList<QuadrotorParameters> drones)
+    {
+        var names = drones.Select(drone => drone.Name).ToHashSet();
+        if (names.Count < drones.Count)
+            throw new DistillException($"Of the drones for folder {folder}, two have the same name.");
+        OutputFile.Guard(folder, () => Directory.CreateDirectory(folder));
+        foreach (var path in Directory.GetFiles(folder, "*.json"))
+            if (!names.Contains(Path.GetFileNameWithoutExtension(path)))
+                throw new DistillException(
+                    $"Folder {folder} has {Path.GetFileName(path)}, which is none of these drones; choose a new or an empty folder."
+                );
+        foreach (var drone in drones)
+            Write(Path.Combine(folder, $"{drone.Name}.json"), drone);
+    }
+
     private static byte[] Bytes(string path) =>
         InputFile.Parse(
             path,

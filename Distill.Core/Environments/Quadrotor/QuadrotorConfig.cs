@@ -67,6 +67,9 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
     /// </summary>
     public IReadOnlyList<string> Drones { get; init; } = ["crazyflie"];
 
+    /// <summary>Drones drawn by RAPTOR's procedure, in place of <see cref="Drones"/>; null flies those that are named.</summary>
+    public DroneSampling? Sampled { get; init; }
+
     /// <summary>
     /// How the drones are spread over the environments. In panels, every drone needs at least 32 environments to be flown
     /// at all.
@@ -95,9 +98,11 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
     public IBatchedEnvironment Create(int envs, ulong seed) =>
         new QuadrotorEnvironment(this with { Envs = envs }, seed);
 
-    /// <summary>The parameters that <see cref="Drones"/> names, in order.</summary>
-    /// <exception cref="DistillException">A name or a file is wrong.</exception>
+    /// <summary>The parameters of the drones that are sampled or named, in order.</summary>
+    /// <exception cref="DistillException">A name, a file or the sampling is wrong.</exception>
     public IReadOnlyList<QuadrotorParameters> LoadDrones() =>
+        Sampled?.Draw()
+        ??
         [
             .. Drones.SelectMany<string, QuadrotorParameters>(drone =>
                 Directory.Exists(drone) ? ParameterFile.ReadFolder(drone)

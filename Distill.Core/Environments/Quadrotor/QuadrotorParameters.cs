@@ -25,7 +25,7 @@ public sealed record QuadrotorParameters
     [JsonRequired]
     public QuadrotorDisturbances Disturbances { get; init; } = new();
 
-    /// <summary>Ranges of rl-tools' sampler of drones. The simulator does not read them.</summary>
+    /// <summary>Ranges of the sampler of drones. The simulator does not read them.</summary>
     public DomainRandomization DomainRandomization { get; init; } = new();
 
     [JsonRequired]
@@ -298,23 +298,77 @@ public sealed record NormalDisturbance
     public double Std { get; init; }
 }
 
-/// <summary>Ranges from which rl-tools samples drones; zeros in a file that is itself a sample.</summary>
+/// <summary>Ranges from which <see cref="DroneSampling"/> draws drones; zeros in a file that is itself a sample.</summary>
 public sealed record DomainRandomization
 {
+    /// <summary>What RAPTOR's 1,000 drones were drawn from.</summary>
+    public static DomainRandomization Published { get; } =
+        new()
+        {
+            ThrustToWeightMin = 1.5,
+            ThrustToWeightMax = 5,
+            TorqueToInertiaMin = 40,
+            TorqueToInertiaMax = 1200,
+            MassMin = 0.02,
+            MassMax = 5,
+            MassSizeDeviation = 0.1,
+            RotorTimeConstantRisingMin = 0.03,
+            RotorTimeConstantRisingMax = 0.1,
+            RotorTimeConstantFallingMin = 0.03,
+            RotorTimeConstantFallingMax = 0.3,
+            RotorTorqueConstantMin = 0.005,
+            RotorTorqueConstantMax = 0.05,
+            DisturbanceForceMax = 0.3,
+        };
+
+    /// <summary>Largest thrust of all rotors per weight, at least 1. Raise for drones that are easier to hold up.</summary>
     public double ThrustToWeightMin { get; init; }
+
+    /// <summary>Raise for livelier drones.</summary>
     public double ThrustToWeightMax { get; init; }
+
+    /// <summary>See <see cref="DroneFigures.TorqueToInertia"/>, 1/s^2. Raise to leave out drones that hardly turn.</summary>
     public double TorqueToInertiaMin { get; init; }
+
+    /// <summary>1/s^2. Lower to leave out drones that turn at the least difference between rotors.</summary>
     public double TorqueToInertiaMax { get; init; }
+
+    /// <summary>kg; the cube root of the mass is uniform. Sizes follow the mass.</summary>
     public double MassMin { get; init; }
+
+    /// <summary>kg.</summary>
     public double MassMax { get; init; }
+
+    /// <summary>
+    /// Standard deviation, and minus the mean, of the normal by which arms are relatively longer than the mass says. Raise for
+    /// stranger shapes.
+    /// </summary>
     public double MassSizeDeviation { get; init; }
+
+    /// <summary>Lag of rotors that speed up, s, at least a step.</summary>
     public double RotorTimeConstantRisingMin { get; init; }
+
+    /// <summary>s. Lower for drones that are easier to fly.</summary>
     public double RotorTimeConstantRisingMax { get; init; }
+
+    /// <summary>Lag of rotors that slow down, s, at least a step.</summary>
     public double RotorTimeConstantFallingMin { get; init; }
+
+    /// <summary>s. Lower for drones that are easier to fly.</summary>
     public double RotorTimeConstantFallingMax { get; init; }
+
+    /// <summary>Drag torque per thrust, m. Lower for drones that hardly control their yaw.</summary>
     public double RotorTorqueConstantMin { get; init; }
+
+    /// <summary>m.</summary>
     public double RotorTorqueConstantMax { get; init; }
+
+    /// <summary>The published range is 0, and nothing else is implemented.</summary>
     public double OrientationOffsetAngleMax { get; init; }
+
+    /// <summary>
+    /// Bound of three standard deviations of the disturbance per surplus of thrust to weight over 1. Raise for more wind.
+    /// </summary>
     public double DisturbanceForceMax { get; init; }
 }
 
