@@ -28,10 +28,10 @@ Script.main (fun arguments ->
     let all = Drones.figures drones
 
     for name, figure, marks in published do
-        let ours =
-            [ 0.05; 0.5; 0.95 ] |> List.map (fun q -> Statistics.quantile q (List.map figure all))
+        let ours q =
+            List.map figure all |> Statistics.quantile q
 
-        printfn $"{name}: {ours[0]:G3} {ours[1]:G3} {ours[2]:G3}, published %A{marks}"
+        printfn $"{name}: {ours 0.05:G3} {ours 0.5:G3} {ours 0.95:G3}, published %A{marks}"
 
     let chart (name, figure, marks) =
         (Chart.Histogram(List.map figure all, NBinsX = 40, ShowLegend = false) |> Chart.withTitle name, marks)

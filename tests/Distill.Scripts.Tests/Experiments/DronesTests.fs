@@ -18,7 +18,7 @@ let private flying (settings: string list) =
     Experiment.withSettings settings experiment
 
 let private quadrotors (experiment: Experiment) =
-    experiment.Environment :?> QuadrotorConfig
+    experiment.Config.Environment :?> QuadrotorConfig
 
 [<Fact>]
 let ``the sampling is a setting, and is written down and read back`` () =
@@ -47,14 +47,14 @@ let ``the sampling is a setting, and is written down and read back`` () =
     let written =
         [ for name, value in Experiment.settings experiment -> $"{name}={value}" ]
 
-    let again = flying (written |> List.filter (fun text -> text.StartsWith "sampled."))
-    Assert.Equal(sampled, (quadrotors again).Sampled)
+    let again = flying (written |> List.filter (fun text -> text.Contains "sampled."))
+    Assert.Equal(sampled, nonNull (quadrotors again).Sampled)
 
 [<Fact>]
 let ``a task flies what Drones.sample says`` () =
     let drones = Drones.sample { number = 5; seed = 2 }
     let config = Quadrotor.langevin { envs = 64 } |> Quadrotor.flying drones
-    Assert.Equal(DroneSampling(Number = 5, Seed = 2UL), config.Sampled)
+    Assert.Equal(DroneSampling(Number = 5, Seed = 2UL), nonNull config.Sampled)
     Assert.Equal(QuadrotorTask.Langevin, config.Task)
 
     let message =
