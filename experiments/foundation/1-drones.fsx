@@ -1,15 +1,14 @@
 // Draws the drones of a foundation policy by RAPTOR's published procedure: a parameter file for each in rl-tools' JSON form,
 // drones.csv beside them, and a picture of their distribution with the quantiles of rl-tools' own sampler.
-// dotnet fsi build.fsx run experiments/foundation/1-drones.fsx [FOLDER]    The folder is logs/drones where none is named.
+// dotnet fsi build.fsx run experiments/foundation/1-drones.fsx [FOLDER]    Without FOLDER: logs/drones.
 #load "../../Distill.Scripts/load.fsx"
 
-open System.IO
 open Distill
 open Distill.Environments.Quadrotor
 
 let drones = Drones.sample { number = 1000; seed = 0 }
 
-// The 5, 50 and 95 % quantiles of a thousand drones that rl-tools' sampler drew.
+// The 5, 50 and 95 % quantiles of a thousand drones that rl-tools' sampler drew; dotted lines in the picture.
 let published: (string * (DroneFigures -> float) * float list) list =
     [
         "thrust to weight", _.ThrustToWeight, [ 1.705; 3.320; 4.835 ]
@@ -27,16 +26,17 @@ Script.main (fun arguments ->
     drones |> Drones.write folder
     let all = Drones.figures drones
 
-    for name, figure, marks in published do
-        let ours q =
-            List.map figure all |> Statistics.quantile q
+    [
+        for name, figure, marks in published do
+            let values = List.map figure all
+            let at q = Statistics.quantile q values
+            printfn $"{name}: {at 0.05:G3} {at 0.5:G3} {at 0.95:G3}, published %A{marks}"
+            let bars = Chart.Histogram(values, NBinsX = 30, ShowLegend = false, Opacity = 0.5)
 
-        printfn $"{name}: {ours 0.05:G3} {ours 0.5:G3} {ours 0.95:G3}, published %A{marks}"
+            (bars |> Chart.withTitle name, marks)
+            ||> List.fold (fun c mark -> c |> Chart.withVerticalLine mark)
+    ]
+    |> Chart.Grid(2, 4)
+    |> Chart.saveHtml $"{folder}/distribution.html"
 
-    let chart (name, figure, marks) =
-        (Chart.Histogram(List.map figure all, NBinsX = 40, ShowLegend = false) |> Chart.withTitle name, marks)
-        ||> List.fold (fun chart mark -> chart |> Chart.withVerticalLine mark)
-
-    let path = Path.Combine(folder, "distribution.html")
-    published |> List.map chart |> Chart.Grid(2, 4) |> Chart.saveHtml path
     printfn $"The drones, their table and their picture are in {folder}.")
