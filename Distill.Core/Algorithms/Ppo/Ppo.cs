@@ -117,6 +117,9 @@ public sealed class Ppo : IRollout, IDisposable
 
     private bool Guided => guide is not null && iteration <= guide.Last;
 
+    /// <summary>Whether anybody remembers what was before.</summary>
+    private bool Remembers => guide is not null || rollout.Length > 1;
+
     private bool Warming => iteration < Config.CriticWarmup;
 
     /// <summary>Collect, estimate advantages, learn.</summary>
@@ -179,7 +182,7 @@ public sealed class Ppo : IRollout, IDisposable
         state.Count("steps", ref steps);
         actor.Visit(state, "actor");
         critic.Visit(state, "critic");
-        if (guide is not null || rollout.Length > 1)
+        if (Remembers)
             state.Flags("starting", starting);
         guide?.Visit(state);
         state.Part("episodes", episodes.Visit);
@@ -300,7 +303,7 @@ public sealed class Ppo : IRollout, IDisposable
         step.Reward.CopyTo(rollout.Rewards(step.Panel).Row(step.Number));
         step.Terminated.CopyTo(rollout.Terminated(step.Panel).Row(step.Number));
         step.Truncated.CopyTo(rollout.Truncated(step.Panel).Row(step.Number));
-        for (var lane = 0; lane < Panel.Width; lane++)
+        for (var lane = 0; lane < Panel.Width && Remembers; lane++)
             starting[step.First + lane] = step.Done(lane) ? (byte)1 : (byte)0;
         return !watch.Catches(step.Panel, step.Number, "reward", step.Reward);
     }
@@ -318,9 +321,11 @@ public sealed class Ppo : IRollout, IDisposable
     }
 
     /// <summary>Clears what is remembered where an episode starts.</summary>
-    /// <param name="keep"><c>[32]</c>, written: 0 there, else 1.</param>
+    /// <param name="keep"><c>[32]</c>, written where anybody remembers: 0 there, else 1.</param>
     private void Forget(int panel, Span<float> keep)
     {
+        if (!Remembers)
+            return;
         for (var lane = 0; lane < Panel.Width; lane++)
             keep[lane] = 1 - starting[panel * Panel.Width + lane];
         Elementwise.ScaleLanes(actor.Memory(panel), keep);
@@ -481,11 +486,14 @@ public sealed class Ppo : IRollout, IDisposable
     private PpoLossSums Gradient(int panel, bool ofActor, Span<float> gradient, Workspace own)
     {
         using var scope = own.Open();
-        var (network, first) = ofActor
-            ? (Actor.Network, layout.ActorObservation.Start)
-            : (critic.Network, layout.CriticObservation.Start);
+        var (network, observation) = ofActor
+            ? (Actor.Network, layout.ActorObservation)
+            : (critic.Network, layout.CriticObservation);
         var sample = rollout.Sample(panel);
         var length = rollout.Length;
+        var rows = observation.Start == 0 ? sample : own.Panel(length * observation.Size);
+        for (var step = 0; observation.Start > 0 && step < length; step++)
+            observation.Of(sample.Part(step, length)).Values.CopyTo(rows.Part(step, length).Values);
         var memory = own.Panel(network.MemorySize);
         rollout
             .Memories(panel)
@@ -496,7 +504,7 @@ public sealed class Ppo : IRollout, IDisposable
             layout.Keep.Of(sample.Part(step, length)).Values.CopyTo(keeps.Row(step));
         var activations = own.Panel(length * network.ActivationSize);
         var dOutputs = own.Panel(length * network.OutputSize);
-        network.Forward(length, sample, keeps, memory, activations, own, first);
+        network.Forward(length, rows, keeps, memory, activations, own);
         var losses = new PpoLossSums();
         for (var step = 0; step < length; step++)
         {
@@ -505,7 +513,7 @@ public sealed class Ppo : IRollout, IDisposable
             var dPart = dOutputs.Part(step, length);
             losses += ofActor ? ActorLoss(part, outputs, dPart, own) : CriticLoss(part, outputs, dPart);
         }
-        network.Backward(length, sample, keeps, activations, dOutputs, gradient, own, first);
+        network.Backward(length, rows, keeps, activations, dOutputs, gradient, own);
         return losses;
     }
 
