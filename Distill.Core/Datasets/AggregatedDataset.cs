@@ -279,6 +279,7 @@ public sealed class AggregatedDataset : IDisposable
         bool heldOut = false
     )
     {
+        var weighed = Weighs || heldOut;
         var features = rows.Features / weight.Features;
         using var scope = own.Open();
         var staged = own.Floats(Math.Min(StepsAtATime, weight.Features) * features * rows.Lanes);
@@ -300,7 +301,7 @@ public sealed class AggregatedDataset : IDisposable
                 {
                     weight[start + step, lane] =
                         !used ? 0
-                        : Weighs || heldOut ? Weight(chunk, row + step, heldOut)
+                        : weighed ? Weight(chunk, row + step, heldOut)
                         : valid[step];
                     keep[start + step, lane] = 1 - begins[step];
                 }

@@ -128,26 +128,17 @@ public sealed class Network : IDisposable
     }
 
     /// <summary>A run of steps of one panel.</summary>
-    /// <param name="rows"><c>[steps, n, 32]</c>: the inputs are among each step's features.</param>
+    /// <param name="rows"><c>[steps, n, 32]</c>: the first of each step's features are the inputs.</param>
     /// <param name="keep"><c>[steps, 32]</c>: 0 where an episode starts, so that memory is cleared before the step, else 1.</param>
     /// <param name="memory"><c>[memory, 32]</c> before the first step, on return after the last.</param>
     /// <param name="activations"><c>[steps, activation size, 32]</c>, written.</param>
-    /// <param name="first">The feature that is the first input.</param>
-    public void Forward(
-        int steps,
-        Panel rows,
-        Panel keep,
-        Panel memory,
-        Panel activations,
-        Workspace own,
-        int first = 0
-    )
+    public void Forward(int steps, Panel rows, Panel keep, Panel memory, Panel activations, Workspace own)
     {
         for (var step = 0; step < steps; step++)
         {
             var now = activations.Part(step, steps);
             Elementwise.ScaleLanes(memory, keep.Row(step));
-            Forward(rows.Part(step, steps).Rows(first, Spec.Inputs), memory, now, own);
+            Forward(rows.Part(step, steps).Rows(0, Spec.Inputs), memory, now, own);
             CopyMemory(now, memory);
         }
     }
@@ -161,8 +152,7 @@ public sealed class Network : IDisposable
         Panel activations,
         Panel dOutput,
         Span<float> gradient,
-        Workspace own,
-        int first = 0
+        Workspace own
     )
     {
         using var scope = own.Open();
@@ -171,7 +161,7 @@ public sealed class Network : IDisposable
         for (var step = steps - 1; step >= 0; step--)
         {
             Backward(
-                rows.Part(step, steps).Rows(first, Spec.Inputs),
+                rows.Part(step, steps).Rows(0, Spec.Inputs),
                 activations.Part(step, steps),
                 dOutput.Part(step, steps),
                 dMemory,

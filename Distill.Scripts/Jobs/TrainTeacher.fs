@@ -68,7 +68,7 @@ type TrainingResult
         | Some teacher ->
             Comparison(
                 "policy",
-                [ "teacher", teacher; "student", evaluation ],
+                [ "teacher", teacher; "best student", evaluation ],
                 "teacher",
                 ?stepsToTarget = stepsToTarget
             )
@@ -80,7 +80,8 @@ type TrainingResult
     member _.Folder = folder
 
     /// Mean difference of its returns from the teacher's in the same episodes, with its 95 % interval; None without a teacher.
-    member _.Difference = teacher |> Option.map (fun _ -> comparison.Difference "student")
+    member _.Difference =
+        teacher |> Option.map (fun _ -> comparison.Difference "best student")
 
     /// Iterations after which the policy was kept: the best of all evaluations, by mean return or what `best_by` says.
     member _.Iteration = iteration
@@ -103,7 +104,7 @@ type TrainingResult
                 $"{Names.pascal role} terminated: {100.0 * evaluation.ShareTerminated:F1} %%"
                 match teacher with
                 | Some _ ->
-                    let difference = comparison.Difference "student"
+                    let difference = comparison.Difference "best student"
 
                     $"Student - teacher: {difference.Estimate:F1}, 95 %% interval [{difference.Low:F1}, {difference.High:F1}] "
                     + $"(mean over {evaluation.Episodes} episodes that both flew)"
@@ -233,7 +234,11 @@ module TrainTeacher =
                     interruption,
                     ?teacher = (guide |> Option.map evaluator.Run),
                     ?target = setup.Plan.TargetReturn,
-                    ?stepsToTarget = Training.stepsToTarget folder setup algorithm.Role
+                    ?stepsToTarget =
+                        Training.stepsToTarget
+                            folder
+                            setup
+                            (if guide.IsSome then "best student" else algorithm.Role)
                 )
 
             if interruption.IsNone then
@@ -334,7 +339,7 @@ module TrainTeacher =
 
     /// What was measured of the policy that was trained, and beside a teacher the difference from it.
     let private measures (results: PolicyResult list) =
-        match results |> List.tryFind (fun result -> result.Policy = "student") with
+        match results |> List.tryFind (fun result -> result.Policy = "best student") with
         | None -> PolicyResult.find "teacher" results |> PolicyResult.measures
         | Some student ->
             let difference =

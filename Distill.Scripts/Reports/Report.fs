@@ -256,7 +256,7 @@ module Report =
 
     let private others (run: RunRecord) =
         run.MetricNames
-        |> List.filter (fun name -> not (shown.Contains name || isLoss name))
+        |> List.filter (fun name -> not (shown.Contains name || isLoss name || name.StartsWith "schedule/"))
         |> List.map (fun name ->
             name,
             Chart.Line(run.Series name, Name = name, LineColor = student)

@@ -14,9 +14,6 @@ namespace Distill.Algorithms;
 /// </summary>
 public sealed class Ppo : IRollout, IDisposable
 {
-    private const int MaxChunks = 32;
-
-    private readonly WorkerPool pool;
     private readonly IBatchedEnvironment environment;
     private readonly PpoNetwork actor;
     private readonly PpoNetwork critic;
@@ -27,26 +24,16 @@ public sealed class Ppo : IRollout, IDisposable
     private readonly EpisodeStatistics episodes;
     private readonly byte[] starting;
     private readonly RandomStream noise;
-    private readonly RandomStream shuffling;
     private readonly RandomStream restarts;
-    private readonly PpoLossSums[] chunkLosses = new PpoLossSums[2 * MaxChunks];
     private readonly FiniteWatch watch;
     private readonly RolloutLoop collect;
-    private readonly Work advantages;
-    private readonly Work gather;
-    private readonly Work gradients;
+    private readonly PpoLearner learner;
     private readonly bool varies;
     private int iteration;
     private long steps;
 
     // The settings of this iteration.
     private PpoConfig now;
-
-    // The mini-batch that is being worked on: a run of panels of the shuffled samples.
-    private int firstPanel;
-    private int batchPanels;
-    private int chunks;
-    private float scale;
 
     /// <param name="environment">What to train in; it says how many environments run side by side.</param>
     /// <param name="teacher">Guides the actor; left as it is, and not disposed here. Null for nobody.</param>
@@ -57,7 +44,6 @@ public sealed class Ppo : IRollout, IDisposable
         Config = config;
         varies = Schedule.AnyVaries(config);
         now = Schedule.Resolve(config, 0);
-        this.pool = pool;
         this.environment = environment.Create(
             environment.Envs,
             new RandomStream(config.Seed, "training").Seed()
@@ -67,6 +53,7 @@ public sealed class Ppo : IRollout, IDisposable
         var shared = config.SharesObservations;
         critic = At(Create("critic", config.Critic, outputs: 1, Head.Plain), observes: !shared);
         Actor.Check(spec, "actor");
+        CheckCritic();
         distribution = Actor.Distribution!;
         StartDeviation();
         if (teacher is not null)
@@ -85,23 +72,20 @@ public sealed class Ppo : IRollout, IDisposable
         );
         config.Actor.Prepare(actor.Optimizer, Actor);
         config.Critic.Prepare(critic.Optimizer, critic.Policy);
-        SetLearningRate(now.Optimizer.LearningRate);
+        learner = new PpoLearner(actor, critic, guide, layout, rollout, config.Seed, pool);
+        learner.SetLearningRate(now, now.Optimizer.LearningRate);
         episodes = new EpisodeStatistics(this.environment.Count);
         starting = new byte[rollout.Panels * Panel.Width];
         starting.AsSpan().Fill(1);
         noise = new RandomStream(config.Seed, "ppo.action");
-        shuffling = new RandomStream(config.Seed, "ppo.shuffle");
         restarts = new RandomStream(config.Seed, "ppo.restart");
         watch = new FiniteWatch(this.environment.Count);
         collect = new RolloutLoop(this.environment, pool, this);
-        advantages = new Work(EstimateAdvantages);
-        gather = new Work((panel, worker) => rollout.Gather(panel, pool.Workspace(worker)));
-        gradients = new Work(Gradients);
         for (var panel = 0; panel < rollout.Panels; panel++)
             this.environment.Reset(panel);
 
         PpoNetwork At(Policy policy, bool observes) =>
-            new(policy, this.environment, config.Optimizer, MaxChunks, observes);
+            new(policy, this.environment, config.Optimizer, PpoLearner.MaxChunks, observes);
     }
 
     public PpoConfig Config { get; }
@@ -116,6 +100,9 @@ public sealed class Ppo : IRollout, IDisposable
     public int Iteration => iteration;
 
     private bool Guided => guide is not null && iteration <= guide.Last;
+
+    /// <summary>Whether anybody remembers what was before.</summary>
+    private bool Remembers => guide is not null || rollout.Length > 1;
 
     private bool Warming => iteration < Config.CriticWarmup;
 
@@ -135,8 +122,7 @@ public sealed class Ppo : IRollout, IDisposable
         CountEpisodes();
         var collected = Stopwatch.GetTimestamp();
 
-        pool.Run(advantages, rollout.Panels);
-        var losses = Update();
+        var losses = learner.Learn(now, iteration, Guided, Warming);
         actor.Normalize();
         critic.Normalize();
         FiniteWatch.Require(Actor, "actor", iteration);
@@ -169,7 +155,7 @@ public sealed class Ppo : IRollout, IDisposable
     internal static long EstimateBytes(OptimizerConfig optimizer, NetworkSpec actor, NetworkSpec critic)
     {
         var parameters = actor.Size.Parameters + critic.Size.Parameters;
-        return parameters * sizeof(float) + optimizer.EstimateBytes(parameters, MaxChunks);
+        return parameters * sizeof(float) + optimizer.EstimateBytes(parameters, PpoLearner.MaxChunks);
     }
 
     /// <summary>Everything that the next iteration depends on.</summary>
@@ -179,7 +165,7 @@ public sealed class Ppo : IRollout, IDisposable
         state.Count("steps", ref steps);
         actor.Visit(state, "actor");
         critic.Visit(state, "critic");
-        if (guide is not null || rollout.Length > 1)
+        if (Remembers)
             state.Flags("starting", starting);
         guide?.Visit(state);
         state.Part("episodes", episodes.Visit);
@@ -203,6 +189,17 @@ public sealed class Ppo : IRollout, IDisposable
             head,
             new RandomStream(Config.Seed, role)
         );
+
+    private void CheckCritic()
+    {
+        var (network, group) = (critic.Network.Spec, Config.Critic.ObservationGroup);
+        var size = new ObservationView(environment.Spec, group).Size;
+        if (network.Inputs != size || network.Outputs != 1)
+            throw new DistillException(
+                $"The critic reads {network.Inputs} numbers and gives {network.Outputs}, but observation group '{group}' of "
+                    + $"{environment.Spec.Name} has {size}, and a value is one number."
+            );
+    }
 
     /// <summary>Where the settings say with which deviation exploration begins, that replaces the actor's own.</summary>
     private void StartDeviation()
@@ -228,7 +225,8 @@ public sealed class Ppo : IRollout, IDisposable
     {
         now = varies ? Schedule.Resolve(Config, iteration) : Config;
         (actor.Optimizer.Config, critic.Optimizer.Config) = (now.Optimizer, now.Optimizer);
-        SetLearningRate(
+        learner.SetLearningRate(
+            now,
             now.Schedule == RateSchedule.Fixed ? now.Optimizer.LearningRate : actor.Optimizer.LearningRate
         );
     }
@@ -300,7 +298,7 @@ public sealed class Ppo : IRollout, IDisposable
         step.Reward.CopyTo(rollout.Rewards(step.Panel).Row(step.Number));
         step.Terminated.CopyTo(rollout.Terminated(step.Panel).Row(step.Number));
         step.Truncated.CopyTo(rollout.Truncated(step.Panel).Row(step.Number));
-        for (var lane = 0; lane < Panel.Width; lane++)
+        for (var lane = 0; lane < Panel.Width && Remembers; lane++)
             starting[step.First + lane] = step.Done(lane) ? (byte)1 : (byte)0;
         return !watch.Catches(step.Panel, step.Number, "reward", step.Reward);
     }
@@ -318,9 +316,11 @@ public sealed class Ppo : IRollout, IDisposable
     }
 
     /// <summary>Clears what is remembered where an episode starts.</summary>
-    /// <param name="keep"><c>[32]</c>, written: 0 there, else 1.</param>
+    /// <param name="keep"><c>[32]</c>, written where anybody remembers: 0 there, else 1.</param>
     private void Forget(int panel, Span<float> keep)
     {
+        if (!Remembers)
+            return;
         for (var lane = 0; lane < Panel.Width; lane++)
             keep[lane] = 1 - starting[panel * Panel.Width + lane];
         Elementwise.ScaleLanes(actor.Memory(panel), keep);
@@ -378,212 +378,6 @@ public sealed class Ppo : IRollout, IDisposable
         }
     }
 
-    private void EstimateAdvantages(int panel, int worker)
-    {
-        var rewards = rollout.Rewards(panel);
-        foreach (ref var reward in rewards.Values)
-            reward *= (float)now.RewardScale;
-        PpoAdvantage.Estimate(
-            rewards,
-            rollout.Values(panel),
-            rollout.Terminated(panel),
-            rollout.Truncated(panel),
-            (float)now.Gamma,
-            (float)now.Lambda,
-            rollout.Advantages(panel)
-        );
-    }
-
-    /// <summary>
-    /// Passes of gradient steps over the rollout. The samples are shuffled once and keep their order in all passes, so
-    /// mini-batches are runs of panels.
-    /// </summary>
-    private PpoLossSums Update()
-    {
-        var panels = rollout.SamplePanels;
-        rollout.Shuffle(shuffling, iteration);
-        pool.Run(gather, panels);
-        var batches = Math.Min(now.NumMiniBatches.Whole, panels);
-        var parts = now.NormalizeAdvantagePerMiniBatch ? batches : 1;
-        for (var part = 0; part < parts; part++)
-            rollout.StandardizeAdvantages(Start(part, parts), Start(part + 1, parts));
-
-        var total = new PpoLossSums();
-        for (var epoch = 0; epoch < now.NumLearningEpochs.Whole; epoch++)
-        for (var batch = 0; batch < batches; batch++)
-            total += Step(Start(batch, batches), Start(batch + 1, batches));
-        return total * (1.0 / ((double)now.NumLearningEpochs.Whole * batches));
-
-        int Start(int part, int parts) => (int)((long)part * panels / parts);
-    }
-
-    /// <summary>One optimizer step of actor and critic on a range of shuffled panels; returns the means over its samples.</summary>
-    private PpoLossSums Step(int start, int end)
-    {
-        firstPanel = start;
-        batchPanels = end - start;
-        // Depends on the batch alone, never on the machine.
-        chunks = Math.Clamp(rollout.Length > 1 ? batchPanels : batchPanels / 4, 1, MaxChunks);
-        var count = rollout.Steps(start, end);
-        scale = 1f / count;
-        pool.Run(gradients, 2 * chunks);
-        var losses = new PpoLossSums();
-        foreach (var part in chunkLosses.AsSpan(0, 2 * chunks))
-            losses += part;
-        losses *= 1.0 / count;
-        FiniteWatch.Require(losses.Surrogate, "surrogate loss", iteration);
-        FiniteWatch.Require(losses.Value, "value loss", iteration);
-        FiniteWatch.Require(losses.Entropy, "entropy", iteration);
-        FiniteWatch.Require(losses.KlDivergence, "KL divergence", iteration);
-        FiniteWatch.Require(losses.Behavior, "distillation loss", iteration);
-        // A distillation loss moves the actor for another reason than a rate that is too high.
-        if (now.Schedule == RateSchedule.Adaptive && now.DistillationCoef == 0)
-            AdaptLearningRate(losses.KlDivergence);
-        if (!Warming)
-            actor.Optimizer.Step(pool, chunks);
-        critic.Optimizer.Step(pool, chunks);
-        FiniteWatch.Require(actor.Optimizer.GradientNorm, "norm of the actor's gradient", iteration);
-        FiniteWatch.Require(critic.Optimizer.GradientNorm, "norm of the critic's gradient", iteration);
-        return losses;
-    }
-
-    private void AdaptLearningRate(double kl)
-    {
-        var rate = actor.Optimizer.LearningRate;
-        if (kl > 2 * now.DesiredKl)
-            SetLearningRate(Math.Max(now.MinLearningRate, rate / 1.5));
-        else if (kl > 0 && kl < now.DesiredKl / 2)
-            SetLearningRate(Math.Min(now.MaxLearningRate, rate * 1.5));
-    }
-
-    private void SetLearningRate(double rate)
-    {
-        actor.Optimizer.LearningRate = rate;
-        critic.Optimizer.LearningRate = now.CriticLearningRate?.Value ?? rate;
-    }
-
-    /// <summary>The gradient of one network on one chunk of the mini-batch: first the actor's chunks, then the critic's.</summary>
-    private void Gradients(int item, int worker)
-    {
-        var own = pool.Workspace(worker);
-        var (network, chunk) = Math.DivRem(item, chunks);
-        var ofActor = network == 0;
-        var gradient = (ofActor ? actor : critic).Optimizer.Gradient(chunk);
-        gradient.Clear();
-        var losses = new PpoLossSums();
-        var end = firstPanel + (chunk + 1) * batchPanels / chunks;
-        for (var panel = firstPanel + chunk * batchPanels / chunks; panel < end; panel++)
-            losses += Gradient(panel, ofActor, gradient, own);
-        chunkLosses[item] = losses;
-    }
-
-    /// <summary>Forward through a panel of samples, the losses of its steps, and back.</summary>
-    private PpoLossSums Gradient(int panel, bool ofActor, Span<float> gradient, Workspace own)
-    {
-        using var scope = own.Open();
-        var (network, first) = ofActor
-            ? (Actor.Network, layout.ActorObservation.Start)
-            : (critic.Network, layout.CriticObservation.Start);
-        var sample = rollout.Sample(panel);
-        var length = rollout.Length;
-        var memory = own.Panel(network.MemorySize);
-        rollout
-            .Memories(panel)
-            .Rows(ofActor ? 0 : Actor.MemorySize, network.MemorySize)
-            .Values.CopyTo(memory.Values);
-        var keeps = own.Panel(length);
-        for (var step = 0; layout.Keep.Size > 0 && step < length; step++)
-            layout.Keep.Of(sample.Part(step, length)).Values.CopyTo(keeps.Row(step));
-        var activations = own.Panel(length * network.ActivationSize);
-        var dOutputs = own.Panel(length * network.OutputSize);
-        network.Forward(length, sample, keeps, memory, activations, own, first);
-        var losses = new PpoLossSums();
-        for (var step = 0; step < length; step++)
-        {
-            var part = sample.Part(step, length);
-            var outputs = network.Output(activations.Part(step, length));
-            var dPart = dOutputs.Part(step, length);
-            losses += ofActor ? ActorLoss(part, outputs, dPart, own) : CriticLoss(part, outputs, dPart);
-        }
-        network.Backward(length, sample, keeps, activations, dOutputs, gradient, own, first);
-        return losses;
-    }
-
-    /// <summary>Clipped surrogate minus the entropy bonus, and the distance from the teacher.</summary>
-    private PpoLossSums ActorLoss(Panel sample, Panel outputs, Panel dOutputs, Workspace own)
-    {
-        var action = layout.Action.Of(sample);
-        var weight = layout.Weight.Of(sample);
-        var ppo = scale * (float)now.PpoCoef;
-        Span<float> logProbability = stackalloc float[Panel.Width];
-        Span<float> dLogProbability = stackalloc float[Panel.Width];
-        dLogProbability.Clear();
-        Span<float> entropy = stackalloc float[Panel.Width];
-        Span<float> dEntropy = stackalloc float[Panel.Width];
-        Span<float> kl = stackalloc float[Panel.Width];
-        distribution.LogProbability(outputs, action, logProbability);
-        distribution.Entropy(outputs, entropy);
-        distribution.KlDivergence(layout.Outputs.Of(sample), outputs, kl);
-        // Without a say PPO is not asked: what a teacher does may be next to impossible for a new actor.
-        var surrogate =
-            ppo == 0
-                ? 0
-                : PpoLosses.Surrogate(
-                    logProbability,
-                    layout.LogProbability.Of(sample).Values,
-                    layout.Advantage.Of(sample).Values,
-                    weight.Values,
-                    (float)now.ClipParam,
-                    Guided && now.Beta > 0 ? (float)now.DualClip : float.PositiveInfinity,
-                    ppo,
-                    dLogProbability
-                );
-        for (var lane = 0; lane < Panel.Width; lane++)
-            dEntropy[lane] = -(float)now.EntropyCoef * ppo * weight.Values[lane];
-        distribution.Backward(outputs, action, dLogProbability, dEntropy, dOutputs);
-        var behavior = Guided ? BehaviorLoss(sample, outputs, dOutputs, own) : 0;
-        return new PpoLossSums(surrogate, 0, Sum(entropy, weight.Values), Sum(kl, weight.Values), behavior);
-    }
-
-    /// <summary>The distillation loss; its gradient is added to that of PPO's.</summary>
-    private double BehaviorLoss(Panel sample, Panel outputs, Panel dOutputs, Workspace own)
-    {
-        var coef = (float)now.DistillationCoef;
-        if (coef == 0)
-            return 0;
-        using var scope = own.Open();
-        var loss = guide!.Loss;
-        var terms = loss.TermsPerRow(Actor.Network.Spec.Outputs);
-        var dLoss = own.Panel(outputs.Features);
-        var sum = loss.Evaluate(
-            outputs,
-            layout.Label.Of(sample),
-            layout.Weight.Of(sample),
-            scale * coef / terms,
-            dLoss,
-            head: Actor.Network.Spec.Head
-        );
-        Elementwise.Add(dLoss.Values, dOutputs.Values);
-        return sum / terms;
-    }
-
-    private PpoLossSums CriticLoss(Panel sample, Panel outputs, Panel dOutputs) =>
-        new(
-            0,
-            PpoLosses.Value(
-                outputs.Values,
-                layout.Value.Of(sample).Values,
-                layout.Return.Of(sample).Values,
-                layout.Weight.Of(sample).Values,
-                now.UseClippedValueLoss ? (float)now.ClipParam : null,
-                (float)now.ValueLossCoef * scale,
-                dOutputs.Values
-            ),
-            0,
-            0,
-            0
-        );
-
     private double? MeanStd()
     {
         var logStd = Actor.Network["log_std"];
@@ -593,13 +387,5 @@ public sealed class Ppo : IRollout, IDisposable
         foreach (var value in logStd)
             sum += Math.Exp(value);
         return sum / logStd.Length;
-    }
-
-    private static double Sum(ReadOnlySpan<float> values, ReadOnlySpan<float> weight)
-    {
-        var sum = 0.0;
-        for (var lane = 0; lane < Panel.Width; lane++)
-            sum += weight[lane] * values[lane];
-        return sum;
     }
 }

@@ -287,6 +287,12 @@ public sealed record PpoConfig
         Require(ZeroOrPositive(DistillationCoef), "distillation_coef", DistillationCoef, ZeroOrAbove);
         Require(Beta.Value is >= 0 and <= 1, "beta", Beta, "within 0 and 1");
         Require(Positive(DualClip) && DualClip.Value > 1, "dual_clip", DualClip, "above 1");
+        Require(
+            Critic.Head is null or Head.Plain,
+            "critic.head",
+            Critic.Head,
+            "left out, because a critic gives a value"
+        );
         Loss?.Check();
         Optimizer.Check();
     }

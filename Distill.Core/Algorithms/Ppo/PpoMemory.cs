@@ -47,7 +47,7 @@ public sealed record PpoMemory(long RolloutBytes, long NetworkBytes, long Availa
         // Activations and gradients of all steps of a sample, and the gradient of the distillation loss.
         long Learning(NetworkSpec network) =>
             (
-                length * (network.Size.Activations + network.Size.Outputs + 1L)
+                length * (network.Inputs + network.Size.Activations + network.Size.Outputs + 1L)
                 + network.Size.Memory
                 + network.Size.Outputs
             ) * Panel.Width

@@ -444,6 +444,16 @@ let ``A teacher that is needed and not there is asked for, and a loss that does 
         "no distribution over actions"
 
     refused (PpoConfig(Actor = MlpStudent(Head = Head.Plain))) null "actor.head=plain cannot work"
+    refused (PpoConfig(Critic = MlpStudent(Head = Head.Gaussian))) null "a critic gives a value"
+
+    Distill.Tests.Storage.inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "policy.safetensors")
+        PolicyFile.Save(path, teacher)
+
+        refused
+            (PpoConfig(Critic = FileStudent(File = path)))
+            null
+            "gives 4, but observation group 'student'")
 
 [<Fact>]
 let ``Distillation alone brings the actor to its teacher, and KL its deviation, too`` () =
