@@ -6,8 +6,6 @@
 open Distill
 open Distill.Environments.Quadrotor
 
-let drones = Drones.sample { number = 1000; seed = 0 }
-
 // The 5, 50 and 95 % quantiles of a thousand drones that rl-tools' sampler drew; dotted lines in the picture.
 let published: (string * (DroneFigures -> float) * float list) list =
     [
@@ -23,14 +21,15 @@ let published: (string * (DroneFigures -> float) * float list) list =
 
 Script.main (fun arguments ->
     let folder = arguments |> List.tryHead |> Option.defaultValue "logs/drones"
+    let drones = Drones.sample { number = 1000; seed = 0 }
     drones |> Drones.write folder
     let all = Drones.figures drones
 
     [
         for name, figure, marks in published do
             let values = List.map figure all
-            let at q = Statistics.quantile q values
-            printfn $"{name}: {at 0.05:G3} {at 0.5:G3} {at 0.95:G3}, published %A{marks}"
+            let ours = List.map (fun q -> Statistics.quantile q values) [ 0.05; 0.5; 0.95 ]
+            printfn $"{name}: {ours[0]:G3} {ours[1]:G3} {ours[2]:G3}, published %A{marks}"
             let bars = Chart.Histogram(values, NBinsX = 30, ShowLegend = false, Opacity = 0.5)
 
             (bars |> Chart.withTitle name, marks)
