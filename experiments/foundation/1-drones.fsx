@@ -23,11 +23,11 @@ Script.main (fun arguments ->
     let folder = arguments |> List.tryHead |> Option.defaultValue "logs/drones"
     let drones = Drones.sample { number = 1000; seed = 0 }
     drones |> Drones.write folder
-    let all = Drones.figures drones
+    printfn $"The drones, their table and their picture are in {folder}:"
 
     [
         for name, figure, marks in published do
-            let values = List.map figure all
+            let values = drones |> Drones.figures |> List.map figure
             let ours = List.map (fun q -> Statistics.quantile q values) [ 0.05; 0.5; 0.95 ]
             printfn $"{name}: {ours[0]:G3} {ours[1]:G3} {ours[2]:G3}, published %A{marks}"
             let bars = Chart.Histogram(values, NBinsX = 30, ShowLegend = false, Opacity = 0.5)
@@ -36,6 +36,4 @@ Script.main (fun arguments ->
             ||> List.fold (fun c mark -> c |> Chart.withVerticalLine mark)
     ]
     |> Chart.Grid(2, 4)
-    |> Chart.saveHtml $"{folder}/distribution.html"
-
-    printfn $"The drones, their table and their picture are in {folder}.")
+    |> Chart.saveHtml $"{folder}/distribution.html")
