@@ -19,14 +19,8 @@ module internal UnfinishedReplay =
         if not (List.contains ("kind", "quadrotor") settings) then
             fail $"'{run.Folder}' has no recorded flights; only runs of quadrotors have them."
 
-        let assignments =
-            [
-                for name, value in settings do
-                    if name <> "kind" then
-                        $"{name}={value}"
-            ]
-
-        Settings.apply1 assignments (QuadrotorConfig())
+        let nodes = settings |> List.filter (fst >> (<>) "kind")
+        Settings.ofTree nodes [ QuadrotorConfig() ] |> fst |> List.exactlyOne :?> QuadrotorConfig
 
     /// The best policy of the evaluations so far, or before the first of them the newest checkpoint.
     let private newest (run: RunRecord) : Policy =
