@@ -10,7 +10,7 @@ public enum RateSchedule
     /// <summary>
     /// Before every step: divided by 1.5 where the policy has moved more than twice <see cref="PpoConfig.DesiredKl"/> from the
     /// one that collected, multiplied by 1.5 where less than half of it; within <see cref="PpoConfig.MinLearningRate"/> and
-    /// <see cref="PpoConfig.MaxLearningRate"/>.
+    /// <see cref="PpoConfig.MaxLearningRate"/>. Not in iterations with a <see cref="PpoConfig.DistillationCoef"/> above 0.
     /// </summary>
     Adaptive,
 
@@ -145,9 +145,10 @@ public sealed record PpoConfig
     public StudentConfig Critic { get; init; } = new MlpStudent { ObservationGroup = "teacher" };
 
     /// <summary>
-    /// Iterations at the start in which only the critic learns. An actor that is good already is destroyed by the advantages of
-    /// a critic that knows nothing: 10 to 50 for an actor from a file, 0 for a new one. Raise it when the return drops after it,
-    /// lower it when the value loss has long stopped falling by then.
+    /// Iterations at the start in which only the critic learns, so that a critic that knows nothing does not mislead an actor that
+    /// is good already: 10 to 20 for an actor from a file at a fixed rate, 0 for a new one, or with the adaptive schedule, which
+    /// begins slowly by itself. Raise it when the return drops after it, lower it when the value loss has long stopped falling by
+    /// then.
     /// </summary>
     public int CriticWarmup { get; init; }
 
@@ -159,8 +160,9 @@ public sealed record PpoConfig
 
     /// <summary>
     /// Factor of the distillation loss, the actor's distance from the teacher, in the actor's loss; needs a teacher. 1 without
-    /// PPO; 0.1 to 1 beside it, falling to 0 so that the actor can become better than its teacher. Raise it when the actor forgets what
-    /// the teacher does, lower it when it gets no better than that.
+    /// PPO; beside it 1 for cross-entropy, 10 for the squared error of actions, which is a small number, falling to 0 so that the
+    /// actor can become better than its teacher. Raise it when the actor forgets what the teacher does, lower it when it gets no
+    /// better than that.
     /// </summary>
     public Schedule DistillationCoef { get; init; } = 0;
 

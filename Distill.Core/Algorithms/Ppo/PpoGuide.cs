@@ -27,7 +27,8 @@ internal sealed class PpoGuide : IDisposable
         Last = -1;
         for (var iteration = 0; iteration < config.Iterations; iteration++)
             if (config.DistillationCoef.At(iteration) > 0 || config.Beta.At(iteration) > 0)
-                Last = iteration;
+                // A run may go on beyond what was planned.
+                Last = iteration == config.Iterations - 1 ? int.MaxValue : iteration;
     }
 
     /// <summary>What the actor minimizes beside PPO's loss.</summary>
