@@ -41,7 +41,7 @@ type FlightTestResults =
 
 module internal FlightTesting =
     /// Drones that fly on whatever happens.
-    let private endless (drones: QuadrotorParameters seq) : QuadrotorParameters array =
+    let endless (drones: QuadrotorParameters seq) : QuadrotorParameters array =
         [|
             for drone in drones ->
                 let mdp = drone.Mdp
@@ -56,7 +56,7 @@ module internal FlightTesting =
         |]
 
     /// One environment for each of the drones, holding the origin until something happens.
-    let private hovering (drones: QuadrotorParameters array) (start: InitialStates) (seed: uint64) =
+    let hovering (drones: QuadrotorParameters array) (start: InitialStates) (seed: uint64) =
         let config =
             QuadrotorConfig(
                 Envs = drones.Length,
@@ -68,7 +68,7 @@ module internal FlightTesting =
         new QuadrotorEnvironment(config, seed, drones)
 
     /// Level and at rest.
-    let private atRest = InitialStates(Guidance = 1.0)
+    let atRest = InitialStates(Guidance = 1.0)
 
     /// Steps all environments, from a state that is not reset; `look` is shown the number of each step before it.
     type private Flight(environment: QuadrotorEnvironment, acting: ActingPolicy, look: int -> int -> unit) =
@@ -85,7 +85,7 @@ module internal FlightTesting =
             member _.Take _ = true
             member _.End(_, _) = ()
 
-    let private fly pool (environment: QuadrotorEnvironment) acting (steps: int) (look: int -> int -> unit) =
+    let fly pool (environment: QuadrotorEnvironment) acting (steps: int) (look: int -> int -> unit) =
         use loop = new RolloutLoop(environment, pool, Flight(environment, acting, look))
         loop.Run steps
 
@@ -100,7 +100,7 @@ module internal FlightTesting =
             let part i = rows[i * Panel.Width + lane]
             sqrt (part 0 * part 0 + part 1 * part 1 + part 2 * part 2))
 
-    let private distances environment panel =
+    let distances environment panel =
         Array.map2
             (-)
             (read environment panel QuadrotorField.Position)
@@ -145,16 +145,30 @@ module internal FlightTesting =
     /// Seconds of a loop.
     let private loops = [ 10.0; 7.0; 5.5; 4.5; 3.5 ]
 
-    let private figureEights pool policy (seed: uint64) (config: QuadrotorConfig) =
-        [
-            for seconds in loops ->
-                let config =
-                    config
-                    |> Settings.set <@ _.Task @> QuadrotorTask.FigureEight
-                    |> Settings.set <@ _.FigureEight @> (FigureEight(LoopSeconds = seconds))
+    /// Does the work with a policy that flies after references that leave the origin: one of absolute positions reads the same
+    /// numbers relative to the reference then.
+    let private following (policy: Policy) (work: unit -> 'Result) : 'Result =
+        let group = policy.ObservationGroup
 
-                seconds, evaluate pool policy config (config.LoadDrones().Count) seed
-        ]
+        if group = "student" then
+            policy.ObservationGroup <- "tracking"
+
+        try
+            work ()
+        finally
+            policy.ObservationGroup <- group
+
+    let private figureEights pool policy (seed: uint64) (config: QuadrotorConfig) =
+        following policy (fun () ->
+            [
+                for seconds in loops ->
+                    let config =
+                        config
+                        |> Settings.set <@ _.Task @> QuadrotorTask.FigureEight
+                        |> Settings.set <@ _.FigureEight @> (FigureEight(LoopSeconds = seconds))
+
+                    seconds, evaluate pool policy config (config.LoadDrones().Count) seed
+            ])
 
     /// Orientations tilted by an angle about axes spread over the horizontal plane, `[4, 32]`.
     let private tilted (radians: float) (panel: int) =
@@ -169,7 +183,7 @@ module internal FlightTesting =
 
         rows
 
-    let private recovery pool policy (seed: uint64) (drones: QuadrotorParameters array) =
+    let recovery pool policy (seed: uint64) (drones: QuadrotorParameters array) =
         use environment = hovering drones atRest seed
 
         [
@@ -204,10 +218,10 @@ module internal FlightTesting =
         ]
 
     /// Seconds before the change, and after it.
-    let private settle, observed = 3.0, 3.0
+    let settle, observed = 3.0, 3.0
 
     /// Holds the origin, is changed, and flies on as the drones that they are then.
-    let private response
+    let response
         (pool: WorkerPool)
         (policy: Policy)
         (seed: uint64)
@@ -278,7 +292,7 @@ module internal FlightTesting =
 
         environment.WriteState(panel, field, values)
 
-    let private nothing (_: QuadrotorEnvironment) (_: int) = ()
+    let nothing (_: QuadrotorEnvironment) (_: int) = ()
 
     let private responses pool policy seed (drones: QuadrotorParameters array) =
         let response = response pool policy seed drones
@@ -306,7 +320,7 @@ module internal FlightTesting =
         ]
 
     /// Fits `target` by ridge regression on four of five drones, and gives R² on the others.
-    let private rSquared (memories: float array array) (target: float array) =
+    let rSquared (memories: float array array) (target: float array) =
         let isTest (i: int) = i % 5 = 4
 
         let split (chosen: int -> bool) =

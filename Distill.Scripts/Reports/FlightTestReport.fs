@@ -122,7 +122,7 @@ type FlightTestReport
 
     let response (i: int) =
         [
-            for policy, results in all do
+            for number, (policy, results) in List.indexed all do
                 let response = results.Responses[i]
 
                 for share, dash in [ 0.5, "solid"; 0.9, "dot" ] do
@@ -134,7 +134,7 @@ type FlightTestReport
                         ]
 
                     let what = if share = 0.5 then "median" else "90 %"
-                    Chart.Line(points, Name = $"{policy}, {what}", LineDash = dash)
+                    Chart.Line(points, Name = $"{policy}, {what}", LineColor = $"@{number}", LineDash = dash)
         ]
         |> Chart.combine
         |> axes "time, s" "distance, m"
@@ -142,11 +142,13 @@ type FlightTestReport
 
     let probes =
         [
-            for policy, results in all do
-                for probe in results.Probes ->
+            for (policy, results), dash in List.zip all (List.truncate all.Length [ "solid"; "dot" ]) do
+                for number, probe in List.indexed results.Probes ->
                     Chart.Line(
                         Seq.zip probe.Times (probe.RSquared |> Array.map (max 0.0)),
-                        Name = $"{policy}: {probe.Parameter}"
+                        Name = $"{policy}: {probe.Parameter}",
+                        LineColor = $"@{number}",
+                        LineDash = dash
                     )
         ]
         |> Chart.combine
@@ -189,7 +191,7 @@ type FlightTestReport
                 "Figures of eight"
                 [
                     figure (
-                        "A lying figure of eight, 2 m long, at the speed that the seconds of a loop say; one episode of each drone.",
+                        "A lying figure of eight, 2 m long, at the speed that the seconds of a loop say; one episode of each drone. A policy of absolute positions reads them relative to the reference here.",
                         figureEights
                     )
                 ]
