@@ -107,6 +107,9 @@ public readonly ref struct StepOutcome(Span<float> rows)
     /// then nothing is computed.
     /// </summary>
     public Span<float> Measures { get; } = rows[(Rows * Panel.Width)..];
+
+    /// <summary>Whether any episode of the panel ended.</summary>
+    public bool AnyEnded => Terminated.ContainsAnyExcept(0f) || Truncated.ContainsAnyExcept(0f);
 }
 
 /// <summary>
@@ -146,6 +149,23 @@ public interface IBatchedEnvironment : IDisposable
     /// from the rest, such as numbers drawn ahead, may be left out.
     /// </summary>
     void Visit(State state);
+}
+
+/// <summary>
+/// Environments that can stay in the states in which episodes end until they are told to go on, so that these can be observed:
+/// <see cref="IBatchedEnvironment.Step"/> in two halves.
+/// </summary>
+public interface IHoldingEnvironment : IBatchedEnvironment
+{
+    /// <summary>
+    /// Advances one step, as <see cref="IBatchedEnvironment.Step"/> says, but <see cref="IBatchedEnvironment.Observe"/> then shows
+    /// the states that the step led to. <see cref="Restart"/> must follow before the next step where an episode ended.
+    /// </summary>
+    /// <param name="actions"><c>[action floats, 32]</c>.</param>
+    void Advance(int panel, ReadOnlySpan<float> actions, StepOutcome outcome);
+
+    /// <summary>Starts the next episode of every environment of the panel whose episode ended with that outcome.</summary>
+    void Restart(int panel, StepOutcome outcome);
 }
 
 /// <summary>

@@ -563,10 +563,3 @@ let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =
 let apply3 (arguments: string list) (a: 'A, b: 'B, c: 'C) : 'A * 'B * 'C =
     let changed = apply arguments [ nonNull (box a); nonNull (box b); nonNull (box c) ]
     changed[0] :?> 'A, changed[1] :?> 'B, changed[2] :?> 'C
-
-/// `apply` to four records.
-let apply4 (arguments: string list) (a: 'A, b: 'B, c: 'C, d: 'D) : 'A * 'B * 'C * 'D =
-    let changed =
-        apply arguments [ nonNull (box a); nonNull (box b); nonNull (box c); nonNull (box d) ]
-
-    changed[0] :?> 'A, changed[1] :?> 'B, changed[2] :?> 'C, changed[3] :?> 'D

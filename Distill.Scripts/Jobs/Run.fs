@@ -54,16 +54,25 @@ module Run =
             | Some job -> job ()
             | None -> Sweeping.main arguments sweep)
 
+    let private reinforceWith
+        (arguments: string list)
+        (training: TrainTeacher)
+        (algorithm: Reinforcement)
+        : TrainingResult =
+        let settings = Training.arguments arguments
+
+        let options, training, algorithm =
+            TrainTeacher.withArguments settings training algorithm
+
+        TrainTeacher.run options settings training algorithm
+
     let improveWith
         (arguments: string list)
         (training: TrainTeacher)
         (teacher: TeacherFile)
         (ppo: PpoConfig)
         : TrainingResult =
-        let settings = Training.arguments arguments
-
-        Settings.apply4 settings (Training.options, training, teacher, ppo)
-        |> fun (options, training, teacher, ppo) -> TrainTeacher.run options settings training teacher ppo
+        reinforceWith arguments training (Reinforcement.ppo teacher ppo)
 
     /// Trains a student by PPO beside a teacher: distillation that turns into PPO, or PPO that a teacher guides, as the
     /// coefficients of `ppo` say. Or sweeps settings: `sweep name=value,value`.
@@ -78,6 +87,14 @@ module Run =
     /// a run that was stopped.
     let trainTeacher (training: TrainTeacher) (ppo: PpoConfig) : unit =
         mainOf (TrainTeacher.job training ppo) (fun arguments -> trainTeacherWith arguments training ppo)
+
+    let sacWith (arguments: string list) (training: TrainTeacher) (sac: SacConfig) : TrainingResult =
+        reinforceWith arguments training (Reinforcement.sac sac)
+
+    /// Trains a teacher by SAC, or sweeps settings of the training: `sweep name=value,value`. `resume=RUN_FOLDER` goes on with a
+    /// run that was stopped.
+    let sac (training: TrainTeacher) (sac: SacConfig) : unit =
+        mainOf (TrainTeacher.sacJob training sac) (fun arguments -> sacWith arguments training sac)
 
     let evaluateWith (arguments: string list) (evaluation: Evaluate) : Comparison =
         let evaluation = Settings.apply1 arguments evaluation
