@@ -71,6 +71,12 @@ public sealed record EnvironmentSpec(
     /// <summary>What <see cref="IBatchedEnvironment.Step"/> can tell beside the reward, in the order of its rows.</summary>
     public IReadOnlyList<EnvironmentMeasure> Measures { get; init; } = [];
 
+    /// <summary>
+    /// Names of what the environments differ in, such as their drones or tasks: each environment is one of these
+    /// (<see cref="IBatchedEnvironment.VariantOf"/>). Empty where all are alike.
+    /// </summary>
+    public IReadOnlyList<string> Variants { get; init; } = [];
+
     /// <summary>Index of a group in <see cref="Groups"/>.</summary>
     /// <exception cref="DistillException">There is no such group.</exception>
     public int Group(string name)
@@ -121,6 +127,9 @@ public interface IBatchedEnvironment : IDisposable
 
     /// <summary>Number of environments.</summary>
     int Count { get; }
+
+    /// <summary>Index in <see cref="EnvironmentSpec.Variants"/> of what an environment is; 0 where all are alike.</summary>
+    int VariantOf(int environment) => 0;
 
     /// <summary>Starts a new episode in every environment of the panel.</summary>
     void Reset(int panel);

@@ -72,6 +72,8 @@ public sealed class QuadrotorEnvironment : IBatchedEnvironment
     /// <summary>Index in <see cref="Drones"/> of the drone that each environment flies, <c>[envs]</c>.</summary>
     public IReadOnlyList<int> Assignment => new ArraySegment<int>(assignment, 0, Count);
 
+    public int VariantOf(int environment) => assignment[environment];
+
     public void Reset(int panel)
     {
         Span<float> ended = stackalloc float[StepOutcome.Rows * Panel.Width];
