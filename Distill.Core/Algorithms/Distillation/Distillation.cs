@@ -106,13 +106,18 @@ public sealed class Distillation : IDisposable
     /// <param name="teacher">Labels every state; left as it is, and not disposed here.</param>
     /// <exception cref="DistillException">The settings, the teacher and the environment do not fit together.</exception>
     public Distillation(DistillationConfig config, Policy teacher, WorkerPool pool)
+        : this(config, TeacherPolicies.Of(teacher, config.Environment.Spec), pool) { }
+
+    /// <param name="teachers">Label the states of their variants; left as they are, and not disposed here.</param>
+    /// <exception cref="DistillException">The settings, the teachers and the environment do not fit together.</exception>
+    public Distillation(DistillationConfig config, TeacherPolicies teachers, WorkerPool pool)
         : this(
             config,
-            environment => new PolicyTeacher(
-                [teacher],
-                environment,
-                noise: config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher")
-            ),
+            environment =>
+                teachers.Teach(
+                    environment,
+                    config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher")
+                ),
             pool
         ) { }
 

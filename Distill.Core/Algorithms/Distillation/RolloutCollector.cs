@@ -27,6 +27,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
     private readonly byte[] alive;
     private readonly FiniteWatch watch;
     private readonly RolloutLoop loop;
+    private readonly LaterLabels? later;
     private double teacherShare;
     private double exploration;
     private long steps;
@@ -75,6 +76,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
         alive = new byte[panels * Panel.Width];
         watch = new FiniteWatch(environment.Count);
         loop = new RolloutLoop(environment, pool, this);
+        if (teacher.Reads is not null)
+            later = new LaterLabels(environment, teacher, rollout, labelIsDistribution, watch);
         for (var panel = 0; panel < panels; panel++)
             environment.Reset(panel);
     }
@@ -126,18 +129,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
         var advice = labelIsDistribution ? own.Panel(step.Action.Features) : label;
         var time = steps + step.Number;
         student.Observe(panel, observation);
-        if (
-            !teacher.Act(
-                panel,
-                step.Number,
-                time,
-                advice,
-                labelIsDistribution ? label : default,
-                watch,
-                counted,
-                own
-            )
-        )
+        if (!Label(step, time, advice, labelIsDistribution ? label : default, counted))
             return false;
         var action = own.Panel(step.Action.Features);
         var outputs = student.Forward(panel, observation, own);
@@ -182,7 +174,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
             if (wholeEpisodes && step.Done(lane))
                 counted[lane] = 0;
         }
-        return true;
+        return !LabelsLater || later!.Write(step);
     }
 
     void IRollout.End(int panel, Workspace own) { }
@@ -198,12 +190,26 @@ public sealed class RolloutCollector : IRollout, IDisposable
 
     public void Dispose()
     {
+        later?.Dispose();
         teacher.Dispose();
         student.Dispose();
         loop.Dispose();
     }
 
     private int Lanes(int panel) => Math.Min(Panel.Width, environment.Count - panel * Panel.Width);
+
+    private bool LabelsLater => later is not null && teacherShare <= 0;
+
+    /// <summary>Asks the teacher, or keeps what it is to be asked about.</summary>
+    private bool Label(in PanelStep step, long time, Panel advice, Panel outputs, ReadOnlySpan<byte> counted)
+    {
+        if (!LabelsLater)
+            return teacher.Act(step.Panel, step.Number, time, advice, outputs, watch, counted, step.Own);
+        // Written with the row, before it gets its label.
+        advice.Values.Clear();
+        outputs.Values.Clear();
+        return later!.Keep(step, counted);
+    }
 
     /// <summary>The student's action, or the teacher's in the lanes that it drives.</summary>
     private void ChooseDriver(in PanelStep step, Panel advice, Panel action)
