@@ -77,6 +77,12 @@ public sealed record EnvironmentSpec(
     /// </summary>
     public IReadOnlyList<string> Variants { get; init; } = [];
 
+    /// <summary>
+    /// Names of components of the groups that would be zero at rest if policies were perfect, such as the error of a position:
+    /// what is left of them is a policy's bias.
+    /// </summary>
+    public IReadOnlyList<string> SteadyStates { get; init; } = [];
+
     /// <summary>Index of a group in <see cref="Groups"/>.</summary>
     /// <exception cref="DistillException">There is no such group.</exception>
     public int Group(string name)
@@ -155,6 +161,14 @@ public interface IBatchedEnvironment : IDisposable
     /// from the rest, such as numbers drawn ahead, may be left out.
     /// </summary>
     void Visit(State state);
+}
+
+/// <summary>Environments that can become other variants: where those in trouble are to be seen more often.</summary>
+public interface IAssignableEnvironment : IBatchedEnvironment
+{
+    /// <summary>Makes every environment another variant, or the same again. It must be reset before it goes on.</summary>
+    /// <param name="variants"><c>[envs]</c>: index in <see cref="EnvironmentSpec.Variants"/> of each.</param>
+    void Assign(ReadOnlySpan<int> variants);
 }
 
 /// <summary>

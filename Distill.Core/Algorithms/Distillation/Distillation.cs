@@ -55,6 +55,12 @@ public sealed record IterationReport(
     /// <summary>Passes over the dataset that were done; null where all are done always.</summary>
     public int? Passes { get; init; }
 
+    /// <summary>
+    /// Mean and standard deviation over variants, and the lowest, of the student's mean return on each when it last drove; null
+    /// where there is one variant, or nothing known.
+    /// </summary>
+    public (double Mean, double Std, double Worst)? Variants { get; init; }
+
     /// <summary>Whether the student begins to overfit; see <see cref="OverfittingWatch"/>.</summary>
     public bool BeginsToOverfit { get; init; }
 
@@ -86,6 +92,12 @@ public sealed record IterationReport(
             if (ShareTerminated is { } share)
                 yield return new("data_collection/share_terminated", share);
             yield return new("data_collection/episodes", EpisodesFinished);
+            if (Variants is { } variants)
+            {
+                yield return new("variants/mean_return", variants.Mean);
+                yield return new("variants/std_return", variants.Std);
+                yield return new("variants/worst_return", variants.Worst);
+            }
             yield return new("dataset/rows", DatasetRows);
             yield return new("dataset/capacity", GrownTo);
         }
@@ -207,6 +219,7 @@ public sealed class Distillation : IDisposable
             HeldOutLoss = losses.HeldOut,
             Passes = Config.EarlyStopping > 0 ? losses.Passes : null,
             BeginsToOverfit = watch?.Add(losses) ?? false,
+            Variants = engine.Variants?.Spread,
         };
     }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Distill.Datasets;
 using Distill.Environments;
 using Distill.Evaluation;
@@ -13,7 +14,7 @@ namespace Distill.Algorithms;
 public sealed class RolloutCollector : IRollout, IDisposable
 {
     private readonly IBatchedEnvironment environment;
-    private readonly ITeacher teacher;
+    private ITeacher teacher;
     private readonly ActingPolicy student;
     private readonly Rollout rollout;
     private readonly RandomStream acting;
@@ -27,7 +28,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
     private readonly byte[] alive;
     private readonly FiniteWatch watch;
     private readonly RolloutLoop loop;
-    private readonly LaterLabels? later;
+    private LaterLabels? later;
     private double teacherShare;
     private double exploration;
     private long steps;
@@ -55,7 +56,6 @@ public sealed class RolloutCollector : IRollout, IDisposable
     )
     {
         this.environment = environment;
-        this.teacher = teacher;
         this.student = new ActingPolicy(student, environment, "student");
         this.rollout = rollout;
         this.acting = acting;
@@ -76,8 +76,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
         alive = new byte[panels * Panel.Width];
         watch = new FiniteWatch(environment.Count);
         loop = new RolloutLoop(environment, pool, this);
-        if (teacher.Reads is not null)
-            later = new LaterLabels(environment, teacher, rollout, labelIsDistribution, watch);
+        Use(teacher);
         for (var panel = 0; panel < panels; panel++)
             environment.Reset(panel);
     }
@@ -96,6 +95,23 @@ public sealed class RolloutCollector : IRollout, IDisposable
         loop.Run(rollout.Steps);
         watch.Check(iteration);
         steps += rollout.Steps;
+    }
+
+    /// <summary>Takes what the student saw to what is trained on; null for the same.</summary>
+    internal SteadyStateCorrection? Correction { get; init; }
+
+    /// <summary>Goes on with another teacher, whose memory is empty. Only between collections of whole episodes.</summary>
+    /// <param name="now">Is disposed here.</param>
+    [MemberNotNull(nameof(teacher))]
+    internal void Use(ITeacher now)
+    {
+        if (now != teacher)
+            teacher?.Dispose();
+        later?.Dispose();
+        teacher = now;
+        later = now.Reads is null
+            ? null
+            : new LaterLabels(environment, now, rollout, labelIsDistribution, watch);
     }
 
     /// <summary>Brings the student's normalizer up to date with the valid rows that were collected.</summary>
@@ -141,6 +157,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
             return false;
         ChooseDriver(step, advice, action);
 
+        Correction?.Apply(panel, observation);
         foreach (var (column, view) in recorded)
             view.Observe(environment, panel, column.Of(row));
         if (studentAction is { } copy)

@@ -101,6 +101,13 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
 
     EnvironmentSpec IEnvironmentConfig.Spec => Spec(CheckedDrones(null));
 
+    IEnvironmentConfig IEnvironmentConfig.AtRest =>
+        this with
+        {
+            Task = QuadrotorTask.Position,
+            DroneAssignment = DroneAssignment.InBlocks,
+        };
+
     public IBatchedEnvironment Create(int envs, ulong seed) =>
         new QuadrotorEnvironment(this with { Envs = envs }, seed);
 
@@ -138,6 +145,7 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
         )
         {
             Measures = QuadrotorViews.Measures,
+            SteadyStates = QuadrotorViews.SteadyStates,
             Variants = [.. drones.Select(drone => drone.Name)],
         };
 

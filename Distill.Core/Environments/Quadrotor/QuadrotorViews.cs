@@ -47,6 +47,13 @@ internal static class QuadrotorViews
         new("velocity_error", "m/s", MeasureOver.Mean),
     ];
 
+    /// <summary>Where the drone is at rest, against where it should be.</summary>
+    public static readonly IReadOnlyList<string> SteadyStates =
+    [
+        Describe(Position).Name,
+        Describe(PositionError).Name,
+    ];
+
     private static ObservationComponent Describe(QuadrotorComponent component) =>
         component switch
         {
