@@ -23,6 +23,7 @@ public static class Program
         new("epoch", "an epoch over 1,000,000 rows, beside PyTorch", Training.RunEpoch),
         new("gru", "back-propagation through 500 steps of a GRU of 16, beside PyTorch", Training.RunGru),
         new("lstm", "the same with an LSTM of 16", Training.RunLstm),
+        new("foundation", "an epoch of a thousand teachers into one recurrent student", Foundation.Run),
         new("ppo", "PPO on 4,096 quadrotors", Training.RunPpo),
         new("growth", "a dataset growing to 10,000,000 rows", Rows.RunGrowth),
         new("start", "from the command to the first iteration of the quickstart", Processes.RunStart),

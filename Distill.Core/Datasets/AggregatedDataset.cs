@@ -211,27 +211,66 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>Lowest and highest of 0 and the finite disagreements that were noted.</summary>
     public (float Lowest, float Highest) DisagreementRange() => Range(static chunk => chunk.Disagreements!);
 
-    /// <summary>Takes over the rows of a rollout.</summary>
+    /// <summary>Takes over the rows of a rollout, of the environments that are kept.</summary>
     /// <exception cref="OutOfMemoryException">The machine has no room to grow.</exception>
     public void Add(Rollout rollout)
     {
-        var segments = rollout.Rows / SegmentLength;
-        if (!retention.Accumulates)
+        var perEnv = rollout.Steps / SegmentLength;
+        Begin(rollout.Kept.AsSpan().Count((byte)1) * perEnv);
+        for (var env = 0; env < rollout.Envs; env++)
         {
-            count = 0;
-            Classes.Clear();
+            if (rollout.Kept[env] == 0)
+                continue;
+            // The longest run of environments that are kept.
+            var dropped = rollout.Kept.AsSpan(env).IndexOf((byte)0);
+            var end = dropped < 0 ? rollout.Envs : env + dropped;
+            var position = env * perEnv;
+            while (position < end * perEnv)
+            {
+                // The longest run that is contiguous on both sides.
+                var held = count;
+                var (target, run) = NextPlaces(rollout, position * SegmentLength, end * perEnv - position);
+                if (target >= 0)
+                    Copy(rollout, position, target, run, replaced: Math.Clamp(held - target, 0, run));
+                added += run;
+                position += run;
+            }
+            env = end;
         }
-        Reserve(Math.Min((long)count + segments, maxSegments));
-        var position = 0;
-        while (position < segments)
+    }
+
+    /// <summary>Takes over the episodes of a rollout, packed into sequences.</summary>
+    /// <param name="packing">Has just begun; what is left of it is dropped.</param>
+    /// <param name="segments">How many sequences; there must be the rows for them.</param>
+    /// <exception cref="OutOfMemoryException">The machine has no room to grow.</exception>
+    public void Add(Rollout rollout, EpisodePacking packing, int segments)
+    {
+        Begin(segments);
+        for (var i = 0; i < segments; i++)
         {
-            // The longest run that is contiguous on both sides.
             var held = count;
-            var (target, run) = NextPlaces(rollout, position, segments - position);
-            if (target >= 0)
-                Copy(rollout, position, target, run, replaced: Math.Clamp(held - target, 0, run));
-            added += run;
-            position += run;
+            var run = packing.Next(SegmentLength);
+            var (target, _) = NextPlaces(rollout, run.First, 1);
+            if (target < 0)
+            {
+                for (var skipped = run.Count; skipped < SegmentLength; skipped += run.Count)
+                    run = packing.Next(SegmentLength - skipped);
+                added++;
+                continue;
+            }
+            var chunk = chunks[target / chunkSegments];
+            var local = target % chunkSegments;
+            CountClasses(chunk, local, target < held ? 1 : 0, -1);
+            var row = local * SegmentLength;
+            CopyRows(rollout, run.First, chunk, row, run.Count);
+            for (var filled = run.Count; filled < SegmentLength; filled += run.Count)
+            {
+                run = packing.Next(SegmentLength - filled);
+                CopyRows(rollout, run.First, chunk, row + filled, run.Count);
+            }
+            chunk.Memory.Slice(local * memorySize, memorySize).Clear();
+            Note(chunk, local, 1);
+            added++;
         }
     }
 
@@ -431,8 +470,20 @@ public sealed class AggregatedDataset : IDisposable
             chunk.Dispose();
     }
 
+    /// <summary>Makes room for segments.</summary>
+    private void Begin(int segments)
+    {
+        if (!retention.Accumulates)
+        {
+            count = 0;
+            Classes.Clear();
+        }
+        Reserve(Math.Min((long)count + segments, maxSegments));
+    }
+
     /// <summary>Where the next segments go: a place (or -1 to drop) and how many of them lie contiguously there.</summary>
-    private (int Target, int Run) NextPlaces(Rollout rollout, int position, int wanted)
+    /// <param name="row">The first row of the first of them.</param>
+    private (int Target, int Run) NextPlaces(Rollout rollout, int row, int wanted)
     {
         var (target, run) = retention.Place(
             new Arrival(
@@ -440,7 +491,7 @@ public sealed class AggregatedDataset : IDisposable
                 wanted,
                 capacity,
                 maxSegments,
-                notes.Classes > 0 && rollout.Valid[position] != 0 ? Classes.Of(rollout.Table, position) : -1,
+                notes.Classes > 0 && rollout.Valid[row] != 0 ? Classes.Of(rollout.Table, row) : -1,
                 stream
             )
         );
@@ -455,28 +506,35 @@ public sealed class AggregatedDataset : IDisposable
         var chunk = chunks[target / chunkSegments];
         var local = target % chunkSegments;
         CountClasses(chunk, local, replaced, -1);
-        var from = position * SegmentLength;
-        var to = local * SegmentLength;
-        var rows = run * SegmentLength;
+        CopyRows(rollout, position * SegmentLength, chunk, local * SegmentLength, run * SegmentLength);
+        var memory = chunk.Memory.Slice(local * memorySize, run * memorySize);
+        rollout.Memory.Slice(position * memorySize, run * memorySize).CopyTo(memory);
+        ClearUnusable(memory);
+        Note(chunk, local, run);
+    }
+
+    private static void CopyRows(Rollout rollout, int from, Chunk chunk, int to, int rows)
+    {
         rollout.Table.Rows(from, rows).CopyTo(chunk.Rows.Rows(to, rows));
         rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.Span[to..]);
         rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.Span[to..]);
-        rollout
-            .Memory.Slice(position * memorySize, run * memorySize)
-            .CopyTo(chunk.Memory.Slice(local * memorySize, run * memorySize));
         for (var row = 0; row < rows; row++)
             if (chunk.Valid.Span[to + row] == 0)
                 ClearUnusable(chunk.Rows.Rows(to + row, 1));
-        ClearUnusable(chunk.Memory.Slice(local * memorySize, run * memorySize));
-        for (var i = 0; i < run; i++)
-            chunk.Births.Span[local + i] = added + i;
-        chunk.Losses.Slice(local, run).Fill(float.NaN);
         if (chunk.HeldOut is { } heldOut)
             rollout.HeldOut.AsSpan(from, rows).CopyTo(heldOut.Span[to..]);
         if (chunk.Failed is { } failed)
             rollout.Failed.AsSpan(from, rows).CopyTo(failed.Span[to..]);
-        chunk.Disagreements?.Slice(local, run).Fill(float.NaN);
-        CountClasses(chunk, local, run, 1);
+    }
+
+    /// <summary>Notes of segments that have just come what is known of them.</summary>
+    private void Note(Chunk chunk, int local, int segments)
+    {
+        for (var i = 0; i < segments; i++)
+            chunk.Births.Span[local + i] = added + i;
+        chunk.Losses.Slice(local, segments).Fill(float.NaN);
+        chunk.Disagreements?.Slice(local, segments).Fill(float.NaN);
+        CountClasses(chunk, local, segments, 1);
     }
 
     /// <summary>Counts the valid rows of some segments in or out.</summary>

@@ -76,5 +76,10 @@ public sealed class Table(Columns columns, long rows) : IDisposable
     public void Scatter(Panel panel, int first, int stride, int lanes) =>
         Matrix.Scatter(panel, values.Span[(first * Columns.Size)..], stride * Columns.Size, lanes);
 
+    /// <summary>Writes the first lanes of a panel to one column of consecutive rows.</summary>
+    /// <param name="panel"><c>[column, 32]</c>.</param>
+    public void Scatter(Panel panel, Column column, int first, int lanes) =>
+        Matrix.Scatter(panel, values.Span[(first * Columns.Size + column.Start)..], Columns.Size, lanes);
+
     public void Dispose() => values.Dispose();
 }

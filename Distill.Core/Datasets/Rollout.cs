@@ -24,6 +24,8 @@ public sealed class Rollout : IDisposable
         EpisodeStart = new byte[rows];
         HeldOut = new byte[rows];
         Failed = new byte[rows];
+        Kept = new byte[envs];
+        Kept.AsSpan().Fill(1);
     }
 
     public int Envs { get; }
@@ -57,6 +59,9 @@ public sealed class Rollout : IDisposable
 
     /// <summary><c>[envs, steps]</c>: 1 for rows of episodes that end in a terminal state within the rollout.</summary>
     public byte[] Failed { get; }
+
+    /// <summary><c>[envs]</c>: 0 for environments whose rows the dataset does not take.</summary>
+    public byte[] Kept { get; }
 
     /// <summary>Refuses a rollout that no block of memory can hold: its elements are counted in 32 bits.</summary>
     /// <param name="numbers">Numbers per step of one environment.</param>

@@ -71,6 +71,18 @@ public sealed record EnvironmentSpec(
     /// <summary>What <see cref="IBatchedEnvironment.Step"/> can tell beside the reward, in the order of its rows.</summary>
     public IReadOnlyList<EnvironmentMeasure> Measures { get; init; } = [];
 
+    /// <summary>
+    /// Names of what the environments differ in, such as their drones or tasks: each environment is one of these
+    /// (<see cref="IBatchedEnvironment.VariantOf"/>). Empty where all are alike.
+    /// </summary>
+    public IReadOnlyList<string> Variants { get; init; } = [];
+
+    /// <summary>
+    /// Names of components of the groups that would be zero at rest if policies were perfect, such as the error of a position:
+    /// what is left of them is a policy's bias.
+    /// </summary>
+    public IReadOnlyList<string> SteadyStates { get; init; } = [];
+
     /// <summary>Index of a group in <see cref="Groups"/>.</summary>
     /// <exception cref="DistillException">There is no such group.</exception>
     public int Group(string name)
@@ -125,6 +137,9 @@ public interface IBatchedEnvironment : IDisposable
     /// <summary>Number of environments.</summary>
     int Count { get; }
 
+    /// <summary>Index in <see cref="EnvironmentSpec.Variants"/> of what an environment is; 0 where all are alike.</summary>
+    int VariantOf(int environment) => 0;
+
     /// <summary>Starts a new episode in every environment of the panel.</summary>
     void Reset(int panel);
 
@@ -149,6 +164,14 @@ public interface IBatchedEnvironment : IDisposable
     /// from the rest, such as numbers drawn ahead, may be left out.
     /// </summary>
     void Visit(State state);
+}
+
+/// <summary>Environments that can become other variants: where those in trouble are to be seen more often.</summary>
+public interface IAssignableEnvironment : IBatchedEnvironment
+{
+    /// <summary>Makes every environment another variant, or the same again. It must be reset before it goes on.</summary>
+    /// <param name="variants"><c>[envs]</c>: index in <see cref="EnvironmentSpec.Variants"/> of each.</param>
+    void Assign(ReadOnlySpan<int> variants);
 }
 
 /// <summary>

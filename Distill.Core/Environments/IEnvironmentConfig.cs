@@ -10,6 +10,12 @@ public interface IEnvironmentConfig
     /// <exception cref="DistillException">The description is wrong.</exception>
     EnvironmentSpec Spec { get; }
 
+    /// <summary>
+    /// The same environments in tasks in which a perfect policy would come to rest, the same number of each variant side by side;
+    /// null where there is no such thing.
+    /// </summary>
+    IEnvironmentConfig? AtRest => null;
+
     /// <summary>Makes environments; nothing has been reset yet.</summary>
     /// <param name="envs">How many, at least 1.</param>
     /// <param name="seed">Seed of all their random numbers.</param>

@@ -10,6 +10,20 @@ public sealed class ObservationView(EnvironmentSpec environment, string groups)
     /// <summary>Numbers of all groups together.</summary>
     public int Size => indices.Sum(index => environment.Groups[index].Size);
 
+    /// <summary>What its numbers are, in order, each with where it starts.</summary>
+    public IEnumerable<(ObservationComponent Component, int Start)> Components
+    {
+        get
+        {
+            var start = 0;
+            foreach (var component in indices.SelectMany(index => environment.Groups[index].Components))
+            {
+                yield return (component, start);
+                start += component.Size;
+            }
+        }
+    }
+
     /// <summary>Writes the groups of the current state, <c>[size, 32]</c>.</summary>
     public void Observe(IBatchedEnvironment from, int panel, Panel observation)
     {

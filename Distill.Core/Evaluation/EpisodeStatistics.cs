@@ -40,6 +40,9 @@ public sealed class EpisodeStatistics(int envs)
 
     private int Kept => (int)Math.Min(finished, Window);
 
+    /// <summary>Return of the episode that finished last; only after one has.</summary>
+    public double LatestReturn => returns[(finished - 1) % Window];
+
     /// <summary>Counts one step of one environment. Call in an order that does not depend on threads.</summary>
     public void Add(int env, float reward, bool terminated, bool truncated)
     {

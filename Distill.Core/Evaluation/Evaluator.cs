@@ -12,6 +12,9 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
     /// <summary>The environment's extra measures by name, each <c>[episodes]</c>.</summary>
     public IReadOnlyDictionary<string, float[]> Measures { get; init; } = new Dictionary<string, float[]>();
 
+    /// <summary><c>[episodes]</c>: index in <see cref="EnvironmentSpec.Variants"/> of what each was flown on; empty where all are alike.</summary>
+    public IReadOnlyList<int> Variants { get; init; } = [];
+
     public int Episodes => Returns.Length;
     public double MeanReturn { get; } = Returns.Average(value => (double)value);
 
@@ -53,8 +56,15 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
                 measure => measure.Key,
                 measure => indices.Select(i => measure.Value[i]).ToArray()
             ),
+            Variants = Variants.Count == 0 ? [] : [.. indices.Select(i => Variants[i])],
         };
     }
+
+    /// <summary>The episodes of each variant, in the order of their indices.</summary>
+    /// <param name="names">The variants of the environments, <see cref="EnvironmentSpec.Variants"/>.</param>
+    /// <exception cref="DistillException">A variant has no episode.</exception>
+    public IReadOnlyList<EvaluationResult> ByVariant(IReadOnlyList<string> names) =>
+        [.. names.Select((name, variant) => Where(episode => Variants[episode] == variant, name))];
 
     private static double Deviation(float[] values)
     {
@@ -77,8 +87,10 @@ public sealed class Evaluator : IRollout, IDisposable
     private readonly bool[] terminated;
     private readonly float[][] measures;
     private readonly byte[] running;
+    private readonly int[] variants;
     private readonly FiniteWatch watch;
-    private ActingPolicy policy = null!;
+    private ActingPolicy? policy;
+    private ITeacher? teacher;
 
     /// <param name="episodes">Episodes per evaluation. Raise it for tighter means: the error falls with the square root.</param>
     /// <param name="seed">Derived so that training never sees these episodes.</param>
@@ -92,6 +104,10 @@ public sealed class Evaluator : IRollout, IDisposable
         terminated = new bool[episodes];
         measures = [.. names.Select(_ => new float[episodes])];
         running = new byte[Panel.Count(episodes) * Panel.Width];
+        variants =
+            environment.Spec.Variants.Count == 0
+                ? []
+                : [.. Enumerable.Range(0, episodes).Select(environment.VariantOf)];
         watch = new FiniteWatch(episodes);
     }
 
@@ -101,7 +117,21 @@ public sealed class Evaluator : IRollout, IDisposable
     public EvaluationResult Run(Policy policy)
     {
         using var acting = new ActingPolicy(policy, environment, "policy");
-        this.policy = acting;
+        (this.policy, teacher) = (acting, null);
+        return Run();
+    }
+
+    /// <summary>Runs the teachers as if they were one policy, each where it is the one to ask.</summary>
+    /// <inheritdoc cref="Run(Policy)"/>
+    public EvaluationResult Run(TeacherPolicies teachers)
+    {
+        using var acting = teachers.Teach(environment);
+        (policy, teacher) = (null, acting);
+        return Run();
+    }
+
+    private EvaluationResult Run()
+    {
         environment.Rewind();
         loop.Run(int.MaxValue);
         watch.Check();
@@ -110,6 +140,7 @@ public sealed class Evaluator : IRollout, IDisposable
             Measures = names
                 .Zip(measures)
                 .ToDictionary(pair => pair.First.Name, pair => pair.Second.ToArray()),
+            Variants = variants,
         };
     }
 
@@ -126,7 +157,18 @@ public sealed class Evaluator : IRollout, IDisposable
     bool IRollout.Act(in PanelStep step)
     {
         var counted = running.AsSpan(step.First, Panel.Width);
-        var observation = step.Own.Panel(policy.Policy.Network.Spec.Inputs);
+        if (teacher is not null)
+            return teacher.Act(
+                step.Panel,
+                step.Number,
+                step.Number,
+                step.Action,
+                default,
+                watch,
+                counted,
+                step.Own
+            );
+        var observation = step.Own.Panel(policy!.Policy.Network.Spec.Inputs);
         policy.Observe(step.Panel, observation);
         var outputs = policy.Forward(step.Panel, observation, step.Own);
         policy.Policy.Decide(outputs, step.Action);

@@ -37,6 +37,31 @@ public sealed class FiniteWatch(int envs)
         return false;
     }
 
+    /// <summary>The same of steps of one environment, which are the lanes here.</summary>
+    /// <param name="first">Step of lane 0.</param>
+    /// <param name="counted"><c>[steps]</c>: 0 where nothing counts.</param>
+    public bool CatchesSteps(
+        int environment,
+        int first,
+        string quantity,
+        ReadOnlySpan<float> values,
+        ReadOnlySpan<byte> counted
+    )
+    {
+        if (Elementwise.AllFinite(values))
+            return false;
+        ref var finding = ref findings[environment / Panel.Width];
+        for (var lane = 0; lane < counted.Length; lane++)
+        for (var i = lane; i < values.Length; i += Panel.Width)
+            if (!float.IsFinite(values[i]) && counted[lane] != 0)
+            {
+                if (finding.Quantity is null || first + lane < finding.Step)
+                    finding = new Finding(quantity, first + lane, environment, values[i]);
+                return true;
+            }
+        return false;
+    }
+
     /// <summary>Throws if something was found; call it when all panels are done.</summary>
     /// <param name="iteration">From 0; the message counts from 1, as a run's lines do. Null for an evaluation.</param>
     /// <exception cref="DistillException">The message names quantity, environment and step.</exception>

@@ -32,6 +32,19 @@ public interface ITeacher : IDisposable
         Workspace own
     );
 
+    /// <summary>
+    /// What it reads, where it is faster with many states of one environment than with one of many: all environments read the
+    /// same, and what it says of a state depends on nothing else. Null elsewhere; only with it there is <see cref="Label"/>.
+    /// </summary>
+    ObservationView? Reads => null;
+
+    /// <summary>Says what it does in states of one environment; bit for bit what <see cref="Act"/> says of them.</summary>
+    /// <param name="observation"><c>[inputs, 32]</c>: what it reads there, a state in each lane.</param>
+    /// <param name="action"><c>[action floats, 32]</c>, written.</param>
+    /// <returns>All that describes its distribution, or else the action, <c>[output size, 32]</c>, until the workspace's scope ends.</returns>
+    Panel Label(int environment, Panel observation, Panel action, Workspace own) =>
+        throw new NotSupportedException();
+
     /// <summary>Its memory, for checkpoints.</summary>
     void Visit(State state);
 }
@@ -39,9 +52,21 @@ public interface ITeacher : IDisposable
 /// <summary>One policy, or several, each for some of the environments.</summary>
 public sealed class PolicyTeacher : ITeacher
 {
-    private readonly ActingPolicy[] policies;
-    private readonly byte[][] responsible;
+    private readonly IBatchedEnvironment environment;
+    private readonly Policy[] policies;
+    private readonly ObservationView[] views;
+    private readonly int widest;
+    private readonly int[] assigned;
+    private readonly Part[][] parts;
+    private readonly FloatBuffer memory;
     private readonly RandomStream? noise;
+
+    /// <summary>A policy that labels lanes of a panel.</summary>
+    /// <param name="Policy">Its index.</param>
+    /// <param name="Lanes"><c>[32]</c>: 1 where it is the one to ask; lanes past the environments belong to the last one.</param>
+    /// <param name="Alone">Whether that is everywhere.</param>
+    /// <param name="Memory">Where its memory of this panel begins, <c>[memory, 32]</c>.</param>
+    private sealed record Part(int Policy, byte[] Lanes, bool Alone, int Memory);
 
     /// <param name="policies">Left as they are, and not disposed here.</param>
     /// <param name="assignment">Index of each environment's policy, one per environment; null for the first policy everywhere.</param>
@@ -60,38 +85,40 @@ public sealed class PolicyTeacher : ITeacher
             throw new DistillException(
                 $"The assignment of teachers has {assignment.Count} entries for {environment.Count} environments; it needs one for each."
             );
-        this.noise = noise;
-        this.policies = [.. policies.Select(policy => new ActingPolicy(policy, environment, "teacher"))];
-        responsible = Array.ConvertAll(
-            this.policies,
-            _ => new byte[Panel.Count(environment.Count) * Panel.Width]
-        );
-        for (var env = 0; env < responsible[0].Length; env++)
-        {
-            var index = assignment is null || env >= environment.Count ? 0 : assignment[env];
-            if (index < 0 || index >= policies.Count)
-                throw new DistillException(
-                    $"Environment {env} is assigned teacher {index}, but the teachers are 0 to {policies.Count - 1}."
-                );
-            responsible[index][env] = 1;
-        }
+        foreach (var policy in policies)
+            policy.Check(environment.Spec, "teacher");
         if (noise is not null && policies.Any(policy => policy.Distribution is null))
             throw new DistillException(
                 "teacher_deterministic=false cannot work with this teacher: its file has no distribution over actions "
                     + "(no log_std); use teacher_deterministic=true."
             );
+        this.environment = environment;
+        this.noise = noise;
+        this.policies = [.. policies];
+        var byGroup = policies
+            .Select(policy => policy.ObservationGroup)
+            .Distinct()
+            .ToDictionary(group => group, group => new ObservationView(environment.Spec, group));
+        views = Array.ConvertAll(this.policies, policy => byGroup[policy.ObservationGroup]);
+        widest = policies.Max(policy => policy.Network.Spec.Inputs);
+        assigned = Assigned(assignment);
+        var room = 0;
+        parts = new Part[Panel.Count(environment.Count)][];
+        for (var panel = 0; panel < parts.Length; panel++)
+            parts[panel] = PartsOf(panel, ref room);
+        memory = new FloatBuffer(room);
     }
 
     public int Outputs =>
-        Array.TrueForAll(policies, policy => policy.Policy.Distribution is not null)
-        && policies.Select(policy => policy.Policy.Network.OutputSize).Distinct().ToArray() is [var size]
+        Array.TrueForAll(policies, policy => policy.Distribution is not null)
+        && policies.Select(policy => policy.Network.OutputSize).Distinct().ToArray() is [var size]
             ? size
             : 0;
 
     public void Forget(int panel, ReadOnlySpan<float> keep)
     {
-        foreach (var policy in policies)
-            policy.Forget(panel, keep);
+        foreach (var part in parts[panel])
+            Elementwise.ScaleLanes(MemoryOf(part), keep);
     }
 
     public bool Act(
@@ -106,21 +133,21 @@ public sealed class PolicyTeacher : ITeacher
     )
     {
         Span<byte> watched = stackalloc byte[Panel.Width];
-        for (var i = 0; i < policies.Length; i++)
+        ObservationView? seen = null;
+        var state = own.Panel(widest);
+        foreach (var part in parts[panel])
         {
-            ReadOnlySpan<byte> mine = responsible[i].AsSpan(panel * Panel.Width, Panel.Width);
-            if (!mine.Contains((byte)1))
-                continue;
             using var scope = own.Open();
-            var policy = policies[i];
-            var alone = !mine.Contains((byte)0);
-            var observation = own.Panel(policy.Policy.Network.Spec.Inputs);
-            var decided = alone ? action : own.Panel(action.Features);
+            var policy = policies[part.Policy];
+            var observation = state.Rows(0, policy.Network.Spec.Inputs);
+            var decided = part.Alone ? action : own.Panel(action.Features);
             for (var lane = 0; lane < Panel.Width; lane++)
-                watched[lane] = (byte)(mine[lane] & counted[lane]);
-            policy.Observe(panel, observation);
-            var computed = policy.Forward(panel, observation, own);
-            policy.Policy.Decide(computed, decided, noise, panel * Panel.Width, time);
+                watched[lane] = (byte)(part.Lanes[lane] & counted[lane]);
+            if (seen != views[part.Policy])
+                views[part.Policy].Observe(environment, panel, observation);
+            seen = views[part.Policy];
+            var computed = policy.Forward(observation, MemoryOf(part), own);
+            policy.Decide(computed, decided, noise, panel * Panel.Width, time);
             // An index of a choice is always finite, so the outputs count too.
             if (
                 watch.Catches(panel, step, "teacher's observation", observation.Values, watched)
@@ -128,23 +155,63 @@ public sealed class PolicyTeacher : ITeacher
                 || watch.Catches(panel, step, "teacher's action", decided.Values, watched)
             )
                 return false;
-            if (!alone)
-                Elementwise.CopyLanes(decided, action, mine);
+            if (!part.Alone)
+                Elementwise.CopyLanes(decided, action, part.Lanes);
             if (!outputs.IsEmpty)
-                Elementwise.CopyLanes(computed, outputs, mine);
+                Elementwise.CopyLanes(computed, outputs, part.Lanes);
         }
         return true;
     }
 
-    public void Visit(State state)
+    public ObservationView? Reads =>
+        noise is null
+        && views.Distinct().Count() == 1
+        && Array.TrueForAll(policies, policy => policy.MemorySize == 0)
+        && Array.Exists(parts, panel => panel.Length > 1)
+            ? views[0]
+            : null;
+
+    public Panel Label(int environment, Panel observation, Panel action, Workspace own)
     {
-        for (var i = 0; i < policies.Length; i++)
-            policies[i].Visit(state, i == 0 ? "teacher_memory" : $"teacher_memory{i}");
+        var policy = policies[assigned[environment]];
+        var outputs = policy.Forward(observation, default, own);
+        policy.Decide(outputs, action);
+        return outputs;
     }
 
-    public void Dispose()
+    public void Visit(State state) => state.Block("teacher_memory", memory);
+
+    public void Dispose() => memory.Dispose();
+
+    private Panel MemoryOf(Part part) => new(memory.Span[part.Memory..], policies[part.Policy].MemorySize);
+
+    /// <summary>The policy of every lane; lanes past the environments go with the last of them.</summary>
+    private int[] Assigned(IReadOnlyList<int>? assignment)
     {
-        foreach (var policy in policies)
-            policy.Dispose();
+        var assigned = new int[Panel.Count(environment.Count) * Panel.Width];
+        for (var lane = 0; lane < assigned.Length && assignment is not null; lane++)
+        {
+            var env = Math.Min(lane, environment.Count - 1);
+            assigned[lane] = assignment[env];
+            if (assigned[lane] < 0 || assigned[lane] >= policies.Length)
+                throw new DistillException(
+                    $"Environment {env} is assigned teacher {assigned[lane]}, but the teachers are 0 to {policies.Length - 1}."
+                );
+        }
+        return assigned;
+    }
+
+    /// <param name="room">Numbers of memory given to parts so far.</param>
+    private Part[] PartsOf(int panel, ref int room)
+    {
+        var lanes = assigned.AsSpan(panel * Panel.Width, Panel.Width).ToArray();
+        var found = new List<Part>();
+        foreach (var policy in lanes.Distinct().Order())
+        {
+            var mine = Array.ConvertAll(lanes, one => one == policy ? (byte)1 : (byte)0);
+            found.Add(new(policy, mine, !mine.Contains((byte)0), room));
+            room = checked(room + policies[policy].MemorySize * Panel.Width);
+        }
+        return [.. found];
     }
 }

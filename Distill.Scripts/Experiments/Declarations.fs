@@ -6,6 +6,7 @@ open System.IO
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
+open Distill.Environments
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Networks
@@ -77,10 +78,11 @@ module CartPole =
     /// Keep the pole upright.
     let balance (size: Envs) = CartPoleConfig(Envs = size.envs)
 
-/// A policy in a file that labels what the student does.
+/// A policy in a file that labels what the student does, or a set of them.
 type TeacherFile =
     {
-        /// A .safetensors or .pt file.
+        /// A .safetensors or .pt file; or a folder with teachers.csv, of which each teacher labels its own variant of the
+        /// environment, such as a drone.
         Teacher: string
 
         /// The observation group it reads; empty for what the file says.
@@ -89,12 +91,32 @@ type TeacherFile =
         /// Nonlinearity of its hidden layers; null for what the file or params/agent.yaml beside it says. Checkpoints of rsl_rl
         /// do not say it, and a teacher with the wrong one labels nonsense.
         TeacherActivation: Nullable<Activation>
+
+        /// Mean return that every teacher of a set must reach, alone on its variant, before training begins; null for no check.
+        /// Raise it to what a usable teacher has, lower it where a variant cannot do better.
+        MinTeacherReturn: Nullable<float>
+
+        /// Episodes of each variant in that check. Raise it when a teacher fails by bad luck, lower it when the start takes too long.
+        TeacherEpisodes: int
     }
 
 module Teacher =
     /// The policy in a .safetensors or .pt file. It is read, and checked against the environment, when the run starts.
     let load (path: string) : TeacherFile =
-        { Teacher = path; TeacherGroup = ""; TeacherActivation = Nullable() }
+        {
+            Teacher = path
+            TeacherGroup = ""
+            TeacherActivation = Nullable()
+            MinTeacherReturn = Nullable()
+            TeacherEpisodes = 100
+        }
+
+    /// A set of teachers, each for one variant of the environment: a folder with teachers.csv.
+    let set (folder: string) : TeacherFile = load folder
+
+    /// The same set, refused where a teacher's mean return is lower, alone on its variant.
+    let atLeast (mean: float) (teacher: TeacherFile) =
+        { teacher with MinTeacherReturn = Nullable mean }
 
     /// The same policy, reading another observation group.
     let reading (group: string) (teacher: TeacherFile) = { teacher with TeacherGroup = group }
@@ -103,13 +125,22 @@ module Teacher =
     let activation (activation: Activation) (teacher: TeacherFile) =
         { teacher with TeacherActivation = Nullable activation }
 
+    let private group (file: TeacherFile) =
+        if file.TeacherGroup = "" then null else file.TeacherGroup
+
     /// Reads the file.
     let internal read (file: TeacherFile) : Policy =
-        PolicyFile.Load(
-            file.Teacher,
-            (if file.TeacherGroup = "" then null else file.TeacherGroup),
-            file.TeacherActivation
-        )
+        if TeacherSet.IsAt file.Teacher then
+            fail $"{file.Teacher} is a set of teachers, but one policy is needed here; name one of its files."
+
+        PolicyFile.Load(file.Teacher, group file, file.TeacherActivation)
+
+    /// Reads the file, or those of the set.
+    let internal readAll (file: TeacherFile) (environment: EnvironmentSpec) : TeacherPolicies =
+        if Directory.Exists file.Teacher then
+            (TeacherSet.Read file.Teacher).Load(environment, group file, file.TeacherActivation)
+        else
+            TeacherPolicies.Of(read file, environment)
 
 module Student =
     /// Dense, GRU, output: a student with memory, trained on sequences.
@@ -180,6 +211,20 @@ module Acting =
     /// The share of steps that the teacher drives follows a schedule.
     let schedule (beta: Schedule) : Acting = Mixed beta
 
+/// Whose data an iteration keeps, where every variant of the environment has its teacher.
+module Active =
+    /// All.
+    let all: ActiveTeachers = AllActiveTeachers()
+
+    /// So many, on whose variants the student does best.
+    let best (number: int) : ActiveTeachers = BestActiveTeachers number
+
+    /// So many, on whose variants the student does worst.
+    let worst (number: int) : ActiveTeachers = WorstActiveTeachers number
+
+    /// So many, others in every iteration.
+    let random (number: int) : ActiveTeachers = RandomActiveTeachers number
+
 /// What is kept.
 module Retain =
     /// The newest rows, up to a limit (`max_buffer_size`).
@@ -238,3 +283,6 @@ module Collect =
 
     /// Whole episodes, from their start.
     let episodes (number: int) : Collection = EpisodesPerEpoch number
+
+    /// Whole episodes, put end to end in the sequences of a recurrent student.
+    let packed (number: int) : Collection = EpisodesPerEpoch(number, true)

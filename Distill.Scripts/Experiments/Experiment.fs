@@ -132,6 +132,8 @@ module Experiment =
         apply
             [
                 "collection=episodes_per_epoch"
+                "pack_episodes=true"
+                "steady_state_episodes=50"
                 "iterations=1000"
                 "acting=teacher_until"
                 "phase1_iterations=10"
@@ -250,6 +252,19 @@ type DistillationBuilder() =
     [<CustomOperation "exploration">]
     member _.Exploration(e, exploration: Schedule) =
         e |> set <@ _.Exploration @> exploration
+
+    /// Whose data an iteration keeps, where every variant of the environment has its teacher.
+    [<CustomOperation "activeTeachers">]
+    member _.ActiveTeachers(e, active: ActiveTeachers) = e |> set <@ _.ActiveTeachers @> active
+
+    /// Share of the environments that are given to variants by how much worse the student does on each.
+    [<CustomOperation "variantFocus">]
+    member _.VariantFocus(e, share: Schedule) = e |> set <@ _.VariantFocus @> share
+
+    /// Episodes of each variant that say where its teacher comes to rest: that bias is taken from what the student's data show.
+    [<CustomOperation "steadyStateEpisodes">]
+    member _.SteadyStateEpisodes(e, episodes: int) =
+        e |> set <@ _.SteadyStateEpisodes @> episodes
 
     /// What is kept.
     [<CustomOperation "retain">]

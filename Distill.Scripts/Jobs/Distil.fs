@@ -96,7 +96,7 @@ module Distil =
     let internal kind = "distillation"
 
     /// Says what a distillation will take, and refuses one that the machine cannot hold.
-    let private checkMemory (config: DistillationConfig) (teacher: Policy) =
+    let private checkMemory (config: DistillationConfig) =
         let estimate = MemoryEstimate.Of config
 
         say (
@@ -153,6 +153,73 @@ module Distil =
         teacher.Check(environment, "teacher")
         teacher
 
+    /// The teachers, said what they are and checked against the environment: of the set in the folder, or one of all variants.
+    let private loadTeachers (file: TeacherFile) (environment: EnvironmentSpec) : TeacherPolicies =
+        if not (Directory.Exists file.Teacher) then
+            TeacherPolicies.Of(loadTeacher file environment, environment)
+        else
+            let teachers = Teacher.readAll file environment
+
+            let kinds =
+                [
+                    for policy in teachers.Policies ->
+                        $"{policy.Architecture}, reads '{policy.ObservationGroup}'"
+                ]
+                |> List.countBy id
+                |> List.map (fun (kind, number) -> $"{number} × {kind}")
+                |> String.concat "; "
+
+            say
+                $"Teachers: {file.Teacher}: {teachers.Policies.Count} policies for {environment.Variants.Count} variants: {kinds}"
+
+            teachers
+
+    /// Lets each teacher act alone on its variants and refuses the set where one is worse than asked.
+    let private checkReturns
+        (file: TeacherFile)
+        (teachers: TeacherPolicies)
+        (setup: Training.Setup)
+        (pool: WorkerPool)
+        =
+        if file.MinTeacherReturn.HasValue then
+            let least = file.MinTeacherReturn.Value
+            Training.atLeastOne "teacher_episodes" file.TeacherEpisodes
+            let names = setup.Environment.Spec.Variants
+            let variants = max 1 names.Count
+
+            use evaluator =
+                new Evaluator(setup.Environment, variants * file.TeacherEpisodes, setup.Seed, pool)
+
+            let all = evaluator.Run teachers
+
+            let returns =
+                if names.Count = 0 then
+                    [ "", all.MeanReturn ]
+                else
+                    [ for name, alone in Seq.zip names (all.ByVariant names) -> name, alone.MeanReturn ]
+
+            let worst, lowest = returns |> List.minBy snd
+
+            match returns |> List.filter (fun (_, mean) -> not (mean >= least)) with
+            | [] ->
+                say
+                    $"Teachers alone, {file.TeacherEpisodes} episodes of each variant: return {all.MeanReturn:F1}, the lowest {lowest:F1} ({worst}), terminated {100.0 * all.ShareTerminated:F1} %%"
+            | failing ->
+                let named =
+                    failing
+                    |> List.truncate 10
+                    |> List.map (fun (name, mean) -> $"{name} ({mean:F1})")
+                    |> String.concat ", "
+
+                let others =
+                    if failing.Length > 10 then
+                        $" and {failing.Length - 10} others"
+                    else
+                        ""
+
+                fail
+                    $"{failing.Length} of {returns.Length} teachers have a mean return below min_teacher_return={least} on their own variants: {named}{others}; train them longer, leave these variants out, or lower it."
+
     /// What speaks against a teacher that flew alone, in sentences: it fails, or it is worse than its file records. The latter
     /// on the scale of both standard errors; a file that lacks its own is taken for one of returns as spread as here.
     let internal doubts
@@ -193,20 +260,30 @@ module Distil =
             | None -> ()
         ]
 
-    /// Flies the teacher alone, before any training, on the episodes of the evaluations during training. Also gives what
-    /// speaks against it.
-    let internal solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
+    /// Flies the teachers alone, before any training, on the episodes of the evaluations during training. Also gives what
+    /// speaks against them.
+    let private soloOf (teachers: TeacherPolicies) (setup: Training.Setup) (pool: WorkerPool) =
         use evaluator =
             new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
 
-        let result = evaluator.Run teacher
+        let result = evaluator.Run teachers
         say $"Teacher alone: {Runner.describe result}"
-        let doubts = doubts teacher.Metadata result
+
+        let metadata: IReadOnlyDictionary<string, string> =
+            match List.ofSeq teachers.Policies with
+            | [ one ] -> one.Metadata
+            | _ -> Dictionary()
+
+        let doubts = doubts metadata result
 
         for doubt in doubts do
             say $"Warning: {doubt}"
 
         result, doubts
+
+    /// The same of one teacher.
+    let internal solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
+        soloOf (TeacherPolicies.Of(teacher, setup.Environment.Spec)) setup pool
 
     let private who (phase: string) =
         match phase with
@@ -307,7 +384,7 @@ module Distil =
         (options: RunOptions)
         (setup: Training.Setup)
         (pool: WorkerPool)
-        (teacher: Policy)
+        (teachers: TeacherPolicies)
         (algorithm: Algorithm)
         (folder: RunFolder)
         (interruption: string option)
@@ -319,7 +396,7 @@ module Distil =
                 DistillationResult(
                     Training.path folder,
                     iteration,
-                    evaluator.Run teacher,
+                    evaluator.Run teachers,
                     evaluator.Run best,
                     evaluator.Run algorithm.Policy,
                     RunRecord.readWarnings folder.Path,
@@ -334,12 +411,17 @@ module Distil =
                     folder
                     setup
                     result.Comparison
-                    [ "teacher", teacher; "student", best ]
+                    [
+                        // Of a set, no single one flies them all.
+                        if teachers.Policies.Count = 1 then
+                            "teacher", teachers.Policies[0]
+                        "student", best
+                    ]
 
             result)
 
     /// Makes everything that a distillation needs, and says what that is.
-    let internal start (own: Belongings) (experiment: Experiment) : Training.Session =
+    let private startWith (own: Belongings) (experiment: Experiment) : Training.Session * TeacherPolicies =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
@@ -347,9 +429,9 @@ module Distil =
 
         say $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
 
-        let teacher = own.Add(loadTeacher experiment.Teacher config.Environment.Spec)
-        checkMemory config teacher
-        let distillation = own.Add(new Distillation(config, teacher, pool))
+        let teachers = own.Add(loadTeachers experiment.Teacher config.Environment.Spec)
+        checkMemory config
+        let distillation = own.Add(new Distillation(config, teachers, pool))
         let student = distillation.Student
 
         say
@@ -368,9 +450,13 @@ module Distil =
             Setup = setup
             Pool = pool
             Algorithm = algorithm config distillation
-            Teacher = Some teacher
+            Teacher = Seq.tryExactlyOne teachers.Policies
             Distillation = Some distillation
-        }
+        },
+        teachers
+
+    let internal start (own: Belongings) (experiment: Experiment) : Training.Session =
+        fst (startWith own experiment)
 
     let internal run
         (options: RunOptions)
@@ -378,15 +464,16 @@ module Distil =
         (experiment: Experiment)
         : DistillationResult =
         use own = new Belongings()
-        let session = start own experiment
-        let setup, pool, teacher = session.Setup, session.Pool, session.Teacher.Value
-        let alone, doubts = solo teacher setup pool
+        let session, teachers = startWith own experiment
+        let setup, pool = session.Setup, session.Pool
+        checkReturns experiment.Teacher teachers setup pool
+        let alone, doubts = soloOf teachers setup pool
 
         let algorithm =
             { session.Algorithm with Reference = reference alone; Warnings = doubts }
 
         let result =
-            judge options setup pool teacher algorithm |> Training.run options settings setup pool algorithm
+            judge options setup pool teachers algorithm |> Training.run options settings setup pool algorithm
 
         // Whoever asks for more than training needs wants the rows.
         if experiment.Config.Recorded.Count > 0 then
@@ -409,8 +496,8 @@ module Distil =
     let internal checkTeacher (file: TeacherFile) =
         let path = file.Teacher
 
-        if path <> "" && not (File.Exists path) then
-            fail $"There is no teacher {path}."
+        if path <> "" && not (File.Exists path || TeacherSet.IsAt path) then
+            fail $"There is no teacher {path}: neither a policy file nor a folder with teachers.csv."
 
     /// Teacher, best and final student, each on the episodes of the final evaluation.
     let private measures (results: PolicyResult list) =

@@ -97,7 +97,7 @@ module Evaluate =
         say $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"
         policy
 
-    /// Episodes of the policy: a row for all and, of quadrotors, one for each drone.
+    /// Episodes of the policy: a row for all and, where environments differ, one for each variant, such as a drone.
     let internal run (evaluation: Evaluate) : Comparison =
         Training.atLeastOne "episodes" evaluation.Episodes
         use pool = Training.pool evaluation.Threads
@@ -109,22 +109,30 @@ module Evaluate =
                 evaluation.PolicyActivation
                 evaluation.Environment.Spec
 
-        let evaluated (groups: int) =
-            use evaluator =
-                new Evaluator(evaluation.Environment, groups * evaluation.Episodes, evaluation.Seed, pool)
+        let variants = evaluation.Environment.Spec.Variants |> Seq.toList
 
-            evaluator.Run policy
+        use evaluator =
+            new Evaluator(
+                evaluation.Environment,
+                max 1 variants.Length * evaluation.Episodes,
+                evaluation.Seed,
+                pool
+            )
 
-        match evaluation.Environment with
-        | :? QuadrotorConfig as config ->
-            let drones = config.LoadDrones() |> Seq.map _.Name |> Seq.toList
-            let all = evaluated drones.Length
+        let all = evaluator.Run policy
 
-            let ofDrone (i: int) (name: string) =
-                name, all.Where((fun episode -> config.DroneOf(episode, drones.Length) = i), $"drone {name}")
+        let kind =
+            match evaluation.Environment with
+            | :? QuadrotorConfig -> "drone"
+            | _ -> "environments"
 
-            Comparison("drone", List.mapi ofDrone drones @ [ "all", all ])
-        | _ -> Comparison("environments", [ "all", evaluated 1 ])
+        let each =
+            if variants.IsEmpty then
+                []
+            else
+                List.zip variants (List.ofSeq (all.ByVariant(evaluation.Environment.Spec.Variants)))
+
+        Comparison(kind, each @ [ "all", all ])
 
     /// Writes the table to the file that the evaluation names.
     let internal save (evaluation: Evaluate) (comparison: Comparison) =

@@ -60,35 +60,37 @@ module Inspect =
     type private Step = { Observation: float[]; Student: float[]; Teacher: float[]; Memory: float[] }
 
     /// The student acts in the first environment of a panel, and the teacher is asked.
-    type private Episode(student: ActingPolicy, teacher: ActingPolicy, environment: IBatchedEnvironment) =
+    type private Episode(student: ActingPolicy, teacher: ITeacher, environment: IBatchedEnvironment) =
+        let watch = FiniteWatch 1
+        let counted = Array.create<byte> Panel.Width 1uy
         member val Steps = ResizeArray<Step>()
         member val Rewards = ResizeArray<float>()
         member val Terminated = false with get, set
 
-        /// Writes the policy's action, and gives what it saw.
-        member private _.Ask(policy: ActingPolicy, step: PanelStep, action: Panel) : float[] =
-            let observation = step.Own.Panel(policy.Policy.Network.Spec.Inputs)
-            policy.Observe(0, observation)
-            policy.Policy.Decide(policy.Forward(0, observation, step.Own), action)
-            first observation
+        /// Throws what was found where a number is not finite.
+        member _.Check() = watch.Check()
 
         interface IRollout with
             member _.Begin _ = environment.Reset 0
 
             member episode.Act step =
                 let label = step.Own.Panel step.Action.Features
-                let observation = episode.Ask(student, step, step.Action)
-                episode.Ask(teacher, step, label) |> ignore
+                let observation = step.Own.Panel(student.Policy.Network.Spec.Inputs)
+                student.Observe(0, observation)
+                student.Policy.Decide(student.Forward(0, observation, step.Own), step.Action)
+
+                let known =
+                    teacher.Act(0, step.Number, int64 step.Number, label, Panel(), watch, counted, step.Own)
 
                 episode.Steps.Add
                     {
-                        Observation = observation
+                        Observation = first observation
                         Student = first step.Action
                         Teacher = first label
                         Memory = first (student.Memory 0)
                     }
 
-                true
+                known
 
             member episode.Take step =
                 episode.Rewards.Add(float step.Reward[0])
@@ -106,14 +108,15 @@ module Inspect =
         (seed: uint64)
         : Inspection =
         use environment = environment.Create(1, RandomStream(seed, "inspection").Seed())
-        use teacherPolicy = Teacher.read teacher
+        use teachers = Teacher.readAll teacher environment.Spec
         use studentPolicy = PolicyFile.Load student
-        use teacher = new ActingPolicy(teacherPolicy, environment, "teacher")
+        use teacher = teachers.Teach environment
         use student = new ActingPolicy(studentPolicy, environment, "student")
         use pool = new WorkerPool(1)
         let episode = Episode(student, teacher, environment)
         use loop = new RolloutLoop(environment, pool, episode)
         loop.Run Int32.MaxValue
+        episode.Check()
 
         let column (choose: Step -> float[]) =
             episode.Steps |> Seq.map choose |> Seq.toArray

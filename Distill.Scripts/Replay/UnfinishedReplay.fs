@@ -43,7 +43,8 @@ module internal UnfinishedReplay =
     /// The teacher that the run's params/agent.yaml names; a run that trains one has none.
     let private teacher (agent: Map<string, string>) : Policy option =
         match agent.TryFind "teacher" with
-        | Some path when path <> "" ->
+        // Of a set, no single one flies all variants.
+        | Some path when path <> "" && not (TeacherSet.IsAt path) ->
             if not (File.Exists path) then
                 fail $"The run's teacher, {path}, is not there."
 

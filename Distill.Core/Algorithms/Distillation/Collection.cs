@@ -8,6 +8,9 @@ public abstract record Collection
     /// <summary>Whether a collection is one whole episode per environment.</summary>
     public abstract bool WholeEpisodes { get; }
 
+    /// <summary>Whether episodes are put end to end.</summary>
+    public virtual bool Packs => false;
+
     /// <summary>Environments side by side, and the steps of each per iteration.</summary>
     /// <param name="envs">What the environment's settings ask for.</param>
     /// <param name="episodeLimit">Steps after which an episode ends.</param>
@@ -36,9 +39,16 @@ public sealed record StepsPerIteration(int StepsPerEnv = 400) : Collection
 /// Episodes per epoch. Raise it when the newest loss jumps from epoch to epoch, lower it so that a student drives which has just
 /// been trained.
 /// </param>
-public sealed record EpisodesPerEpoch(int NumEpisodes = 100) : Collection
+/// <param name="PackEpisodes">
+/// Whether episodes are put end to end in the sequences of a recurrent student, so that no row is spent on what follows an early end,
+/// and only whole mini-batches of them are trained on where mini_batch_size says their size. An episode that is cut begins again
+/// without memory. Use it where many episodes end early.
+/// </param>
+public sealed record EpisodesPerEpoch(int NumEpisodes = 100, bool PackEpisodes = false) : Collection
 {
     public override bool WholeEpisodes => true;
+
+    public override bool Packs => PackEpisodes;
 
     public override (int Envs, int Steps) Sizes(int envs, int episodeLimit) => (NumEpisodes, episodeLimit);
 

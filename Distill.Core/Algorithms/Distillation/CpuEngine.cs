@@ -21,6 +21,12 @@ public sealed class CpuEngine : IDistillationEngine
     private readonly Ensemble? ensemble;
     private readonly HeldOutLoss? heldOut;
     private readonly EarlyStopping? stopping;
+    private readonly VariantChoice? choice;
+    private readonly EpisodePacking? packing;
+    private readonly SteadyStateCorrection? correction;
+    private readonly Func<IBatchedEnvironment, ITeacher> teacher;
+    private int segmentsAdded;
+    private long rollouts;
     private long epoch;
     private long stepsCollected;
 
@@ -30,6 +36,7 @@ public sealed class CpuEngine : IDistillationEngine
     {
         this.config = config;
         this.pool = pool;
+        this.teacher = teacher;
         var shape = DistillationShape.Of(config);
         environment = config.Environment.Create(shape.Envs, new RandomStream(config.Seed, "training").Seed());
         CheckSelection(config, shape, environment.Spec);
@@ -47,6 +54,22 @@ public sealed class CpuEngine : IDistillationEngine
                     + "or take a loss that trains one, such as loss=gaussian_log_likelihood."
             );
         rollout = new Rollout(shape.Envs, shape.Steps, columns, Student.MemorySize, shape.SegmentLength);
+        if (environment.Spec.Variants.Count > 1)
+            choice = new VariantChoice(config, environment, rollout);
+        else
+            VariantChoice.CheckAlike(config, environment.Spec);
+        if (shape.PacksEpisodes)
+            packing = new EpisodePacking(rollout, new RandomStream(config.Seed, "packing"));
+        if (config.SteadyStateEpisodes > 0)
+            correction = new SteadyStateCorrection(
+                config.Environment,
+                environment,
+                config.Student.ObservationGroup,
+                teacher,
+                config.SteadyStateEpisodes,
+                config.Seed,
+                pool
+            );
         collector = new RolloutCollector(
             environment,
             advisor,
@@ -57,7 +80,10 @@ public sealed class CpuEngine : IDistillationEngine
             pool,
             new RandomStream(config.Seed, "exploration"),
             config.Loss.LabelIsDistribution
-        );
+        )
+        {
+            Correction = correction,
+        };
         var notes = config.Notes(environment.Spec);
         dataset = new AggregatedDataset(
             columns,
@@ -108,7 +134,10 @@ public sealed class CpuEngine : IDistillationEngine
 
     public long StepsCollected => stepsCollected;
 
-    public DatasetSize Dataset => new(dataset.Rows, dataset.Capacity, dataset.Limit, rollout.Rows);
+    public VariantStatistics? Variants => choice?.Statistics;
+
+    public DatasetSize Dataset =>
+        new(dataset.Rows, dataset.Capacity, dataset.Limit, (long)segmentsAdded * dataset.SegmentLength);
 
     public void Use(DistillationConfig now)
     {
@@ -122,20 +151,32 @@ public sealed class CpuEngine : IDistillationEngine
 
     public void Collect(double teacherShare, int iteration)
     {
+        if (config.VariantFocus > 0 && choice is not null)
+        {
+            choice.Assign(config.VariantFocus, iteration);
+            collector.Use(teacher(environment));
+            correction?.Assign();
+        }
         collector.Collect(teacherShare, iteration, config.Exploration);
         marks.Mark();
-        CountEpisodes();
+        CountEpisodes(teacherShare < 1);
+        choice?.Select(teacherShare < 1, iteration);
     }
 
     public void Add()
     {
         collector.Normalize();
-        dataset.Add(rollout);
+        var before = dataset.Added;
+        if (packing is null)
+            dataset.Add(rollout);
+        else
+            AddPacked(packing);
+        segmentsAdded = (int)(dataset.Added - before);
     }
 
     public TrainingLosses Train(int iteration)
     {
-        var segments = rollout.Rows / dataset.SegmentLength;
+        var segments = Math.Max(1, segmentsAdded);
         var (sum, passes, enough) = ((Loss: 0.0, Weight: 0.0), 0, false);
         heldOut?.Choose();
         stopping?.Begin();
@@ -147,7 +188,7 @@ public sealed class CpuEngine : IDistillationEngine
         }
         stopping?.Restore();
         FiniteWatch.Require(Student, "student", iteration);
-        var (newest, historical) = dataset.MeanLosses(dataset.Added - segments);
+        var (newest, historical) = dataset.MeanLosses(dataset.Added - segmentsAdded);
         return new TrainingLosses(
             sum.Weight == 0 ? double.NaN : sum.Loss / sum.Weight,
             newest,
@@ -171,6 +212,10 @@ public sealed class CpuEngine : IDistillationEngine
         state.Part("dataset", dataset.Visit);
         state.Part("episodes", Episodes.Visit);
         state.Part("marks", marks.Visit);
+        if (choice is not null)
+            state.Part("variants", choice.Statistics.Visit);
+        if (packing is not null)
+            state.Count("rollouts", ref rollouts);
         if (ensemble is not null)
             state.Part("ensemble", ensemble.Visit);
     }
@@ -182,15 +227,29 @@ public sealed class CpuEngine : IDistillationEngine
         ensemble?.Dispose();
         stopping?.Dispose();
         collector.Dispose();
+        correction?.Dispose();
         dataset.Dispose();
         rollout.Dispose();
         environment.Dispose();
+    }
+
+    /// <summary>Adds as many packed sequences as fill whole mini-batches, where these have a size.</summary>
+    private void AddPacked(EpisodePacking packing)
+    {
+        packing.Begin(rollouts++);
+        var segments = packing.Rows / dataset.SegmentLength;
+        var whole = config.MiniBatchSize.Whole * config.GradientAccumulation.Whole;
+        if (whole > 0)
+            segments -= segments % whole;
+        dataset.Add(rollout, packing, segments);
     }
 
     /// <summary>One pass of gradient steps.</summary>
     /// <param name="sum">Weighted loss and weights of the rows: what they come to is added.</param>
     private void Pass(int segments, int iteration, ref (double Loss, double Weight) sum)
     {
+        if (dataset.Count == 0)
+            return;
         var order = sampler.Order(pool, dataset, segments, epoch++);
         var size = DistillationShape.MiniBatch(config, dataset.SegmentLength, order.Length);
         for (var start = 0; start < order.Length; start += size)
@@ -240,7 +299,8 @@ public sealed class CpuEngine : IDistillationEngine
     }
 
     /// <summary>Episode statistics in the order of time, then environment, so that threads do not matter.</summary>
-    private void CountEpisodes()
+    /// <param name="ofStudent">Whether the student drove, so that what it did counts for the variants.</param>
+    private void CountEpisodes(bool ofStudent)
     {
         var rewards = rollout.Rewards.Span;
         for (var step = 0; step < rollout.Steps; step++)
@@ -251,8 +311,12 @@ public sealed class CpuEngine : IDistillationEngine
                 continue;
             stepsCollected++;
             var end = rollout.Ends[row];
+            var finished = Episodes.Finished;
             Episodes.Add(env, rewards[row], end == EpisodeEnd.Terminated, end == EpisodeEnd.Truncated);
+            if (ofStudent && Episodes.Finished > finished)
+                choice?.Statistics.Add(environment.VariantOf(env), Episodes.LatestReturn);
         }
+        choice?.Statistics.Complete();
         for (var env = 0; config.Collection is EpisodesPerEpoch && env < rollout.Envs; env++)
             Episodes.Abandon(env);
     }

@@ -55,6 +55,12 @@ public sealed record IterationReport(
     /// <summary>Passes over the dataset that were done; null where all are done always.</summary>
     public int? Passes { get; init; }
 
+    /// <summary>
+    /// Mean and standard deviation over variants, and the lowest, of the student's mean return on each when it last drove; null
+    /// where there is one variant, or nothing known.
+    /// </summary>
+    public (double Mean, double Std, double Worst)? Variants { get; init; }
+
     /// <summary>Whether the student begins to overfit; see <see cref="OverfittingWatch"/>.</summary>
     public bool BeginsToOverfit { get; init; }
 
@@ -86,6 +92,12 @@ public sealed record IterationReport(
             if (ShareTerminated is { } share)
                 yield return new("data_collection/share_terminated", share);
             yield return new("data_collection/episodes", EpisodesFinished);
+            if (Variants is { } variants)
+            {
+                yield return new("variants/mean_return", variants.Mean);
+                yield return new("variants/std_return", variants.Std);
+                yield return new("variants/worst_return", variants.Worst);
+            }
             yield return new("dataset/rows", DatasetRows);
             yield return new("dataset/capacity", GrownTo);
         }
@@ -106,13 +118,18 @@ public sealed class Distillation : IDisposable
     /// <param name="teacher">Labels every state; left as it is, and not disposed here.</param>
     /// <exception cref="DistillException">The settings, the teacher and the environment do not fit together.</exception>
     public Distillation(DistillationConfig config, Policy teacher, WorkerPool pool)
+        : this(config, TeacherPolicies.Of(teacher, config.Environment.Spec), pool) { }
+
+    /// <param name="teachers">Label the states of their variants; left as they are, and not disposed here.</param>
+    /// <exception cref="DistillException">The settings, the teachers and the environment do not fit together.</exception>
+    public Distillation(DistillationConfig config, TeacherPolicies teachers, WorkerPool pool)
         : this(
             config,
-            environment => new PolicyTeacher(
-                [teacher],
-                environment,
-                noise: config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher")
-            ),
+            environment =>
+                teachers.Teach(
+                    environment,
+                    config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher")
+                ),
             pool
         ) { }
 
@@ -202,6 +219,7 @@ public sealed class Distillation : IDisposable
             HeldOutLoss = losses.HeldOut,
             Passes = Config.EarlyStopping > 0 ? losses.Passes : null,
             BeginsToOverfit = watch?.Add(losses) ?? false,
+            Variants = engine.Variants?.Spread,
         };
     }
 

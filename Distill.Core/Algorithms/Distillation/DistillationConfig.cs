@@ -46,6 +46,27 @@ public sealed record DistillationConfig
     /// </summary>
     public Schedule Exploration { get; init; } = 0;
 
+    /// <summary>
+    /// Whose data an iteration keeps, where every variant of the environment has its teacher: all, or the best, the worst or any of
+    /// them by the student's mean return on each in the iteration's rollout. Begin with all; take the worst where few variants fail.
+    /// </summary>
+    public ActiveTeachers ActiveTeachers { get; init; } = new AllActiveTeachers();
+
+    /// <summary>
+    /// Share of the environments, in [0, 1], that are given to variants by how much worse the student did on each when it last drove
+    /// than on its best one; the rest is shared equally. 0 leaves every environment as it is. Needs whole episodes and environments
+    /// that can change, such as quadrotors. Begin with 0.5; raise it where few variants fail, lower it when the student forgets the
+    /// others.
+    /// </summary>
+    public Schedule VariantFocus { get; init; } = 0;
+
+    /// <summary>
+    /// Episodes of each variant in which its teacher comes to rest, to learn where: that bias is taken from what the student's data
+    /// show, such as positions, so that it does not learn each teacher's own. 0 for none. Begin with 50; raise it when teachers
+    /// are noisy, lower it when the start takes too long.
+    /// </summary>
+    public int SteadyStateEpisodes { get; init; }
+
     /// <summary>What is kept.</summary>
     public Retention Retention { get; init; } = new FirstInFirstOut();
 
@@ -195,6 +216,13 @@ public sealed record DistillationConfig
             throw new DistillException(
                 $"early_stopping={EarlyStopping} goes by the loss on episodes that are held out; add held_out=0.1."
             );
+        Require(VariantFocus.Value is >= 0 and <= 1, "variant_focus", VariantFocus, "between 0 and 1");
+        Require(
+            SteadyStateEpisodes >= 0,
+            "steady_state_episodes",
+            SteadyStateEpisodes,
+            "0 for no correction, or more"
+        );
         Require(GradientAccumulation.Whole >= 1, "gradient_accumulation", GradientAccumulation, "at least 1");
         Require(SequenceLength >= 0, "sequence_length", SequenceLength, "0 for whole rollouts, or more");
         Require(GradientLength.Whole >= 1, "gradient_length", GradientLength, "at least 1");
@@ -213,6 +241,7 @@ public sealed record DistillationConfig
         Retention.Check();
         Collection.Check();
         Acting.Check();
+        ActiveTeachers.Check();
         Require(Exploration.Value is >= 0 and <= 10, "exploration", Exploration, "between 0 and 10");
         Sampling.Check();
         Loss.Check();

@@ -21,6 +21,9 @@ public sealed record DistillationShape(
     private const int DefaultRows = 512;
     private const int DefaultSequences = 64;
 
+    /// <summary>Whether episodes are put end to end in the dataset's sequences.</summary>
+    public bool PacksEpisodes { get; init; }
+
     public static DistillationShape Of(DistillationConfig config)
     {
         var (envs, steps) = config.Collection.Sizes(
@@ -40,7 +43,10 @@ public sealed record DistillationShape(
             config.Collection.WholeEpisodes,
             segment,
             LargestBatch: 1
-        );
+        )
+        {
+            PacksEpisodes = config.Collection.Packs,
+        };
         return shape with
         {
             LargestBatch = shape.LargestBatchOf(config, config.Retention.Rows((long)envs * steps)),

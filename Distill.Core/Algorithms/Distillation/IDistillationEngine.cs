@@ -18,6 +18,9 @@ public interface IDistillationEngine : IDisposable
     /// <summary>Training episodes, whoever drove.</summary>
     EpisodeStatistics Episodes { get; }
 
+    /// <summary>How the variants of the environments go, where there are several.</summary>
+    VariantStatistics? Variants { get; }
+
     /// <summary>Environment steps since the start, all environments together; those that follow an episode's early end not counted.</summary>
     long StepsCollected { get; }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Distill.Datasets;
 using Distill.Environments;
 using Distill.Evaluation;
@@ -13,7 +14,7 @@ namespace Distill.Algorithms;
 public sealed class RolloutCollector : IRollout, IDisposable
 {
     private readonly IBatchedEnvironment environment;
-    private readonly ITeacher teacher;
+    private ITeacher teacher;
     private readonly ActingPolicy student;
     private readonly Rollout rollout;
     private readonly RandomStream acting;
@@ -27,6 +28,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
     private readonly byte[] alive;
     private readonly FiniteWatch watch;
     private readonly RolloutLoop loop;
+    private LaterLabels? later;
     private double teacherShare;
     private double exploration;
     private long steps;
@@ -54,7 +56,6 @@ public sealed class RolloutCollector : IRollout, IDisposable
     )
     {
         this.environment = environment;
-        this.teacher = teacher;
         this.student = new ActingPolicy(student, environment, "student");
         this.rollout = rollout;
         this.acting = acting;
@@ -75,6 +76,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
         alive = new byte[panels * Panel.Width];
         watch = new FiniteWatch(environment.Count);
         loop = new RolloutLoop(environment, pool, this);
+        Use(teacher);
         for (var panel = 0; panel < panels; panel++)
             environment.Reset(panel);
     }
@@ -93,6 +95,23 @@ public sealed class RolloutCollector : IRollout, IDisposable
         loop.Run(rollout.Steps);
         watch.Check(iteration);
         steps += rollout.Steps;
+    }
+
+    /// <summary>Takes what the student saw to what is trained on; null for the same.</summary>
+    internal SteadyStateCorrection? Correction { get; init; }
+
+    /// <summary>Goes on with another teacher, whose memory is empty. Only between collections of whole episodes.</summary>
+    /// <param name="now">Is disposed here.</param>
+    [MemberNotNull(nameof(teacher))]
+    internal void Use(ITeacher now)
+    {
+        if (now != teacher)
+            teacher?.Dispose();
+        later?.Dispose();
+        teacher = now;
+        later = now.Reads is null
+            ? null
+            : new LaterLabels(environment, now, rollout, labelIsDistribution, watch);
     }
 
     /// <summary>Brings the student's normalizer up to date with the valid rows that were collected.</summary>
@@ -126,18 +145,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
         var advice = labelIsDistribution ? own.Panel(step.Action.Features) : label;
         var time = steps + step.Number;
         student.Observe(panel, observation);
-        if (
-            !teacher.Act(
-                panel,
-                step.Number,
-                time,
-                advice,
-                labelIsDistribution ? label : default,
-                watch,
-                counted,
-                own
-            )
-        )
+        if (!Label(step, time, advice, labelIsDistribution ? label : default, counted))
             return false;
         var action = own.Panel(step.Action.Features);
         var outputs = student.Forward(panel, observation, own);
@@ -149,6 +157,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
             return false;
         ChooseDriver(step, advice, action);
 
+        Correction?.Apply(panel, observation);
         foreach (var (column, view) in recorded)
             view.Observe(environment, panel, column.Of(row));
         if (studentAction is { } copy)
@@ -182,7 +191,7 @@ public sealed class RolloutCollector : IRollout, IDisposable
             if (wholeEpisodes && step.Done(lane))
                 counted[lane] = 0;
         }
-        return true;
+        return !LabelsLater || later!.Write(step);
     }
 
     void IRollout.End(int panel, Workspace own) { }
@@ -198,12 +207,26 @@ public sealed class RolloutCollector : IRollout, IDisposable
 
     public void Dispose()
     {
+        later?.Dispose();
         teacher.Dispose();
         student.Dispose();
         loop.Dispose();
     }
 
     private int Lanes(int panel) => Math.Min(Panel.Width, environment.Count - panel * Panel.Width);
+
+    private bool LabelsLater => later is not null && teacherShare <= 0;
+
+    /// <summary>Asks the teacher, or keeps what it is to be asked about.</summary>
+    private bool Label(in PanelStep step, long time, Panel advice, Panel outputs, ReadOnlySpan<byte> counted)
+    {
+        if (!LabelsLater)
+            return teacher.Act(step.Panel, step.Number, time, advice, outputs, watch, counted, step.Own);
+        // Written with the row, before it gets its label.
+        advice.Values.Clear();
+        outputs.Values.Clear();
+        return later!.Keep(step, counted);
+    }
 
     /// <summary>The student's action, or the teacher's in the lanes that it drives.</summary>
     private void ChooseDriver(in PanelStep step, Panel advice, Panel action)

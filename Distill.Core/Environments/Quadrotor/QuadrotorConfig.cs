@@ -50,6 +50,12 @@ public enum DroneAssignment
     /// drone, such as a teacher for each.
     /// </summary>
     InPanels,
+
+    /// <summary>
+    /// The environments in equal blocks, one after another, each flying one drone: few drones in a panel, whatever the number of
+    /// environments.
+    /// </summary>
+    InBlocks,
 }
 
 /// <summary>A batch of quadrotor environments; the defaults are those of RAPTOR's distillation, on a Crazyflie.</summary>
@@ -95,6 +101,13 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
 
     EnvironmentSpec IEnvironmentConfig.Spec => Spec(CheckedDrones(null));
 
+    IEnvironmentConfig IEnvironmentConfig.AtRest =>
+        this with
+        {
+            Task = QuadrotorTask.Position,
+            DroneAssignment = DroneAssignment.InBlocks,
+        };
+
     public IBatchedEnvironment Create(int envs, ulong seed) =>
         new QuadrotorEnvironment(this with { Envs = envs }, seed);
 
@@ -114,7 +127,12 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
     /// <summary>Index in the drones of the one that an environment flies.</summary>
     /// <param name="drones">How many there are.</param>
     public int DroneOf(int environment, int drones) =>
-        (DroneAssignment == DroneAssignment.InTurn ? environment : environment / Panel.Width) % drones;
+        DroneAssignment switch
+        {
+            DroneAssignment.InTurn => environment % drones,
+            DroneAssignment.InPanels => environment / Panel.Width % drones,
+            _ => (int)((long)Math.Min(environment, Envs - 1) * drones / Envs),
+        };
 
     /// <summary>The facts about environments that fly these drones.</summary>
     internal EnvironmentSpec Spec(IReadOnlyList<QuadrotorParameters> drones) =>
@@ -127,6 +145,8 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
         )
         {
             Measures = QuadrotorViews.Measures,
+            SteadyStates = QuadrotorViews.SteadyStates,
+            Variants = [.. drones.Select(drone => drone.Name)],
         };
 
     /// <summary>The drones as they are flown, with task, reward and initial states in place.</summary>

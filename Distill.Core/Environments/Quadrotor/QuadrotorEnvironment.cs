@@ -4,7 +4,7 @@ namespace Distill.Environments.Quadrotor;
 /// Quadrotors of rl-tools' L2F simulator, side by side. Action: four numbers, clamped to [-1, 1] for the motors but not
 /// for the reward and the observation, in the order front-right, back-right, back-left, front-left.
 /// </summary>
-public sealed class QuadrotorEnvironment : IHoldingEnvironment
+public sealed class QuadrotorEnvironment : IHoldingEnvironment, IAssignableEnvironment
 {
     private const int StateLength = QuadrotorFields.Total * Panel.Width;
     private const int BlockLength = QuadrotorConstants.Total * Panel.Width;
@@ -18,9 +18,9 @@ public sealed class QuadrotorEnvironment : IHoldingEnvironment
     private readonly FloatBuffer next;
 
     // Panels that fly the same drones in the same lanes share one block of constants, which then stays in cache.
-    private readonly FloatBuffer constants;
-    private readonly int[] blocks;
-    private readonly int[] assignment;
+    private FloatBuffer constants;
+    private int[] blocks;
+    private int[] assignment;
     private readonly QuadrotorConfig config;
     private readonly QuadrotorRules rules;
 
@@ -40,7 +40,7 @@ public sealed class QuadrotorEnvironment : IHoldingEnvironment
         Drones = config.CheckedDrones(drones);
         Spec = config.Spec(Drones);
         Count = config.Envs;
-        this.assignment = Assign(assignment);
+        this.assignment = Checked(assignment);
         rules = new(
             config.EpisodeLimit,
             config.Task switch
@@ -71,6 +71,18 @@ public sealed class QuadrotorEnvironment : IHoldingEnvironment
 
     /// <summary>Index in <see cref="Drones"/> of the drone that each environment flies, <c>[envs]</c>.</summary>
     public IReadOnlyList<int> Assignment => new ArraySegment<int>(assignment, 0, Count);
+
+    public int VariantOf(int environment) => assignment[environment];
+
+    public void Assign(ReadOnlySpan<int> variants)
+    {
+        assignment = Checked(variants.ToArray());
+        constants.Dispose();
+        (constants, blocks) = PackBlocks();
+        // Drawn ahead for other drones.
+        for (var panel = 0; panel < blocks.Length; panel++)
+            Field(PanelNext(panel), QuadrotorField.Episode).Fill(-1);
+    }
 
     public void Reset(int panel)
     {
@@ -156,7 +168,7 @@ public sealed class QuadrotorEnvironment : IHoldingEnvironment
         constants.Slice(blocks[panel] * BlockLength, BlockLength);
 
     /// <summary>A drone for every lane, those of the last panel that hold no environment included.</summary>
-    private int[] Assign(IReadOnlyList<int>? given)
+    private int[] Checked(IReadOnlyList<int>? given)
     {
         if (given is not null && given.Count != Count)
             throw new DistillException(

@@ -54,6 +54,12 @@ internal static class QuadrotorViews
         new("velocity_error", "m/s", MeasureOver.Mean),
     ];
 
+    /// <summary>Where the drone is at rest, against where it should be.</summary>
+    public static readonly IReadOnlyList<string> SteadyStates =
+    [
+        .. Describe(Position).Concat(Describe(PositionError)).Select(component => component.Name),
+    ];
+
     private static IEnumerable<ObservationComponent> Describe(QuadrotorComponent component) =>
         component switch
         {

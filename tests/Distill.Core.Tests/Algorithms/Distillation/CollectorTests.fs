@@ -149,7 +149,7 @@ let private collect setting whole threads (shares: float list) =
     recorded, environment.Log
 
 /// Feeds recorded observations to a policy; memory as given, cleared where an episode starts. Advances the memory.
-let private replay (policy: Policy) steps (observations: float32[]) (starts: byte[]) (memory: float32[][]) =
+let replay (policy: Policy) steps (observations: float32[]) (starts: byte[]) (memory: float32[][]) =
     let inputs, size = policy.Network.Spec.Inputs, policy.ActionFloats
     let actions = Array.zeroCreate<float32>(starts.Length * size)
     let action = Array.zeroCreate<float32>(size * Panel.Width)

@@ -127,6 +127,7 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
     let terms = float (loss.TermsPerRow spec.Outputs)
     let adam = NetworksReference.PlainAdam(settings, p)
     let mutable gradient = Array.zeroCreate<float> p.Length
+    let mutable taken = gradient
 
     let normalize (x: float[]) =
         match policy.Normalizer with
@@ -134,7 +135,9 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
         | n -> x |> Array.mapi (fun i v -> (v - float n.Mean[i]) / (sqrt (float n.Variance[i]) + n.Epsilon))
 
     member _.Parameters = p
-    member _.Gradient = gradient
+
+    /// That of the last step.
+    member _.Gradient = taken
     member _.Steps = adam.Steps
     member _.Snapshot() = adam.Snapshot()
 
@@ -213,6 +216,7 @@ type Learner(policy: Policy, loss: Loss, settings: OptimizerConfig, gradientLeng
                     dMemory <- Array.map ((*) row.Keep) before)
 
             if total > 0.0 then
+                taken <- gradient
                 adam.Step(gradient, settings.LearningRate.Value)
 
         let own = Array.map (weights false) batch

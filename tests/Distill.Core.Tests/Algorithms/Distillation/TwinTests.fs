@@ -8,6 +8,7 @@ open Distill
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
+open Distill.Environments
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Networks
@@ -48,8 +49,58 @@ let private disagreement (head: Head) (given: float[][][] list) (batch: Segment[
             |]
         / total
 
+/// Where the teachers of a quadrotor's drones come to rest, in plain loops: mean position over the second half of their episodes.
+let private rest (config: DistillationConfig) (teachers: TeacherPolicies) : float32[][] =
+    let atRest = nonNull config.Environment.AtRest
+    let drones = atRest.Spec.Variants.Count
+    let limit = atRest.Spec.EpisodeLimit
+    let envs = drones * config.SteadyStateEpisodes
+    use environment = atRest.Create(envs, RandomStream(config.Seed, "at rest").Seed())
+    let sums = Array.init drones (fun _ -> Array.zeroCreate<float> 3)
+
+    for panel in 0 .. Panel.Count envs - 1 do
+        environment.Reset panel
+        let lanes = min Panel.Width (envs - panel * Panel.Width)
+        let last = Array.init lanes (fun _ -> Array.zeroCreate<float32> 3)
+        let ended = Array.create lanes false
+
+        for step in 0 .. limit - 1 do
+            let seen = Array.zeroCreate<float32>(22 * Panel.Width)
+            environment.Observe(panel, environment.Spec.Group "student", seen)
+            let actions = Array.zeroCreate<float32>(4 * Panel.Width)
+
+            for lane in 0 .. lanes - 1 do
+                let drone = environment.VariantOf(panel * Panel.Width + lane)
+
+                if not ended[lane] then
+                    last[lane] <- Array.init 3 (fun i -> seen[i * Panel.Width + lane])
+
+                if step >= limit / 2 then
+                    for i in 0..2 do
+                        sums[drone][i] <- sums[drone][i] + float (Array.get last[lane] i)
+
+                let policy = teachers.Policies[teachers.OfVariant[drone]]
+                let x = Array.zeroCreate<float32>(policy.Network.Spec.Inputs * Panel.Width)
+                environment.Observe(panel, environment.Spec.Group policy.ObservationGroup, x)
+                let own = Array.zeroCreate<float32>(4 * Panel.Width)
+                act policy x [||] own |> ignore
+
+                for i in 0..3 do
+                    actions[i * Panel.Width + lane] <- own[i * Panel.Width + lane]
+
+            let outcome = Array.zeroCreate<float32>(3 * Panel.Width)
+            environment.Step(panel, actions, StepOutcome(Span outcome))
+
+            for lane in 0 .. lanes - 1 do
+                ended[lane] <-
+                    ended[lane] || outcome[Panel.Width + lane] <> 0f || outcome[2 * Panel.Width + lane] <> 0f
+
+    let steps = float (config.SteadyStateEpisodes * (limit - limit / 2))
+    [| for sum in sums -> [| for value in sum -> float32 (value / steps) |] |]
+
 /// The twin of a run. Its own student collects, with the product's collector, which has tests of its own.
-type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, threads) =
+type private Twin(config: DistillationConfig, teachers: TeacherPolicies, first: Policy, threads) =
+    let teacher = teachers.Policies[0]
     let shape = DistillationShape.Of config
 
     let environment =
@@ -84,7 +135,7 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
     let collector =
         new RolloutCollector(
             environment,
-            new PolicyTeacher([| teacher |], environment, noise = noise),
+            teachers.Teach(environment, noise),
             student,
             rollout,
             RandomStream(config.Seed, "acting"),
@@ -162,6 +213,157 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
 
         fun row -> held[row], weight[row]
 
+    let drones = environment.Spec.Variants.Count
+
+    /// Mean return of the student on each drone when it last drove.
+    let means = Array.create drones nan
+
+    let offsets =
+        if config.SteadyStateEpisodes > 0 then
+            rest config teachers
+        else
+            [||]
+
+    let focus iteration =
+        let share = config.VariantFocus.At iteration
+
+        if share > 0.0 then
+            let known = means |> Array.filter (Double.IsNaN >> not)
+
+            let shortfall =
+                if known.Length = 0 then
+                    Array.zeroCreate<float> drones
+                else
+                    means
+                    |> Array.map (fun mean ->
+                        Array.max known - (if Double.IsNaN mean then Array.min known else mean))
+
+            let total = Array.sum shortfall
+
+            let due =
+                shortfall
+                |> Array.map (fun value ->
+                    let fair = 1.0 / float drones
+
+                    if total > 0.0 then
+                        share * value / total + (1.0 - share) * fair
+                    else
+                        fair)
+
+            let upTo = Array.scan (+) 0.0 due |> Array.tail
+            let offset = float (RandomStream(config.Seed, "variants").Uniform(uint32 iteration))
+
+            let chosen =
+                [|
+                    for env in 0 .. shape.Envs - 1 ->
+                        match
+                            upTo
+                            |> Array.tryFindIndex (fun sum -> float env + offset < sum * float shape.Envs)
+                        with
+                        | Some drone -> drone
+                        | None -> drones - 1
+                |]
+
+            (environment :?> IAssignableEnvironment).Assign(ReadOnlySpan chosen)
+            collector.Use(teachers.Teach environment)
+
+    /// The drones whose rows are kept.
+    let select iteration =
+        if config.Acting.TeacherShare iteration < 1.0 then
+            let flown = Array.init drones (fun _ -> ResizeArray<float>())
+
+            for env in 0 .. shape.Envs - 1 do
+                let rows = [ env * shape.Steps .. (env + 1) * shape.Steps - 1 ]
+
+                flown[environment.VariantOf env]
+                    .Add(
+                        rows
+                        |> List.sumBy (fun row ->
+                            if rollout.Valid[row] = 1uy then
+                                float rollout.Rewards.Span[row]
+                            else
+                                0.0)
+                    )
+
+            flown
+            |> Array.iteri (fun drone returns ->
+                if returns.Count > 0 then
+                    means[drone] <- Seq.average returns)
+
+            let best =
+                [ 0 .. drones - 1 ]
+                |> List.sortBy (fun drone ->
+                    if Double.IsNaN means[drone] then
+                        infinity
+                    else
+                        -means[drone])
+
+            match config.ActiveTeachers with
+            | :? BestActiveTeachers as best' -> List.truncate best'.Number best
+            | :? WorstActiveTeachers as worst -> List.truncate worst.Number (List.rev best)
+            | :? RandomActiveTeachers as random ->
+                let order = Array.zeroCreate<int> drones
+                RandomStream(config.Seed, "active teachers").Permutation(Span order, uint32 iteration)
+                List.truncate random.Number (List.ofArray order)
+            | _ -> best
+        else
+            [ 0 .. drones - 1 ]
+
+    /// What the dataset takes of the rollout's segments.
+    let taken iteration (all: Segment[]) =
+        if drones <= 1 then
+            all
+        else
+            let active = select iteration
+
+            let corrected =
+                all
+                |> Array.mapi (fun i segment ->
+                    if offsets.Length = 0 then
+                        segment
+                    else
+                        let offset = offsets[environment.VariantOf(i * shape.SegmentLength / shape.Steps)]
+
+                        let correct (x: float[]) =
+                            x |> Array.mapi (fun i v -> if i < 3 then float (float32 v - offset[i]) else v)
+
+                        { segment with
+                            Rows = [| for row in segment.Rows -> { row with X = correct row.X } |]
+                        })
+
+            let ofEnv = corrected |> Array.chunkBySize (shape.Steps / shape.SegmentLength)
+
+            let isActive env =
+                List.contains (environment.VariantOf env) active
+
+            if config.Collection.Packs then
+                let order = Array.zeroCreate<int> shape.Envs
+                RandomStream(config.Seed, "packing").Permutation(Span order, uint32 iteration)
+
+                let sequences =
+                    [|
+                        for env in order do
+                            if isActive env then
+                                for segment in ofEnv[env] do
+                                    yield! segment.Rows |> Array.filter _.Valid
+                    |]
+                    |> Array.chunkBySize shape.SegmentLength
+                    |> Array.filter (fun rows -> rows.Length = shape.SegmentLength)
+                    |> Array.map (fun rows -> { Memory = Array.zeroCreate student.MemorySize; Rows = rows })
+
+                let batch = config.MiniBatchSize.Whole
+
+                if batch > 0 then
+                    Array.truncate (sequences.Length / batch * batch) sequences
+                else
+                    sequences
+            else
+                [|
+                    for env in 0 .. shape.Envs - 1 do
+                        if isActive env then
+                            yield! ofEnv[env]
+                |]
+
     let statistics = NetworksReference.Statistics spec.Inputs
     let mutable iteration = 0
     let mutable epoch = 0L
@@ -232,9 +434,11 @@ type private Twin(config: DistillationConfig, teacher: Policy, first: Policy, th
     /// Loss, loss of the newest rollout and of the rest, norm of the last gradient, optimizer steps, rows held.
     member _.Iterate() =
         Array.map float32 learner.Parameters |> _.CopyTo(student.Network.Parameters.Span)
+        focus iteration
         collector.Collect(config.Acting.TeacherShare iteration, exploration = config.Exploration.At iteration)
-        let added = marked rollout shape.SegmentLength (marks ())
-        normalize added
+        let collected = marked rollout shape.SegmentLength (marks ())
+        normalize collected
+        let added = taken iteration collected
         memory.Add added
         let before = learner.Steps
 
@@ -306,16 +510,16 @@ let private numbers (report: IterationReport) =
     ]
 
 /// Four iterations of both.
-let private agree what (config: DistillationConfig) (teacher: Policy) =
+let private agreeAll what (config: DistillationConfig) (teachers: TeacherPolicies) =
     use pool = new WorkerPool(2)
-    use distillation = new Distillation(config, teacher, pool)
+    use distillation = new Distillation(config, teachers, pool)
     let network = distillation.Student.Network
 
     let parameters () =
         network.Parameters.Slice(0, network.ParameterCount).ToArray() |> Array.map float
 
     let start = parameters ()
-    use twin = new Twin(config, teacher, distillation.Student, pool.Threads)
+    use twin = new Twin(config, teachers, distillation.Student, pool.Threads)
 
     for iteration in 0..3 do
         let what = $"{what}, iteration {iteration}"
@@ -330,6 +534,9 @@ let private agree what (config: DistillationConfig) (teacher: Policy) =
         let moved = Array.map2 (-) now start |> Array.map abs |> Array.max
         let off = Array.map2 (-) now twin.Parameters |> Array.map abs |> Array.max
         Expect.isTrue (moved > 1e-2 && off < 3e-4 * moved) $"{what}: moved by {moved:G4}, off by {off:G4}"
+
+let private agree what (config: DistillationConfig) (teacher: Policy) =
+    agreeAll what config (TeacherPolicies.Of(teacher, config.Environment.Spec))
 
 let private optimizer = AdamConfig(LearningRate = 5e-3, Epsilon = 1e-3)
 
@@ -467,3 +674,58 @@ let ``monitored iterations on sequences are those of plain loops`` () =
             )
 
         agree $"{sampling}, {failed}, {stopping}" config teacher
+
+[<Fact>]
+let ``iterations with many teachers are those of plain loops: chosen, corrected, flown by need, packed`` () =
+    let spec = NetworkSpec.Mlp(26, [ 7 ], 4, Activation.Tanh)
+
+    use teachers =
+        new TeacherPolicies(
+            [| for seed in 1..3 -> randomPolicy seed 0.5f spec "teacher" false |],
+            [| 0; 1; 2; 1; 0 |]
+        )
+
+    for active, focus, rest, pack, batch, student, retention in
+        [
+            WorstActiveTeachers 2 :> ActiveTeachers,
+            0.0,
+            3,
+            false,
+            0,
+            GruStudent(Hidden = 5) :> StudentConfig,
+            NewestRollout() :> Retention
+            BestActiveTeachers 3, 0.6, 0, true, 0, GruStudent(Hidden = 5), NewestRollout()
+            RandomActiveTeachers 2, 0.0, 2, true, 4, LstmStudent(Hidden = 4), NewestRollout()
+            AllActiveTeachers(), 1.0, 2, true, 3, GruStudent(Hidden = 5), FirstInFirstOut 900L
+            WorstActiveTeachers 4,
+            0.3,
+            0,
+            false,
+            0,
+            MlpStudent(Hidden = [ 8 ], ObservationGroup = "student"),
+            Reservoir 700L
+        ] do
+        let config =
+            DistillationConfig(
+                Seed = 23UL,
+                Environment =
+                    QuadrotorConfig(
+                        Envs = 33,
+                        Drones = [| "crazyflie"; "x500_real"; "race"; "mrs"; "fs" |],
+                        EpisodeLimit = 30
+                    ),
+                Student = student,
+                Acting = TeacherUntil 1,
+                ActiveTeachers = active,
+                VariantFocus = focus,
+                SteadyStateEpisodes = rest,
+                Retention = retention,
+                Collection = EpisodesPerEpoch(33, pack),
+                GradientLength = 4,
+                NumLearningEpochs = 2,
+                NumMiniBatches = 3,
+                MiniBatchSize = batch,
+                Optimizer = optimizer
+            )
+
+        agreeAll $"{active}, {focus}, {rest}, {pack}, {student}" config teachers
