@@ -96,6 +96,27 @@ module Run =
     let sac (training: TrainTeacher) (sac: SacConfig) : unit =
         mainOf (TrainTeacher.sacJob training sac) (fun arguments -> sacWith arguments training sac)
 
+    let trainTeachersWith
+        (arguments: string list)
+        (teachers: TrainTeachers)
+        (training: TrainTeacher)
+        (algorithm: Reinforcement)
+        : TeachersResult =
+        match Settings.apply arguments (teachers :: training :: algorithm.Records) with
+        | teachers :: training :: records ->
+            TrainTeachers.run
+                arguments
+                (teachers :?> TrainTeachers)
+                (training :?> TrainTeacher)
+                (algorithm.With records)
+        | _ -> failwith "Settings were lost."
+
+    /// Trains a teacher for each drone, many side by side: a set of teachers. The same command goes on where it was stopped.
+    /// `sweep worker=0,1,2,3 --on=slurm` shares the work between processes.
+    let trainTeachers (teachers: TrainTeachers) (training: TrainTeacher) (algorithm: Reinforcement) : unit =
+        mainOf (TrainTeachers.job teachers TrainTeacher.defaults training algorithm) (fun arguments ->
+            trainTeachersWith arguments teachers training algorithm)
+
     let evaluateWith (arguments: string list) (evaluation: Evaluate) : Comparison =
         let evaluation = Settings.apply1 arguments evaluation
         let comparison = Evaluate.run evaluation

@@ -134,7 +134,7 @@ module TrainTeacher =
     /// The same with one environment, as SAC begins with.
     let single: TrainTeacher = { defaults with Environment = QuadrotorConfig(Envs = 1) }
 
-    let private setup (training: TrainTeacher) (algorithm: Reinforcement) : Training.Setup =
+    let internal setup (training: TrainTeacher) (algorithm: Reinforcement) : Training.Setup =
         {
             Kind = algorithm.Kind
             Name = training.Name
@@ -155,7 +155,7 @@ module TrainTeacher =
         }
 
     /// Writes down in the file of the best policy how good it is, and copies it to where it is wanted.
-    let private record
+    let internal record
         (folder: RunFolder)
         (role: string)
         (saveTo: string)
@@ -220,7 +220,7 @@ module TrainTeacher =
 
             result)
 
-    let private check (training: TrainTeacher) (algorithm: Reinforcement) =
+    let internal check (training: TrainTeacher) (algorithm: Reinforcement) =
         algorithm.Check()
         Training.atLeastOne "save_interval" training.SaveInterval
         Training.atLeastOne "evaluation_interval" training.EvaluationInterval

@@ -364,7 +364,7 @@ module Training =
         }
 
     /// The algorithm, whose steps count for what the run costs.
-    let private metered (meter: CostMeter) (algorithm: Algorithm) =
+    let internal metered (meter: CostMeter) (algorithm: Algorithm) =
         { algorithm with
             Iterate =
                 fun () ->
@@ -440,7 +440,7 @@ module Training =
         sign command setup algorithm.Policy
         say $"Run folder: {path folder}"
 
-        use meter = new CostMeter(folder.Path, options.Resume <> "")
+        use meter = new CostMeter(folder.Path, options.Resume <> "", CpuTime.ofRun ())
         let algorithm = filmed options folder setup algorithm |> metered meter
 
         match train options folder setup pool algorithm with
