@@ -15,7 +15,7 @@ internal enum QuadrotorComponent
     Rotors,
 }
 
-/// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step.</summary>
+/// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step; and what an action is.</summary>
 internal static class QuadrotorViews
 {
     private static readonly QuadrotorComponent[] Tracking =
@@ -46,6 +46,13 @@ internal static class QuadrotorViews
         new("position_error", "m", MeasureOver.Mean),
         new("velocity_error", "m/s", MeasureOver.Mean),
     ];
+
+    public static readonly ActionSpace Actions = new(4, Discrete: false)
+    {
+        Meaning =
+            "commands of the rotors front-right, back-right, back-left, front-left: -1 for the lowest, 1 for the highest, "
+            + "clamped to [-1, 1]; the previous action is observed as the policy gave it, not clamped",
+    };
 
     private static ObservationComponent Describe(QuadrotorComponent component) =>
         component switch
