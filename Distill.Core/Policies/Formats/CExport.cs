@@ -78,7 +78,7 @@ internal sealed class CExport
              * A policy that was trained with Distill, in C99 without dependencies.
              *
              *     @_state state;
-             *     @_reset(&state);                         where an episode starts
+             *     @_reset(&state);                        where an episode starts
              *     @_step(&state, observation, {outputs});    in each step
              *
              * {(

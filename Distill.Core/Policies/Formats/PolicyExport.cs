@@ -27,15 +27,17 @@ public static class PolicyExport
     /// <summary>Writes a policy in the form that the ending of the name says, atomically. Same policy, same bytes.</summary>
     /// <param name="path">Ends in <c>.onnx</c>, <c>.h</c> or <c>.pt</c>; beside the last a <c>.py</c> is written.</param>
     /// <exception cref="DistillException">There is no such form, the policy has none, or the file cannot be written.</exception>
-    public static void Save(string path, Policy policy)
-    {
-        var save =
-            Find(path)
-            ?? throw new DistillException(
-                $"{path} names no export: its name must end in {string.Join(" or ", All.Select(export => export.Ending))}."
-            );
-        save(path, policy);
-    }
+    public static void Save(string path, Policy policy) => SaveOf(path)(path, policy);
+
+    /// <summary>Refuses a name that says no form.</summary>
+    /// <exception cref="DistillException">It does not end as one of an export.</exception>
+    public static void Check(string path) => SaveOf(path);
+
+    private static Action<string, Policy> SaveOf(string path) =>
+        Find(path)
+        ?? throw new DistillException(
+            $"{path} names no export: its name must end in {string.Join(" or ", All.Select(export => export.Ending))}."
+        );
 
     private static Action<string, Policy>? Find(string path) =>
         Array.Find(All, export => export.Ending == Path.GetExtension(path).ToLowerInvariant()).Save;

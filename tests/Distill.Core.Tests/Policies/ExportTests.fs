@@ -2,7 +2,6 @@
 module Distill.Tests.ExportTests
 
 open System
-open System.Diagnostics
 open System.IO
 open System.Runtime.InteropServices
 open Xunit
@@ -15,79 +14,13 @@ open Distill.Policies
 open Distill.Tests.DistillationTestbed
 open Distill.Tests.PolicyTests
 open Distill.Tests.Storage
+open Distill.Tests.Tools
 
 let private lanes = 3
 let private steps = 500
 let private resetEvery = 100
 
-/// Exit code and all that a program prints; None where it is not installed.
-let private start (program: string) (arguments: string list) =
-    try
-        use running =
-            Process.Start(
-                ProcessStartInfo(
-                    program,
-                    arguments,
-                    RedirectStandardOutput = true,
-                    RedirectStandardError = true
-                )
-            )
-            |> nonNull
-
-        let error = running.StandardError.ReadToEndAsync()
-        let output = running.StandardOutput.ReadToEnd()
-        running.WaitForExit()
-        Some(running.ExitCode, output + error.Result)
-    with :? ComponentModel.Win32Exception ->
-        None
-
-let private succeed (program: string) (arguments: string list) =
-    match start program arguments with
-    | Some(0, output) -> output
-    | outcome -> failwith $"{program} {arguments}: {outcome}"
-
-/// A Python that has the module.
-let private pythonWith (modul: string) =
-    [ "python3"; "/usr/bin/python3" ]
-    |> List.tryFind (fun python ->
-        match start python [ "-c"; $"import {modul}" ] with
-        | Some(0, _) -> true
-        | _ -> false)
-
-let private onnx = lazy pythonWith "onnx, numpy"
-let private torch = lazy pythonWith "torch"
-
-/// A fact that needs a program; skipped with the reason where it is not installed.
-type ToolFactAttribute(reason: string, installed: bool) =
-    inherit FactAttribute(Skip = (if installed then null else reason))
-
-type GccFactAttribute() =
-    inherit
-        ToolFactAttribute(
-            "This test needs gcc (on Debian: apt-get install gcc libc6-dev).",
-            (start "gcc" [ "--version" ]).IsSome
-        )
-
-type ArmFactAttribute() =
-    inherit
-        ToolFactAttribute(
-            "This test needs arm-none-eabi-gcc (on Debian: apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi).",
-            (start "arm-none-eabi-gcc" [ "--version" ]).IsSome
-        )
-
-type OnnxFactAttribute() =
-    inherit
-        ToolFactAttribute(
-            "This test needs Python's onnx (on Debian: apt-get install python3-onnx).",
-            onnx.Value.IsSome
-        )
-
-type TorchFactAttribute() =
-    inherit
-        ToolFactAttribute(
-            "This test needs Python's torch (on Debian: apt-get install python3-torch).",
-            torch.Value.IsSome
-        )
+let private succeed = succeedIn ""
 
 /// All kinds of layers, heads and activations, by names that C takes.
 let private exported =
