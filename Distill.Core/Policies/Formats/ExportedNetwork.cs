@@ -7,7 +7,7 @@ internal sealed class ExportedNetwork
 {
     private readonly Network network;
 
-    /// <exception cref="DistillException">The deviations cannot be left out.</exception>
+    /// <exception cref="DistillException">There is a layer that exports do not know, or one whose deviations cannot be left out.</exception>
     public ExportedNetwork(Policy policy)
     {
         network = policy.Network;
@@ -39,7 +39,7 @@ internal sealed record ExportedLayer(int Index, LayerSpec Spec, int Inputs)
     public int MemorySize => (int)Spec.MemorySize;
 
     /// <summary>Rows of its matrices for each output.</summary>
-    public int Gates =>
+    public int Gates { get; } =
         Spec switch
         {
             Dense => 1,

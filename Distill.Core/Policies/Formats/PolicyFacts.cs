@@ -39,7 +39,7 @@ public static class PolicyFacts
         var spec = policy.Network.Spec;
         var seconds = SecondsOf(policy);
         var actions = spec.Head == Head.Categorical ? $"1 of {spec.Outputs} choices" : $"[0:{spec.Outputs}]";
-        return
+        (string Name, string Text)[] own =
         [
             ("made_by", "Distill"),
             ("architecture", policy.Architecture),
@@ -63,8 +63,12 @@ public static class PolicyFacts
                     ? "none"
                     : $"[0:{policy.MemorySize}] zeros where an episode starts, then what the step before gave"
             ),
+        ];
+        return
+        [
+            .. own,
             .. policy
-                .Metadata.Where(entry => entry.Key is not (Observation or Action))
+                .Metadata.Where(entry => !Array.Exists(own, fact => fact.Name == entry.Key))
                 .OrderBy(entry => entry.Key, StringComparer.Ordinal)
                 .Select(entry => (entry.Key, entry.Value)),
         ];

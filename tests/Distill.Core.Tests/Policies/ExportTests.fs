@@ -260,6 +260,7 @@ let ``exports carry the order of what the policy reads, frames, units and rate``
         let policy = raptor ()
         policy.Metadata["command"] <- "run a.fsx logs=/*/ \\\nand \"\"\" */ #error"
         policy.Metadata["return"] <- "618.4"
+        policy.Metadata["made_by"] <- "somebody else"
 
         for ending in [ ".h"; ".pt"; ".onnx" ] do
             let path = Path.Combine(folder, "student" + ending)
@@ -298,6 +299,25 @@ let ``a file that does not say what its numbers are is exported with that doubt`
         Assert.Contains("observation: [0:7] the order is not known", text)
         Assert.Contains("policy_3_a_b_step", text)
         Assert.DoesNotContain("STEP_SECONDS", text))
+
+[<Fact>]
+let ``groups that are read together follow one another in the order of the name`` () =
+    let group name components =
+        ObservationGroup(name, [| for name, size in components -> ObservationComponent(name, size) |])
+
+    let groups =
+        [| group "state" [ "angle, rad", 2; "rate, rad/s", 2 ]; group "goal" [ "height, world, m", 1 ] |]
+
+    let actions = ActionSpace(3, Discrete = false, Meaning = "torques, N m")
+    let policy = randomPolicy 1 0.2f (NetworkSpec.Mlp(5, [ 4 ], 3)) "goal+state" false
+    PolicyFacts.Note(policy, EnvironmentSpec("arm", groups, actions, 10, 0.0025))
+    Expect.equal policy.Metadata["step_seconds"] "0.0025" "step"
+    Expect.equal policy.Metadata["action"] "torques, N m" "action"
+
+    Expect.equal
+        policy.Metadata["observation"]
+        "[0:1] height, world, m; [1:3] angle, rad; [3:5] rate, rad/s"
+        "observation"
 
 [<Fact>]
 let ``the same policy gives the same bytes`` () =

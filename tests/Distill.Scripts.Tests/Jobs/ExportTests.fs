@@ -51,6 +51,11 @@ let ``the policy of a run is exported with the order, units and rate of its envi
         File.Delete target
 
 [<Fact>]
+let ``an environment of one's own says what its actions mean`` () =
+    let actions = Actions.choices 3 |> Actions.meaning "gear"
+    Assert.Equal((3, true, "gear"), (actions.Size, actions.Discrete, actions.Meaning))
+
+[<Fact>]
 let ``a policy does not become itself, and a name must say what it becomes`` () =
     use place = new Workplace()
     let file = place.Path "teacher.safetensors"
