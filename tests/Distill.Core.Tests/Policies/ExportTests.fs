@@ -367,6 +367,13 @@ let ``what cannot be exported, or read back, is refused by a sentence`` () =
             message (save "a.onnx" (randomPolicy 1 0.1f spec "student" false))
         )
 
+        let odd = NetworkSpec(7, [ Dense(3, Activation.Elu); GaussianOutput 3 ])
+
+        Assert.Contains(
+            "cannot be exported",
+            message (save "a.pt" (randomPolicy 1 0.1f odd "student" false))
+        )
+
         Assert.Contains("Cannot write", message (save "missing/a.h" (raptor ())))
         Assert.Empty(Directory.GetFileSystemEntries folder)
 
