@@ -22,6 +22,9 @@ public static class PolicyFacts
         policy.Metadata[StepSeconds] = environment.StepSeconds.ToString("R", CultureInfo.InvariantCulture);
     }
 
+    /// <summary>Whether <see cref="Note"/> writes such an entry.</summary>
+    internal static bool IsFact(string name) => name is Environment or Observation or Action or StepSeconds;
+
     /// <summary>Simulated seconds of one step, as the policy's file says them; null where it does not.</summary>
     internal static double? SecondsOf(Policy policy) =>
         double.TryParse(

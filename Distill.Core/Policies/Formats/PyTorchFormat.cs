@@ -12,7 +12,7 @@ internal sealed class PyTorchFormat : PolicyFormat
 {
     private const string StudentKey = "student_state_dict";
 
-    /// <summary>What rsl_rl keeps for the user: here the policy's metadata.</summary>
+    /// <summary>What rsl_rl keeps for the user: here what the policy's numbers are.</summary>
     private const string InfosKey = "infos";
 
     public override Policy Load(string path, Activation? activation, PolicyRole? role)
@@ -36,7 +36,7 @@ internal sealed class PyTorchFormat : PolicyFormat
         );
         if ((file.Root as TorchValue.Dict)?.Find(InfosKey) is TorchValue.Dict infos)
             foreach (var (key, value) in infos.Entries)
-                if (key.Text is { } name && value is TorchValue.Text text)
+                if (key.Text is { } name && PolicyFacts.IsFact(name) && value is TorchValue.Text text)
                     policy.Metadata[name] = text.Value;
         return policy;
     }
@@ -84,14 +84,18 @@ internal sealed class PyTorchFormat : PolicyFormat
             (name, new TorchValue.Array(Tensor.OfFloats(name, values, shape)));
     }
 
-    private static TorchValue Infos(Policy policy) =>
-        policy.Metadata.Count == 0
+    /// <summary>Without who made it and how: the same training gives the same bytes, whatever its command was.</summary>
+    private static TorchValue Infos(Policy policy)
+    {
+        var facts = policy.Metadata.Where(entry => PolicyFacts.IsFact(entry.Key)).ToArray();
+        return facts.Length == 0
             ? new TorchValue.None()
             : TorchValue.Dict.Of(
-                policy
-                    .Metadata.OrderBy(entry => entry.Key, StringComparer.Ordinal)
+                facts
+                    .OrderBy(entry => entry.Key, StringComparer.Ordinal)
                     .Select(entry => (entry.Key, (TorchValue)new TorchValue.Text(entry.Value)))
             );
+    }
 
     public override bool RestoreOptimizer(string path, Network network, Adam adam) =>
         PyTorchFile.Read(path) is var file

@@ -44,7 +44,6 @@ let ``the policy of a run is exported with the order, units and rate of its envi
                 "0 pushes the cart to the left"
                 "rate_hz: 50"
                 "environment: cart_pole"
-                $"teacher: {teacher}"
             ] do
             Assert.Contains(fact, text)
 
