@@ -19,6 +19,9 @@ public sealed record ActionSpace(int Size, bool Discrete)
 {
     /// <summary>Floats that one environment's action takes: <see cref="Size"/>, or 1 when discrete.</summary>
     public int Floats => Discrete ? 1 : Size;
+
+    /// <summary>What its numbers do, with units and range, or what the choices are: for whoever flies an exported policy.</summary>
+    public string Meaning { get; init; } = "";
 }
 
 /// <summary>A number that every step has and that evaluations report of an episode, e.g. how far a drone was from its reference.</summary>

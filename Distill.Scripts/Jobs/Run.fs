@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.IO
 open Distill.Algorithms
+open Distill.Policies
 
 /// The main jobs of scripts. Each takes settings `name=value` from the command line before anything else, and prints what
 /// it found. Those that end in `With` take the settings given instead and return the result: for notebooks and tests.
@@ -201,6 +202,23 @@ module Run =
             | [ folder ] -> write folder false
             | [ folder; "--video" ] -> write folder true
             | _ -> required "a run folder, and --video for a video")
+
+    /// Writes a policy for machines that have no Distill, as `onnx`, `c` or `pt`: `Export.policy` from the command line.
+    let export () : unit =
+        let write (file: string) (target: string) =
+            Export.policy file target
+            print $"Export: {Command.shortest target}"
+
+        Script.main (function
+            | [ file; kind ] -> write file (Export.placeOf file kind)
+            | [ file; kind; target ] ->
+                let ending = PolicyExport.EndingOf kind
+
+                if not (target.EndsWith(ending, StringComparison.OrdinalIgnoreCase)) then
+                    fail $"{target} should end in {ending}, as an export to {kind} does."
+
+                write file target
+            | _ -> required "a policy's file, what it becomes (onnx, c or pt), and where to")
 
     /// Writes the page that lists all runs below a folder.
     let board () : unit =

@@ -408,8 +408,9 @@ module Training =
 
         ending
 
-    /// Notes in the policy where it comes from.
+    /// Notes in the policy where it comes from, and what its numbers are.
     let internal sign (command: Command) (setup: Setup) (policy: Policy) =
+        PolicyFacts.Note(policy, setup.Environment.Spec)
         policy.Metadata["command"] <- command.Repeat()
         policy.Metadata["experiment"] <- setup.Name
         policy.Metadata["seed"] <- string setup.Seed
