@@ -38,7 +38,7 @@ let private otherNames =
             "actor_group", [ "actor.observation_group" ]
             "actor_hidden", [ "actor.hidden" ]
             "actor_hidden_dims", [ "actor.hidden" ]
-            "buffer_size", [ "max_buffer_size" ]
+            "buffer_size", [ "max_buffer_size"; "replay_capacity" ]
             "checkpoint", [ "policy"; "teacher" ]
             "critic_group", [ "critic.observation_group" ]
             "critic_hidden", [ "critic.hidden" ]
@@ -56,6 +56,7 @@ let private otherNames =
             "ramp", [ "ramp_seconds" ]
             "size", [ "half_length" ]
             "step_time", [ "step_seconds" ]
+            "tau", [ "polyak" ]
             "teacher_checkpoint", [ "teacher" ]
         ]
 

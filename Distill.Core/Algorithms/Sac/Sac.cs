@@ -30,6 +30,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
     private readonly RolloutLoop collect;
     private readonly bool varies;
     private int iteration;
+    private int step;
     private long steps;
     private double owed;
 
@@ -100,7 +101,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
         Resolve();
         var (collecting, learning) = (0L, 0L);
         var losses = new SacSums();
-        for (var step = 0; step < Config.StepsPerEnv; step++)
+        for (step = 0; step < Config.StepsPerEnv; step++)
         {
             var started = Stopwatch.GetTimestamp();
             Collect();
@@ -112,7 +113,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
         actorSight.Normalize();
         criticSight.Normalize();
         FiniteWatch.Require(Actor, "actor", iteration);
-        var report = new SacReport(
+        return new SacReport(
             iteration++,
             StepsCollected,
             learner.Updates,
@@ -128,7 +129,6 @@ public sealed class Sac : IArrivingRollout, IDisposable
             CollectionSeconds: (double)collecting / Stopwatch.Frequency,
             LearningSeconds: (double)learning / Stopwatch.Frequency
         );
-        return report;
 
         static double? Mean(double sum, double count) => count == 0 ? null : sum / count;
     }
@@ -226,7 +226,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
             );
         step.Action.Values.CopyTo(layout.Action.Of(transition).Values);
         return AreFinite(step, observation, ofCritics)
-            && !watch.Catches(step.Panel, step.Number, "action", step.Action.Values);
+            && !watch.Catches(step.Panel, this.step, "action", step.Action.Values);
     }
 
     void IArrivingRollout.Arrive(in PanelStep step) => ObserveNext(step.Panel);
@@ -240,7 +240,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
             truncated[step.First + lane] = step.Truncated[lane] != 0 ? (byte)1 : (byte)0;
         if (!collect.ShowsEnds)
             ObserveNext(step.Panel);
-        return !watch.Catches(step.Panel, step.Number, "reward", step.Reward)
+        return !watch.Catches(step.Panel, this.step, "reward", step.Reward)
             && AreFinite(
                 step,
                 layout.NextActorObservation.Of(transition),
@@ -268,8 +268,8 @@ public sealed class Sac : IArrivingRollout, IDisposable
     }
 
     private bool AreFinite(in PanelStep step, Panel ofActor, Panel ofCritics) =>
-        !watch.Catches(step.Panel, step.Number, "actor's observation", ofActor.Values)
-        && !watch.Catches(step.Panel, step.Number, "critics' observation", ofCritics.Values);
+        !watch.Catches(step.Panel, this.step, "actor's observation", ofActor.Values)
+        && !watch.Catches(step.Panel, this.step, "critics' observation", ofCritics.Values);
 
     private void DrawUniformly(int first, Panel action)
     {

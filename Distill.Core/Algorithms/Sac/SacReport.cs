@@ -42,8 +42,7 @@ public sealed record SacReport(
             if (Entropy is { } entropy)
                 yield return new("Loss/entropy", entropy);
             yield return new("Policy/alpha", Alpha);
-            yield return new("data_collection/replay", Transitions);
-            yield return new("data_collection/updates", Updates);
+            yield return new("dataset/rows", Transitions);
             if (ShareTerminated is { } share)
                 yield return new("data_collection/share_terminated", share);
         }
