@@ -206,16 +206,16 @@ let ``distillations from many teachers have the same bits on 1, 2 and 4 threads 
 let ``distillations from many teachers go on from a state as if nothing had happened`` () =
     Storage.inTemporaryFolder (fun folder ->
         for name, config, _ in configs do
-            for at in 1..3 do
+            for spec, at in [ mlp, 1; NetworkSpec.GruStack(26, 8, 6, 0, 4), 2; mlp, 3 ] do
                 let path = IO.Path.Combine(folder, "state.safetensors")
                 use pool = new WorkerPool(2)
-                let set, undisturbed = start config mlp pool
+                let set, undisturbed = start config spec pool
                 use _ = set
                 use undisturbed = undisturbed
                 iterate at undisturbed
                 save path undisturbed.Visit
                 iterate 3 undisturbed
-                let other, resumed = start config mlp pool
+                let other, resumed = start config spec pool
                 use _ = other
                 use resumed = resumed
                 load path resumed.Visit
@@ -362,3 +362,23 @@ let ``what cannot be chosen, focused or corrected is refused by one sentence`` (
     refused
         "steady_state_episodes=-1 "
         (DistillationConfig(Environment = quadrotors, SteadyStateEpisodes = -1))
+
+[<Fact>]
+let ``a label that is not finite is reported with its environment and step, whenever it is computed`` () =
+    use set = teachers mlp false
+    set.Policies[2].Network.Parameters.Span[ 3 ] <- nanf
+    use pool = new WorkerPool(2)
+
+    for acting in [ StudentAlways() :> Acting; TeacherAlways() ] do
+        let config =
+            DistillationConfig(
+                Environment = environment DroneAssignment.InTurn,
+                Student = GruStudent(Hidden = 6),
+                Acting = acting,
+                Collection = StepsPerIteration 20
+            )
+
+        use distillation = new Distillation(config, set, pool)
+
+        (Expect.throws<DistillException>(fun () -> distillation.Iterate() |> ignore)).Message
+        |> Storage.contains "Iteration 1: the teacher's action of environment 2 is NaN at step 0"
