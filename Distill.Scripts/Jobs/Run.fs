@@ -97,6 +97,14 @@ module Run =
     let play (play: Play) : unit =
         main [ play ] (fun arguments -> playWith arguments play |> print)
 
+    let flightTestsWith (arguments: string list) (tests: FlightTests) : FlightTestReport =
+        FlightTests.run (Settings.apply1 arguments tests)
+
+    /// Puts a policy for many quadrotors through its tests, beside another one if that is wanted, and writes a page about them:
+    /// drones it never saw, named airframes, where it fails, figures of eight, recovery, changes in flight, what its memory knows.
+    let flightTests (tests: FlightTests) : unit =
+        main [ tests ] (fun arguments -> flightTestsWith arguments tests |> print)
+
     let compareWith
         (arguments: string list)
         (variants: int -> (string * Acting) list)

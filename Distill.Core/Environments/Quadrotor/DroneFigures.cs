@@ -35,18 +35,14 @@ public sealed record DroneFigures(
         var dynamics = drone.Dynamics;
         var weight = dynamics.Mass * 9.81;
         var arm = dynamics.RotorPositions.Max(at => Math.Sqrt(at.Sum(value => value * value)));
-        double Thrust(double[] c) =>
-            c[0] + dynamics.ActionLimit.Max * (c[1] + dynamics.ActionLimit.Max * c[2]);
+        double Thrust(int rotor) => dynamics.Thrust(rotor, dynamics.ActionLimit.Max);
         return new(
             drone.Name,
             dynamics.Mass,
             arm,
             Math.Cbrt(dynamics.Mass) / arm,
-            dynamics.RotorThrustCoefficients.Sum(Thrust) / weight,
-            Math.Sqrt(2)
-                * Math.Abs(dynamics.RotorPositions[0][0])
-                * Thrust(dynamics.RotorThrustCoefficients[0])
-                * dynamics.JInv[0][0],
+            Enumerable.Range(0, 4).Sum(Thrust) / weight,
+            Math.Sqrt(2) * Math.Abs(dynamics.RotorPositions[0][0]) * Thrust(0) * dynamics.JInv[0][0],
             1 / dynamics.JInv[0][0],
             dynamics.RotorTorqueConstants[0],
             dynamics.RotorTimeConstantsRising[0],

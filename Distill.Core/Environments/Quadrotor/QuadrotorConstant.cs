@@ -68,11 +68,14 @@ internal enum QuadrotorConstant
     TorqueMean = 74,
     TorqueStd = 75,
     LangevinShare = 76,
+
+    /// <summary>The rows of <see cref="DroneParameters"/>, for observations.</summary>
+    Parameters = 77,
 }
 
 internal static class QuadrotorConstants
 {
-    public const int Total = (int)QuadrotorConstant.LangevinShare + 1;
+    public const int Total = (int)Parameters + DroneParameters.Total;
 
     /// <summary>Writes one drone's constants into one lane of a block.</summary>
     public static void Pack(QuadrotorParameters drone, Span<float> block, int lane)
@@ -82,6 +85,7 @@ internal static class QuadrotorConstants
         PackTask(drone.Mdp.Reward, drone.Mdp.Termination, column);
         PackReference(drone.Trajectory, drone.Integration.Dt, column);
         PackInitialStates(drone.Mdp.Init, drone.Dynamics.ActionLimit, drone.Disturbances, column);
+        DroneParameters.Pack(drone, column[(int)Parameters..]);
         for (var row = 0; row < Total; row++)
             block[row * Panel.Width + lane] = column[row];
     }
@@ -98,19 +102,14 @@ internal static class QuadrotorConstants
         Set(column, RotorOffset, -1 - min * 2 / (max - min));
         for (var rotor = 0; rotor < 4; rotor++)
         {
-            var position = dynamics.RotorPositions[rotor];
-            var drag = dynamics.RotorTorqueDirections[rotor];
-            var constant = dynamics.RotorTorqueConstants[rotor];
             Set(column, RisingShare + rotor, dt / dynamics.RotorTimeConstantsRising[rotor]);
             Set(column, FallingShare + rotor, dt / dynamics.RotorTimeConstantsFalling[rotor]);
             Set(column, Thrust0 + rotor, dynamics.RotorThrustCoefficients[rotor][0]);
             Set(column, Thrust1 + rotor, dynamics.RotorThrustCoefficients[rotor][1]);
             Set(column, Thrust2 + rotor, dynamics.RotorThrustCoefficients[rotor][2]);
-            // J_inv (r x (0, 0, f) + kappa f t), per f.
-            var (roll, pitch, yaw) = (dynamics.JInv[0][0], dynamics.JInv[1][1], dynamics.JInv[2][2]);
-            Set(column, RollPerThrust + rotor, roll * (position[1] + constant * drag[0]));
-            Set(column, PitchPerThrust + rotor, pitch * (constant * drag[1] - position[0]));
-            Set(column, YawPerThrust + rotor, yaw * constant * drag[2]);
+            Set(column, RollPerThrust + rotor, dynamics.AccelerationPerThrust(rotor, 0));
+            Set(column, PitchPerThrust + rotor, dynamics.AccelerationPerThrust(rotor, 1));
+            Set(column, YawPerThrust + rotor, dynamics.AccelerationPerThrust(rotor, 2));
         }
         for (var i = 0; i < 3; i++)
         {

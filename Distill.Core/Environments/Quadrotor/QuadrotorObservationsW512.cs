@@ -39,7 +39,14 @@ internal static class QuadrotorObservationsW512
                         lane
                     ),
                     QuadrotorComponent.PreviousAction => PutActions(ref state, ref rows, lane),
-                    _ => PutRotors(ref state, ref constants, ref rows, lane),
+                    QuadrotorComponent.Rotors => PutRotors(ref state, ref constants, ref rows, lane),
+                    QuadrotorComponent.Disturbance => Put(
+                        Load(ref constants, QuadrotorConstant.InverseMass, lane)
+                            * Load3(ref state, Force, lane),
+                        ref rows,
+                        lane
+                    ),
+                    _ => PutParameters(ref constants, ref rows, lane),
                 };
                 rows = ref Unsafe.Add(ref rows, size * Panel.Width);
             }
@@ -93,6 +100,14 @@ internal static class QuadrotorObservationsW512
             Store(AsAction(w, ref constants, lane), ref rows, rotor, lane);
         }
         return 4;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int PutParameters(ref float constants, ref float rows, nuint lane)
+    {
+        for (var i = 0; i < DroneParameters.Total; i++)
+            Store(Load(ref constants, QuadrotorConstant.Parameters + i, lane), ref rows, i, lane);
+        return DroneParameters.Total;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

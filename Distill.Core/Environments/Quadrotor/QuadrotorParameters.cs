@@ -105,6 +105,28 @@ public sealed record QuadrotorDynamics
 
     [JsonRequired]
     public ActionLimit ActionLimit { get; init; } = new();
+
+    /// <summary>Thrust of a rotor in a state, N.</summary>
+    internal double Thrust(int rotor, double state)
+    {
+        var c = RotorThrustCoefficients[rotor];
+        return c[0] + state * (c[1] + state * c[2]);
+    }
+
+    /// <summary>
+    /// Angular acceleration about a body axis per newton of a rotor's thrust f, rad/s^2/N: J_inv (r x (0, 0, f) + kappa f t) per f.
+    /// </summary>
+    internal double AccelerationPerThrust(int rotor, int axis)
+    {
+        var drag = RotorTorqueConstants[rotor] * RotorTorqueDirections[rotor][axis];
+        return JInv[axis][axis]
+            * axis switch
+            {
+                0 => RotorPositions[rotor][1] + drag,
+                1 => drag - RotorPositions[rotor][0],
+                _ => drag,
+            };
+    }
 }
 
 /// <summary>Range of the rotor state and of its command; an action of -1 commands Min, +1 commands Max.</summary>

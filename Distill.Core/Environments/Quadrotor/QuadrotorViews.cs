@@ -13,6 +13,12 @@ internal enum QuadrotorComponent
     AngularVelocity,
     PreviousAction,
     Rotors,
+
+    /// <summary>What the disturbance of the episode accelerates, world.</summary>
+    Disturbance,
+
+    /// <summary>The rows of <see cref="DroneParameters"/>.</summary>
+    Parameters,
 }
 
 /// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step.</summary>
@@ -33,11 +39,12 @@ internal static class QuadrotorViews
         ("teacher", [.. Tracking, Rotors]),
         ("student", [Position, Rotation, Velocity, AngularVelocity, PreviousAction]),
         ("tracking", Tracking),
+        ("privileged", [.. Tracking, Rotors, Disturbance, Parameters]),
     ];
 
     public static readonly IReadOnlyList<ObservationGroup> Groups = Array.ConvertAll(
         All,
-        view => new ObservationGroup(view.Name, Array.ConvertAll(view.Components, Describe))
+        view => new ObservationGroup(view.Name, [.. view.Components.SelectMany(Describe)])
     );
 
     /// <summary>Distance of the drone to its reference, and the length of the difference of their velocities.</summary>
@@ -50,20 +57,21 @@ internal static class QuadrotorViews
     /// <summary>Where the drone is at rest, against where it should be.</summary>
     public static readonly IReadOnlyList<string> SteadyStates =
     [
-        Describe(Position).Name,
-        Describe(PositionError).Name,
+        .. Describe(Position).Concat(Describe(PositionError)).Select(component => component.Name),
     ];
 
-    private static ObservationComponent Describe(QuadrotorComponent component) =>
+    private static IEnumerable<ObservationComponent> Describe(QuadrotorComponent component) =>
         component switch
         {
-            Position => new("position, world, m", 3),
-            PositionError => new("position error, world, m", 3),
-            Rotation => new("rotation matrix, body to world, row-major", 9),
-            Velocity => new("linear velocity, world, m/s", 3),
-            VelocityError => new("linear velocity error, world, m/s", 3),
-            AngularVelocity => new("angular velocity, body, rad/s", 3),
-            PreviousAction => new("previous action", 4),
-            _ => new("rotor states, mapped to [-1, 1]", 4),
+            Position => [new("position, world, m", 3)],
+            PositionError => [new("position error, world, m", 3)],
+            Rotation => [new("rotation matrix, body to world, row-major", 9)],
+            Velocity => [new("linear velocity, world, m/s", 3)],
+            VelocityError => [new("linear velocity error, world, m/s", 3)],
+            AngularVelocity => [new("angular velocity, body, rad/s", 3)],
+            PreviousAction => [new("previous action", 4)],
+            Rotors => [new("rotor states, mapped to [-1, 1]", 4)],
+            Disturbance => [new("acceleration by the disturbance, world, m/s^2", 3)],
+            _ => DroneParameters.Descriptions.Select(description => new ObservationComponent(description, 1)),
         };
 }

@@ -234,6 +234,55 @@ let teacher (parameters: QuadrotorParameters) (state: State) =
     |> Array.map (fun w -> (w - limit.Min) / (limit.Max - limit.Min) * 2.0 - 1.0)
     |> Array.append (tracking state)
 
+/// The teacher's observation, what the disturbance accelerates, and the drone's parameters.
+let privileged (parameters: QuadrotorParameters) (state: State) =
+    let drone = parameters.Dynamics
+    let limit = drone.ActionLimit
+
+    let thrust (w: float) =
+        drone.RotorThrustCoefficients |> Array.map (fun c -> c[0] + c[1] * w + c[2] * w * w)
+
+    // Angular acceleration by each rotor alone at its most.
+    let turning =
+        thrust limit.Max
+        |> Array.mapi (fun i f ->
+            add
+                (scale (f * drone.RotorTorqueConstants[i]) drone.RotorTorqueDirections[i])
+                (cross drone.RotorPositions[i] (scale f drone.RotorThrustDirections[i]))
+            |> apply drone.JInv)
+
+    let most axis =
+        turning |> Array.sumBy (fun acceleration -> max 0.0 acceleration[axis])
+
+    let share low high value =
+        2.0 * log (value / low) / log (high / low) - 1.0
+
+    let weight = drone.Mass * norm drone.Gravity
+
+    // The root of the sum of the thrust's polynomials.
+    let hover =
+        let sum i =
+            drone.RotorThrustCoefficients |> Array.sumBy (fun c -> c[i])
+
+        let a, b, c = sum 2, sum 1, sum 0 - weight
+        (-b + sqrt (b * b - 4.0 * a * c)) / (2.0 * a)
+
+    Array.concat
+        [
+            teacher parameters state
+            scale (1.0 / drone.Mass) state.Force
+            [|
+                share 1.5 5.0 (Array.sum (thrust limit.Max) / weight)
+                share 56.0 1700.0 (most 0)
+                share 56.0 1700.0 (most 1)
+                share 2.0 1400.0 (most 2)
+                share 0.03 0.1 (Array.average drone.RotorTimeConstantsRising)
+                share 0.03 0.3 (Array.average drone.RotorTimeConstantsFalling)
+                share 0.5 5.0 parameters.Mdp.Termination.PositionThreshold
+                2.0 * (hover - limit.Min) / (limit.Max - limit.Min) - 1.0
+            |]
+        ]
+
 /// Position and velocity of the figure-eight t seconds after its start.
 let figureEight (path: FigureEight) (t: float) =
     let inRamp = min t path.RampSeconds

@@ -106,6 +106,34 @@ let ``observation groups agree with the oracle on every path`` () =
         true)
 
 [<Fact>]
+let ``the privileged observation tells the disturbance and the drone`` () =
+    let airframes = [| for name in Airframes.Names -> Airframes.Get name |]
+
+    let drones =
+        DroneSampling(Number = Panel.Width - airframes.Length).Draw() |> Seq.append airframes |> Array.ofSeq
+
+    let _, states, _ = bench 7
+
+    for path, privileged in
+        onEveryPath (fun () ->
+            use env = new QuadrotorEnvironment(asGiven Panel.Width, 1UL, drones)
+            writeStates env states
+            observe env "privileged") do
+        compare $"{path}" 4e-6 privileged (Array.map2 QuadrotorOracle.privileged drones states)
+
+[<Fact>]
+let ``the drones of the published sampler spread over the scale of the privileged observation`` () =
+    use env =
+        new QuadrotorEnvironment(QuadrotorConfig(Envs = 1024, Sampled = DroneSampling(Number = 1024)), 1UL)
+
+    let rows = observe env "privileged" |> Array.map (Array.skip 29) |> Array.transpose
+
+    for name, row in Seq.zip (env.Spec.Groups[3].Components |> Seq.skip 7) rows do
+        let low, high = Array.min row, Array.max row
+        Expect.isTrue (low >= -1.35 && high <= 1.35) $"{name}: from {low} to {high}"
+        Expect.isTrue (high - low > 0.8) $"{name}: from {low} to {high}"
+
+[<Fact>]
 let ``rotors that start beyond the action limits are back within them after a step`` () =
     let drones, states, actions = bench 4
 
@@ -146,7 +174,7 @@ let ``rotors that start beyond the action limits are back within them after a st
 let ``observation groups have the sizes that policies expect`` () =
     use env = new QuadrotorEnvironment(QuadrotorConfig(), 1UL)
     let sizes = [ for group in env.Spec.Groups -> group.Name, group.Size ]
-    Expect.equal sizes [ "teacher", 26; "student", 22; "tracking", 22 ] "groups"
+    Expect.equal sizes [ "teacher", 26; "student", 22; "tracking", 22; "privileged", 37 ] "groups"
     Expect.equal (env.Spec.Actions.Size, env.Spec.Actions.Discrete) (4, false) "actions"
 
 [<Fact>]
