@@ -16,6 +16,9 @@ public interface IEnvironmentConfig
     /// </summary>
     IEnvironmentConfig? AtRest => null;
 
+    /// <summary>The same with the environments of each variant side by side, where the order can be chosen: teachers of their own are faster so.</summary>
+    IEnvironmentConfig Grouped => this;
+
     /// <summary>Makes environments; nothing has been reset yet.</summary>
     /// <param name="envs">How many, at least 1.</param>
     /// <param name="seed">Seed of all their random numbers.</param>

@@ -8,7 +8,8 @@ public sealed class ObservationView(EnvironmentSpec environment, string groups)
     private readonly int[] indices = Array.ConvertAll(groups.Split('+'), environment.Group);
 
     /// <summary>Numbers of all groups together.</summary>
-    public int Size => indices.Sum(index => environment.Groups[index].Size);
+    public int Size { get; } =
+        groups.Split('+').Sum(group => environment.Groups[environment.Group(group)].Size);
 
     /// <summary>What its numbers are, in order, each with where it starts.</summary>
     public IEnumerable<(ObservationComponent Component, int Start)> Components

@@ -188,7 +188,7 @@ module Distil =
             let variants = max 1 names.Count
 
             use evaluator =
-                new Evaluator(setup.Environment, variants * file.TeacherEpisodes, setup.Seed, pool)
+                new Evaluator(setup.Environment.Grouped, variants * file.TeacherEpisodes, setup.Seed, pool)
 
             let all = evaluator.Run teachers
 

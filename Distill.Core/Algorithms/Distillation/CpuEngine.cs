@@ -83,6 +83,7 @@ public sealed class CpuEngine : IDistillationEngine
         )
         {
             Correction = correction,
+            ChangesTeacher = choice is { Assigns: true },
         };
         var notes = config.Notes(environment.Spec);
         dataset = new AggregatedDataset(
@@ -151,7 +152,7 @@ public sealed class CpuEngine : IDistillationEngine
 
     public void Collect(double teacherShare, int iteration)
     {
-        if (config.VariantFocus > 0 && choice is not null)
+        if (choice is { Assigns: true })
         {
             choice.Assign(config.VariantFocus, iteration);
             collector.Use(teacher(environment));

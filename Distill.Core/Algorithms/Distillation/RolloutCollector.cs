@@ -100,6 +100,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
     /// <summary>Takes what the student saw to what is trained on; null for the same.</summary>
     internal SteadyStateCorrection? Correction { get; init; }
 
+    /// <summary>Whether <see cref="Use"/> brings a teacher before every collection, so that none needs to be saved.</summary>
+    internal bool ChangesTeacher { get; init; }
+
     /// <summary>Goes on with another teacher, whose memory is empty. Only between collections of whole episodes.</summary>
     /// <param name="now">Is disposed here.</param>
     [MemberNotNull(nameof(teacher))]
@@ -200,7 +203,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
     {
         state.Count("steps", ref steps);
         state.Flags("starting", starting);
-        teacher.Visit(state);
+        if (!ChangesTeacher)
+            teacher.Visit(state);
         student.Visit(state, "student_memory");
         state.Part("environment", environment.Visit);
     }

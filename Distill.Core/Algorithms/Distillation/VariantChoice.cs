@@ -29,7 +29,8 @@ internal sealed class VariantChoice
         active = new byte[variants];
         shares = new double[variants];
         assigned = new int[environment.Count];
-        if (config.VariantFocus.Range(config.Iterations).Highest <= 0)
+        Assigns = config.VariantFocus.Range(config.Iterations).Highest > 0;
+        if (!Assigns)
             return;
         if (environment is not IAssignableEnvironment)
             throw new DistillException(
@@ -43,6 +44,9 @@ internal sealed class VariantChoice
     }
 
     public VariantStatistics Statistics { get; }
+
+    /// <summary>Whether every iteration begins with other environments, if only in some by need.</summary>
+    public bool Assigns { get; }
 
     /// <summary>Refuses a choice among environments that are all alike.</summary>
     /// <exception cref="DistillException">One is asked for.</exception>

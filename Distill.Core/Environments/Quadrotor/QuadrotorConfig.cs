@@ -101,6 +101,8 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
 
     EnvironmentSpec IEnvironmentConfig.Spec => Spec(CheckedDrones(null));
 
+    IEnvironmentConfig IEnvironmentConfig.Grouped => this with { DroneAssignment = DroneAssignment.InBlocks };
+
     IEnvironmentConfig IEnvironmentConfig.AtRest =>
         this with
         {

@@ -464,6 +464,8 @@ let ``the preset of RAPTOR has the numbers of its post-training`` () =
     let expected =
         [
             "collection", "episodes_per_epoch"
+            "collection.pack_episodes", "true" // gather_epoch
+            "steady_state_episodes", "50" // STEADY_STATE_POSITION_CORRECTION
             "iterations", "1000" // N_EPOCH
             "acting.phase1_iterations", "10" // EPOCH_TEACHER_FORCING
             "teacher_deterministic", "true" // TEACHER_DETERMINISTIC
@@ -702,6 +704,7 @@ let ``every field of a distillation has an operation, and an operation sets its 
             typeof<IEnvironmentConfig>, CartPole.balance { envs = 7 }
             typeof<StudentConfig>, Student.mlp { hidden = [ 5 ] }
             typeof<Acting>, Acting.studentAlways
+            typeof<ActiveTeachers>, Active.worst 3
             typeof<Retention>, Retain.newestRollout
             typeof<Sampling>, Sample.inOrder
             typeof<Loss>, Loss.huber 2.0
