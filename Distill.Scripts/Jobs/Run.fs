@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.IO
 open Distill.Algorithms
+open Distill.Storage
 open Distill.Policies
 
 /// The main jobs of scripts. Each takes settings `name=value` from the command line before anything else, and prints what
@@ -34,6 +35,18 @@ module Run =
             match Sweeping.job arguments (Sweep.ofJob job) with
             | Some sweep -> sweep ()
             | None -> work arguments |> print)
+
+    /// One of several stages of a script, in a folder of its own: begins it, goes on where it was stopped, and leaves it as it is
+    /// where it has finished. `work` takes settings, as those that end in `With` do.
+    let stage (folder: string) (work: string list -> 'Result) : unit =
+        let finished = File.Exists(Path.Combine(folder, "result.csv"))
+
+        let begun =
+            Directory.Exists(Path.Combine(folder, "params")) && Runner.hasState (RunFolder.Open folder)
+
+        if finished then say $"{folder} has finished before."
+        elif begun then work [ $"resume={folder}" ] |> print
+        else work [ $"folder={folder}" ] |> print
 
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments

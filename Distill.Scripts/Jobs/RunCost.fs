@@ -60,16 +60,20 @@ module internal CpuTime =
     [<DllImport("libc")>]
     extern int private clock_gettime(int clock, Time& time)
 
-    let private ofThread = if OperatingSystem.IsMacOS() then 16 else 3
+    let private thisThread = if OperatingSystem.IsMacOS() then 16 else 3
 
-    /// Of the thread that asks, since it began.
-    let thread () : TimeSpan =
+    let private thread () : TimeSpan =
         let mutable time = Time()
 
-        if clock_gettime (ofThread, &time) <> 0 then
+        if clock_gettime (thisThread, &time) <> 0 then
             failwith "The system does not tell the CPU time of a thread."
 
         TimeSpan.FromSeconds(float time.Seconds + 1e-9 * float time.Nanoseconds)
+
+    /// Of the thread that asks, from now on.
+    let ofThread () : unit -> TimeSpan =
+        let start = thread ()
+        fun () -> thread () - start
 
     /// Of the process of a run: a trial counts from its start, a run in a notebook from the run's.
     let ofRun () : unit -> TimeSpan =

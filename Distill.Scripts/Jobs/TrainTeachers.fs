@@ -208,7 +208,7 @@ module TrainTeachers =
         own.Add learner |> ignore
         Training.sign work.Command setup algorithm.Policy
         let resume = Runner.hasState folder
-        use meter = new CostMeter(folder.Path, resume, CpuTime.thread)
+        use meter = new CostMeter(folder.Path, resume, CpuTime.ofThread ())
 
         use evaluator =
             new Evaluator(environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)

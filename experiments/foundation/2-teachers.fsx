@@ -7,11 +7,16 @@ open Distill.Algorithms
 
 let training =
     { TrainTeacher.defaults with
-        Environment = Quadrotor.mixture { envs = 64 } |> Quadrotor.flying (Drones.sample { number = 4; seed = 0 })
+        Environment =
+            Quadrotor.mixture { envs = 64 } |> Quadrotor.flying (Drones.sample { number = 4; seed = 0 })
         EvaluationInterval = 20
         EvaluationEpisodes = 100
         FinalEpisodes = 100
     }
 
 let ppo = PpoConfig.Quadrotor |> Settings.set <@ _.Iterations @> 20
-Run.trainTeachers { TrainTeachers.defaults with Set = "logs/foundation/teachers" } training (Reinforcement.ppo Experiment.empty.Teacher ppo)
+
+Run.trainTeachers
+    { TrainTeachers.defaults with Set = "logs/foundation/teachers" }
+    training
+    (Reinforcement.ppo Experiment.empty.Teacher ppo)

@@ -7,6 +7,8 @@ open Distill
 
 Run.flightTests
     { FlightTests.defaults with
-        Environment = Quadrotor.mixture { envs = 1 } |> Quadrotor.flying (Drones.sample { number = 1000; seed = 1_000_000 })
+        Environment =
+            Quadrotor.mixture { envs = 1 }
+            |> Quadrotor.flying (Drones.sample { number = 1000; seed = 1_000_000 })
         Output = "logs/foundation/flight-tests"
     }
