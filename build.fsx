@@ -466,6 +466,12 @@ let resume (folder: string) (arguments: string list) =
 let page (name: string) (folder: string) (arguments: string list) =
     script (inRoot $"Distill.Scripts/{name}.fsx") (Path.GetFullPath(runFolder folder) :: arguments)
 
+/// Runs Distill.Scripts/export.fsx, which writes a policy in another form.
+let export (file: string) (kind: string) (target: string list) =
+    script
+        (inRoot "Distill.Scripts/export.fsx")
+        (Path.GetFullPath file :: kind :: List.map Path.GetFullPath target)
+
 let bench (arguments: string list) =
     ensure libraries
     ensure benchmarks
@@ -608,6 +614,12 @@ let private targets: (string * string * string * (string list -> int option)) li
         | [ folder; "--video" ] -> Some(page "replay" folder arguments.Tail)
         | _ -> None
 
+    let exported (arguments: string list) =
+        match arguments with
+        | [ file; "--to"; kind ] -> Some(export file kind [])
+        | [ file; "--to"; kind; "--out"; path ] -> Some(export file kind [ path ])
+        | _ -> None
+
     let swept (arguments: string list) =
         match arguments with
         | [] -> None
@@ -650,6 +662,11 @@ let private targets: (string * string * string * (string list -> int option)) li
             | [ folder ] -> Some(page "report" folder [])
             | _ -> None)
         target "replay" "RUN_FOLDER [--video]" "write the replay of a run anew, or film it" replayed
+        target
+            "export"
+            "FILE --to onnx|c|pt [--out PATH]"
+            "write a policy for machines that have no Distill"
+            exported
         target "board" "[LOGS]" "write the page that lists all runs and sweeps, logs/board.html" (function
             | [] -> Some(page "board" (inRoot "logs") [])
             | [ folder ] -> Some(page "board" folder [])
@@ -698,6 +715,10 @@ let private details =
             "resume",
             "RUN_FOLDER is one below logs/, or `latest`. The result has the bits of a run that never stopped."
             "report", "FOLDER is that of a run or of a sweep, or `latest` for the run that began last."
+            "export",
+            "FILE is a policy, such as logs/NAME/RUN/checkpoints/best_student.safetensors; what is written goes to exported/ beside\n"
+            + "it, or to PATH. onnx: a graph of one step. c: a header in C99 for micro-controllers. pt: a checkpoint, and the Python\n"
+            + "that runs it. See docs/export.md."
             "replay", "RUN_FOLDER is one below logs/, or `latest`. --video needs Chromium and ffmpeg."
         ]
 

@@ -285,6 +285,18 @@ public static unsafe class Elementwise
             Kernels.Add(v, t, target.Length);
     }
 
+    /// <summary>target moves the share of its way to values: polyak averaging.</summary>
+    public static void Approach(ReadOnlySpan<float> values, Span<float> target, float share)
+    {
+        CheckGroups(target.Length);
+        CheckLength(values.Length, target.Length);
+        for (var i = 0; i < target.Length; i += Vector256<float>.Count)
+        {
+            var now = Vector256.Create<float>(target[i..]);
+            (now + share * (Vector256.Create(values[i..]) - now)).CopyTo(target[i..]);
+        }
+    }
+
     /// <summary>
     /// One Adam step on a slice of the parameters (Kingma and Ba; decoupled decay: Loshchilov and Hutter).
     /// p -= rate * decay * p; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2;

@@ -19,6 +19,9 @@ public sealed record ActionSpace(int Size, bool Discrete)
 {
     /// <summary>Floats that one environment's action takes: <see cref="Size"/>, or 1 when discrete.</summary>
     public int Floats => Discrete ? 1 : Size;
+
+    /// <summary>What its numbers do, with units and range, or what the choices are: for whoever flies an exported policy.</summary>
+    public string Meaning { get; init; } = "";
 }
 
 /// <summary>A number that every step has and that evaluations report of an episode, e.g. how far a drone was from its reference.</summary>
@@ -119,6 +122,9 @@ public readonly ref struct StepOutcome(Span<float> rows)
     /// then nothing is computed.
     /// </summary>
     public Span<float> Measures { get; } = rows[(Rows * Panel.Width)..];
+
+    /// <summary>Whether any episode of the panel ended.</summary>
+    public bool AnyEnded => Terminated.ContainsAnyExcept(0f) || Truncated.ContainsAnyExcept(0f);
 }
 
 /// <summary>
@@ -169,6 +175,23 @@ public interface IAssignableEnvironment : IBatchedEnvironment
     /// <summary>Makes every environment another variant, or the same again. It must be reset before it goes on.</summary>
     /// <param name="variants"><c>[envs]</c>: index in <see cref="EnvironmentSpec.Variants"/> of each.</param>
     void Assign(ReadOnlySpan<int> variants);
+}
+
+/// <summary>
+/// Environments that can stay in the states in which episodes end until they are told to go on, so that these can be observed:
+/// <see cref="IBatchedEnvironment.Step"/> in two halves.
+/// </summary>
+public interface IHoldingEnvironment : IBatchedEnvironment
+{
+    /// <summary>
+    /// Advances one step, as <see cref="IBatchedEnvironment.Step"/> says, but <see cref="IBatchedEnvironment.Observe"/> then shows
+    /// the states that the step led to. <see cref="Restart"/> must follow before the next step where an episode ended.
+    /// </summary>
+    /// <param name="actions"><c>[action floats, 32]</c>.</param>
+    void Advance(int panel, ReadOnlySpan<float> actions, StepOutcome outcome);
+
+    /// <summary>Starts the next episode of every environment of the panel whose episode ended with that outcome.</summary>
+    void Restart(int panel, StepOutcome outcome);
 }
 
 /// <summary>

@@ -62,7 +62,7 @@ public sealed class Draws
 /// Environments side by side from functions of a single one, for trying tasks out and for simulators that know one world at
 /// a time. States are kept in single precision between steps.
 /// </summary>
-public sealed class PerEnvironment : IBatchedEnvironment
+public sealed class PerEnvironment : IHoldingEnvironment
 {
     // Counts are kept in single precision, which is exact up to here.
     private const int Largest = 1 << 24;
@@ -139,6 +139,12 @@ public sealed class PerEnvironment : IBatchedEnvironment
 
     public void Step(int panel, ReadOnlySpan<float> actions, StepOutcome outcome)
     {
+        Advance(panel, actions, outcome);
+        Restart(panel, outcome);
+    }
+
+    public void Advance(int panel, ReadOnlySpan<float> actions, StepOutcome outcome)
+    {
         var rows = Rows(panel);
         var steps = rows[(stepRow * Panel.Width)..];
         var episodes = rows[(episodeRow * Panel.Width)..];
@@ -159,14 +165,16 @@ public sealed class PerEnvironment : IBatchedEnvironment
                 single.Measure(own.State, own.Measures);
                 Store(own.Measures, outcome.Measures, lane);
             }
-            if (terminal || late)
-                Start(panel, rows, lane);
-            else
-            {
-                steps[lane] = step;
-                Store(own.State, rows, lane);
-            }
+            steps[lane] = step;
+            Store(own.State, rows, lane);
         }
+    }
+
+    public void Restart(int panel, StepOutcome outcome)
+    {
+        for (var lane = 0; lane < Panel.Width; lane++)
+            if (outcome.Terminated[lane] + outcome.Truncated[lane] != 0)
+                Start(panel, Rows(panel), lane);
     }
 
     public void Rewind() => values.Span.Clear();

@@ -48,6 +48,16 @@ public interface IRollout
     void End(int panel, Workspace own);
 }
 
+/// <summary>A rollout that wants to see the states in which episodes end.</summary>
+public interface IArrivingRollout : IRollout
+{
+    /// <summary>
+    /// In the states that a step led to, its outcome known, before other episodes start. Called between <see cref="IRollout.Act"/>
+    /// and <see cref="IRollout.Take"/> where the environment can wait (<see cref="IHoldingEnvironment"/>), else never.
+    /// </summary>
+    void Arrive(in PanelStep step);
+}
+
 /// <summary>
 /// The loop of policies and environments that training, evaluation and recording share. Where panels step independently,
 /// each runs all its steps on one worker, while its state is in cache; where a batch steps as a whole, all panels act, the
@@ -63,6 +73,8 @@ public sealed class RolloutLoop : IDisposable
     private readonly int panels;
     private readonly Work independent;
     private readonly Lockstep? lockstep;
+    private readonly IArrivingRollout? arriving;
+    private readonly IHoldingEnvironment? holding;
     private int steps;
 
     /// <param name="measured">Whether the rollout wants the environment's extra measures.</param>
@@ -77,9 +89,13 @@ public sealed class RolloutLoop : IDisposable
         actions = environment.Spec.Actions.Floats;
         outcomeRows = StepOutcome.Rows + (measured ? environment.Spec.Measures.Count : 0);
         panels = Panel.Count(environment.Count);
+        (arriving, holding) = (rollout as IArrivingRollout, environment as IHoldingEnvironment);
         independent = new Work(RunPanel);
         lockstep = environment is ILockstepEnvironment whole ? new Lockstep(this, whole) : null;
     }
+
+    /// <summary>Whether the rollout is shown the states in which episodes end.</summary>
+    public bool ShowsEnds => lockstep is null && arriving is not null && holding is not null;
 
     /// <summary>Runs every environment for at most so many steps; a panel ends earlier where its rollout says so.</summary>
     public void Run(int steps)
@@ -106,11 +122,24 @@ public sealed class RolloutLoop : IDisposable
             var step = new PanelStep(panel, number, own, action, outcome);
             if (!rollout.Act(step))
                 return;
-            environment.Step(panel, action.Values, outcome);
+            Step(step, outcome);
             if (!rollout.Take(step))
                 return;
         }
         rollout.End(panel, own);
+    }
+
+    private void Step(in PanelStep step, StepOutcome outcome)
+    {
+        if (!ShowsEnds)
+        {
+            environment.Step(step.Panel, step.Action.Values, outcome);
+            return;
+        }
+        holding!.Advance(step.Panel, step.Action.Values, outcome);
+        arriving!.Arrive(step);
+        if (outcome.AnyEnded)
+            holding.Restart(step.Panel, outcome);
     }
 
     /// <summary>The loop for a batch that steps as a whole.</summary>

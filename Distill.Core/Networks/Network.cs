@@ -188,15 +188,17 @@ public sealed class Network : IDisposable
     /// <param name="activations">As the forward pass of the step left them.</param>
     /// <param name="dOutput"><c>[output size, 32]</c>: gradient of the output.</param>
     /// <param name="dMemory"><c>[memory, 32]</c>: on entry the gradient of the memory after this step, on return before it.</param>
-    /// <param name="gradient">Same layout as <see cref="Parameters"/>.</param>
+    /// <param name="gradient">Same layout as <see cref="Parameters"/>; empty when nobody needs it, which saves half of the work.</param>
     /// <param name="own">For scratch.</param>
+    /// <param name="dInput"><c>[inputs, 32]</c>: receives the gradient of the input; empty when nobody needs it.</param>
     public void Backward(
         Panel x,
         Panel activations,
         Panel dOutput,
         Panel dMemory,
         Span<float> gradient,
-        Workspace own
+        Workspace own,
+        Panel dInput = default
     )
     {
         using var whole = own.Open();
@@ -209,7 +211,7 @@ public sealed class Network : IDisposable
             using var scope = own.Open();
             var layer = layers[i];
             var input = i == 0 ? x : Last(Activations(i - 1, activations), layer.Inputs);
-            var dx = i == 0 ? default : odd.Rows(0, layer.Inputs);
+            var dx = i == 0 ? dInput : odd.Rows(0, layer.Inputs);
             layer.Backward(
                 ParametersOf(i),
                 input,
@@ -217,7 +219,7 @@ public sealed class Network : IDisposable
                 dy,
                 dx,
                 MemoryOf(i, dMemory),
-                gradient.Slice(parameterStart[i], layer.ParameterCount),
+                gradient.IsEmpty ? [] : gradient.Slice(parameterStart[i], layer.ParameterCount),
                 own
             );
             dy = dx;

@@ -28,6 +28,9 @@ public sealed class Normalizer
     /// <summary><c>[size]</c>; call <see cref="Refresh"/> after writing.</summary>
     public float[] Variance { get; }
 
+    /// <summary><c>[size]</c>: what <see cref="Apply"/> multiplies with, 1 / (std + epsilon).</summary>
+    internal ReadOnlySpan<float> Scale => scale;
+
     /// <summary>Observations seen.</summary>
     public long Count
     {

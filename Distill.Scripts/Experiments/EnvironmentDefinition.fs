@@ -34,6 +34,10 @@ module Actions =
     /// One of this many choices; the action is one number, the choice's index.
     let choices (number: int) = ActionSpace(number, Discrete = true)
 
+    /// Says what the numbers do, with units and range, or what the choices are: exported policies carry it.
+    let meaning (text: string) (actions: ActionSpace) =
+        ActionSpace(actions.Size, actions.Discrete, Meaning = text)
+
 /// An environment described by functions of a single one, for trying a task out: thousands of environments run side by
 /// side, in parallel, with episodes restarted, but each function is called for one environment at a time. States are kept
 /// in single precision between steps. The functions must not keep anything between calls.

@@ -38,7 +38,7 @@ let private otherNames =
             "actor_group", [ "actor.observation_group" ]
             "actor_hidden", [ "actor.hidden" ]
             "actor_hidden_dims", [ "actor.hidden" ]
-            "buffer_size", [ "max_buffer_size" ]
+            "buffer_size", [ "max_buffer_size"; "replay_capacity" ]
             "checkpoint", [ "policy"; "teacher" ]
             "critic_group", [ "critic.observation_group" ]
             "critic_hidden", [ "critic.hidden" ]
@@ -58,6 +58,7 @@ let private otherNames =
             "size", [ "half_length" ]
             "solved_return", [ "min_teacher_return" ]
             "step_time", [ "step_seconds" ]
+            "tau", [ "polyak" ]
             "teacher_checkpoint", [ "teacher" ]
         ]
 
@@ -565,10 +566,3 @@ let apply2 (arguments: string list) (a: 'A, b: 'B) : 'A * 'B =
 let apply3 (arguments: string list) (a: 'A, b: 'B, c: 'C) : 'A * 'B * 'C =
     let changed = apply arguments [ nonNull (box a); nonNull (box b); nonNull (box c) ]
     changed[0] :?> 'A, changed[1] :?> 'B, changed[2] :?> 'C
-
-/// `apply` to four records.
-let apply4 (arguments: string list) (a: 'A, b: 'B, c: 'C, d: 'D) : 'A * 'B * 'C * 'D =
-    let changed =
-        apply arguments [ nonNull (box a); nonNull (box b); nonNull (box c); nonNull (box d) ]
-
-    changed[0] :?> 'A, changed[1] :?> 'B, changed[2] :?> 'C, changed[3] :?> 'D

@@ -140,7 +140,7 @@ type Agent
     /// Every setting and its value, as the command line takes them.
     member _.Settings = Settings.describe records
 
-    /// The experiment of a distillation. Fails for a training by PPO.
+    /// The experiment of a distillation. Fails for a training by reinforcement.
     member _.Experiment: Experiment =
         match records with
         | [ :? TeacherFile as teacher; :? DistillationConfig as config ] ->
@@ -148,10 +148,10 @@ type Agent
         | _ ->
             fail $"{Training.path files.Folder} is a run of kind {setup.Kind}; its settings are in Settings."
 
-    /// The configuration of a distillation. Fails for a training by PPO.
+    /// The configuration of a distillation. Fails for a training by reinforcement.
     member agent.Config = agent.Experiment.Config
 
-    /// The policy that learns, as it is now: a distillation's student, or PPO's actor. It lives as long as the agent.
+    /// The policy that learns, as it is now: a distillation's student, or the actor of reinforcement learning. It lives as long as the agent.
     member _.Student: Policy =
         check ()
         algorithm.Policy
@@ -176,7 +176,7 @@ type Agent
         say $"After {algorithm.Completed()} iterations: {Runner.describe result}"
         result
 
-    /// Rows that the dataset holds. Fails for a training by PPO, as what follows does.
+    /// Rows that the dataset holds. Fails for a training by reinforcement, as what follows does.
     member _.DatasetRows = distillation().DatasetRows
 
     /// Names of what a row of the dataset consists of, and how many numbers each has.
@@ -220,7 +220,9 @@ module Agent =
         | [ :? TeacherFile as teacher; :? DistillationConfig as config ] ->
             Distil.start own { Teacher = teacher; Config = config }
         | [ :? TrainTeacher as training; :? TeacherFile as teacher; :? PpoConfig as ppo ] ->
-            TrainTeacher.start own training teacher ppo
+            TrainTeacher.start own training (Reinforcement.ppo teacher ppo)
+        | [ :? TrainTeacher as training; :? SacConfig as sac ] ->
+            TrainTeacher.start own training (Reinforcement.sac sac)
         | _ -> failwith "No other kind of job trains."
 
     let private read (folder: RunFolder) (command: Command) : AgentFiles =
@@ -265,7 +267,7 @@ module Agent =
             (own :> IDisposable).Dispose()
             reraise ()
 
-    /// Loads a run, a distillation or a training by PPO, to go on with it in a script or a notebook. Its folder says all
+    /// Loads a run, a distillation or a training by reinforcement, to go on with it in a script or a notebook. Its folder says all
     /// settings, but for what was made in the script: an environment of one's own, a schedule that is a function.
     let load (folder: string) : Agent =
         restore folder (fun run command ->

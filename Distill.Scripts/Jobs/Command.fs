@@ -10,7 +10,7 @@ open Distill.Storage
 /// How a run was started: enough to start it again.
 type Command =
     {
-        /// The kind of job: "distillation", "ppo", "evaluation".
+        /// The kind of job: "distillation", "ppo", "sac", "evaluation".
         Kind: string
 
         /// What it trains: "student" or "teacher"; empty for nothing.

@@ -9,6 +9,7 @@ module Jobs =
         [
             Distil.job Experiment.empty
             TrainTeacher.job TrainTeacher.defaults (PpoConfig())
+            TrainTeacher.sacJob TrainTeacher.single (SacConfig())
             Evaluate.job Evaluate.defaults
         ]
 

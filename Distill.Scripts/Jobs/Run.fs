@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.IO
 open Distill.Algorithms
+open Distill.Policies
 
 /// The main jobs of scripts. Each takes settings `name=value` from the command line before anything else, and prints what
 /// it found. Those that end in `With` take the settings given instead and return the result: for notebooks and tests.
@@ -54,16 +55,25 @@ module Run =
             | Some job -> job ()
             | None -> Sweeping.main arguments sweep)
 
+    let private reinforceWith
+        (arguments: string list)
+        (training: TrainTeacher)
+        (algorithm: Reinforcement)
+        : TrainingResult =
+        let settings = Training.arguments arguments
+
+        let options, training, algorithm =
+            TrainTeacher.withArguments settings training algorithm
+
+        TrainTeacher.run options settings training algorithm
+
     let improveWith
         (arguments: string list)
         (training: TrainTeacher)
         (teacher: TeacherFile)
         (ppo: PpoConfig)
         : TrainingResult =
-        let settings = Training.arguments arguments
-
-        Settings.apply4 settings (Training.options, training, teacher, ppo)
-        |> fun (options, training, teacher, ppo) -> TrainTeacher.run options settings training teacher ppo
+        reinforceWith arguments training (Reinforcement.ppo teacher ppo)
 
     /// Trains a student by PPO beside a teacher: distillation that turns into PPO, or PPO that a teacher guides, as the
     /// coefficients of `ppo` say. Or sweeps settings: `sweep name=value,value`.
@@ -78,6 +88,35 @@ module Run =
     /// a run that was stopped.
     let trainTeacher (training: TrainTeacher) (ppo: PpoConfig) : unit =
         mainOf (TrainTeacher.job training ppo) (fun arguments -> trainTeacherWith arguments training ppo)
+
+    let sacWith (arguments: string list) (training: TrainTeacher) (sac: SacConfig) : TrainingResult =
+        reinforceWith arguments training (Reinforcement.sac sac)
+
+    /// Trains a teacher by SAC, or sweeps settings of the training: `sweep name=value,value`. `resume=RUN_FOLDER` goes on with a
+    /// run that was stopped.
+    let sac (training: TrainTeacher) (sac: SacConfig) : unit =
+        mainOf (TrainTeacher.sacJob training sac) (fun arguments -> sacWith arguments training sac)
+
+    let trainTeachersWith
+        (arguments: string list)
+        (teachers: TrainTeachers)
+        (training: TrainTeacher)
+        (algorithm: Reinforcement)
+        : TeachersResult =
+        match Settings.apply arguments (teachers :: training :: algorithm.Records) with
+        | teachers :: training :: records ->
+            TrainTeachers.run
+                arguments
+                (teachers :?> TrainTeachers)
+                (training :?> TrainTeacher)
+                (algorithm.With records)
+        | _ -> failwith "Settings were lost."
+
+    /// Trains a teacher for each drone, many side by side: a set of teachers. The same command goes on where it was stopped.
+    /// `sweep worker=0,1,2,3 --on=slurm` shares the work between processes.
+    let trainTeachers (teachers: TrainTeachers) (training: TrainTeacher) (algorithm: Reinforcement) : unit =
+        mainOf (TrainTeachers.job teachers TrainTeacher.defaults training algorithm) (fun arguments ->
+            trainTeachersWith arguments teachers training algorithm)
 
     let evaluateWith (arguments: string list) (evaluation: Evaluate) : Comparison =
         let evaluation = Settings.apply1 arguments evaluation
@@ -163,6 +202,23 @@ module Run =
             | [ folder ] -> write folder false
             | [ folder; "--video" ] -> write folder true
             | _ -> required "a run folder, and --video for a video")
+
+    /// Writes a policy for machines that have no Distill, as `onnx`, `c` or `pt`: `Export.policy` from the command line.
+    let export () : unit =
+        let write (file: string) (target: string) =
+            Export.policy file target
+            print $"Export: {Command.shortest target}"
+
+        Script.main (function
+            | [ file; kind ] -> write file (Export.placeOf file kind)
+            | [ file; kind; target ] ->
+                let ending = PolicyExport.EndingOf kind
+
+                if not (target.EndsWith(ending, StringComparison.OrdinalIgnoreCase)) then
+                    fail $"{target} should end in {ending}, as an export to {kind} does."
+
+                write file target
+            | _ -> required "a policy's file, what it becomes (onnx, c or pt), and where to")
 
     /// Writes the page that lists all runs below a folder.
     let board () : unit =

@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.Diagnostics
 open System.IO
+open System.Runtime.InteropServices
 open Distill.Storage
 
 /// What a run has cost.
@@ -49,24 +50,48 @@ module RunCost =
                 ]
             ]
 
-/// Counts what the run in a folder costs, after what it cost before it was stopped. It is written down every two seconds, so
-/// that a killed run loses no more, and when this is disposed of.
-type internal CostMeter(folder: string, resume: bool) =
+/// CPU time of threads.
+module internal CpuTime =
+    [<Struct; StructLayout(LayoutKind.Sequential)>]
+    type private Time =
+        val mutable Seconds: int64
+        val mutable Nanoseconds: int64
+
+    [<DllImport("libc")>]
+    extern int private clock_gettime(int clock, Time& time)
+
+    let private ofThread = if OperatingSystem.IsMacOS() then 16 else 3
+
+    /// Of the thread that asks, since it began.
+    let thread () : TimeSpan =
+        let mutable time = Time()
+
+        if clock_gettime (ofThread, &time) <> 0 then
+            failwith "The system does not tell the CPU time of a thread."
+
+        TimeSpan.FromSeconds(float time.Seconds + 1e-9 * float time.Nanoseconds)
+
+    /// Of the process of a run: a trial counts from its start, a run in a notebook from the run's.
+    let ofRun () : unit -> TimeSpan =
+        let start =
+            match Script.current with
+            | Some(_, "trial" :: _) -> TimeSpan.Zero
+            | _ -> Environment.CpuUsage.TotalTime
+
+        fun () -> Environment.CpuUsage.TotalTime - start
+
+/// Counts what the run in a folder costs, after what it cost before it was stopped, by a clock of CPU time that begins with it. It
+/// is written down every two seconds, so that a killed run loses no more, and when this is disposed of.
+type internal CostMeter(folder: string, resume: bool, clock: unit -> TimeSpan) =
     let before =
         (if resume then RunCost.read folder else None)
         |> Option.defaultValue { Steps = 0L; CoreSeconds = 0.0 }
-
-    let start =
-        match Script.current with
-        | Some(_, "trial" :: _) -> TimeSpan.Zero
-        | _ -> Environment.CpuUsage.TotalTime
 
     let mutable steps = before.Steps
     let mutable written = Stopwatch.GetTimestamp()
 
     let write () =
-        let own = (Environment.CpuUsage.TotalTime - start).TotalSeconds
-        RunCost.write folder { Steps = steps; CoreSeconds = before.CoreSeconds + own }
+        RunCost.write folder { Steps = steps; CoreSeconds = before.CoreSeconds + clock().TotalSeconds }
         written <- Stopwatch.GetTimestamp()
 
     /// The run has collected this many steps in all.

@@ -11,7 +11,7 @@ open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
-/// Training by PPO, of a teacher or of a student beside one: all but the algorithm's own settings.
+/// Training by reinforcement, of a teacher or of a student beside one: all but the algorithm's own settings.
 type TrainTeacher =
     {
         /// Name of the experiment: its folder under logs/.
@@ -116,8 +116,6 @@ type TrainingResult
         )
 
 module TrainTeacher =
-    let private kind = "ppo"
-
     let defaults: TrainTeacher =
         {
             Name = "teacher"
@@ -133,16 +131,19 @@ module TrainTeacher =
             FinalEpisodes = 1000
         }
 
-    let private setup (training: TrainTeacher) (teacher: TeacherFile) (ppo: PpoConfig) : Training.Setup =
+    /// The same with one environment, as SAC begins with.
+    let single: TrainTeacher = { defaults with Environment = QuadrotorConfig(Envs = 1) }
+
+    let internal setup (training: TrainTeacher) (algorithm: Reinforcement) : Training.Setup =
         {
-            Kind = kind
+            Kind = algorithm.Kind
             Name = training.Name
             RunName = training.RunName
-            Seed = ppo.Seed
+            Seed = algorithm.Seed
             Environment = training.Environment
             Plan =
                 {
-                    Iterations = ppo.Iterations
+                    Iterations = algorithm.Iterations
                     SaveInterval = training.SaveInterval
                     EvaluationInterval = training.EvaluationInterval
                     EvaluationEpisodes = training.EvaluationEpisodes
@@ -150,50 +151,11 @@ module TrainTeacher =
                     Best = Best.by training.Environment.Spec training.BestBy
                     TargetReturn = Option.ofNullable training.TargetReturn
                 }
-            Parameters = Training.parameters [ training; teacher; ppo ]
-        }
-
-    let private progress (config: PpoConfig) (report: PpoReport) : Progress =
-        {
-            Iteration = report.Iteration
-            Phase = ""
-            Losses =
-                [
-                    "value", report.ValueLoss
-                    "surrogate", report.SurrogateLoss
-                    "entropy", report.Entropy
-                    if report.BehaviorLoss.HasValue then
-                        "behavior", report.BehaviorLoss.Value
-                ]
-            MeanReturn = Option.ofNullable report.MeanReturn
-            MeanEpisodeLength = Option.ofNullable report.MeanEpisodeLength
-            StepsCollected = report.StepsCollected
-            CollectionSeconds = report.CollectionSeconds
-            LearningSeconds = report.LearningSeconds
-            Data = ""
-            Events =
-                [
-                    if config.CriticWarmup > 0 && report.Iteration = config.CriticWarmup then
-                        $"The actor learns from iteration {report.Iteration + 1} on"
-                ]
-            Warnings = []
-            Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
-        }
-
-    let private algorithm (ppo: Ppo) (guided: bool) : Algorithm =
-        {
-            Role = if guided then "student" else "teacher"
-            Policy = ppo.Actor
-            Optimizer = ppo.ActorOptimizer
-            Completed = fun () -> ppo.Iteration
-            Iterate = fun () -> progress ppo.Config (ppo.Iterate())
-            Visit = ppo.Visit
-            Reference = []
-            Warnings = []
+            Parameters = Training.parameters (training :: algorithm.Records)
         }
 
     /// Writes down in the file of the best policy how good it is, and copies it to where it is wanted.
-    let private record
+    let internal record
         (folder: RunFolder)
         (role: string)
         (saveTo: string)
@@ -258,24 +220,8 @@ module TrainTeacher =
 
             result)
 
-    /// Says what PPO will take, and refuses what the machine cannot hold.
-    let private checkMemory
-        (config: PpoConfig)
-        (environment: IEnvironmentConfig)
-        (threads: int)
-        (guided: bool)
-        =
-        let memory = PpoMemory.Of(config, environment, threads, guided)
-
-        say
-            $"Memory: rollout {Names.mebibytes memory.RolloutBytes}; networks {Names.mebibytes memory.NetworkBytes}; available {Names.mebibytes memory.AvailableBytes}"
-
-        if not memory.Fits then
-            fail
-                $"PPO would take {Names.mebibytes memory.TotalBytes} but this machine has {Names.mebibytes memory.AvailableBytes}; lower envs, steps_per_env or the sizes of the hidden layers."
-
-    let private check (training: TrainTeacher) (config: PpoConfig) =
-        config.Validate()
+    let internal check (training: TrainTeacher) (algorithm: Reinforcement) =
+        algorithm.Check()
         Training.atLeastOne "save_interval" training.SaveInterval
         Training.atLeastOne "evaluation_interval" training.EvaluationInterval
         Training.atLeastOne "evaluation_episodes" training.EvaluationEpisodes
@@ -289,27 +235,26 @@ module TrainTeacher =
     let internal start
         (own: Belongings)
         (training: TrainTeacher)
-        (file: TeacherFile)
-        (config: PpoConfig)
+        (reinforcement: Reinforcement)
         : Training.Session =
-        check training config
-        let setup = setup training file config
+        check training reinforcement
+        let setup = setup training reinforcement
         let pool = own.Add(Training.pool training.Threads)
-        let guided = file.Teacher <> ""
+        let file = reinforcement.Teacher
 
         say
-            $"PPO '{training.Name}', seed {config.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
+            $"{reinforcement.Title} '{training.Name}', seed {reinforcement.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
 
         let teacher =
-            if guided then
+            if file.Teacher <> "" then
                 Some(own.Add(Distil.loadTeacher file training.Environment.Spec))
             else
                 None
 
-        checkMemory config training.Environment pool.Threads guided
-        let ppo = own.Add(new Ppo(config, training.Environment, pool, Option.toObj teacher))
-        let actor = ppo.Actor
-        let algorithm = algorithm ppo guided
+        reinforcement.CheckMemory training.Environment pool.Threads
+        let learner, algorithm = reinforcement.Start training.Environment pool teacher
+        own.Add learner |> ignore
+        let actor = algorithm.Policy
 
         say
             $"{Names.pascal algorithm.Role}: {actor.Architecture}, {actor.Network.ParameterCount} parameters, reads '{actor.ObservationGroup}'"
@@ -320,11 +265,10 @@ module TrainTeacher =
         (options: RunOptions)
         (settings: string list)
         (training: TrainTeacher)
-        (file: TeacherFile)
-        (config: PpoConfig)
+        (reinforcement: Reinforcement)
         =
         use own = new Belongings()
-        let session = start own training file config
+        let session = start own training reinforcement
         let setup, pool = session.Setup, session.Pool
 
         let algorithm =
@@ -352,24 +296,51 @@ module TrainTeacher =
                 "minus_teacher_high", difference.High
             ]
 
-    /// Training of a student by PPO beside a teacher: `ppo` says how much each of the two losses counts, and who drives.
-    let rec guidedJob (training: TrainTeacher) (teacher: TeacherFile) (ppo: PpoConfig) : Job =
+    /// Both with settings `name=value` in place, beside those of the run.
+    let internal withArguments
+        (settings: string list)
+        (training: TrainTeacher)
+        (algorithm: Reinforcement)
+        : RunOptions * TrainTeacher * Reinforcement =
+        match Settings.apply settings (Training.options :: training :: algorithm.Records) with
+        | options :: training :: records ->
+            options :?> RunOptions, training :?> TrainTeacher, algorithm.With records
+        | _ -> failwith "Settings were lost."
+
+    /// Training by an algorithm of reinforcement learning.
+    let rec reinforcementJob
+        (defaults: TrainTeacher)
+        (training: TrainTeacher)
+        (algorithm: Reinforcement)
+        : Job =
         {
-            Kind = kind
-            Records = [ training; teacher; ppo ]
-            Defaults = [ defaults; Experiment.empty.Teacher; PpoConfig() ]
-            With = fun settings -> Settings.apply3 settings (training, teacher, ppo) |||> guidedJob
+            Kind = algorithm.Kind
+            Records = training :: algorithm.Records
+            Defaults = defaults :: algorithm.Defaults
+            With =
+                fun settings ->
+                    match Settings.apply settings (training :: algorithm.Records) with
+                    | training :: records ->
+                        reinforcementJob defaults (training :?> TrainTeacher) (algorithm.With records)
+                    | [] -> failwith "Settings were lost."
             Check =
                 fun () ->
                     Job.noOutput "save_to" training.SaveTo
-                    Distil.checkTeacher teacher
-                    check training ppo
-            Run =
-                fun options settings -> Job.orStopped (run options settings training teacher ppo).Interruption
+                    Distil.checkTeacher algorithm.Teacher
+                    check training algorithm
+            Run = fun options settings -> Job.orStopped (run options settings training algorithm).Interruption
             Measures = measures
             Main = "return"
             Beside = [ "length"; "share_terminated" ]
         }
 
+    /// Training of a student by PPO beside a teacher: `ppo` says how much each of the two losses counts, and who drives.
+    let guidedJob (training: TrainTeacher) (teacher: TeacherFile) (ppo: PpoConfig) : Job =
+        reinforcementJob defaults training (Reinforcement.ppo teacher ppo)
+
     let job (training: TrainTeacher) (ppo: PpoConfig) : Job =
         guidedJob training Experiment.empty.Teacher ppo
+
+    /// Training of a teacher by SAC.
+    let sacJob (training: TrainTeacher) (sac: SacConfig) : Job =
+        reinforcementJob single training (Reinforcement.sac sac)

@@ -364,7 +364,7 @@ module Training =
         }
 
     /// The algorithm, whose steps count for what the run costs.
-    let private metered (meter: CostMeter) (algorithm: Algorithm) =
+    let internal metered (meter: CostMeter) (algorithm: Algorithm) =
         { algorithm with
             Iterate =
                 fun () ->
@@ -408,8 +408,9 @@ module Training =
 
         ending
 
-    /// Notes in the policy where it comes from.
+    /// Notes in the policy where it comes from, and what its numbers are.
     let internal sign (command: Command) (setup: Setup) (policy: Policy) =
+        PolicyFacts.Note(policy, setup.Environment.Spec)
         policy.Metadata["command"] <- command.Repeat()
         policy.Metadata["experiment"] <- setup.Name
         policy.Metadata["seed"] <- string setup.Seed
@@ -440,7 +441,7 @@ module Training =
         sign command setup algorithm.Policy
         say $"Run folder: {path folder}"
 
-        use meter = new CostMeter(folder.Path, options.Resume <> "")
+        use meter = new CostMeter(folder.Path, options.Resume <> "", CpuTime.ofRun ())
         let algorithm = filmed options folder setup algorithm |> metered meter
 
         match train options folder setup pool algorithm with

@@ -124,6 +124,43 @@ let private distils environment student =
             training.Iteration)
 
 [<Fact>]
+let ``SAC stops at the first observation or reward that is not finite`` () =
+    // What is seen before a step was seen after the one before.
+    for quantity, name, step in
+        [
+            "reward", "reward", 3
+            "tracking", "actor's observation", 2
+            "teacher", "critics' observation", 2
+        ] do
+        let message, completed =
+            sentence
+                (fun pool ->
+                    new Sac(
+                        SacConfig(
+                            StepsPerEnv = 10,
+                            LearningStarts = 700,
+                            UpdateToData = 0.01,
+                            MiniBatchSize = 32,
+                            Actor = dense "tracking" [ 8 ] true,
+                            Critic = dense "teacher" [ 8 ] true
+                        ),
+                        broken (QuadrotorConfig(Envs = 70)) quantity 45 23 nanf,
+                        pool
+                    ))
+                (fun training -> (training :?> Sac).Iterate() |> ignore)
+                (fun training ->
+                    let sac = training :?> Sac
+                    Expect.isTrue (Elementwise.AllFinite sac.Actor.Network.Parameters.Span) "weights"
+                    sac.Iteration)
+
+        Expect.equal
+            message
+            $"Iteration 3: the {name} of environment 45 is NaN at step {step}; observations, actions and rewards must be finite."
+            "message"
+
+        Expect.equal completed 2 "iterations completed"
+
+[<Fact>]
 let ``distillation stops at the first observation or reward that is not finite`` () =
     for quantity, name in
         [ "reward", "reward"; "student", "student's observation"; "teacher", "teacher's observation" ] do

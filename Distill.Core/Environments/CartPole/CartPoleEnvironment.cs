@@ -37,7 +37,7 @@ public sealed record CartPoleConfig : IEnvironmentConfig
         return new(
             "cart_pole",
             [new("state", components), new("teacher", components), new("student", components)],
-            new(2, Discrete: true),
+            new(2, Discrete: true) { Meaning = "0 pushes the cart to the left, 1 to the right" },
             EpisodeLimit,
             StepSeconds
         );

@@ -141,7 +141,7 @@ public sealed record QuadrotorConfig : IEnvironmentConfig
         new(
             "quadrotor",
             QuadrotorViews.Groups,
-            new(4, Discrete: false),
+            QuadrotorViews.Actions,
             EpisodeLimit,
             drones[0].Integration.Dt
         )

@@ -4,7 +4,7 @@ namespace Distill.Environments.Quadrotor;
 /// Quadrotors of rl-tools' L2F simulator, side by side. Action: four numbers, clamped to [-1, 1] for the motors but not
 /// for the reward and the observation, in the order front-right, back-right, back-left, front-left.
 /// </summary>
-public sealed class QuadrotorEnvironment : IAssignableEnvironment
+public sealed class QuadrotorEnvironment : IHoldingEnvironment, IAssignableEnvironment
 {
     private const int StateLength = QuadrotorFields.Total * Panel.Width;
     private const int BlockLength = QuadrotorConstants.Total * Panel.Width;
@@ -106,6 +106,19 @@ public sealed class QuadrotorEnvironment : IAssignableEnvironment
             Restart(panel, outcome);
     }
 
+    public void Advance(int panel, ReadOnlySpan<float> actions, StepOutcome outcome) =>
+        kernels.Step(rules, panel * Panel.Width, PanelState(panel), PanelConstants(panel), actions, outcome);
+
+    public void Restart(int panel, StepOutcome outcome) =>
+        kernels.Restart(
+            rules,
+            panel * Panel.Width,
+            PanelState(panel),
+            PanelNext(panel),
+            PanelConstants(panel),
+            outcome
+        );
+
     public void Rewind()
     {
         for (var panel = 0; panel < blocks.Length; panel++)
@@ -139,16 +152,6 @@ public sealed class QuadrotorEnvironment : IAssignableEnvironment
         next.Dispose();
         constants.Dispose();
     }
-
-    private void Restart(int panel, StepOutcome ended) =>
-        kernels.Restart(
-            rules,
-            panel * Panel.Width,
-            PanelState(panel),
-            PanelNext(panel),
-            PanelConstants(panel),
-            ended
-        );
 
     private Span<float> PanelState(int panel) => state.Slice(panel * StateLength, StateLength);
 

@@ -21,7 +21,7 @@ internal enum QuadrotorComponent
     Parameters,
 }
 
-/// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step.</summary>
+/// <summary>What can be seen of quadrotors: the observation groups, and the measures of a step; and what an action is.</summary>
 internal static class QuadrotorViews
 {
     private static readonly QuadrotorComponent[] Tracking =
@@ -59,6 +59,13 @@ internal static class QuadrotorViews
     [
         .. Describe(Position).Concat(Describe(PositionError)).Select(component => component.Name),
     ];
+
+    public static readonly ActionSpace Actions = new(4, Discrete: false)
+    {
+        Meaning =
+            "commands of the rotors front-right, back-right, back-left, front-left: -1 for the lowest, 1 for the highest, "
+            + "clamped to [-1, 1]; the previous action is observed as the policy gave it, not clamped",
+    };
 
     private static IEnumerable<ObservationComponent> Describe(QuadrotorComponent component) =>
         component switch

@@ -11,6 +11,9 @@ internal sealed class SquashedGaussian : ActionDistribution
 
     private const float Largest = 1 - 1f / (1 << 23);
 
+    /// <summary>Of SAC's first code, Stable-Baselines3 and rl-tools.</summary>
+    private const float Margin = 1e-6f;
+
     // Expectations over N(0, 1) by the trapezoidal rule from -5 to 5, which for smooth functions is as good as any.
     private const int Nodes = 21;
     private const float Spacing = 0.5f;
@@ -26,6 +29,57 @@ internal sealed class SquashedGaussian : ActionDistribution
     {
         Underlying.Sample(outputs, noise, first, step, actions);
         Elementwise.Activate(Activation.Tanh, actions.Values);
+    }
+
+    /// <summary>
+    /// Draws of given noise, a = tanh(mean + std n), through which gradients go back (<see cref="DrawBackward"/>), and their
+    /// log-probabilities as SAC has them: with <see cref="Margin"/> added to 1 - a^2, so that they end at 13.8 where tanh does.
+    /// </summary>
+    /// <param name="noise"><c>[actions, 32]</c>: standard normals.</param>
+    /// <param name="actions"><c>[actions, 32]</c>, written.</param>
+    /// <param name="logProbability"><c>[32]</c>, written.</param>
+    public static void Draw(Panel outputs, Panel noise, Panel actions, Span<float> logProbability)
+    {
+        for (var i = 0; i < actions.Features; i++)
+        for (var lane = 0; lane < actions.Lanes; lane++)
+            actions[i, lane] =
+                outputs[i, lane] + MathF.Exp(outputs[actions.Features + i, lane]) * noise[i, lane];
+        Elementwise.Activate(Activation.Tanh, actions.Values);
+        logProbability.Clear();
+        for (var i = 0; i < actions.Features; i++)
+        for (var lane = 0; lane < actions.Lanes; lane++)
+        {
+            var (n, a) = (noise[i, lane], actions[i, lane]);
+            var logSlope = MathF.Log((1 - a) * (1 + a) + Margin);
+            logProbability[lane] -=
+                0.5f * n * n + outputs[actions.Features + i, lane] + Gaussian.HalfLogTwoPi + logSlope;
+        }
+    }
+
+    /// <summary>Takes the gradients of draws and of their log-probabilities back to the outputs, the noise held.</summary>
+    /// <param name="dActions"><c>[actions, 32]</c>.</param>
+    /// <param name="dLogProbability"><c>[32]</c>.</param>
+    /// <param name="dOutputs"><c>[2 actions, 32]</c>, overwritten.</param>
+    public static void DrawBackward(
+        Panel outputs,
+        Panel noise,
+        Panel actions,
+        Panel dActions,
+        ReadOnlySpan<float> dLogProbability,
+        Panel dOutputs
+    )
+    {
+        for (var i = 0; i < actions.Features; i++)
+        for (var lane = 0; lane < actions.Lanes; lane++)
+        {
+            var a = actions[i, lane];
+            var slope = (1 - a) * (1 + a);
+            var dLogSlope = 2 * a * slope / (slope + Margin);
+            var dMean = dActions[i, lane] * slope + dLogProbability[lane] * dLogSlope;
+            var deviation = MathF.Exp(outputs[actions.Features + i, lane]) * noise[i, lane];
+            dOutputs[i, lane] = dMean;
+            dOutputs[actions.Features + i, lane] = dMean * deviation - dLogProbability[lane];
+        }
     }
 
     public override void LogProbability(Panel outputs, Panel actions, Span<float> logProbability)

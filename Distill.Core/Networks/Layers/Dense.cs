@@ -48,10 +48,13 @@ internal sealed class DenseLayer(int inputs, Dense spec) : Layer(inputs, spec)
     )
     {
         Elementwise.ActivateBackward(spec.Activation, activations.Values, dy.Values);
-        var rows = own.Floats(x.Lanes * Matrix.Padded(Inputs));
-        Matrix.ToRows(x, rows);
-        Matrix.WeightGradient(dy, rows, gradient[..Weights], Inputs);
-        Elementwise.AddLaneSums(dy, gradient[Weights..]);
+        if (!gradient.IsEmpty)
+        {
+            var rows = own.Floats(x.Lanes * Matrix.Padded(Inputs));
+            Matrix.ToRows(x, rows);
+            Matrix.WeightGradient(dy, rows, gradient[..Weights], Inputs);
+            Elementwise.AddLaneSums(dy, gradient[Weights..]);
+        }
         if (!dx.IsEmpty)
             Matrix.InputGradient(parameters[..Weights], dy, dx, Start.FromZero);
     }

@@ -47,7 +47,7 @@ internal sealed class GaussianOutputLayer(int inputs, GaussianOutput spec) : Lay
     {
         if (!dx.IsEmpty)
             dy.Rows(0, Inputs).Values.CopyTo(dx.Values);
-        for (var action = 0; action < Inputs; action++)
+        for (var action = 0; action < gradient.Length; action++)
         {
             // In the order of lanes, whatever the vectors' width.
             var change = 0f;

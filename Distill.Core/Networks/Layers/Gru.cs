@@ -85,13 +85,16 @@ internal sealed class GruLayer(int inputs, Gru spec) : Layer(inputs, spec)
             dHiddenGates.Values,
             dMemory.Values
         );
-        Matrix.ToRows(x, xRows);
-        Matrix.ToRows(hidden, hiddenRows);
-        var ofHidden = gradient.Slice(InputWeights, HiddenWeights);
-        Matrix.WeightGradient(dGates, xRows, gradient[..InputWeights], Inputs);
-        Matrix.WeightGradient(dHiddenGates, hiddenRows, ofHidden, Outputs);
-        Elementwise.AddLaneSums(dGates, gradient.Slice(InputBias, 3 * Outputs));
-        Elementwise.AddLaneSums(dHiddenGates, gradient.Slice(HiddenBias, 3 * Outputs));
+        if (!gradient.IsEmpty)
+        {
+            Matrix.ToRows(x, xRows);
+            Matrix.ToRows(hidden, hiddenRows);
+            var ofHidden = gradient.Slice(InputWeights, HiddenWeights);
+            Matrix.WeightGradient(dGates, xRows, gradient[..InputWeights], Inputs);
+            Matrix.WeightGradient(dHiddenGates, hiddenRows, ofHidden, Outputs);
+            Elementwise.AddLaneSums(dGates, gradient.Slice(InputBias, 3 * Outputs));
+            Elementwise.AddLaneSums(dHiddenGates, gradient.Slice(HiddenBias, 3 * Outputs));
+        }
         var hiddenWeights = parameters.Slice(InputWeights, HiddenWeights);
         Matrix.InputGradient(hiddenWeights, dHiddenGates, dMemory, Start.FromValues);
         if (!dx.IsEmpty)

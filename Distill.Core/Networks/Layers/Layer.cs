@@ -29,6 +29,7 @@ internal abstract class Layer(int inputs, LayerSpec spec)
 
     /// <param name="dy">Gradient of the output; overwritten.</param>
     /// <param name="dx">Receives the gradient of the input; empty when nobody needs it.</param>
+    /// <param name="gradient">Is added to; empty when nobody needs it.</param>
     /// <param name="dMemory">On entry the gradient that the next step sends back through the memory, on return the one for the step before.</param>
     public abstract void Backward(
         ReadOnlySpan<float> parameters,

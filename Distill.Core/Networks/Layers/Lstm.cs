@@ -90,12 +90,15 @@ internal sealed class LstmLayer(int inputs, Lstm spec) : Layer(inputs, spec)
             dCell.Values,
             dGates.Values
         );
-        Matrix.ToRows(x, xRows);
-        Matrix.ToRows(activations.Rows(5 * Outputs, Outputs), hiddenRows);
-        Matrix.WeightGradient(dGates, xRows, gradient[..InputWeights], Inputs);
-        Matrix.WeightGradient(dGates, hiddenRows, gradient.Slice(InputWeights, HiddenWeights), Outputs);
-        Elementwise.AddLaneSums(dGates, gradient.Slice(InputBias, 4 * Outputs));
-        Elementwise.AddLaneSums(dGates, gradient.Slice(HiddenBias, 4 * Outputs));
+        if (!gradient.IsEmpty)
+        {
+            Matrix.ToRows(x, xRows);
+            Matrix.ToRows(activations.Rows(5 * Outputs, Outputs), hiddenRows);
+            Matrix.WeightGradient(dGates, xRows, gradient[..InputWeights], Inputs);
+            Matrix.WeightGradient(dGates, hiddenRows, gradient.Slice(InputWeights, HiddenWeights), Outputs);
+            Elementwise.AddLaneSums(dGates, gradient.Slice(InputBias, 4 * Outputs));
+            Elementwise.AddLaneSums(dGates, gradient.Slice(HiddenBias, 4 * Outputs));
+        }
         Matrix.InputGradient(parameters.Slice(InputWeights, HiddenWeights), dGates, dHidden, Start.FromZero);
         if (!dx.IsEmpty)
             Matrix.InputGradient(parameters[..InputWeights], dGates, dx, Start.FromZero);

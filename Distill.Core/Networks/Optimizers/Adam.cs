@@ -37,7 +37,8 @@ public sealed record AdamConfig : OptimizerConfig
 
     internal override IReadOnlyList<string> Moments => ["first", "second"];
 
-    public override Optimizer Create(Network network, int maxChunks) => new Adam(network, this, maxChunks);
+    public override Optimizer Create(FloatBuffer parameters, int maxChunks) =>
+        new Adam(parameters, this, maxChunks);
 
     public override void Check()
     {
@@ -50,16 +51,19 @@ public sealed record AdamConfig : OptimizerConfig
     }
 }
 
-/// <summary>Adam on one network.</summary>
-public sealed class Adam(Network network, AdamConfig config, int maxChunks)
-    : Optimizer(network, config, maxChunks)
+/// <summary>Adam on one block of parameters.</summary>
+public sealed class Adam(FloatBuffer parameters, AdamConfig config, int maxChunks)
+    : Optimizer(parameters, config, maxChunks)
 {
     private AdamStep step;
+
+    public Adam(Network network, AdamConfig config, int maxChunks)
+        : this(network.Parameters, config, maxChunks) { }
 
     /// <summary>The settings in force.</summary>
     public new AdamConfig Config => (AdamConfig)base.Config;
 
-    /// <summary>Running mean of the gradient, in the layout of the network's parameters.</summary>
+    /// <summary>Running mean of the gradient, in the layout of the parameters.</summary>
     public Span<float> FirstMoments => Moments[0].Span;
 
     /// <summary>Running mean of the squared gradient, in the same layout.</summary>

@@ -1,8 +1,8 @@
 namespace Distill.Networks;
 
 /// <summary>
-/// Takes the steps of one network. A mini-batch is cut into chunks whose number depends on the batch alone; each chunk adds up its own
-/// gradient, and <see cref="Step"/> sums them in the order of the chunks, clips by global norm and updates.
+/// Takes the steps of one block of parameters, such as a network's. A mini-batch is cut into chunks whose number depends on the
+/// batch alone; each chunk adds up its own gradient, and <see cref="Step"/> sums them in the order of the chunks, clips by global norm and updates.
 /// </summary>
 public abstract class Optimizer : IDisposable
 {
@@ -13,7 +13,7 @@ public abstract class Optimizer : IDisposable
     // Part of the definition of the norm: the squares of a part are added up in order, then the parts.
     private const int NormSize = 16384;
 
-    private readonly Network network;
+    private readonly FloatBuffer parameters;
     private readonly FloatBuffer[] gradients;
     private readonly double[] squares;
     private readonly int blocks;
@@ -25,12 +25,13 @@ public abstract class Optimizer : IDisposable
     private long clippedSteps;
     private double learningRate;
 
-    protected Optimizer(Network network, OptimizerConfig config, int maxChunks)
+    /// <param name="parameters">A multiple of 16.</param>
+    protected Optimizer(FloatBuffer parameters, OptimizerConfig config, int maxChunks)
     {
-        this.network = network;
+        this.parameters = parameters;
         Config = config;
         learningRate = config.LearningRate.At(0);
-        var length = network.Parameters.Length;
+        var length = parameters.Length;
         Moments = [.. config.Moments.Select(_ => new FloatBuffer(length))];
         gradients = [.. Enumerable.Range(0, maxChunks).Select(_ => new FloatBuffer(length))];
         squares = new double[(length + NormSize - 1) / NormSize];
@@ -63,11 +64,11 @@ public abstract class Optimizer : IDisposable
     /// <summary>Norm of the last gradient, before clipping.</summary>
     public double GradientNorm { get; private set; }
 
-    /// <summary>The gradient that a chunk adds to, in the layout of the network's parameters. The chunk clears it first.</summary>
+    /// <summary>The gradient that a chunk adds to, in the layout of the parameters. The chunk clears it first.</summary>
     public Span<float> Gradient(int chunk) => gradients[chunk].Span;
 
     /// <summary>
-    /// Sums the gradients of the first <paramref name="usedChunks"/> chunks, clips and updates the network. A gradient whose
+    /// Sums the gradients of the first <paramref name="usedChunks"/> chunks, clips and updates the parameters. A gradient whose
     /// norm is not finite changes nothing.
     /// </summary>
     public void Step(WorkerPool pool, int usedChunks)
@@ -115,7 +116,7 @@ public abstract class Optimizer : IDisposable
             buffer.Dispose();
     }
 
-    /// <summary>What is kept from step to step, each in the layout of the network's parameters.</summary>
+    /// <summary>What is kept from step to step, each in the layout of the parameters.</summary>
     protected IReadOnlyList<FloatBuffer> Moments { get; }
 
     /// <summary>Readies what all parts of a step have in common.</summary>
@@ -123,11 +124,11 @@ public abstract class Optimizer : IDisposable
     protected abstract void Prepare(double gradientScale);
 
     /// <summary>Takes the step of a part of the parameters; several threads do so at once.</summary>
-    /// <param name="start">Where the part begins in the network's parameters.</param>
+    /// <param name="start">Where the part begins in the parameters.</param>
     protected abstract void Update(Span<float> parameters, ReadOnlySpan<float> gradient, int start);
 
     private (int Start, int Length) Block(int block, int size) =>
-        (block * size, Math.Min(size, network.Parameters.Length - block * size));
+        (block * size, Math.Min(size, parameters.Length - block * size));
 
     /// <summary>Sums the chunks' gradients into the first chunk's.</summary>
     private sealed class Sums(Optimizer optimizer) : IWork
@@ -156,7 +157,7 @@ public abstract class Optimizer : IDisposable
         {
             var (start, length) = optimizer.Block(block, BlockSize);
             optimizer.Update(
-                optimizer.network.Parameters.Slice(start, length),
+                optimizer.parameters.Slice(start, length),
                 optimizer.gradients[0].Slice(start, length),
                 start
             );

@@ -17,8 +17,12 @@ public abstract record OptimizerConfig
     /// <summary>Names of what is kept for each parameter from step to step, for checkpoints.</summary>
     internal abstract IReadOnlyList<string> Moments { get; }
 
+    /// <param name="parameters">What it moves; a multiple of 16.</param>
     /// <param name="maxChunks">Most chunks that a mini-batch will be cut into.</param>
-    public abstract Optimizer Create(Network network, int maxChunks);
+    public abstract Optimizer Create(FloatBuffer parameters, int maxChunks);
+
+    /// <inheritdoc cref="Create(FloatBuffer, int)"/>
+    public Optimizer Create(Network network, int maxChunks) => Create(network.Parameters, maxChunks);
 
     /// <exception cref="DistillException">A field has a value that cannot work; the message names it.</exception>
     public virtual void Check()

@@ -65,7 +65,8 @@ public static class PolicyFile
     private static PolicyFormat FormatOf(string path) =>
         Formats.GetValueOrDefault(Path.GetExtension(path).ToLowerInvariant())
         ?? throw new DistillException(
-            $"{path} is not a policy file; a {string.Join(" or ", Endings)} file is needed."
+            $"{path} is {(PolicyExport.IsExport(path) ? "an export, which cannot be read back" : "not a policy file")}; "
+                + $"a {string.Join(" or ", Endings)} file is needed."
         );
 
     private static void CheckActivation(string path, NetworkSpec spec, Activation? given)

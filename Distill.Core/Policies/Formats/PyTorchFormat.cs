@@ -12,6 +12,9 @@ internal sealed class PyTorchFormat : PolicyFormat
 {
     private const string StudentKey = "student_state_dict";
 
+    /// <summary>What rsl_rl keeps for the user: here what the policy's numbers are.</summary>
+    private const string InfosKey = "infos";
+
     public override Policy Load(string path, Activation? activation, PolicyRole? role)
     {
         var file = PyTorchFile.Read(path);
@@ -25,12 +28,17 @@ internal sealed class PyTorchFormat : PolicyFormat
                 && !tensors.TryAdd(tensor.Name[Prefix.Length..], tensor)
             )
                 throw new DistillException($"{path} has the tensor '{tensor.Name}' twice.");
-        return Architecture.Read(
+        var policy = Architecture.Read(
             json.Value,
             new PolicySource(path, tensors),
             NameOf,
             ("obs_normalizer._mean", "obs_normalizer._var", "obs_normalizer.count")
         );
+        if ((file.Root as TorchValue.Dict)?.Find(InfosKey) is TorchValue.Dict infos)
+            foreach (var (key, value) in infos.Entries)
+                if (key.Text is { } name && PolicyFacts.IsFact(name) && value is TorchValue.Text text)
+                    policy.Metadata[name] = text.Value;
+        return policy;
     }
 
     public override void Save(
@@ -67,13 +75,26 @@ internal sealed class PyTorchFormat : PolicyFormat
                 ("best_return", bestReturn is { } best ? new TorchValue.Float(best) : new TorchValue.None()),
                 (StudentKey, model),
                 ("iter", new TorchValue.Int(iteration)),
-                ("infos", new TorchValue.None()),
+                (InfosKey, Infos(policy)),
                 (Architecture.Key, new TorchValue.Text(Architecture.Describe(policy))),
             ])
         );
 
         static (string, TorchValue) Named(string name, ReadOnlySpan<float> values, params int[] shape) =>
             (name, new TorchValue.Array(Tensor.OfFloats(name, values, shape)));
+    }
+
+    /// <summary>Without who made it and how: the same training gives the same bytes, whatever its command was.</summary>
+    private static TorchValue Infos(Policy policy)
+    {
+        var facts = policy.Metadata.Where(entry => PolicyFacts.IsFact(entry.Key)).ToArray();
+        return facts.Length == 0
+            ? new TorchValue.None()
+            : TorchValue.Dict.Of(
+                facts
+                    .OrderBy(entry => entry.Key, StringComparer.Ordinal)
+                    .Select(entry => (entry.Key, (TorchValue)new TorchValue.Text(entry.Value)))
+            );
     }
 
     public override bool RestoreOptimizer(string path, Network network, Adam adam) =>

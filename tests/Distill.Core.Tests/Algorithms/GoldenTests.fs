@@ -89,6 +89,23 @@ let private trained (config: PpoConfig) environment =
 
     hashes ppo.Actor metrics ppo.Visit
 
+let private trainedBySac (config: SacConfig) environment =
+    use pool = new WorkerPool(2)
+    use sac = new Sac(config, environment, pool)
+
+    let metrics =
+        [
+            for _ in 1..3 do
+                let report = sac.Iterate()
+                report.CriticLoss.GetValueOrDefault()
+                report.ActorLoss.GetValueOrDefault()
+                report.Entropy.GetValueOrDefault()
+                report.Alpha
+                report.MeanReturn.GetValueOrDefault()
+        ]
+
+    hashes sac.Actor metrics sac.Visit
+
 let private mlp = MlpStudent(Hidden = [| 24; 16 |], ObservationGroup = "tracking")
 
 let private gru = GruStudent(Hidden = 8, DenseAfter = 8)
@@ -185,6 +202,38 @@ let private withThisLibrary: (string * string * (unit -> string)) list =
         "PPO, choices",
         "5f92f0e93db7 9e0662fec3da e143b8929183",
         (fun () -> trained (PpoConfig(Seed = 4UL)) (CartPoleConfig(Envs = 40)))
+        "SAC",
+        "2f568ae4eff2 633dd11df492 6c08ef9d1ab1",
+        (fun () ->
+            let config =
+                SacConfig(
+                    StepsPerEnv = 40,
+                    LearningStarts = 500,
+                    WarmupSteps = 200,
+                    UpdateToData = 0.02,
+                    ReplayCapacity = 3000,
+                    Actor = dense "teacher" [ 16; 16 ] true,
+                    Critic = dense "tracking" [ 64; 64 ] true,
+                    Seed = 2UL
+                )
+
+            trainedBySac config quadrotor)
+        "SAC, RAPTOR's settings",
+        "31998a959939 b73c4c90c735 3a727aca4309",
+        (fun () ->
+            let raptor = SacConfig.Raptor
+
+            let config =
+                SacConfig(
+                    StepsPerEnv = 50,
+                    LearningStarts = 100,
+                    TargetEntropy = raptor.TargetEntropy,
+                    EntropyTarget = raptor.EntropyTarget,
+                    AlphaLearningRate = raptor.AlphaLearningRate,
+                    Optimizer = raptor.Optimizer
+                )
+
+            trainedBySac config (QuadrotorConfig(Envs = 1)))
     ]
 
 let private check (cases: (string * string * (unit -> string)) list) =

@@ -167,6 +167,67 @@ let ``measures are of the state that a step led to, before another episode start
     Expect.isTrue (ends > 32) "episodes ended"
 
 [<Fact>]
+let ``Environments that hold show the states in which episodes end, and go on as others do`` () =
+    let limited limit : (string * IEnvironmentConfig) list =
+        [ "walkers", walkers limit; "quadrotors", QuadrotorConfig(Envs = 40, EpisodeLimit = limit) ]
+
+    for (name, config), (_, endless) in List.zip (limited 6) (limited 1000) do
+        use stepping = config.Create(40, 3UL)
+        use holding = config.Create(40, 3UL) :?> IHoldingEnvironment
+        use unlimited = endless.Create(40, 3UL)
+        let spec = config.Spec
+        let zeros rows : float32[] = Array.zeroCreate (rows * Panel.Width)
+
+        let seen (environment: IBatchedEnvironment) panel =
+            let values = zeros spec.Groups[0].Size
+            environment.Observe(panel, 0, values)
+            values
+
+        let lane (values: float32[]) l =
+            [ for i in l .. Panel.Width .. values.Length - 1 -> values[i] ]
+
+        let mutable ends = 0
+
+        for panel in 0..1 do
+            for environment in [ stepping; holding; unlimited ] do
+                environment.Reset panel
+
+            for step in 1..20 do
+                let actions =
+                    zeros spec.Actions.Floats |> Array.mapi (fun i _ -> float32 (i % 5) / 8f - 0.2f)
+
+                let outcome, other, free = zeros 3, zeros 3, zeros 3
+                stepping.Step(panel, actions, StepOutcome(Span outcome))
+                holding.Advance(panel, actions, StepOutcome(Span other))
+                unlimited.Step(panel, actions, StepOutcome(Span free))
+                Paths.sameBits other outcome $"{name}: outcome"
+                let arrived = seen holding panel
+                let ended = StepOutcome(Span other).AnyEnded
+                holding.Restart(panel, StepOutcome(Span other))
+                let after = seen holding panel
+                Paths.sameBits after (seen stepping panel) $"{name}: after the step"
+
+                for l in 0 .. Panel.Width - 1 do
+                    let terminated, truncated = other[32 + l] > 0f, other[64 + l] > 0f
+                    Expect.isTrue (ended || not (terminated || truncated)) $"{name}: an end"
+
+                    if not (terminated || truncated) then
+                        Expect.equal (lane arrived l) (lane after l) $"{name}: goes on"
+                    else
+                        Expect.isTrue (lane arrived l <> lane after l) $"{name}: another episode"
+
+                    // Its own noise apart, the first episode goes as it does without a limit.
+                    if step = 6 && truncated then
+                        ends <- ends + 1
+
+                        Expect.equal
+                            (lane arrived l)
+                            (lane (seen unlimited panel) l)
+                            $"{name}: the state at the limit"
+
+        Expect.isTrue (ends > 10) $"{name}: {ends} ends"
+
+[<Fact>]
 let ``quadrotors measure their distance to the reference on every path`` () =
     let config =
         QuadrotorConfig(Envs = 32, Task = QuadrotorTask.Langevin, EpisodeLimit = 1000)

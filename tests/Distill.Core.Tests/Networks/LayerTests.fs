@@ -145,6 +145,62 @@ let ``A layer whose input gradient nobody needs gives the same parameter gradien
 
         Paths.sameBits (gradient [||]) (gradient (Array.zeroCreate (7 * width))) $"{spec}"
 
+[<Fact>]
+let ``A network whose parameter gradient nobody needs gives the same gradients of input and memory`` () =
+    for head in [ Head.Plain; Head.Gaussian; Head.SquashedGaussian ] do
+        for memory in [ Gru 6 :> LayerSpec; Lstm 6 ] do
+            use network = new Network(NetworkSpec.RecurrentStack(7, 5, memory, 8, 3, head))
+            network.Initialize(RandomStream(3UL, "test"))
+            let random = Random 3
+
+            let x, dy =
+                Draw.floats random (7 * width), Draw.floats random (network.OutputSize * width)
+
+            let before = Draw.floats random (network.MemorySize * width)
+            use own = new Workspace()
+            let activations = Array.zeroCreate<float32>(network.ActivationSize * width)
+            network.Forward(panelOf x, panelOf before, panelOf activations, own)
+
+            let run (gradient: float32[]) =
+                let dx, dMemory =
+                    Array.create (7 * width) nanf, Draw.floats (Random 4) before.Length
+
+                network.Backward(
+                    panelOf x,
+                    panelOf activations,
+                    panelOf dy,
+                    panelOf dMemory,
+                    Span gradient,
+                    own,
+                    panelOf dx
+                )
+
+                dx, dMemory
+
+            let dx, dMemory = run (Array.zeroCreate network.Parameters.Length)
+            let dxAlone, dMemoryAlone = run [||]
+            Paths.sameBits dxAlone dx $"{memory}, {head}: input"
+            Paths.sameBits dMemoryAlone dMemory $"{memory}, {head}: memory"
+
+            if head = Head.Plain then
+                let p =
+                    network.Parameters.Span.Slice(0, network.ParameterCount).ToArray() |> Array.map float
+
+                let expected =
+                    Array.init width (fun l ->
+                        let _, _, kept = forward network.Spec p (lane x l) (lane before l)
+
+                        backward
+                            network.Spec
+                            p
+                            (Array.zeroCreate p.Length)
+                            kept
+                            (lane dy l)
+                            (lane (Draw.floats (Random 4) before.Length) l)
+                        |> fst)
+
+                closeNorm 5e-6 dx (panel expected 7 |> Seq.map float) $"{memory}: input"
+
 [<Theory>]
 [<InlineData(32)>]
 [<InlineData(16)>]

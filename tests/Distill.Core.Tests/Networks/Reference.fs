@@ -306,4 +306,5 @@ type PlainAdam(optimizer: OptimizerConfig, parameters: float[]) =
             second[i] <- settings.Beta2 * second[i] + (1.0 - settings.Beta2) * g * g
             let mean = first[i] / (1.0 - settings.Beta1 ** float steps)
             let square = second[i] / (1.0 - settings.Beta2 ** float steps)
-            parameters[i] <- parameters[i] - rate * mean / (sqrt square + settings.Epsilon.Value)
+            let size = sqrt (max square settings.Floor.Value)
+            parameters[i] <- parameters[i] - rate * mean / (size + settings.Epsilon.Value)

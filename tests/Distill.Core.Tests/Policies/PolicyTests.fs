@@ -87,7 +87,7 @@ let private specs =
         NetworkSpec(7, [ Gru 5; Dense(4, Activation.Elu); Gru 6; Dense(3, Activation.Identity) ])
     ]
 
-let private policies () =
+let internal policies () =
     [
         for i, (name, spec) in List.indexed specs do
             for normalize in [ false; true ] do

@@ -325,3 +325,79 @@ let ``a student beside a teacher is compared with it, resumed and fine-tuned`` (
             Run.trainTeacherWith [ "beta=0.5" ] training (PpoConfig()) |> ignore)
 
     Assert.Contains("need a teacher: add teacher=FILE", refusal.Message)
+
+[<Fact>]
+let ``a teacher trained by SAC is saved, resumed, loaded, flown and distilled as one trained by PPO``
+    ()
+    =
+    use place = new Workplace()
+    let saved = place.Path "teacher.safetensors"
+
+    let training =
+        { TrainTeacher.single with
+            Environment = Quadrotor.mixture { envs = 2 }
+            EvaluationInterval = 2
+            EvaluationEpisodes = 16
+            FinalEpisodes = 16
+        }
+
+    let train settings =
+        Run.sacWith
+            ([ "critic_hidden=[16,16]"; "buffer_size=150"; "tau=0.01" ] @ settings)
+            training
+            (SacConfig(Iterations = 4, StepsPerEnv = 20, LearningStarts = 30, Seed = 5UL))
+
+    let whole = train [ $"""folder={place.Path "whole"}"""; $"save_to={saved}" ]
+    train [ $"""folder={place.Path "stopped"}"""; "iterations=2" ] |> ignore
+    train [ $"""resume={place.Path "stopped"}"""; "iterations=4" ] |> ignore
+
+    let weights (folder: string) =
+        use policy =
+            PolicyFile.Load((RunFolder.Open(place.Path folder)).Checkpoint "final_teacher.safetensors")
+
+        policy.Network.Parameters.Span.ToArray()
+
+    Assert.Equal<float32 array>(weights "whole", weights "stopped")
+    use teacher = PolicyFile.Load saved
+    Assert.Equal("5", teacher.Metadata["seed"])
+    Assert.Equal(Networks.Head.SquashedGaussian, teacher.Network.Spec.Head)
+    Expect.close 1e-2 (invariant teacher.Metadata["return"]) whole.Evaluation.MeanReturn "recorded return"
+    let report = File.ReadAllText(Path.Combine(whole.Folder, "report.html"))
+    Assert.Contains("\"critic\"", report)
+    Assert.Contains("Policy/alpha", report)
+
+    use agent = Agent.load whole.Folder
+    Assert.Contains(("replay_capacity", "150"), agent.Settings)
+    Assert.Equal(4, (agent.Iterate()).Iteration)
+
+    let flight = Run.playWith [ $"policy={saved}"; "episodes=2" ] Play.defaults
+
+    Assert.NotEmpty(string flight)
+
+    let student =
+        Run.distilWith
+            [
+                $"""folder={place.Path "student"}"""
+                $"teacher={saved}"
+                "iterations=1"
+                "envs=32"
+                "steps_per_env=5"
+                "final_episodes=16"
+                "report=false"
+            ]
+            Experiment.empty
+
+    Assert.True(student.Interruption.IsNone)
+
+[<Fact>]
+let ``a memory or choices are refused before anything is computed by SAC`` () =
+    let refused (settings: string list) training =
+        (Expect.throws<DistillException>(fun () -> Run.sacWith settings training (SacConfig()) |> ignore))
+            .Message
+
+    Assert.Contains("its actor cannot have a memory", refused [ "actor=gru" ] TrainTeacher.single)
+
+    let choices =
+        { TrainTeacher.single with Environment = CartPole.balance { envs = 1 } }
+
+    Assert.Contains("use PPO there", refused [] choices)

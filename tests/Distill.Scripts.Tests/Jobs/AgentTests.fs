@@ -299,7 +299,14 @@ let ``a training by PPO is an agent without dataset`` () =
 let ``what every kind of every choice says in a folder is read back`` () =
     use place = new Workplace()
 
-    for job in [ Distil.job Experiment.empty; TrainTeacher.job TrainTeacher.defaults (PpoConfig()) ] do
+    let jobs =
+        [
+            Distil.job Experiment.empty
+            TrainTeacher.job TrainTeacher.defaults (PpoConfig())
+            TrainTeacher.sacJob TrainTeacher.single (SacConfig())
+        ]
+
+    for job in jobs do
         let catalogue = Settings.catalogue job.Records
 
         let choices =

@@ -11,7 +11,7 @@ open Distill.Tests.RunTests
 open Xunit
 
 /// Writes a script with the given body; returns its path.
-let private script (place: Workplace) (body: string) =
+let script (place: Workplace) (body: string) =
     let path = place.Path "experiment.fsx"
 
     let reference (library: string) =

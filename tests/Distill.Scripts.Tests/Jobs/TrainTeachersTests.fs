@@ -1,0 +1,186 @@
+/// Sets of teachers: the same bits alone and side by side, stopped and gone on with, and what is said of them.
+module Distill.Tests.TrainTeachersTests
+
+open System
+open System.IO
+open System.Threading
+open Distill
+open Distill.Algorithms
+open Distill.Environments.Quadrotor
+open Distill.Policies
+open Distill.Tests.RunTests
+open Xunit
+
+let private training =
+    { TrainTeacher.defaults with
+        Environment =
+            Quadrotor.mixture { envs = 32 } |> Quadrotor.flying (Drones.sample { number = 5; seed = 3 })
+        SaveInterval = 2
+        EvaluationInterval = 3
+        EvaluationEpisodes = 8
+        FinalEpisodes = 16
+    }
+
+let private ppo =
+    PpoConfig.Quadrotor
+    |> Settings.set <@ _.Iterations @> 6
+    |> Settings.set <@ _.NumMiniBatches @> (Schedule.constant 2.0)
+    |> Settings.set <@ _.Actor @> (Student.mlp { hidden = [ 8 ] } |> Student.reading "privileged")
+
+let private train (set: string) (settings: string list) : TeachersResult =
+    Run.trainTeachersWith
+        settings
+        { TrainTeachers.defaults with Set = set; Recipe = "short" }
+        training
+        (Reinforcement.ppo Experiment.empty.Teacher ppo)
+
+/// What of a set must not depend on how it came about: the parameters of each teacher, and the table without its costs.
+let private content (set: string) =
+    [
+        for row in (TeacherSet.Read set).Teachers do
+            use policy = PolicyFile.Load(Path.Combine(set, row.Policy))
+
+            row.Variant,
+            policy.Network.Parameters.Span.ToArray(),
+            (row.Return, row.Length, row.ShareTerminated, row.Episodes, row.Seed, row.Recipe)
+    ]
+
+[<Fact>]
+let ``a teacher has the same bits alone and beside any number of others`` () =
+    use place = new Workplace()
+    let one, three = place.Path "one", place.Path "three"
+    let result = train one [ "threads=1" ]
+    train three [ "threads=3"; "worker=2" ] |> ignore
+    let expected = content one
+    Assert.Equal(5, expected.Length)
+    Assert.Equal<(string * float32 array * _) list>(expected, content three)
+    Assert.True(result.Set.Teachers |> Seq.forall (fun row -> row.CoreSeconds > 0.0))
+
+    let alone =
+        Run.trainTeacherWith
+            [
+                $"environment.drones=[{one}/drones/00003.json]"
+                "sampled=null"
+                "threads=1"
+                $"""folder={place.Path "alone"}"""
+                "report=false"
+            ]
+            training
+            ppo
+
+    use policy =
+        PolicyFile.Load(Path.Combine(alone.Folder, "checkpoints", "best_teacher.safetensors"))
+
+    let _, parameters, (mean, _, _, _, _, _) = expected[3]
+    Assert.Equal<float32 array>(parameters, policy.Network.Parameters.Span.ToArray())
+    Assert.Equal(mean, alone.Evaluation.MeanReturn)
+
+[<Fact>]
+let ``a set that was stopped goes on to the same bits`` () =
+    use place = new Workplace()
+    let whole, stopped = place.Path "whole", place.Path "stopped"
+    train whole [ "threads=2" ] |> ignore
+
+    // Stopped as by Ctrl-C as soon as the first has left a state, again and again.
+    let rec goOn (stops: int) =
+        use over = new ManualResetEventSlim()
+
+        let watcher =
+            Thread(fun () ->
+                let runs = Path.Combine(stopped, "runs")
+
+                let begun () =
+                    Directory.Exists runs
+                    && Directory.GetFiles(runs, "state.safetensors", SearchOption.AllDirectories).Length > 0
+
+                while not over.IsSet && not (begun ()) do
+                    Thread.Sleep 1
+
+                if not over.IsSet then
+                    match AppContext.GetData "distill.interrupt" with
+                    | :? Func<bool> as interrupt -> interrupt.Invoke() |> ignore
+                    | _ -> ())
+
+        watcher.Start()
+
+        let finished =
+            try
+                train stopped [ "threads=2" ] |> ignore
+                true
+            with Script.Stopped(130, sentence) ->
+                Assert.Contains("the same command goes on with the others", sentence)
+                false
+
+        over.Set()
+        watcher.Join()
+
+        if finished then
+            stops
+        elif stops = 3 then
+            train stopped [ "threads=2" ] |> ignore
+            4
+        else
+            goOn (stops + 1)
+
+    Assert.True(goOn 0 > 0)
+    Assert.Equal<(string * float32 array * _) list>(content whole, content stopped)
+
+[<Fact>]
+let ``a set of teachers teaches, and those that are not good enough are named`` () =
+    use place = new Workplace()
+    let set = place.Path "set"
+    let result = train set [ "threads=1"; "min_return=10000" ]
+    Assert.Contains("5 of them return less than 10000: 00000", string result)
+    Assert.Contains("5 of 5", string result)
+
+    let student =
+        distillation {
+            name "of-a-set"
+            environment (QuadrotorConfig(Envs = 10, Drones = [| Path.Combine(set, "drones") |]))
+            teacher (Teacher.set set)
+            student (Student.gru { hidden = 4 } |> Student.reading "tracking")
+            acting (Acting.teacherUntil 1)
+            collect (Collect.episodes 10)
+            iterations 2
+            evaluationEpisodes 10
+            finalEpisodes 10
+        }
+        |> Run.distilWith [ $"""folder={place.Path "run"}"""; "report=false"; "threads=1" ]
+
+    Assert.Equal(10, student.Teacher.Episodes)
+
+[<Fact>]
+let ``what cannot become a set of teachers is refused in a sentence`` () =
+    use place = new Workplace()
+    let set = place.Path "set"
+    train set [ "threads=1"; "iterations=1" ] |> ignore
+
+    let message (work: unit -> TeachersResult) =
+        (Expect.throws<DistillException>(fun () -> work () |> ignore)).Message
+
+    Assert.Contains(
+        "has 'gamma: 0.99' where the script now gives 'gamma: 0.98'",
+        message (fun () -> train set [ "gamma=0.98" ])
+    )
+
+    Assert.Contains("save_to=x names one file", message (fun () -> train set [ "save_to=x" ]))
+    Assert.Contains("worker=-1 cannot work", message (fun () -> train set [ "worker=-1" ]))
+
+    let twice =
+        { training with Environment = QuadrotorConfig(Drones = [| "crazyflie"; "crazyflie" |]) }
+
+    let with' (training: TrainTeacher) () =
+        Run.trainTeachersWith
+            []
+            { TrainTeachers.defaults with Set = place.Path "other" }
+            training
+            (Reinforcement.ppo Experiment.empty.Teacher ppo)
+
+    Assert.Contains("Two of the drones are called 'crazyflie'", message (with' twice))
+
+    Assert.Contains(
+        "has no drones",
+        message (with' { training with Environment = CartPole.balance { envs = 4 } })
+    )
+
+    Assert.False(Directory.Exists(place.Path "other"))
