@@ -290,6 +290,8 @@ let ``packed episodes are all their valid rows and no other, in whole mini-batch
     use dataset =
         new AggregatedDataset(columns 2 1, 10, 3, 70L, NewestRollout(), RandomStream(1UL, "retention"))
 
+    // Memory that an earlier rollout leaves behind.
+    dataset.Add rollout
     dataset.Add(rollout, packing, 2)
     let order = Array.zeroCreate<int> 7
     RandomStream(1UL, "packing").Permutation(Span order, 3u)
