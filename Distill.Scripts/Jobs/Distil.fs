@@ -376,6 +376,7 @@ module Distil =
             Completed = fun () -> distillation.Iteration
             Iterate = fun () -> progress config (distillation.Iterate())
             Visit = distillation.Visit
+            Critic = None
             Reference = []
             Warnings = []
         }

@@ -117,30 +117,20 @@ module internal FlightTesting =
         use evaluator = new Evaluator(config, episodes, seed, pool)
         evaluator.Run policy
 
-    let private byDrone (config: QuadrotorConfig) (drones: string array) (all: EvaluationResult) =
-        [|
-            for i, name in Array.indexed drones ->
-                all.Where((fun episode -> config.DroneOf(episode, drones.Length) = i), $"drone {name}")
-        |]
-
-    let private drones pool policy (episodes: int) (seed: uint64) (config: QuadrotorConfig) : DroneResults =
+    let private ofDrones pool policy (config: QuadrotorConfig) (episodes: int) (seed: uint64) =
         let drones = config.LoadDrones() |> Array.ofSeq
         let all = evaluate pool policy config (drones.Length * episodes) seed
+        drones, Array.ofSeq (all.ByVariant [| for drone in drones -> drone.Name |]), all
 
-        {
-            Figures = drones |> Array.map DroneFigures.Of
-            Results = byDrone config (drones |> Array.map _.Name) all
-            All = all
-        }
+    let private drones pool policy (episodes: int) (seed: uint64) (config: QuadrotorConfig) : DroneResults =
+        let drones, results, all = ofDrones pool policy config episodes seed
+        { Figures = drones |> Array.map DroneFigures.Of; Results = results; All = all }
 
     let private airframes pool policy (episodes: int) (seed: uint64) =
-        let names = Array.ofSeq Airframes.Names
-        let config = QuadrotorConfig(Drones = names)
+        let drones, results, _ =
+            ofDrones pool policy (QuadrotorConfig(Drones = Array.ofSeq Airframes.Names)) episodes seed
 
-        evaluate pool policy config (names.Length * episodes) seed
-        |> byDrone config names
-        |> Array.zip names
-        |> List.ofArray
+        List.zip [ for drone in drones -> drone.Name ] (List.ofArray results)
 
     /// Seconds of a loop.
     let private loops = [ 10.0; 7.0; 5.5; 4.5; 3.5 ]

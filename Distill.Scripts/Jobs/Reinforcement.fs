@@ -119,6 +119,7 @@ module Reinforcement =
                     {
                         Role = if guided then "student" else "teacher"
                         Policy = ppo.Actor
+                        Critic = Some ppo.Critic
                         Optimizer = ppo.ActorOptimizer
                         Completed = fun () -> ppo.Iteration
                         Iterate = fun () -> ofPpo config (ppo.Iterate())
@@ -183,6 +184,7 @@ module Reinforcement =
                     {
                         Role = "teacher"
                         Policy = sac.Actor
+                        Critic = None
                         Optimizer = sac.ActorOptimizer
                         Completed = fun () -> sac.Iteration
                         Iterate = fun () -> ofSac config (sac.Iterate())

@@ -17,6 +17,9 @@ type Algorithm =
         Role: string
         Policy: Policy
 
+        /// What values states beside it, kept with the best policy as critic.safetensors; None where there is no such thing.
+        Critic: Policy option
+
         /// What trains the policy.
         Optimizer: Optimizer
 
@@ -266,6 +269,10 @@ module Runner =
             memory.BestIteration <- completed
             algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
             savePolicy folder $"best_{algorithm.Role}" algorithm memory completed
+
+            algorithm.Critic
+            |> Option.iter (fun critic -> PolicyFile.Save(folder.Checkpoint "critic.safetensors", critic))
+
             algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
 
         let note =

@@ -52,6 +52,9 @@ public sealed class Ppo : IRollout, IDisposable
         actor = At(Create("actor", config.Actor, spec.Actions.Size, config.HeadOf(spec)), observes: true);
         var shared = config.SharesObservations;
         critic = At(Create("critic", config.Critic, outputs: 1, Head.Plain), observes: !shared);
+        // What it sees then is normalized by the actor's: so must it be for whoever goes on with it from a file.
+        if (shared)
+            critic.Policy.Normalizer = Actor.Normalizer;
         Actor.Check(spec, "actor");
         CheckCritic();
         distribution = Actor.Distribution!;
@@ -92,6 +95,9 @@ public sealed class Ppo : IRollout, IDisposable
 
     /// <summary>What is trained; flown without noise it is a teacher.</summary>
     public Policy Actor => actor.Policy;
+
+    /// <summary>What values states, to go on with in another training.</summary>
+    public Policy Critic => critic.Policy;
 
     /// <summary>The actor's optimizer, for checkpoints.</summary>
     public Optimizer ActorOptimizer => actor.Optimizer;

@@ -701,6 +701,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
                 fun state ->
                     state.Block("completed", Span<int>(completed))
                     state.Part("policy", fun part -> teacher.Network.Visit part)
+            Critic = None
             Reference = []
             Warnings = []
         }

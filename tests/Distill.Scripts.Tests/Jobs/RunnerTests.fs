@@ -60,6 +60,7 @@ type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan, warnings: s
             Completed = fun () -> iteration[0]
             Iterate = iterate
             Visit = fun state -> state.Block("iteration", Span<int>(iteration))
+            Critic = None
             Reference = []
             Warnings = []
         }
