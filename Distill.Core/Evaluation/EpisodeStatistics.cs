@@ -2,17 +2,20 @@ using System.Numerics;
 
 namespace Distill.Evaluation;
 
-/// <summary>Returns and lengths of the last 100 finished episodes of training, as rsl_rl reports them.</summary>
+/// <summary>Returns and lengths of the last finished episodes of training: 100, as rsl_rl reports them.</summary>
 /// <param name="envs">Number of environments that run side by side.</param>
-public sealed class EpisodeStatistics(int envs)
+/// <param name="together">
+/// Episodes that begin together, of which those that end last would tell only the longest: the last so many count, if they are more.
+/// </param>
+public sealed class EpisodeStatistics(int envs, int together = 0)
 {
-    private const int Window = 100;
+    private readonly int window = Math.Max(100, together);
 
     private readonly double[] runningReturn = new double[envs];
     private readonly int[] runningLength = new int[envs];
-    private readonly double[] returns = new double[Window];
-    private readonly int[] lengths = new int[Window];
-    private readonly byte[] terminations = new byte[Window];
+    private readonly double[] returns = new double[Math.Max(100, together)];
+    private readonly int[] lengths = new int[Math.Max(100, together)];
+    private readonly byte[] terminations = new byte[Math.Max(100, together)];
     private long finished;
 
     /// <summary>Episodes finished since the start.</summary>
@@ -38,10 +41,10 @@ public sealed class EpisodeStatistics(int envs)
     public double? MeanLength => Mean(lengths);
     public double? ShareTerminated => Mean(terminations);
 
-    private int Kept => (int)Math.Min(finished, Window);
+    private int Kept => (int)Math.Min(finished, window);
 
     /// <summary>Return of the episode that finished last; only after one has.</summary>
-    public double LatestReturn => returns[(finished - 1) % Window];
+    public double LatestReturn => returns[(finished - 1) % window];
 
     /// <summary>Counts one step of one environment. Call in an order that does not depend on threads.</summary>
     public void Add(int env, float reward, bool terminated, bool truncated)
@@ -50,7 +53,7 @@ public sealed class EpisodeStatistics(int envs)
         runningLength[env]++;
         if (!terminated && !truncated)
             return;
-        var place = (int)(finished++ % Window);
+        var place = (int)(finished++ % window);
         returns[place] = runningReturn[env];
         lengths[place] = runningLength[env];
         terminations[place] = terminated ? (byte)1 : (byte)0;

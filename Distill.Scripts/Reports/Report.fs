@@ -181,9 +181,9 @@ module Report =
                 |> Chart.withYAxisStyle (AxisType = (if positive then "log" else "linear"), TickFormat = "~g")
             if collected || not (run.Series("Train/mean_reward").IsEmpty) then
                 (if collected then
-                     "Return of the last 100 training episodes, whoever drove: mean and standard deviation."
+                     "Return of the last 100 training episodes, or of all of an epoch, whoever drove: mean and standard deviation."
                  else
-                     "Return of the last 100 training episodes."),
+                     "Return of the last 100 training episodes, or of all of an epoch."),
                 (if collected then
                      withBand
                          run
@@ -203,7 +203,7 @@ module Report =
             match run.Series "Train/mean_episode_length" with
             | [] -> ()
             | points ->
-                "Length of the last 100 training episodes.",
+                "Length of the last 100 training episodes, or of all of an epoch.",
                 Chart.combine
                     [
                         Chart.Line(points, Name = "training", LineColor = student)

@@ -5,42 +5,19 @@
 
 open Distill
 open Distill.Algorithms
-open Distill.Networks
 
 let flying (seed: int) (envs: int) =
     Quadrotor.mixture { envs = envs } |> Quadrotor.flying (Drones.sample { number = 1000; seed = seed })
 
-let privileged = Student.mlp { hidden = [ 64; 64 ] } |> Student.reading "privileged"
-
 let training =
-    { TrainTeacher.defaults with
-        Environment = flying 0 4096
-        EvaluationInterval = 50
-        EvaluationEpisodes = 2000
-    }
+    { TrainTeacher.defaults with Environment = flying 0 4096; EvaluationEpisodes = 2000 }
 
-let ppo =
-    PpoConfig.Quadrotor
-    |> Settings.set <@ _.Iterations @> 300
-    |> Settings.set <@ _.Actor @> privileged
-    |> Settings.set <@ _.Critic @> privileged
-
-let distillation (teacher: string) =
+let distillation (privileged: string) =
     distillation {
         name "foundation"
         environment (flying 0 1024)
-        teacher (Teacher.load teacher)
-        student (Student.gru { hidden = 16 } |> Student.reading "tracking")
-        preset Preset.raptor
-        acting (Acting.teacherUntil 2)
-        collect (Collect.episodes 1024)
-        variantFocus (Schedule.constant 0.5)
-        miniBatchSize (Schedule.constant 16.0)
-        epochs 4
-        iterations 100
-        optimizer (AdamConfig(LearningRate = Schedule.exponential 2e-3 1e-4 100))
-        evaluationInterval 20
-        evaluationEpisodes 2000
+        teacher (Teacher.load privileged)
+        preset Preset.foundation
     }
 
 Script.main (fun arguments ->
@@ -50,7 +27,8 @@ Script.main (fun arguments ->
     let best (role: string) =
         $"{folder}/{role}/checkpoints/best_{role}.safetensors"
 
-    Run.stage $"{folder}/teacher" (fun own -> Run.trainTeacherWith (own @ settings) training ppo)
+    Run.stage $"{folder}/teacher" (fun own ->
+        Run.trainTeacherWith (own @ settings) training PpoConfig.Privileged)
 
     Run.stage $"{folder}/student" (fun own ->
         Run.distilWith (own @ settings) (distillation (best "teacher")))

@@ -124,7 +124,7 @@ public sealed class CpuEngine : IDistillationEngine
                 [(Student.Network, trainer.Optimizer), .. ensemble?.Learners ?? []]
             );
         config.Student.Prepare(trainer.Optimizer, Student);
-        Episodes = new EpisodeStatistics(shape.Envs);
+        Episodes = new EpisodeStatistics(shape.Envs, config.Collection.WholeEpisodes ? shape.Envs : 0);
     }
 
     public Policy Student { get; }

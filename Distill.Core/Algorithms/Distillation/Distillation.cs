@@ -20,7 +20,7 @@ namespace Distill.Algorithms;
 /// <param name="ClippedSteps">How many of them were clipped.</param>
 /// <param name="RowsAdded">Rows that the rollout brought.</param>
 /// <param name="GrownFrom">Dataset capacity before, in rows; equal to <paramref name="GrownTo"/> if it did not grow.</param>
-/// <param name="MeanReturn">Of the last 100 finished training episodes, whoever drove; null before the first.</param>
+/// <param name="MeanReturn">Of the last 100 finished training episodes, or all of an epoch, whoever drove; null before the first.</param>
 public sealed record IterationReport(
     int Iteration,
     ActingPhase Phase,

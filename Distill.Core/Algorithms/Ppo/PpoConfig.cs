@@ -39,6 +39,20 @@ public sealed record PpoConfig
             InitStd = 0.3,
         };
 
+    /// <summary>
+    /// Trains one teacher of many quadrotors that is told which one it flies: larger networks, and steps that shrink towards the end,
+    /// without which the policy strays about its best.
+    /// </summary>
+    public static PpoConfig Privileged { get; } =
+        Quadrotor with
+        {
+            Iterations = 500,
+            DesiredKl = Distill.Schedule.Exponential(0.015, 0.003, 500),
+            EntropyCoef = Distill.Schedule.Exponential(0.004, 0.001, 500),
+            Actor = new MlpStudent { ObservationGroup = "privileged", Hidden = [128, 128] },
+            Critic = new MlpStudent { ObservationGroup = "privileged", Hidden = [128, 128] },
+        };
+
     /// <summary>Seed of everything random. Same seed, same policy, whatever the number of threads.</summary>
     public ulong Seed { get; init; }
 

@@ -184,3 +184,65 @@ let ``what cannot become a set of teachers is refused in a sentence`` () =
     )
 
     Assert.False(Directory.Exists(place.Path "other"))
+
+[<Fact>]
+let ``a stage begins, goes on where it was stopped, and is left alone where it has finished`` () =
+    use place = new Workplace()
+    let folder = place.Path "stage"
+    let calls = ResizeArray<string list>()
+
+    let stage (more: string list) =
+        Run.stage folder (fun own ->
+            calls.Add own
+            Run.trainTeacherWith (own @ [ "threads=1"; "report=false" ] @ more) training ppo)
+
+    stage [ "until=2" ]
+    Assert.False(File.Exists(Path.Combine(folder, "result.csv")))
+    stage [ "until=0" ]
+    Assert.True(File.Exists(Path.Combine(folder, "result.csv")))
+    stage []
+    Assert.Equal<string list list>([ [ $"folder={folder}" ]; [ $"resume={folder}" ] ], List.ofSeq calls)
+
+[<Fact>]
+let ``a training goes on with the critic of another`` () =
+    use place = new Workplace()
+
+    let train (name: string) (settings: string list) =
+        Run.trainTeacherWith
+            ([
+                $"folder={place.Path name}"
+                "threads=1"
+                "report=false"
+                "critic.observation_group=privileged"
+             ]
+             @ settings)
+            training
+            ppo
+
+    let first =
+        train "first" [ "critic.hidden=[8]"; "critic.normalize_observations=true" ]
+
+    let file = Path.Combine(first.Folder, "checkpoints", "critic.safetensors")
+    use kept = PolicyFile.Load file
+    Assert.Equal(1, kept.Network.Spec.Outputs)
+    // So small a step that nothing moves.
+    let second =
+        train
+            "second"
+            [
+                $"critic={file}"
+                "iterations=1"
+                "schedule=fixed"
+                "learning_rate=1e-30"
+                "critic_learning_rate=1e-30"
+            ]
+
+    use again =
+        PolicyFile.Load(Path.Combine(second.Folder, "checkpoints", "critic.safetensors"))
+
+    Assert.Equal<float32 array>(
+        kept.Network.Parameters.Span.ToArray(),
+        again.Network.Parameters.Span.ToArray()
+    )
+
+    Assert.True((nonNull kept.Normalizer).Count > 0L)
