@@ -140,7 +140,7 @@ type FlightTestReport
         |> axes "time, s" "distance, m"
         |> Chart.withVerticalLine tested.Responses[i].ChangeAt
 
-    let probes =
+    let probes () =
         [
             for (policy, results), dash in List.zip all (List.truncate all.Length [ "solid"; "dot" ]) do
                 for number, probe in List.indexed results.Probes ->
@@ -215,7 +215,7 @@ type FlightTestReport
                     [
                         figure (
                             "How well a linear function of the memory, fitted to four of five drones, tells a parameter of the others.",
-                            probes
+                            probes ()
                         )
                     ]
         ]

@@ -147,6 +147,21 @@ let ``the probe finds what a memory holds, and nothing in noise`` () =
     Assert.InRange(FlightTesting.rSquared memories noise, -0.5, 0.2)
 
 [<Fact>]
+let ``a policy without memory is tested alone`` () =
+    use place = new Workplace()
+    saveFalling (place.Path "falling.safetensors")
+
+    let report =
+        Run.flightTestsWith
+            [ $"""policy={place.Path "falling.safetensors"}"""; "airframe_episodes=1"; "sampled.number=12" ]
+            (tests (place.Path "tests"))
+
+    Assert.True report.Beside.IsNone
+    let html = File.ReadAllText(place.Path "tests/flight-tests.html")
+    Assert.Contains("Changes in flight", html)
+    Assert.DoesNotContain("What the memory knows", html)
+
+[<Fact>]
 let ``flight tests say what they cannot do`` () =
     let message (settings: string list) (tests: FlightTests) =
         (Expect.throws<DistillException>(fun () -> Run.flightTestsWith settings tests |> ignore)).Message
