@@ -1,22 +1,39 @@
-// Trains a teacher for each sampled drone, many side by side. It goes on where it was stopped.
-// dotnet fsi build.fsx run experiments/foundation/2-teachers.fsx [ppo | sac] [number=N]
+// Makes a teacher for each of a thousand drones, side by side: the privileged teacher of from-nothing.fsx, and its critic, go on
+// by PPO with each drone alone. It goes on where it was stopped; `sweep worker=0,1,2,3 --on=slurm` shares the work.
 #load "../../Distill.Scripts/load.fsx"
 
 open Distill
 open Distill.Algorithms
 
+let privileged (file: string) =
+    Student.load $"logs/foundation/teacher/checkpoints/{file}.safetensors"
+    |> Student.reading "privileged"
+
 let training =
     { TrainTeacher.defaults with
         Environment =
-            Quadrotor.mixture { envs = 64 } |> Quadrotor.flying (Drones.sample { number = 4; seed = 0 })
+            Quadrotor.mixture { envs = 512 } |> Quadrotor.flying (Drones.sample { number = 1000; seed = 0 })
         EvaluationInterval = 20
-        EvaluationEpisodes = 100
         FinalEpisodes = 100
     }
 
-let ppo = PpoConfig.Quadrotor |> Settings.set <@ _.Iterations @> 20
+let ppo =
+    PpoConfig.Privileged
+    |> Settings.set <@ _.Iterations @> 80
+    |> Settings.set <@ _.Actor @> (privileged "best_teacher")
+    |> Settings.set <@ _.Critic @> (privileged "critic")
+    |> Settings.set <@ _.NumMiniBatches @> (Schedule.constant 8.0)
+    |> Settings.set <@ _.Schedule @> RateSchedule.Fixed
+    |> Settings.set <@ _.Optimizer @> (Networks.AdamConfig(LearningRate = Schedule.exponential 1e-4 1e-5 80))
+    |> Settings.set <@ _.CriticLearningRate @> (System.Nullable(Schedule.constant 3e-4))
+    |> Settings.set <@ _.EntropyCoef @> (Schedule.constant 0.0)
+    |> Settings.set <@ _.InitStd @> (System.Nullable())
 
 Run.trainTeachers
-    { TrainTeachers.defaults with Set = "logs/foundation/teachers" }
+    { TrainTeachers.defaults with
+        Set = "logs/foundation/teachers"
+        Recipe = "fine-tuned"
+        MinReturn = System.Nullable 300.0
+    }
     training
     (Reinforcement.ppo Experiment.empty.Teacher ppo)
