@@ -111,6 +111,9 @@ module Teacher =
             TeacherEpisodes = 100
         }
 
+    /// Nobody: for training by reward alone.
+    let none: TeacherFile = load ""
+
     /// A set of teachers, each for one variant of the environment: a folder with teachers.csv.
     let set (folder: string) : TeacherFile = load folder
 

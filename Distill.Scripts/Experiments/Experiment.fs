@@ -16,7 +16,7 @@ type Preset = Experiment -> Experiment
 module Experiment =
     /// What an experiment is that says nothing; it still needs a teacher.
     let empty: Experiment =
-        { Teacher = Teacher.load ""; Config = DistillationConfig(Environment = QuadrotorConfig()) }
+        { Teacher = Teacher.none; Config = DistillationConfig(Environment = QuadrotorConfig()) }
 
     let private apply (settings: string list) (experiment: Experiment) : Experiment =
         let teacher, config =

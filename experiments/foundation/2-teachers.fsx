@@ -17,18 +17,6 @@ let training =
         FinalEpisodes = 100
     }
 
-let ppo =
-    PpoConfig.Privileged
-    |> Settings.set <@ _.Iterations @> 80
-    |> Settings.set <@ _.Actor @> (privileged "best_teacher")
-    |> Settings.set <@ _.Critic @> (privileged "critic")
-    |> Settings.set <@ _.NumMiniBatches @> (Schedule.constant 8.0)
-    |> Settings.set <@ _.Schedule @> RateSchedule.Fixed
-    |> Settings.set <@ _.Optimizer @> (Networks.AdamConfig(LearningRate = Schedule.exponential 1e-4 1e-5 80))
-    |> Settings.set <@ _.CriticLearningRate @> (System.Nullable(Schedule.constant 3e-4))
-    |> Settings.set <@ _.EntropyCoef @> (Schedule.constant 0.0)
-    |> Settings.set <@ _.InitStd @> (System.Nullable())
-
 Run.trainTeachers
     { TrainTeachers.defaults with
         Set = "logs/foundation/teachers"
@@ -36,4 +24,4 @@ Run.trainTeachers
         MinReturn = System.Nullable 300.0
     }
     training
-    (Reinforcement.ppo Experiment.empty.Teacher ppo)
+    (PpoConfig.GoOn(privileged "best_teacher", privileged "critic", 80) |> Reinforcement.ppo Teacher.none)

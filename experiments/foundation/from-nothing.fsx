@@ -1,22 +1,28 @@
-// From nothing to a policy that flies every quadrotor: a thousand sampled drones, one teacher that is told which drone it flies, a
-// recurrent student that has to find out, flight tests on drones that neither saw, and the student as ONNX and as a C header.
+// From nothing to a policy that flies every quadrotor: a teacher that is told which of a thousand sampled drones it flies, a recurrent
+// student that has to find out, PPO on drones that are sluggish more often, flight tests on drones that none of them saw, exports.
 // dotnet fsi build.fsx run experiments/foundation/from-nothing.fsx [FOLDER] [name=value ...]     It goes on where it was stopped.
 #load "../../Distill.Scripts/load.fsx"
 
 open Distill
 open Distill.Algorithms
+open Distill.Environments.Quadrotor
 
-let flying (seed: int) (envs: int) =
-    Quadrotor.mixture { envs = envs } |> Quadrotor.flying (Drones.sample { number = 1000; seed = seed })
+let sampled (seed: int) =
+    Drones.sample { number = 1000; seed = seed }
 
-let training =
-    { TrainTeacher.defaults with Environment = flying 0 4096; EvaluationEpisodes = 2000 }
+let sluggish = sampled 0 |> Settings.set <@ _.TorqueToInertia @> Spread.LogUniform
 
-let distillation (privileged: string) =
+let flying drones (envs: int) =
+    Quadrotor.mixture { envs = envs } |> Quadrotor.flying drones
+
+let training drones envs =
+    { TrainTeacher.defaults with Environment = flying drones envs; EvaluationEpisodes = 2000 }
+
+let distillation (privileged: TeacherFile) =
     distillation {
         name "foundation"
-        environment (flying 0 1024)
-        teacher (Teacher.load privileged)
+        environment (flying (sampled 0) 1024)
+        teacher privileged
         preset Preset.foundation
     }
 
@@ -24,22 +30,38 @@ Script.main (fun arguments ->
     let settings, folders = arguments |> List.partition _.Contains('=')
     let folder = folders |> List.tryHead |> Option.defaultValue "logs/foundation"
 
-    let best (role: string) =
-        $"{folder}/{role}/checkpoints/best_{role}.safetensors"
+    let file (stage: string) (name: string) =
+        $"{folder}/{stage}/checkpoints/{name}.safetensors"
 
-    Run.stage $"{folder}/teacher" (fun own ->
-        Run.trainTeacherWith (own @ settings) training PpoConfig.Privileged)
+    let stage (name: string) work =
+        Run.stage $"{folder}/{name}" (fun own -> work (own @ settings))
 
-    Run.stage $"{folder}/student" (fun own ->
-        Run.distilWith (own @ settings) (distillation (best "teacher")))
+    let teacher = Teacher.load (file "teacher" "best_teacher")
+    let student = file "improved" "best_student"
+
+    stage "teacher" (fun given ->
+        Run.trainTeacherWith given (training (sampled 0) 4096) PpoConfig.Privileged)
+
+    stage "student" (fun given -> Run.distilWith given (distillation teacher))
+
+    stage "improved" (fun given ->
+        let actor =
+            Student.load (file "student" "best_student") |> Student.reading "tracking"
+
+        let critic = Student.load (file "teacher" "critic") |> Student.reading "privileged"
+
+        PpoConfig.GoOn(actor, critic, 400)
+        |> Settings.set <@ _.StepsPerEnv @> 48
+        |> Settings.set <@ _.InitStd @> (System.Nullable 0.03)
+        |> Run.improveWith given (training sluggish 2048) teacher)
 
     { FlightTests.defaults with
-        Policy = best "student"
-        Environment = flying 1_000_000 1
+        Policy = student
+        Environment = flying (sampled 1_000_000) 1
         Output = $"{folder}/flight-tests"
     }
     |> Run.flightTestsWith []
     |> printfn "%O"
 
     for form in [ "onnx"; "h" ] do
-        Export.policy (best "student") $"{folder}/student.{form}")
+        Export.policy student $"{folder}/student.{form}")

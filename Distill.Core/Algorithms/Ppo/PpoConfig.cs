@@ -53,6 +53,30 @@ public sealed record PpoConfig
             Critic = new MlpStudent { ObservationGroup = "privileged", Hidden = [128, 128] },
         };
 
+    /// <summary>
+    /// Goes on with a policy and a critic that know their task, such as a distilled student and the critic of its teacher's training:
+    /// small steps that shrink, and nothing that rewards noise. A critic that has to begin anew would first lead the policy astray.
+    /// </summary>
+    /// <param name="actor">Of a file. One without a distribution needs <see cref="InitStd"/>, 0.03 or so.</param>
+    /// <param name="critic">Of a file: <c>checkpoints/critic.safetensors</c> of a run.</param>
+    /// <param name="iterations">80 to adapt a policy to one drone, 400 to improve a student.</param>
+    public static PpoConfig GoOn(StudentConfig actor, StudentConfig critic, int iterations) =>
+        Quadrotor with
+        {
+            Iterations = iterations,
+            NumMiniBatches = 16,
+            Schedule = RateSchedule.Fixed,
+            Optimizer = new AdamConfig
+            {
+                LearningRate = Distill.Schedule.Exponential(2e-4, 1e-5, iterations),
+            },
+            CriticLearningRate = 3e-4,
+            EntropyCoef = 0,
+            InitStd = null,
+            Actor = actor,
+            Critic = critic,
+        };
+
     /// <summary>Seed of everything random. Same seed, same policy, whatever the number of threads.</summary>
     public ulong Seed { get; init; }
 

@@ -332,3 +332,30 @@ let ``environments fly sampled drones in place of those that are named`` () =
     Expect.isTrue
         (observe env "teacher" |> Array.forall (Array.forall Double.IsFinite))
         "an observation is not finite"
+
+[<Fact>]
+let ``agility is drawn by order of magnitude where that is asked for, and nothing else changes`` () =
+    let uniform = DroneSampling(Number = 4000, Seed = 5UL)
+
+    let log =
+        DroneSampling(Number = 4000, Seed = 5UL, TorqueToInertia = Spread.LogUniform)
+
+    let logs =
+        figures log |> Array.map (fun f -> (Math.Log(f.TorqueToInertia / 40.0)) / Math.Log 30.0)
+
+    for share in [ 0.1; 0.25; 0.5; 0.75; 0.9 ] do
+        Expect.close 0.025 (below share logs) share $"share below {share}"
+
+    Expect.closeAll
+        1e-12
+        [| for f in figures log -> f.Mass + f.ThrustToWeight + f.TimeConstantFalling |]
+        [| for f in figures uniform -> f.Mass + f.ThrustToWeight + f.TimeConstantFalling |]
+        "what else is drawn"
+
+    let error =
+        Expect.throws<DistillException>(fun () -> DroneSampling(TorqueToInertia = enum 7).Draw() |> ignore)
+
+    Expect.equal
+        error.Message
+        "Quadrotor sampled.torque_to_inertia is 7; it must be one of: Uniform, LogUniform."
+        "sentence"

@@ -32,7 +32,7 @@ let private train (set: string) (settings: string list) : TeachersResult =
         settings
         { TrainTeachers.defaults with Set = set; Recipe = "short" }
         training
-        (Reinforcement.ppo Experiment.empty.Teacher ppo)
+        (Reinforcement.ppo Teacher.none ppo)
 
 /// What of a set must not depend on how it came about: the parameters of each teacher, and the table without its costs.
 let private content (set: string) =
@@ -174,7 +174,7 @@ let ``what cannot become a set of teachers is refused in a sentence`` () =
             []
             { TrainTeachers.defaults with Set = place.Path "other" }
             training
-            (Reinforcement.ppo Experiment.empty.Teacher ppo)
+            (Reinforcement.ppo Teacher.none ppo)
 
     Assert.Contains("Two of the drones are called 'crazyflie'", message (with' twice))
 
