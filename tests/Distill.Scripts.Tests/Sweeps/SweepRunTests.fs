@@ -665,9 +665,9 @@ let ``evaluations are swept, and a job of another kind is not found`` () =
     Assert.Contains("has ppo and evaluation", Expect.throws<DistillException>(mixed).Message)
     let unknown = trial 5 0 60.0
     let path = place.Path "trials.jsonl"
-    File.WriteAllText(path, TrialRecord.toJson { unknown.Record with Kind = "sac"; Label = "a" } + "\n")
+    File.WriteAllText(path, TrialRecord.toJson { unknown.Record with Kind = "td3"; Label = "a" } + "\n")
 
     Assert.Contains(
-        "no kind of job 'sac'",
+        "no kind of job 'td3'",
         Expect.throws<DistillException>(fun () -> TrialRecord.read path 0 |> ignore).Message
     )
