@@ -10,6 +10,16 @@ module Jobs =
             Distil.job Experiment.empty
             TrainTeacher.job TrainTeacher.defaults (PpoConfig())
             TrainTeacher.sacJob TrainTeacher.single (SacConfig())
+            TrainTeachers.job
+                TrainTeachers.defaults
+                TrainTeacher.defaults
+                TrainTeacher.defaults
+                (Reinforcement.ppo Teacher.none (PpoConfig()))
+            TrainTeachers.job
+                TrainTeachers.defaults
+                TrainTeacher.single
+                TrainTeacher.single
+                (Reinforcement.sac (SacConfig()))
             Evaluate.job Evaluate.defaults
         ]
 

@@ -88,7 +88,7 @@ type TeachersResult(set: TeacherSet, wanted: int, failures: (string * string) li
         )
 
 module TrainTeachers =
-    let private kind = "teachers"
+    let private kindOf (algorithm: Reinforcement) = algorithm.Kind + "_teachers"
 
     let defaults: TrainTeachers =
         { Set = "logs/teachers"; Recipe = ""; Worker = 0; MinReturn = Nullable() }
@@ -146,7 +146,16 @@ module TrainTeachers =
             Training.parameters ({ work.Training with Threads = 0 } :: work.Algorithm.Records)
 
         let folder = RunFolder.CreateAt work.Teachers.Set
-        use _ = folder.Lock()
+
+        /// Another process that shares the set is done with this in a moment.
+        let rec held () =
+            match folder.TryLock() with
+            | null ->
+                Thread.Sleep 50
+                held ()
+            | held -> held
+
+        use _ = held ()
         let setup = TrainTeacher.setup work.Training work.Algorithm
 
         if Directory.Exists(inSet work [ TeacherSet.Drones ]) then
@@ -239,6 +248,8 @@ module TrainTeachers =
         if isNull held || (finished work drone).IsSome then
             None
         else
+            AtomicFile.RemoveLeftovers(folder.Path, TimeSpan.Zero, true)
+
             match train work interruption folder drone with
             | Some flown ->
                 conclude work folder drone flown
@@ -305,14 +316,31 @@ module TrainTeachers =
             else
                 work.Teachers.Worker * 7919 % missing.Length
 
-        onThreads threads (Array.append missing[first..] missing[.. first - 1]) (fun drone ->
+        let take (drone: QuadrotorParameters) =
             if interruption.ExitCode = 0 then
                 try
                     attempt work interruption drone.Name |> Option.iter tell
                 with :? DistillException as error ->
                     failures.Enqueue(drone.Name, error.Message)
-                    lock gate (fun () -> say $"{drone.Name}: {error.Message}"))
+                    lock gate (fun () -> say $"{drone.Name}: {error.Message}")
 
+        /// Those that other processes are at: one of these may die, and then its teacher is taken over.
+        let rec awaitOthers (told: bool) =
+            let left =
+                missing
+                |> Array.filter (fun drone ->
+                    (finished work drone.Name).IsNone && failures |> Seq.forall (fst >> (<>) drone.Name))
+
+            if left.Length > 0 && interruption.ExitCode = 0 then
+                if not told then
+                    say $"Waiting for {left.Length} teachers that other processes train"
+
+                Thread.Sleep 200
+                onThreads threads left take
+                awaitOthers true
+
+        onThreads threads (Array.append missing[first..] missing[.. first - 1]) take
+        awaitOthers false
         List.ofSeq failures, interruption.ExitCode
 
     /// Writes the table of all teachers that are finished.
@@ -347,7 +375,7 @@ module TrainTeachers =
                 Config = config
                 Drones = drones
                 Guide = guide
-                Command = Command.now kind "teacher" settings algorithm.Seed
+                Command = Command.now (kindOf algorithm) "teacher" settings algorithm.Seed
             }
 
         let threads =
@@ -375,7 +403,7 @@ module TrainTeachers =
         | None ->
             match failures with
             | (drone, why) :: _ -> fail $"No teacher could be trained; of drone {drone}: {why}"
-            | [] -> fail $"Other processes are at all of these {drones.Length} teachers; none is finished."
+            | [] -> failwith "A teacher that was finished is gone."
 
     /// In a folder of its own the results of a process among several.
     let private runIn
@@ -390,7 +418,7 @@ module TrainTeachers =
         for name, tree in Training.parameters (teachers :: training :: algorithm.Records) do
             folder.WriteParameters(name, tree)
 
-        Command.write folder (Command.now kind "" settings algorithm.Seed)
+        Command.write folder (Command.now (kindOf algorithm) "" settings algorithm.Seed)
         let set = (run settings teachers training algorithm).Set.Teachers
         let mean (of': TeacherRow -> float) = set |> Seq.averageBy of'
 
@@ -415,7 +443,7 @@ module TrainTeachers =
         (algorithm: Reinforcement)
         : Job =
         {
-            Kind = kind
+            Kind = kindOf algorithm
             Records = teachers :: training :: algorithm.Records
             Defaults = defaults :: defaultTraining :: algorithm.Defaults
             With =

@@ -186,6 +186,26 @@ let ``what cannot become a set of teachers is refused in a sentence`` () =
     Assert.False(Directory.Exists(place.Path "other"))
 
 [<Fact>]
+let ``a sweep over workers shares a set`` () =
+    use place = new Workplace()
+    let set, alone = place.Path "set", place.Path "alone"
+    train alone [ "threads=1" ] |> ignore
+
+    let job =
+        TrainTeachers.job
+            { TrainTeachers.defaults with Set = set; Recipe = "short" }
+            TrainTeacher.defaults
+            training
+            (Reinforcement.ppo Teacher.none ppo)
+
+    let results =
+        Sweep.ofJob job |> Run.sweepWith [ $"""logs={place.Path "logs"}"""; "worker=0,1" ]
+
+    Assert.Equal(2, results.Count)
+    Assert.True(results.Trials |> Seq.forall _.Result.IsSome)
+    Assert.Equal<(string * float32 array * _) list>(content alone, content set)
+
+[<Fact>]
 let ``a stage begins, goes on where it was stopped, and is left alone where it has finished`` () =
     use place = new Workplace()
     let folder = place.Path "stage"
