@@ -327,9 +327,7 @@ let ``a student beside a teacher is compared with it, resumed and fine-tuned`` (
     Assert.Contains("need a teacher: add teacher=FILE", refusal.Message)
 
 [<Fact>]
-let ``a teacher trained by SAC is saved, resumed, loaded, flown and distilled as one trained by PPO``
-    ()
-    =
+let ``a teacher trained by SAC is saved, resumed, loaded, flown and distilled as one trained by PPO`` () =
     use place = new Workplace()
     let saved = place.Path "teacher.safetensors"
 
