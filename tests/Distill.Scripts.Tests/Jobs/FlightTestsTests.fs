@@ -173,3 +173,24 @@ let ``flight tests say what they cannot do`` () =
 
     Assert.Contains("airframe_episodes=0 cannot work", message [ "airframe_episodes=0" ] (tests ""))
     Assert.Contains("Which policy?", message [ "policy=" ] (tests ""))
+
+[<Fact>]
+let ``the foundation student that comes with Distill flies drones it never saw, better than the released one``
+    ()
+    =
+    let flown (policy: string) =
+        Run.evaluateWith
+            [ $"policy={policy}"; "threads=1" ]
+            { Evaluate.defaults with
+                Environment =
+                    Quadrotor.mixture { envs = 1 }
+                    |> Quadrotor.flying (Drones.sample { number = 64; seed = 1_000_000 })
+            }
+        |> fun comparison -> comparison.Rows |> List.find (fst >> (=) "all") |> snd
+
+    let ours =
+        flown (Path.Combine(RepositoryRules.root, "assets", "students", "foundation.safetensors"))
+
+    let difference = Statistics.difference ours.Returns (flown raptor).Returns
+    Assert.True(difference.Low > 10.0, string difference)
+    Assert.True(ours.ShareTerminated < 0.05)
