@@ -156,10 +156,10 @@ module TrainTeachers =
             | held -> held
 
         use _ = held ()
-        let setup = TrainTeacher.setup work.Training work.Algorithm
 
         if Directory.Exists(inSet work [ TeacherSet.Drones ]) then
-            Training.checkUnchanged folder { setup with Parameters = parameters }
+            // Nor the iterations: those that are finished would have had others.
+            Training.checkSettings [] folder parameters
         else
             for name, tree in parameters do
                 folder.WriteParameters(name, tree)

@@ -107,16 +107,13 @@ module Training =
 
         read "environment." "env" @ read "" "agent"
 
-    /// Settings that a run may go on with other than it began.
-    let private free = [ "threads:"; "iterations:" ]
+    /// Refuses to go on in a folder with settings that are not those it began with, but for some, such as "threads".
+    let internal checkSettings (free: string list) (folder: RunFolder) (parameters: (string * obj) list) =
+        let relevant (text: string) =
+            text.Split('\n')
+            |> Array.filter (fun line -> free |> List.forall (fun name -> not (line.StartsWith(name + ":"))))
 
-    let private relevant (text: string) =
-        text.Split('\n')
-        |> Array.filter (fun line -> not (free |> List.exists (fun (name: string) -> line.StartsWith name)))
-
-    /// Refuses to go on with a run whose settings are not those it began with.
-    let internal checkUnchanged (folder: RunFolder) (setup: Setup) =
-        for name, tree in setup.Parameters do
+        for name, tree in parameters do
             let path = Path.Combine(folder.Path, "params", name + ".yaml")
 
             let before =
@@ -138,6 +135,10 @@ module Training =
 
                 fail
                     $"{folder.Path} began with other settings: {path} has {line before i} where the script now gives {line now i}."
+
+    /// Refuses to go on with a run whose settings are not those it began with. Its threads may change, and it may get longer.
+    let internal checkUnchanged (folder: RunFolder) (setup: Setup) =
+        checkSettings [ "threads"; "iterations" ] folder setup.Parameters
 
     let path (folder: RunFolder) = Command.shortest folder.Path
 

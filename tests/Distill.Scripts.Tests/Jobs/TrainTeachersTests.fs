@@ -160,7 +160,12 @@ let ``what cannot become a set of teachers is refused in a sentence`` () =
 
     Assert.Contains(
         "has 'gamma: 0.99' where the script now gives 'gamma: 0.98'",
-        message (fun () -> train set [ "gamma=0.98" ])
+        message (fun () -> train set [ "iterations=1"; "gamma=0.98" ])
+    )
+
+    Assert.Contains(
+        "has 'iterations: 1' where the script now gives 'iterations: 6'",
+        message (fun () -> train set [])
     )
 
     Assert.Contains("save_to=x names one file", message (fun () -> train set [ "save_to=x" ]))
