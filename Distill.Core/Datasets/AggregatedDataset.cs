@@ -1,5 +1,3 @@
-using Distill.Storage;
-
 namespace Distill.Datasets;
 
 /// <summary>
@@ -29,7 +27,7 @@ public sealed class AggregatedDataset : IDisposable
     private readonly Retention retention;
     private readonly RandomStream stream;
     private readonly DatasetNotes notes;
-    private readonly List<Chunk> chunks = [];
+    private readonly List<DatasetChunk> chunks = [];
     private int capacity;
     private int count;
     private long added;
@@ -340,7 +338,7 @@ public sealed class AggregatedDataset : IDisposable
                 {
                     weight[start + step, lane] =
                         !used ? 0
-                        : weighed ? Weight(chunk, row + step, heldOut)
+                        : weighed ? chunk.Weight(row + step, heldOut, FailedWeight)
                         : valid[step];
                     keep[start + step, lane] = 1 - begins[step];
                 }
@@ -373,44 +371,9 @@ public sealed class AggregatedDataset : IDisposable
         return values;
     }
 
-    /// <summary>
-    /// Writes everything held as NumPy arrays: the columns by their names, <c>valid</c> and <c>episode_start</c>, and where they
-    /// are noted <c>held_out</c> and <c>failed</c>.
-    /// </summary>
-    /// <param name="path">An .npz file.</param>
-    /// <exception cref="DistillException">It cannot be written, or a column has more bytes than one array can hold.</exception>
-    public void Export(string path)
-    {
-        var widest = Columns.Max(column => column.Size);
-        if (Rows * widest * sizeof(float) > Array.MaxLength)
-            throw new DistillException(
-                $"The dataset is too large to be written with {Rows} rows of {widest} numbers in one column; lower max_buffer_size to "
-                    + $"at most {Array.MaxLength / sizeof(float) / widest}."
-            );
-        Npz.Write(
-            path,
-            [
-                .. Columns.Select(column =>
-                    Tensor.OfFloats(column.Name, Read(column), count, SegmentLength, column.Size)
-                ),
-                Flags("valid", chunk => chunk.Valid),
-                Flags("episode_start", chunk => chunk.EpisodeStart),
-                .. notes.HeldOut ? [Flags("held_out", chunk => chunk.HeldOut!)] : Array.Empty<Tensor>(),
-                .. notes.Failed ? [Flags("failed", chunk => chunk.Failed!)] : Array.Empty<Tensor>(),
-            ]
-        );
-
-        Tensor Flags(string name, Func<Chunk, NativeBuffer<byte>> of)
-        {
-            var flags = new bool[Rows];
-            for (var row = 0; row < Rows; row++)
-                flags[row] =
-                    of(chunks[row / SegmentLength / chunkSegments]).Span[
-                        row % (chunkSegments * SegmentLength)
-                    ] != 0;
-            return Tensor.OfBools(name, flags, count, SegmentLength);
-        }
-    }
+    /// <summary>Where a segment is: its chunk, and the first of its rows there.</summary>
+    internal (DatasetChunk Chunk, int Row) At(int segment) =>
+        (chunks[segment / chunkSegments], segment % chunkSegments * SegmentLength);
 
     /// <summary>Everything held, for checkpoints.</summary>
     /// <exception cref="DistillException">What is restored does not fit into this dataset.</exception>
@@ -434,27 +397,7 @@ public sealed class AggregatedDataset : IDisposable
         {
             var used = Math.Min(count - i * chunkSegments, chunkSegments);
             var chunk = chunks[i];
-            state.Part(
-                $"chunk{i}",
-                part =>
-                {
-                    part.Block("rows", chunk.Rows.Rows(0, used * SegmentLength));
-                    part.Flags("valid", chunk.Valid.Slice(0, used * SegmentLength));
-                    part.Flags("episode_start", chunk.EpisodeStart.Slice(0, used * SegmentLength));
-                    part.Block("memory", chunk.Memory.Slice(0, used * memorySize));
-                    part.Block("births", chunk.Births.Slice(0, used));
-                    foreach (var birth in chunk.Births.Slice(0, used))
-                        if (birth < 0 || birth >= added)
-                            part.Require("births", false, birth, $"one of {added} segments");
-                    part.Block("losses", chunk.Losses.Slice(0, used));
-                    if (chunk.HeldOut is { } heldOut)
-                        part.Flags("held_out", heldOut.Slice(0, used * SegmentLength));
-                    if (chunk.Failed is { } failed)
-                        part.Flags("failed", failed.Slice(0, used * SegmentLength));
-                    if (chunk.Disagreements is { } disagreements)
-                        part.Block("disagreements", disagreements.Slice(0, used));
-                }
-            );
+            state.Part($"chunk{i}", part => chunk.Visit(part, used, added));
         }
         if (notes.Classes == 0)
             return;
@@ -513,7 +456,7 @@ public sealed class AggregatedDataset : IDisposable
         Note(chunk, local, run);
     }
 
-    private static void CopyRows(Rollout rollout, int from, Chunk chunk, int to, int rows)
+    private static void CopyRows(Rollout rollout, int from, DatasetChunk chunk, int to, int rows)
     {
         rollout.Table.Rows(from, rows).CopyTo(chunk.Rows.Rows(to, rows));
         rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.Span[to..]);
@@ -525,10 +468,16 @@ public sealed class AggregatedDataset : IDisposable
             rollout.HeldOut.AsSpan(from, rows).CopyTo(heldOut.Span[to..]);
         if (chunk.Failed is { } failed)
             rollout.Failed.AsSpan(from, rows).CopyTo(failed.Span[to..]);
+        if (chunk.Weights is not { } weights)
+            return;
+        if (rollout.Weights is { } given)
+            given.AsSpan(from, rows).CopyTo(weights.Slice(to, rows));
+        else
+            weights.Slice(to, rows).Fill(1);
     }
 
     /// <summary>Notes of segments that have just come what is known of them.</summary>
-    private void Note(Chunk chunk, int local, int segments)
+    private void Note(DatasetChunk chunk, int local, int segments)
     {
         for (var i = 0; i < segments; i++)
             chunk.Births.Span[local + i] = added + i;
@@ -538,7 +487,7 @@ public sealed class AggregatedDataset : IDisposable
     }
 
     /// <summary>Counts the valid rows of some segments in or out.</summary>
-    private void CountClasses(Chunk chunk, int place, int segments, int by)
+    private void CountClasses(DatasetChunk chunk, int place, int segments, int by)
     {
         if (notes.Classes == 0)
             return;
@@ -547,25 +496,17 @@ public sealed class AggregatedDataset : IDisposable
                 Classes.Count(Classes.Of(chunk.Rows, row), by);
     }
 
-    private double Weight(Chunk chunk, int place, int first, int last, bool heldOut)
+    private double Weight(DatasetChunk chunk, int place, int first, int last, bool heldOut)
     {
         if (!Weighs)
             return heldOut ? 0 : CountValid(chunk, place, first, last);
         var weight = 0.0;
         for (var row = place * SegmentLength + first; row < place * SegmentLength + last; row++)
-            weight += Weight(chunk, row, heldOut);
+            weight += chunk.Weight(row, heldOut, FailedWeight);
         return weight;
     }
 
-    private float Weight(Chunk chunk, int row, bool heldOut)
-    {
-        var isHeldOut = chunk.HeldOut is { } flags && flags.Span[row] != 0;
-        if (chunk.Valid.Span[row] == 0 || isHeldOut != heldOut)
-            return 0;
-        return chunk.Failed is { } failed && failed.Span[row] != 0 ? (float)FailedWeight : 1;
-    }
-
-    private (float Lowest, float Highest) Range(Func<Chunk, FloatBuffer> of)
+    private (float Lowest, float Highest) Range(Func<DatasetChunk, FloatBuffer> of)
     {
         var (lowest, highest) = (0f, 0f);
         for (var i = 0; i * chunkSegments < count; i++)
@@ -579,7 +520,7 @@ public sealed class AggregatedDataset : IDisposable
         return (lowest, highest);
     }
 
-    private int CountValid(Chunk chunk, int place, int first, int last)
+    private int CountValid(DatasetChunk chunk, int place, int first, int last)
     {
         var valid = 0;
         foreach (var flag in chunk.Valid.Slice(place * SegmentLength + first, last - first))
@@ -607,35 +548,8 @@ public sealed class AggregatedDataset : IDisposable
         for (var first = chunks.Count * chunkSegments; first < segments; first += chunkSegments)
         {
             var room = Math.Min(chunkSegments, maxSegments - first);
-            chunks.Add(new Chunk(room, SegmentLength, Columns, memorySize, notes));
+            chunks.Add(new DatasetChunk(room, SegmentLength, Columns, memorySize, notes));
         }
         capacity = Math.Max(capacity, segments);
-    }
-
-    private sealed class Chunk(int segments, int length, Columns columns, int memory, DatasetNotes notes)
-        : IDisposable
-    {
-        public Table Rows { get; } = new(columns, (long)segments * length);
-        public FloatBuffer Memory { get; } = new((long)segments * memory);
-        public NativeBuffer<byte> Valid { get; } = new((long)segments * length);
-        public NativeBuffer<byte> EpisodeStart { get; } = new((long)segments * length);
-        public NativeBuffer<long> Births { get; } = new(segments);
-        public FloatBuffer Losses { get; } = new(segments);
-        public NativeBuffer<byte>? HeldOut { get; } = notes.HeldOut ? new((long)segments * length) : null;
-        public NativeBuffer<byte>? Failed { get; } = notes.Failed ? new((long)segments * length) : null;
-        public FloatBuffer? Disagreements { get; } = notes.Disagreements ? new(segments) : null;
-
-        public void Dispose()
-        {
-            Rows.Dispose();
-            Memory.Dispose();
-            Valid.Dispose();
-            EpisodeStart.Dispose();
-            Births.Dispose();
-            Losses.Dispose();
-            HeldOut?.Dispose();
-            Failed?.Dispose();
-            Disagreements?.Dispose();
-        }
     }
 }

@@ -9,6 +9,9 @@ public sealed record DatasetNotes
     /// <summary>Whether the episode of a row failed, so that it can count less.</summary>
     public bool Failed { get; init; }
 
+    /// <summary>Whether rows have weights of their own, as recorded ones can.</summary>
+    public bool Weights { get; init; }
+
     /// <summary>Number of classes of labels, to count them; 0 for not.</summary>
     public int Classes { get; init; }
 
@@ -16,8 +19,8 @@ public sealed record DatasetNotes
     public bool Disagreements { get; init; }
 
     /// <summary>Whether rows can be held that are not trained on with full weight.</summary>
-    internal bool Weighs => HeldOut || Failed;
+    internal bool Weighs => HeldOut || Failed || Weights;
 
-    internal int BytesPerRow => (HeldOut ? 1 : 0) + (Failed ? 1 : 0);
+    internal int BytesPerRow => (HeldOut ? 1 : 0) + (Failed ? 1 : 0) + (Weights ? sizeof(float) : 0);
     internal int BytesPerSegment => Disagreements ? sizeof(float) : 0;
 }

@@ -60,6 +60,9 @@ public sealed class Rollout : IDisposable
     /// <summary><c>[envs, steps]</c>: 1 for rows of episodes that end in a terminal state within the rollout.</summary>
     public byte[] Failed { get; }
 
+    /// <summary><c>[envs, steps]</c>: how much each row counts in training; null where all count alike.</summary>
+    public float[]? Weights { get; init; }
+
     /// <summary><c>[envs]</c>: 0 for environments whose rows the dataset does not take.</summary>
     public byte[] Kept { get; }
 

@@ -44,6 +44,7 @@ let private pythonWith (modules: string) =
 
 let onnx = pythonWith "onnx, numpy"
 let torch = pythonWith "torch"
+let numpy = pythonWith "numpy"
 
 [<AbstractClass>]
 type ToolFactAttribute(installed: bool, tool: string, packages: string) as this =
@@ -72,3 +73,6 @@ type OnnxFactAttribute() =
 
 type TorchFactAttribute() =
     inherit ToolFactAttribute(torch.Value.IsSome, "Python's torch", "python3-torch")
+
+type NumPyFactAttribute() =
+    inherit ToolFactAttribute(numpy.Value.IsSome, "Python's numpy", "python3-numpy")

@@ -5,6 +5,9 @@ namespace Distill.Algorithms;
 /// <summary>How much one iteration collects.</summary>
 public abstract record Collection
 {
+    /// <summary>Whether anything is done in the environment; if not, recorded data are all there is.</summary>
+    public virtual bool Collects => true;
+
     /// <summary>Whether a collection is one whole episode per environment.</summary>
     public abstract bool WholeEpisodes { get; }
 
@@ -53,4 +56,20 @@ public sealed record EpisodesPerEpoch(int NumEpisodes = 100, bool PackEpisodes =
     public override (int Envs, int Steps) Sizes(int envs, int episodeLimit) => (NumEpisodes, episodeLimit);
 
     public override void Check() => Require(NumEpisodes >= 1, "num_episodes", NumEpisodes, "at least 1");
+}
+
+/// <summary>Nothing is collected: iterations only train, on recorded data (<c>seed_data</c>).</summary>
+/// <param name="StepsPerEnv">
+/// Rows of the pieces that recorded rows are cut into: what a recurrent student is trained on at once, if sequence_length does not
+/// cut them further. Raise it to show more of what must be remembered, lower it to mix more into a mini-batch.
+/// </param>
+public sealed record SeedDataOnly(int StepsPerEnv = 400) : Collection
+{
+    public override bool Collects => false;
+
+    public override bool WholeEpisodes => false;
+
+    public override (int Envs, int Steps) Sizes(int envs, int episodeLimit) => (envs, StepsPerEnv);
+
+    public override void Check() => Require(StepsPerEnv >= 1, "steps_per_env", StepsPerEnv, "at least 1");
 }

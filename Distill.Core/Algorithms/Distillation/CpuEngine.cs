@@ -13,8 +13,9 @@ public sealed class CpuEngine : IDistillationEngine
     private readonly WorkerPool pool;
     private readonly IBatchedEnvironment environment;
     private readonly Rollout rollout;
-    private readonly RolloutCollector collector;
+    private readonly RolloutCollector? collector;
     private readonly AggregatedDataset dataset;
+    private readonly DatasetNotes notes;
     private readonly Sampler sampler;
     private readonly StudentTrainer trainer;
     private readonly EpisodeMarks marks;
@@ -25,7 +26,9 @@ public sealed class CpuEngine : IDistillationEngine
     private readonly EpisodePacking? packing;
     private readonly SteadyStateCorrection? correction;
     private readonly Func<IBatchedEnvironment, ITeacher> teacher;
+    private readonly SeedRows? seeds;
     private int segmentsAdded;
+    private long seeded;
     private long rollouts;
     private long epoch;
     private long stepsCollected;
@@ -38,22 +41,19 @@ public sealed class CpuEngine : IDistillationEngine
         this.pool = pool;
         this.teacher = teacher;
         var shape = DistillationShape.Of(config);
-        environment = config.Environment.Create(shape.Envs, new RandomStream(config.Seed, "training").Seed());
+        var collects = config.Collection.Collects;
+        // Where nothing is collected, one environment says what it would be like.
+        var envs = collects ? shape.Envs : 1;
+        environment = config.Environment.Create(envs, new RandomStream(config.Seed, "training").Seed());
         CheckSelection(config, shape, environment.Spec);
         Student = CreateStudent(environment.Spec, "student");
         var columns = config.Columns(environment.Spec);
-        var advisor = teacher(environment);
-        if (config.Loss.LabelIsDistribution && advisor.Outputs != Student.Network.OutputSize)
-            throw new DistillException(
-                "loss=kullback_leibler cannot work with this teacher: its file has no distribution over actions (no log_std); "
-                    + "take a loss of actions, such as loss=mse."
-            );
         if (config.Exploration.Range(config.Iterations).Highest > 0 && Student.Distribution is null)
             throw new DistillException(
                 $"exploration={config.Exploration} cannot work: the student has no distribution to draw from; add student.head=gaussian, "
                     + "or take a loss that trains one, such as loss=gaussian_log_likelihood."
             );
-        rollout = new Rollout(shape.Envs, shape.Steps, columns, Student.MemorySize, shape.SegmentLength);
+        rollout = new Rollout(envs, shape.Steps, columns, Student.MemorySize, shape.SegmentLength);
         if (environment.Spec.Variants.Count > 1)
             choice = new VariantChoice(config, environment, rollout);
         else
@@ -70,27 +70,16 @@ public sealed class CpuEngine : IDistillationEngine
                 config.Seed,
                 pool
             );
-        collector = new RolloutCollector(
-            environment,
-            advisor,
-            Student,
-            rollout,
-            new RandomStream(config.Seed, "acting"),
-            shape.WholeEpisodes,
-            pool,
-            new RandomStream(config.Seed, "exploration"),
-            config.Loss.LabelIsDistribution
-        )
-        {
-            Correction = correction,
-            ChangesTeacher = choice is { Assigns: true },
-        };
-        var notes = config.Notes(environment.Spec);
+        if (collects)
+            collector = CreateCollector(shape);
+        if (config.RecordedFiles.Count > 0)
+            seeds = new SeedRows(config, shape, columns, Student, teacher, pool);
+        notes = config.Notes(environment.Spec) with { Weights = seeds is { Data.Weighs: true } };
         dataset = new AggregatedDataset(
             columns,
             shape.SegmentLength,
             Student.MemorySize,
-            Math.Min(10L * rollout.Rows, config.Retention.Rows(rollout.Rows)),
+            Math.Min(collects ? 10L * rollout.Rows : seeds!.Data.Rows, config.Retention.Rows(rollout.Rows)),
             config.Retention,
             new RandomStream(config.Seed, "retention"),
             notes
@@ -124,7 +113,7 @@ public sealed class CpuEngine : IDistillationEngine
                 [(Student.Network, trainer.Optimizer), .. ensemble?.Learners ?? []]
             );
         config.Student.Prepare(trainer.Optimizer, Student);
-        Episodes = new EpisodeStatistics(shape.Envs, config.Collection.WholeEpisodes ? shape.Envs : 0);
+        Episodes = new EpisodeStatistics(envs, config.Collection.WholeEpisodes ? envs : 0);
     }
 
     public Policy Student { get; }
@@ -150,15 +139,23 @@ public sealed class CpuEngine : IDistillationEngine
         dataset.FailedWeight = now.FailedWeight;
     }
 
+    public SeedReport? Seed()
+    {
+        var report = seeds?.Add(dataset);
+        seeded = dataset.Added;
+        segmentsAdded = (int)Math.Min(dataset.Added, int.MaxValue);
+        return report;
+    }
+
     public void Collect(double teacherShare, int iteration)
     {
         if (choice is { Assigns: true })
         {
             choice.Assign(config.VariantFocus, iteration);
-            collector.Use(teacher(environment));
+            collector!.Use(teacher(environment));
             correction?.Assign();
         }
-        collector.Collect(teacherShare, iteration, config.Exploration);
+        collector!.Collect(teacherShare, iteration, config.Exploration);
         marks.Mark();
         CountEpisodes(teacherShare < 1);
         choice?.Select(teacherShare < 1, iteration);
@@ -166,7 +163,7 @@ public sealed class CpuEngine : IDistillationEngine
 
     public void Add()
     {
-        collector.Normalize();
+        collector!.Normalize();
         var before = dataset.Added;
         if (packing is null)
             dataset.Add(rollout);
@@ -199,17 +196,24 @@ public sealed class CpuEngine : IDistillationEngine
         );
     }
 
-    public void Export(string path) => dataset.Export(path);
+    public void Export(string path, string teacher) =>
+        ExportedRows.Write(path, dataset, notes, GoesOn, config, environment.Spec, teacher);
 
     public void Visit(State state)
     {
+        if (seeds is not null)
+        {
+            VisitSeeds(state, seeds);
+            state.Count("seeded", ref seeded);
+        }
         state.Count("epoch", ref epoch);
         state.Count("steps_collected", ref stepsCollected);
         state.Part("student", Student.Network.Visit);
         if (Student.Normalizer is { } normalizer)
             state.Part("normaliser", normalizer.Visit);
         state.Part("trainer", trainer.Visit);
-        state.Part("collector", collector.Visit);
+        if (collector is not null)
+            state.Part("collector", collector.Visit);
         state.Part("dataset", dataset.Visit);
         state.Part("episodes", Episodes.Visit);
         state.Part("marks", marks.Visit);
@@ -219,6 +223,9 @@ public sealed class CpuEngine : IDistillationEngine
             state.Count("rollouts", ref rollouts);
         if (ensemble is not null)
             state.Part("ensemble", ensemble.Visit);
+        // What nothing is collected beside stays the newest.
+        if (!config.Collection.Collects)
+            segmentsAdded = (int)Math.Min(dataset.Added, int.MaxValue);
     }
 
     public void Dispose()
@@ -227,11 +234,31 @@ public sealed class CpuEngine : IDistillationEngine
         trainer.Dispose();
         ensemble?.Dispose();
         stopping?.Dispose();
-        collector.Dispose();
+        collector?.Dispose();
         correction?.Dispose();
         dataset.Dispose();
         rollout.Dispose();
         environment.Dispose();
+    }
+
+    /// <summary>
+    /// Whether a segment can go on with the one added before it: within what one environment brought to a rollout, and where
+    /// recorded rows follow each other.
+    /// </summary>
+    /// <param name="segment">Its number among all ever added.</param>
+    private bool GoesOn(long segment) =>
+        segment < seeded && seeds is { Data.Flat: true }
+        || (segment < seeded ? segment : segment - seeded) % (rollout.Steps / dataset.SegmentLength) != 0;
+
+    /// <summary>Refuses to go on with other recorded data than the run began with.</summary>
+    private static void VisitSeeds(State state, SeedRows seeds)
+    {
+        var digest = seeds.Data.Digest.ToArray();
+        state.Block("seed_data", digest.AsSpan());
+        if (!digest.AsSpan().SequenceEqual(seeds.Data.Digest))
+            throw new DistillException(
+                "The recorded data (seed_data) are not those that this run began with; restore the files, or begin a new run."
+            );
     }
 
     /// <summary>Adds as many packed sequences as fill whole mini-batches, where these have a size.</summary>
@@ -287,6 +314,31 @@ public sealed class CpuEngine : IDistillationEngine
                 "The members of an ensemble begin from draws of their own, but this student begins from a file; use "
                     + "sampling=loss_prioritized."
             );
+    }
+
+    private RolloutCollector CreateCollector(DistillationShape shape)
+    {
+        var advisor = teacher(environment);
+        if (config.Loss.LabelIsDistribution && advisor.Outputs != Student.Network.OutputSize)
+            throw new DistillException(
+                "loss=kullback_leibler cannot work with this teacher: its file has no distribution over actions (no log_std); "
+                    + "take a loss of actions, such as loss=mse."
+            );
+        return new RolloutCollector(
+            environment,
+            advisor,
+            Student,
+            rollout,
+            new RandomStream(config.Seed, "acting"),
+            shape.WholeEpisodes,
+            pool,
+            new RandomStream(config.Seed, "exploration"),
+            config.Loss.LabelIsDistribution
+        )
+        {
+            Correction = correction,
+            ChangesTeacher = choice is { Assigns: true },
+        };
     }
 
     private Policy CreateStudent(EnvironmentSpec spec, string draw)

@@ -61,6 +61,9 @@ public sealed record IterationReport(
     /// </summary>
     public (double Mean, double Std, double Worst)? Variants { get; init; }
 
+    /// <summary>What recorded data brought before the first iteration; null after it, and where there are none.</summary>
+    public SeedReport? Seed { get; init; }
+
     /// <summary>Whether the student begins to overfit; see <see cref="OverfittingWatch"/>.</summary>
     public bool BeginsToOverfit { get; init; }
 
@@ -169,7 +172,7 @@ public sealed class Distillation : IDisposable
     /// <summary>What a row of the dataset consists of.</summary>
     public Columns DatasetColumns => Config.Columns(Config.Environment.Spec);
 
-    /// <summary>Collect, aggregate, train.</summary>
+    /// <summary>Collect, aggregate, train; before the first time recorded data are aggregated.</summary>
     /// <exception cref="DistillException">
     /// A number is not finite; the message says which. The student is as it was before the step that would have taken it over.
     /// </exception>
@@ -179,11 +182,14 @@ public sealed class Distillation : IDisposable
         var now = varies ? Schedule.Resolve(Config, iteration) : Config;
         engine.Use(now);
         var teacherShare = now.Acting.TeacherShare(iteration);
-        engine.Collect(teacherShare, iteration);
+        var grownFrom = engine.Dataset.Capacity;
+        var seed = iteration == 0 ? engine.Seed() : null;
+        if (now.Collection.Collects)
+            engine.Collect(teacherShare, iteration);
         var collected = Stopwatch.GetTimestamp();
 
-        var grownFrom = engine.Dataset.Capacity;
-        engine.Add();
+        if (now.Collection.Collects)
+            engine.Add();
         var optimizer = engine.Optimizer;
         var (stepsBefore, clippedBefore) = (optimizer.Steps, optimizer.ClippedSteps);
         var losses = engine.Train(iteration);
@@ -201,7 +207,7 @@ public sealed class Distillation : IDisposable
             optimizer.GradientNorm,
             OptimizerSteps: optimizer.Steps - stepsBefore,
             ClippedSteps: optimizer.ClippedSteps - clippedBefore,
-            RowsAdded: dataset.Added,
+            RowsAdded: now.Collection.Collects || seed is not null ? dataset.Added : 0,
             DatasetRows: dataset.Rows,
             DatasetLimit: dataset.Limit,
             grownFrom,
@@ -220,12 +226,14 @@ public sealed class Distillation : IDisposable
             Passes = Config.EarlyStopping > 0 ? losses.Passes : null,
             BeginsToOverfit = watch?.Add(losses) ?? false,
             Variants = engine.Variants?.Spread,
+            Seed = seed,
         };
     }
 
-    /// <summary>Writes the dataset as NumPy arrays.</summary>
+    /// <summary>Writes the dataset as recorded data (docs/recorded-data.md), which another run can begin with.</summary>
     /// <param name="path">An .npz file.</param>
-    public void ExportDataset(string path) => engine.Export(path);
+    /// <param name="teacher">Who gave the labels, for whoever reads the file.</param>
+    public void ExportDataset(string path, string teacher = "") => engine.Export(path, teacher);
 
     /// <summary>Everything that the next iteration depends on.</summary>
     public void Visit(State state)

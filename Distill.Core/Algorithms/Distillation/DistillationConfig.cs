@@ -1,5 +1,6 @@
 using Distill.Datasets;
 using Distill.Environments;
+using Distill.Environments.Recorded;
 using Distill.Networks;
 using static Distill.SettingCheck;
 
@@ -66,6 +67,19 @@ public sealed record DistillationConfig
     /// are noisy, lower it when the start takes too long.
     /// </summary>
     public int SteadyStateEpisodes { get; init; }
+
+    /// <summary>
+    /// Recorded data (docs/recorded-data.md) that are in the dataset before the first iteration: files, or folders of which all
+    /// <c>.npz</c> are taken. Empty for none. Their observations count in the normalizer's statistics, their episodes for what is
+    /// held out. Add some where an untrained student would see too little.
+    /// </summary>
+    public IReadOnlyList<string> SeedData { get; init; } = [];
+
+    /// <summary>
+    /// Whether the teacher labels the recorded data, by the observation group that it reads, instead of the actions recorded there.
+    /// Turn it on where the recorded actions are not the teacher's.
+    /// </summary>
+    public bool RelabelSeedData { get; init; }
 
     /// <summary>What is kept.</summary>
     public Retention Retention { get; init; } = new FirstInFirstOut();
@@ -245,7 +259,28 @@ public sealed record DistillationConfig
         Require(Exploration.Value is >= 0 and <= 10, "exploration", Exploration, "between 0 and 10");
         Sampling.Check();
         Loss.Check();
+        CheckRecorded();
     }
+
+    private void CheckRecorded()
+    {
+        if (!Collection.Collects && RecordedFiles.Count == 0)
+            throw new DistillException(
+                "collection=seed_data_only has nothing to train on; add seed_data=[FILES], or take recorded data as the environment."
+            );
+        if (Collection.Collects && Environment is RecordedConfig)
+            throw new DistillException(
+                "Nothing can be done in recorded data: they are no environment. Add collection=seed_data_only to train on them alone."
+            );
+        if (RecordedFiles.Count > 0 && !Retention.Accumulates)
+            throw new DistillException(
+                "retention=newest_rollout keeps nothing of recorded data; take retention=first_in_first_out."
+            );
+    }
+
+    /// <summary>The recorded data: those named, or else those that stand for the environment.</summary>
+    internal IReadOnlyList<string> RecordedFiles =>
+        SeedData.Count == 0 && Environment is RecordedConfig recorded ? recorded.Files : SeedData;
 
     /// <summary>What a row of the rollout and of the dataset consists of.</summary>
     /// <exception cref="DistillException">The environment has no observation group of such a name, or a name stands twice.</exception>

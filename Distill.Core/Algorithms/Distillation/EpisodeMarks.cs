@@ -59,9 +59,10 @@ internal sealed class EpisodeMarks(Rollout rollout, double heldOut, bool failed,
         }
     }
 
-    private bool IsHeldOut(int env)
-    {
-        var (number, over) = ((uint)episodes[env], (uint)(episodes[env] >> 32));
-        return stream.Uniform((uint)env, number, over) < heldOut;
-    }
+    private bool IsHeldOut(int env) => IsHeldOut(stream, heldOut, env, episodes[env]);
+
+    /// <summary>Whether an episode is held out.</summary>
+    /// <param name="episode">Its number in the environment, from 1.</param>
+    internal static bool IsHeldOut(RandomStream stream, double share, int env, long episode) =>
+        stream.Uniform((uint)env, (uint)episode, (uint)(episode >> 32)) < share;
 }

@@ -30,6 +30,10 @@ public interface IDistillationEngine : IDisposable
     /// <param name="now">The configuration that it was made with, resolved.</param>
     void Use(DistillationConfig now);
 
+    /// <summary>Brings the recorded data into the dataset, before the first iteration; null where there are none.</summary>
+    /// <exception cref="DistillException">A file is damaged, or a number in it cannot be.</exception>
+    SeedReport? Seed();
+
     /// <summary>Runs the environments and fills the rollout.</summary>
     /// <param name="teacherShare">Probability that the teacher drives, per environment and step.</param>
     /// <param name="iteration">From 0, for messages.</param>
@@ -44,8 +48,9 @@ public interface IDistillationEngine : IDisposable
     /// <exception cref="DistillException">A loss, a gradient or a weight is not finite.</exception>
     TrainingLosses Train(int iteration);
 
-    /// <summary>Writes the dataset as NumPy arrays; see <see cref="Datasets.AggregatedDataset.Export"/>.</summary>
-    void Export(string path);
+    /// <summary>Writes the dataset as recorded data (docs/recorded-data.md).</summary>
+    /// <param name="teacher">Who gave the labels, for whoever reads the file.</param>
+    void Export(string path, string teacher);
 
     /// <summary>Everything that the next iteration depends on.</summary>
     void Visit(State state);

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using Distill.Datasets;
 using Distill.Environments;
+using Distill.Environments.Recorded;
 using Distill.Evaluation;
 using Distill.Networks;
 using Distill.Policies;
@@ -100,6 +101,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
     /// <summary>Takes what the student saw to what is trained on; null for the same.</summary>
     internal SteadyStateCorrection? Correction { get; init; }
 
+    /// <summary>The environment, where it shows what was recorded: lanes end where that does.</summary>
+    internal RecordedEnvironment? Recorded { get; init; }
+
     /// <summary>Whether <see cref="Use"/> brings a teacher before every collection, so that none needs to be saved.</summary>
     internal bool ChangesTeacher { get; init; }
 
@@ -123,6 +127,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
     void IRollout.Begin(int panel)
     {
         alive.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
+        if (Recorded is not null)
+            BeginRecorded(panel, Recorded);
         if (!wholeEpisodes)
             return;
         environment.Reset(panel);
@@ -194,6 +200,8 @@ public sealed class RolloutCollector : IRollout, IDisposable
             if (wholeEpisodes && step.Done(lane))
                 counted[lane] = 0;
         }
+        if (Recorded is not null)
+            CountRecorded(step.Panel, Recorded, step.Number + 1);
         return !LabelsLater || later!.Write(step);
     }
 
@@ -244,6 +252,24 @@ public sealed class RolloutCollector : IRollout, IDisposable
         for (var lane = 0; lane < Panel.Width; lane++)
             driven[lane] = draws[lane] < teacherShare ? (byte)1 : (byte)0;
         Elementwise.CopyLanes(advice, step.Action, driven);
+    }
+
+    private void BeginRecorded(int panel, RecordedEnvironment recorded)
+    {
+        CountRecorded(panel, recorded, 0);
+        // A piece of what follows each other begins without memory, as packed sequences do.
+        if (recorded.Flat)
+            starting.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
+    }
+
+    /// <summary>Counts the lanes that have a row for a step.</summary>
+    private void CountRecorded(int panel, RecordedEnvironment recorded, int step)
+    {
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            var env = panel * Panel.Width + lane;
+            alive[env] = env < recorded.Count && step < recorded.StepsOf(env) ? (byte)1 : (byte)0;
+        }
     }
 
     private void RecordMemory(int panel, int sequence)

@@ -22,30 +22,29 @@ public static class InputFile
             empty = stream.Length == 0;
             return parse(stream);
         }
-        catch (Exception e) when (empty && e is InvalidDataException or EndOfStreamException)
+        catch (Exception e) when (Explain(path, kind, e, empty) is { } told)
         {
-            throw new DistillException(
-                $"'{path}' is not a readable {kind}: it is empty, or not a plain file.",
-                e
-            );
-        }
-        catch (InvalidDataException e)
-        {
-            throw new DistillException($"'{path}' is not a readable {kind}: {e.Message.TrimEnd('.')}.", e);
-        }
-        catch (EndOfStreamException e)
-        {
-            throw new DistillException($"'{path}' is not a readable {kind}: it ends too early.", e);
-        }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
-        {
-            throw new DistillException($"There is no {kind} '{path}'.", e);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new DistillException($"Cannot read the {kind} '{path}': {e.Message.TrimEnd('.')}.", e);
+            throw told;
         }
     }
+
+    /// <summary>The one sentence for what went wrong while a file was read; null for what is no fault of the file.</summary>
+    internal static DistillException? Explain(string path, string kind, Exception e, bool empty) =>
+        e switch
+        {
+            InvalidDataException or EndOfStreamException when empty => new(
+                $"'{path}' is not a readable {kind}: it is empty, or not a plain file.",
+                e
+            ),
+            InvalidDataException => new($"'{path}' is not a readable {kind}: {e.Message.TrimEnd('.')}.", e),
+            EndOfStreamException => new($"'{path}' is not a readable {kind}: it ends too early.", e),
+            FileNotFoundException or DirectoryNotFoundException => new($"There is no {kind} '{path}'.", e),
+            IOException or UnauthorizedAccessException => new(
+                $"Cannot read the {kind} '{path}': {e.Message.TrimEnd('.')}.",
+                e
+            ),
+            _ => null,
+        };
 
     /// <summary>The whole text of a small file.</summary>
     /// <param name="path">The file.</param>
@@ -91,7 +90,7 @@ public static class InputFile
     }
 
     /// <summary>A pipe or a device has no length, and opening it can wait for ever: it counts as an empty file.</summary>
-    private static Stream Open(string path)
+    internal static Stream Open(string path)
     {
         var named = new FileInfo(path);
         var file = named.ResolveLinkTarget(returnFinalTarget: true) as FileInfo ?? named;

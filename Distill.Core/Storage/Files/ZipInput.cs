@@ -11,8 +11,6 @@ internal sealed class ZipInput : IDisposable
     // Deflate cannot expand by more than 1032; an entry that claims more lies about its size.
     private const long MaximumExpansion = 1032;
 
-    private static readonly uint[] CrcTable = MakeCrcTable();
-
     private readonly ZipArchive archive;
     private readonly Dictionary<string, ZipArchiveEntry> entries = [];
     private long budget;
@@ -65,50 +63,71 @@ internal sealed class ZipInput : IDisposable
                 $"its entry '{name}' is compressed, which the format does not allow"
             );
 
-        if (
-            entry.Length < 0
-            || entry.Length > Array.MaxLength
-            || entry.CompressedLength < 0
-            || entry.Length / MaximumExpansion > entry.CompressedLength
-        )
-            throw new InvalidDataException($"its entry '{name}' claims the impossible length {entry.Length}");
-
+        CheckLength(entry, Array.MaxLength);
         Charge(entry.Length);
         using var stream = entry.Open();
         var data = new byte[entry.Length];
         stream.ReadExactly(data);
-        if (stream.ReadByte() >= 0 || Crc32(data) != entry.Crc32)
-            throw new InvalidDataException($"its entry '{name}' is damaged (length or CRC-32 differ)");
+        if (stream.ReadByte() >= 0 || Crc32.Of(data) != entry.Crc32)
+            throw Damaged(name);
 
         return data;
     }
+
+    /// <summary>An entry of any length, to be read from its beginning to its end; several can be read side by side.</summary>
+    /// <exception cref="InvalidDataException">There is none, or its length is impossible.</exception>
+    internal ZipEntryInput Open(string name)
+    {
+        var entry = Find(name);
+        CheckLength(entry, long.MaxValue);
+        return new ZipEntryInput(name, entry);
+    }
+
+    /// <summary>Name, length and CRC-32 of every entry, which change with its content.</summary>
+    internal IEnumerable<(string Name, long Length, uint Crc32)> Directory =>
+        entries.Values.Select(entry => (entry.FullName, entry.Length, entry.Crc32));
+
+    internal static InvalidDataException Damaged(string entry) =>
+        new($"its entry '{entry}' is damaged (length or CRC-32 differ)");
 
     public void Dispose() => archive.Dispose();
 
     private ZipArchiveEntry Find(string name) =>
         entries.GetValueOrDefault(name) ?? throw new InvalidDataException($"it has no entry '{name}'");
 
-    private static uint Crc32(ReadOnlySpan<byte> data)
+    private static void CheckLength(ZipArchiveEntry entry, long most)
     {
-        var crc = uint.MaxValue;
-        foreach (var value in data)
-            crc = (crc >> 8) ^ CrcTable[(byte)(crc ^ value)];
+        if (
+            entry.Length < 0
+            || entry.Length > most
+            || entry.CompressedLength < 0
+            || entry.Length / MaximumExpansion > entry.CompressedLength
+        )
+            throw new InvalidDataException(
+                $"its entry '{entry.FullName}' claims the impossible length {entry.Length}"
+            );
+    }
+}
 
-        return ~crc;
+/// <summary>One entry of a ZIP archive, read from its beginning to its end and checked against its CRC-32 there.</summary>
+internal sealed class ZipEntryInput(string name, ZipArchiveEntry entry) : IDisposable
+{
+    private readonly Stream stream = entry.Open();
+    private Crc32 crc = new();
+
+    /// <summary>Bytes that were not read yet.</summary>
+    internal long Left { get; private set; } = entry.Length;
+
+    /// <exception cref="InvalidDataException">At the end of the entry: its content is not what its CRC-32 says.</exception>
+    /// <exception cref="EndOfStreamException">It ends before.</exception>
+    internal void Read(Span<byte> target)
+    {
+        stream.ReadExactly(target);
+        crc.Add(target);
+        Left -= target.Length;
+        if (Left == 0 && (stream.ReadByte() >= 0 || crc.Value != entry.Crc32))
+            throw ZipInput.Damaged(name);
     }
 
-    private static uint[] MakeCrcTable()
-    {
-        var table = new uint[256];
-        for (var i = 0u; i < 256; i++)
-        {
-            var crc = i;
-            for (var bit = 0; bit < 8; bit++)
-                crc = (crc >> 1) ^ ((crc & 1) * 0xEDB88320u);
-
-            table[i] = crc;
-        }
-
-        return table;
-    }
+    public void Dispose() => stream.Dispose();
 }

@@ -107,37 +107,69 @@ public sealed class Tensor
     }
 
     private T[] Convert<T>()
-        where T : struct, INumberBase<T> =>
-        ElementType switch
-        {
-            ElementType.Float32 => Convert<float, T>(),
-            ElementType.Float64 => Convert<double, T>(),
-            ElementType.Float16 => Convert<Half, T>(),
-            // A bfloat16 is the upper half of a float32.
-            ElementType.BFloat16 => Array.ConvertAll(
-                MemoryMarshal.Cast<byte, ushort>(Data.Span).ToArray(),
-                bits => T.CreateChecked(BitConverter.UInt32BitsToSingle((uint)bits << 16))
-            ),
-            ElementType.Int64 => Convert<long, T>(),
-            ElementType.Int32 => Convert<int, T>(),
-            ElementType.Int16 => Convert<short, T>(),
-            ElementType.Int8 => Convert<sbyte, T>(),
-            ElementType.UInt64 => Convert<ulong, T>(),
-            ElementType.UInt32 => Convert<uint, T>(),
-            ElementType.UInt16 => Convert<ushort, T>(),
-            _ => Convert<byte, T>(),
-        };
+        where T : struct, INumberBase<T>
+    {
+        var result = new T[Count];
+        Convert<T>(ElementType, Data.Span, result);
+        return result;
+    }
 
-    private TResult[] Convert<TElement, TResult>()
+    /// <summary>Little-endian elements as numbers.</summary>
+    /// <param name="result">As many as there are elements.</param>
+    internal static void Convert<T>(ElementType type, ReadOnlySpan<byte> elements, Span<T> result)
+        where T : struct, INumberBase<T>
+    {
+        switch (type)
+        {
+            case ElementType.Float32:
+                Convert<float, T>(elements, result);
+                break;
+            case ElementType.Float64:
+                Convert<double, T>(elements, result);
+                break;
+            case ElementType.Float16:
+                Convert<Half, T>(elements, result);
+                break;
+            case ElementType.BFloat16:
+                // The upper half of a float32.
+                var bits = MemoryMarshal.Cast<byte, ushort>(elements);
+                for (var i = 0; i < result.Length; i++)
+                    result[i] = T.CreateChecked(BitConverter.UInt32BitsToSingle((uint)bits[i] << 16));
+                break;
+            case ElementType.Int64:
+                Convert<long, T>(elements, result);
+                break;
+            case ElementType.Int32:
+                Convert<int, T>(elements, result);
+                break;
+            case ElementType.Int16:
+                Convert<short, T>(elements, result);
+                break;
+            case ElementType.Int8:
+                Convert<sbyte, T>(elements, result);
+                break;
+            case ElementType.UInt64:
+                Convert<ulong, T>(elements, result);
+                break;
+            case ElementType.UInt32:
+                Convert<uint, T>(elements, result);
+                break;
+            case ElementType.UInt16:
+                Convert<ushort, T>(elements, result);
+                break;
+            default:
+                Convert<byte, T>(elements, result);
+                break;
+        }
+    }
+
+    private static void Convert<TElement, TResult>(ReadOnlySpan<byte> data, Span<TResult> result)
         where TElement : struct, INumberBase<TElement>
         where TResult : struct, INumberBase<TResult>
     {
-        var elements = MemoryMarshal.Cast<byte, TElement>(Data.Span);
-        var result = new TResult[elements.Length];
+        var elements = MemoryMarshal.Cast<byte, TElement>(data);
         for (var i = 0; i < result.Length; i++)
             result[i] = TResult.CreateChecked(elements[i]);
-
-        return result;
     }
 
     /// <summary>Number of elements of a shape.</summary>

@@ -270,18 +270,17 @@ let ``what is recorded on request is the environment's and the student's, in eve
             Storage.Npz.Read path |> Seq.map (fun array -> array.Name, array) |> Map.ofSeq
 
         let column (name: string) size =
-            Expect.equal (List.ofSeq arrays[name].Shape) [ 1400; 1; size ] name
+            Expect.equal (List.ofSeq arrays[name].Shape) [ 1400; size ] name
             arrays[name].ToFloats() |> Array.chunkBySize size
 
-        let observation, label = column "observation" 22, column "label" 4
-        let ofTeacher, both = column "teacher" 26, column "student+tracking" 44
-        let action = column RolloutCollector.StudentAction 4
-        Expect.equal (List.ofSeq arrays["valid"].Shape) [ 1400; 1 ] "valid"
+        let observation, label = column "observations/student" 22, column "actions" 4
+        let ofTeacher, tracking = column "observations/teacher" 26, column "observations/tracking" 22
+        let action = column "student_actions" 4
 
         for row in 0..1399 do
-            Paths.sameBits (both[row][..21]) (observation[row]) $"row {row}, student's group"
             // Both see the attitude and the angular velocity alike.
-            Paths.sameBits (both[row][25..33]) (ofTeacher[row][3..11]) $"row {row}, tracking and teacher"
+            Paths.sameBits (tracking[row][3..11]) (ofTeacher[row][3..11]) $"row {row}, tracking and teacher"
+            Paths.sameBits (tracking[row][3..11]) (observation[row][3..11]) $"row {row}, tracking and student"
             Expect.isTrue (label[row] <> action[row]) $"row {row}: the student's action is the label"
 
         let lean = MemoryEstimate.Of(DistillationConfig(Environment = config))
