@@ -9,6 +9,7 @@ open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
+open Distill.Environments.Recorded
 open Distill.Networks
 open Distill.Policies
 
@@ -77,6 +78,15 @@ module Quadrotor =
 module CartPole =
     /// Keep the pole upright.
     let balance (size: Envs) = CartPoleConfig(Envs = size.envs)
+
+/// Recorded data in the place of an environment (docs/recorded-data.md): to train a student on them alone.
+module Recorded =
+    /// Files, or folders of which all .npz are taken. They say what observations and actions are.
+    let data (files: string list) : RecordedConfig = RecordedConfig(Files = List.toArray files)
+
+    /// The same, where the actions are indices of so many choices.
+    let choices (number: int) (recorded: RecordedConfig) : RecordedConfig =
+        recorded |> Settings.set <@ _.Choices @> number
 
 /// A policy in a file that labels what the student does, or a set of them.
 type TeacherFile =
@@ -289,3 +299,6 @@ module Collect =
 
     /// Whole episodes, put end to end in the sequences of a recurrent student.
     let packed (number: int) : Collection = EpisodesPerEpoch(number, true)
+
+    /// Nothing: iterations only train, on recorded data, which a recurrent student sees in pieces of so many rows.
+    let seedDataOnly (rows: int) : Collection = SeedDataOnly rows

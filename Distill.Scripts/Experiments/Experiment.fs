@@ -4,6 +4,7 @@ open Distill.Algorithms
 open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.Quadrotor
+open Distill.Environments.Recorded
 open Distill.Networks
 open Microsoft.FSharp.Quotations
 
@@ -257,9 +258,15 @@ type DistillationBuilder() =
     [<CustomOperation "runName">]
     member _.RunName(e, name: string) = e |> set <@ _.RunName @> name
 
-    /// The environments to train in.
+    /// The environments to train in. Recorded data in their place are all there is: nothing is collected then.
     [<CustomOperation "environment">]
-    member _.Environment(e, environment: IEnvironmentConfig) =
+    member _.Environment(e: Experiment, environment: IEnvironmentConfig) =
+        let e =
+            if environment :? RecordedConfig && e.Config.Collection.Collects then
+                e |> set <@ _.Collection @> (SeedDataOnly())
+            else
+                e
+
         e |> set <@ _.Environment @> environment
 
     /// Who labels.
@@ -296,6 +303,15 @@ type DistillationBuilder() =
     [<CustomOperation "steadyStateEpisodes">]
     member _.SteadyStateEpisodes(e, episodes: int) =
         e |> set <@ _.SteadyStateEpisodes @> episodes
+
+    /// Recorded data (docs/recorded-data.md) that are in the dataset before the first iteration: files, or folders of them.
+    [<CustomOperation "seedData">]
+    member _.SeedData(e, files: string list) =
+        e |> set <@ _.SeedData @> (List.toArray files)
+
+    /// Who labels the recorded data: the actions recorded there, or the teacher.
+    [<CustomOperation "seedLabels">]
+    member _.SeedLabels(e, labels: SeedLabels) = e |> set <@ _.SeedLabels @> labels
 
     /// What is kept.
     [<CustomOperation "retain">]

@@ -121,7 +121,7 @@ type Agent
                 | Some distillation ->
                     row "dataset" $"{distillation.DatasetRows} rows of at most {distillation.DatasetLimit}"
                 | None -> ()
-                if memory.BestIteration > 0 then
+                if memory.BestIteration > 0 && Double.IsFinite memory.BestReturn then
                     row
                         "best"
                         $"return {Table.Number memory.BestReturn}, after {memory.BestIteration} iterations"
@@ -190,7 +190,10 @@ type Agent
     member _.ExportDataset(path: string) =
         let distillation = distillation ()
         Training.makeFolderOf path
-        distillation.ExportDataset path
+
+        match records with
+        | (:? TeacherFile as teacher) :: _ -> distillation.ExportDataset(path, teacher.Teacher)
+        | _ -> distillation.ExportDataset path
 
     /// Makes the folder of a run, which must not exist, from which `Agent.load` and `resume` go on, bit for bit. Gives its path.
     member _.Save(folder: string) : string =

@@ -7,53 +7,96 @@ open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
+open Distill.Environments.Recorded
 open Distill.Evaluation
 open Distill.Networks
 open Distill.Policies
 open Distill.Storage
 
+/// How the students of a distillation were judged.
+type internal Judgement =
+    /// Teacher, where there is one, best and newest student in the same episodes.
+    | Flown of teacher: EvaluationResult option * best: EvaluationResult * final: EvaluationResult
+    /// By the lowest loss on recorded data, on what is held out of them where something is: nothing could be evaluated in.
+    | ByLoss of float
+
 /// A distillation that has finished or was interrupted: teacher, best and newest student on episodes that training never saw, the
-/// same for all three.
+/// same for all three. Where there is no teacher, or no environment, what would say so fails.
 type DistillationResult
+    internal
     (
         folder: string,
         bestIteration: int,
-        teacher: EvaluationResult,
-        best: EvaluationResult,
-        final: EvaluationResult,
+        judgement: Judgement,
         warnings: string list,
         interruption: string option,
         ?target: float,
         ?stepsToTarget: string * float option
     ) =
     let comparison =
-        Comparison(
-            "policy",
-            [ "teacher", teacher; "best student", best; "final student", final ],
-            "teacher",
-            ?stepsToTarget = stepsToTarget
-        )
+        match judgement with
+        | Flown(Some teacher, best, final) ->
+            Comparison(
+                "policy",
+                [ "teacher", teacher; "best student", best; "final student", final ],
+                "teacher",
+                ?stepsToTarget = stepsToTarget
+            )
+        | Flown(None, best, final) ->
+            Comparison(
+                "policy",
+                [ "best student", best; "final student", final ],
+                ?stepsToTarget = stepsToTarget
+            )
+        | ByLoss loss ->
+            let row = EvaluationResult([| float32 -loss |], [| 0 |], [| false |])
+            Comparison("policy", [ PolicyResult.byLoss, row ])
 
-    let difference = comparison.Difference "best student"
+    let notFlown () =
+        fail $"The students of {folder} were not evaluated: recorded data are no environment."
+
+    let teacher () =
+        match judgement with
+        | Flown(Some teacher, _, _) -> teacher
+        | Flown(None, _, _) -> fail $"The students of {folder} were compared with no teacher."
+        | ByLoss _ -> notFlown ()
+
+    let best () =
+        match judgement with
+        | Flown(_, best, _) -> best
+        | ByLoss _ -> notFlown ()
+
+    let difference () =
+        teacher () |> ignore
+        comparison.Difference "best student"
 
     /// The run folder.
     member _.Folder = folder
 
     /// Iterations after which the best student was kept.
     member _.BestIteration = bestIteration
-    member _.Teacher = teacher
+    member _.Teacher: EvaluationResult = teacher ()
 
     /// The student of the run: the best one in the evaluations during training, by mean return or what `best_by` says.
-    member _.Student = best
+    member _.Student: EvaluationResult = best ()
 
     /// The student after the last iteration.
-    member _.FinalStudent = final
+    member _.FinalStudent: EvaluationResult =
+        match judgement with
+        | Flown(_, _, final) -> final
+        | ByLoss _ -> notFlown ()
+
+    /// The lowest loss on recorded data, on what is held out of them where something is; None where students were evaluated.
+    member _.Loss =
+        match judgement with
+        | ByLoss loss -> Some loss
+        | Flown _ -> None
 
     /// Mean difference of the student's returns from the teacher's in the same episodes, with its 95 % interval.
-    member _.Difference = difference
+    member _.Difference: Interval = difference ()
 
     /// Mean return of the student over that of the teacher; NaN where the teacher's is not above 0.
-    member _.Ratio = Statistics.ratio best.MeanReturn teacher.MeanReturn
+    member _.Ratio = Statistics.ratio (best().MeanReturn) (teacher().MeanReturn)
 
     /// What was wrong, such as a teacher that fails or a student that overfits.
     member _.Warnings = warnings
@@ -75,14 +118,28 @@ type DistillationResult
         String.Join(
             Environment.NewLine,
             [
-                string comparison
-                $"Teacher return: {teacher.MeanReturn:F1}"
-                $"Student return: {best.MeanReturn:F1} (the best student, after {bestIteration} iterations)"
-                $"Student - teacher: {difference.Estimate:F1}, 95 %% interval [{difference.Low:F1}, {difference.High:F1}] "
-                + $"(mean over {best.Episodes} episodes that both flew)"
-                if not (Double.IsNaN this.Ratio) then
-                    $"Student / teacher: {this.Ratio:F3}"
-                $"Student terminated: {100.0 * best.ShareTerminated:F1} %%"
+                match judgement with
+                | ByLoss loss ->
+                    $"Lowest loss on the recorded data: {loss:G4} (the best student, after {bestIteration} iterations)"
+                | Flown(teacher, best, _) ->
+                    string comparison
+
+                    match teacher with
+                    | Some teacher ->
+                        let difference = this.Difference
+                        $"Teacher return: {teacher.MeanReturn:F1}"
+
+                        $"Student return: {best.MeanReturn:F1} (the best student, after {bestIteration} iterations)"
+
+                        $"Student - teacher: {difference.Estimate:F1}, 95 %% interval [{difference.Low:F1}, {difference.High:F1}] "
+                        + $"(mean over {best.Episodes} episodes that both flew)"
+
+                        if not (Double.IsNaN this.Ratio) then
+                            $"Student / teacher: {this.Ratio:F3}"
+                    | None ->
+                        $"Student return: {best.MeanReturn:F1} (the best student, after {bestIteration} iterations)"
+
+                    $"Student terminated: {100.0 * best.ShareTerminated:F1} %%"
                 yield! target |> Option.map comparison.Target |> Option.defaultValue []
                 $"Run folder: {folder}"
                 for warning in warnings do
@@ -124,7 +181,11 @@ module Distil =
             EvaluationInterval = config.EvaluationInterval
             EvaluationEpisodes = config.EvaluationEpisodes
             FinalEpisodes = config.FinalEpisodes
-            Best = Best.by config.Environment.Spec config.BestBy
+            Best =
+                if config.Environment :? RecordedConfig then
+                    Best.byLoss
+                else
+                    Best.by config.Environment.Spec config.BestBy
             TargetReturn = Option.ofNullable config.TargetReturn
         }
 
@@ -173,6 +234,37 @@ module Distil =
                 $"Teachers: {file.Teacher}: {teachers.Policies.Count} policies for {environment.Variants.Count} variants: {kinds}"
 
             teachers
+
+    /// Refuses a teacher that recorded data cannot do without, or have nothing to do for; none is needed where all labels were
+    /// recorded.
+    let private checkLabels (experiment: Experiment) =
+        let config, teacher = experiment.Config, experiment.Teacher.Teacher
+
+        if config.SeedLabels = SeedLabels.Teacher && Directory.Exists teacher then
+            fail
+                "seed_labels=teacher needs one teacher: recorded rows do not say which variant of the environment they are from."
+
+        if
+            config.Environment :? RecordedConfig
+            && config.SeedLabels = SeedLabels.Recorded
+            && teacher <> ""
+        then
+            fail
+                $"teacher={teacher} has nothing to do: the recorded actions are the labels. Add seed_labels=teacher to let it label the rows, or leave it out."
+
+    /// Who labels, if anybody is needed.
+    let private labellers (experiment: Experiment) : TeacherPolicies option =
+        checkLabels experiment
+        let config = experiment.Config
+
+        if
+            experiment.Teacher.Teacher = ""
+            && not config.Collection.Collects
+            && config.SeedLabels = SeedLabels.Recorded
+        then
+            None
+        else
+            Some(loadTeachers experiment.Teacher config.Environment.Spec)
 
     /// Lets each teacher act alone on its variants and refuses the set where one is worse than asked.
     let private checkReturns
@@ -322,12 +414,26 @@ module Distil =
         ]
         |> String.concat ", or "
 
+    /// What recorded data brought, in lines.
+    let private described (seed: SeedReport) : string list =
+        [
+            $"Recorded data: {seed.Files} files, {seed.Rows} rows, {seed.Episodes} episodes"
+            if seed.Held < seed.Rows then
+                $"Of these rows the dataset holds {seed.Held}, by its retention and max_buffer_size"
+            yield! seed.Remarks
+        ]
+
     let internal progress (config: DistillationConfig) (report: IterationReport) : Progress =
         let phase = report.Phase
+        let collects = config.Collection.Collects
 
         {
             Iteration = report.Iteration
-            Phase = $"phase {phase.Number} ({phase.Name}) {phase.Within + 1}/{phase.Length}"
+            Phase =
+                if collects then
+                    $"phase {phase.Number} ({phase.Name}) {phase.Within + 1}/{phase.Length}"
+                else
+                    ""
             Losses =
                 [
                     "behavior", report.Loss
@@ -346,7 +452,10 @@ module Distil =
                     $"rows +{report.RowsAdded}, {report.DatasetRows}/{report.DatasetLimit}"
             Events =
                 [
-                    if phase.Within = 0 && phase.Number > 1 then
+                    match report.Seed with
+                    | null -> ()
+                    | seed -> yield! described seed
+                    if collects && phase.Within = 0 && phase.Number > 1 then
                         $"Phase {phase.Number} begins with iteration {report.Iteration + 1}: {who phase.Name}"
                     if report.GrownTo > report.GrownFrom then
                         $"Dataset grew from {report.GrownFrom} to {report.GrownTo} rows"
@@ -381,25 +490,42 @@ module Distil =
             Warnings = []
         }
 
+    /// The lowest loss of a run on recorded data, by which its best student was kept.
+    let private lowestLoss (folder: RunFolder) : float =
+        let run = RunRecord.read folder.Path
+
+        match run.Series "Loss/held_out", run.Series "Loss/behavior" with
+        | [], [] -> nan
+        | [], losses
+        | losses, _ -> losses |> List.map snd |> List.min
+
     let private judge
         (options: RunOptions)
         (setup: Training.Setup)
         (pool: WorkerPool)
-        (teachers: TeacherPolicies)
+        (teachers: TeacherPolicies option)
         (algorithm: Algorithm)
         (folder: RunFolder)
         (interruption: string option)
         =
         Training.withBest folder algorithm (fun best iteration ->
-            use evaluator = Training.finalEvaluator setup pool
+            let judgement =
+                if setup.Environment :? RecordedConfig then
+                    ByLoss(lowestLoss folder)
+                else
+                    use evaluator = Training.finalEvaluator setup pool
+
+                    Flown(
+                        teachers |> Option.map evaluator.Run,
+                        evaluator.Run best,
+                        evaluator.Run algorithm.Policy
+                    )
 
             let result =
                 DistillationResult(
                     Training.path folder,
                     iteration,
-                    evaluator.Run teachers,
-                    evaluator.Run best,
-                    evaluator.Run algorithm.Policy,
+                    judgement,
                     RunRecord.readWarnings folder.Path,
                     interruption,
                     ?target = setup.Plan.TargetReturn,
@@ -414,15 +540,16 @@ module Distil =
                     result.Comparison
                     [
                         // Of a set, no single one flies them all.
-                        if teachers.Policies.Count = 1 then
-                            "teacher", teachers.Policies[0]
+                        match teachers |> Option.map (_.Policies >> List.ofSeq) with
+                        | Some [ one ] -> "teacher", one
+                        | _ -> ()
                         "student", best
                     ]
 
             result)
 
     /// Makes everything that a distillation needs, and says what that is.
-    let private startWith (own: Belongings) (experiment: Experiment) : Training.Session * TeacherPolicies =
+    let private startWith (own: Belongings) (experiment: Experiment) : Training.Session * TeacherPolicies option =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
@@ -430,9 +557,16 @@ module Distil =
 
         say $"Distillation '{config.Name}', seed {config.Seed}, {pool.Threads} threads, {Simd.Path} kernels"
 
-        let teachers = own.Add(loadTeachers experiment.Teacher config.Environment.Spec)
+        let teachers = labellers experiment
+        teachers |> Option.iter (own.Add >> ignore)
         checkMemory config
-        let distillation = own.Add(new Distillation(config, teachers, pool))
+
+        let distillation =
+            match teachers with
+            | Some teachers -> own.Add(new Distillation(config, teachers, pool))
+            | None ->
+                let nobody (_: IBatchedEnvironment) : ITeacher = fail "Nobody labels."
+                own.Add(new Distillation(config, Func<_, _> nobody, pool))
         let student = distillation.Student
 
         say
@@ -451,7 +585,7 @@ module Distil =
             Setup = setup
             Pool = pool
             Algorithm = algorithm config distillation
-            Teacher = Seq.tryExactlyOne teachers.Policies
+            Teacher = teachers |> Option.bind (_.Policies >> Seq.tryExactlyOne)
             Distillation = Some distillation
         },
         teachers
@@ -467,11 +601,14 @@ module Distil =
         use own = new Belongings()
         let session, teachers = startWith own experiment
         let setup, pool = session.Setup, session.Pool
-        checkReturns experiment.Teacher teachers setup pool
-        let alone, doubts = soloOf teachers setup pool
 
         let algorithm =
-            { session.Algorithm with Reference = reference alone; Warnings = doubts }
+            match teachers with
+            | Some teachers when not (setup.Environment :? RecordedConfig) ->
+                checkReturns experiment.Teacher teachers setup pool
+                let alone, doubts = soloOf teachers setup pool
+                { session.Algorithm with Reference = reference alone; Warnings = doubts }
+            | _ -> session.Algorithm
 
         let result =
             judge options setup pool teachers algorithm |> Training.run options settings setup pool algorithm
@@ -479,7 +616,7 @@ module Distil =
         // Whoever asks for more than training needs wants the rows.
         if experiment.Config.Recorded.Count > 0 then
             let path = Path.Combine(result.Folder, "dataset.npz")
-            session.Distillation |> Option.iter _.ExportDataset(path)
+            session.Distillation |> Option.iter _.ExportDataset(path, experiment.Teacher.Teacher)
             say $"Dataset: {Command.shortest path}"
 
         result
@@ -504,12 +641,13 @@ module Distil =
     let private measures (results: PolicyResult list) =
         let of' (policy: string) = PolicyResult.find policy results
         let student = of' "best student"
+        let teacher = results |> List.tryFind (fun result -> result.Policy = "teacher")
 
         let difference =
             student.MinusTeacher |> Option.defaultValue { Estimate = nan; Low = nan; High = nan }
 
         [
-            "teacher_return", (of' "teacher").MeanReturn
+            "teacher_return", teacher |> Option.map _.MeanReturn |> Option.defaultValue nan
             "student_return", student.MeanReturn
             "final_student_return", (of' "final student").MeanReturn
             "student_length", student.MeanLength
@@ -521,6 +659,8 @@ module Distil =
         ]
 
     let rec job (experiment: Experiment) : Job =
+        let alone = experiment.Config.Environment :? RecordedConfig
+
         {
             Kind = kind
             Records = [ experiment.Teacher; experiment.Config ]
@@ -530,9 +670,14 @@ module Distil =
                 fun () ->
                     checkTeacher experiment.Teacher
                     experiment.Config.Validate()
-                    Best.by experiment.Config.Environment.Spec experiment.Config.BestBy |> ignore
+                    checkLabels experiment
+                    plan experiment.Config |> ignore
             Run = fun options settings -> Job.orStopped (run options settings experiment).Interruption
-            Measures = measures
-            Main = "student_return"
-            Beside = [ "minus_teacher"; "share_terminated" ]
+            Measures =
+                if alone then
+                    fun results -> [ "minus_loss", (PolicyResult.find PolicyResult.byLoss results).MeanReturn ]
+                else
+                    measures
+            Main = if alone then "minus_loss" else "student_return"
+            Beside = if alone then [] else [ "minus_teacher"; "share_terminated" ]
         }

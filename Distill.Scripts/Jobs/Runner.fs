@@ -39,6 +39,9 @@ type Algorithm =
 type Best = { Measure: string; Highest: bool }
 
 module Best =
+    /// By the lowest loss, where there is nothing to evaluate in.
+    let byLoss: Best = { Measure = "loss"; Highest = false }
+
     /// The measure of this name, of the environment's or of every evaluation.
     let by (environment: EnvironmentSpec) (measure: string) : Best =
         let own = environment.Measures |> List.ofSeq
@@ -195,7 +198,7 @@ module Runner =
             algorithm.Policy,
             iteration,
             algorithm.Optimizer,
-            (if memory.BestIteration = 0 then
+            (if not (Double.IsFinite memory.BestReturn) then
                  Nullable()
              else
                  Nullable memory.BestReturn)
@@ -241,6 +244,23 @@ module Runner =
                 []
         | None -> []
 
+    /// Where nothing can be evaluated in, keeps the policy if its last loss, on what is held out where something is, is the lowest
+    /// so far.
+    let private keepByLoss
+        (folder: RunFolder)
+        (algorithm: Algorithm)
+        (memory: Memory)
+        (progress: Progress)
+        : (string * float) list =
+        let loss = snd (List.last progress.Losses)
+
+        if -loss > memory.BestValue then
+            memory.BestValue <- -loss
+            memory.BestIteration <- progress.Iteration + 1
+            savePolicy folder $"best_{algorithm.Role}" algorithm memory memory.BestIteration
+
+        []
+
     /// Evaluates the policy, keeps it if it is the best so far, and gives the metrics of the evaluation.
     let private evaluate
         (folder: RunFolder)
@@ -250,7 +270,7 @@ module Runner =
         (algorithm: Algorithm)
         (memory: Memory)
         (progress: Progress)
-        =
+        : (string * float) list =
         let completed = progress.Iteration + 1
         let result = evaluator.Run algorithm.Policy
         let measured = result.Mean plan.Best.Measure
@@ -308,6 +328,7 @@ module Runner =
         display.Advance progress clock
         progress, clock
 
+    /// Without an evaluator the best policy is that of the lowest loss.
     /// Runs to the end of the plan, to an interruption, or until so many iterations are completed (0: no such stop). The
     /// folder\'s checkpoints then hold best_ROLE (the best of all evaluations), final_ROLE and ROLE_ITERATION, each as safetensors and .pt, and the state to resume from.
     let run
@@ -315,7 +336,7 @@ module Runner =
         (resume: bool)
         (plan: Plan)
         (until: int)
-        (evaluator: Evaluator)
+        (evaluator: Evaluator option)
         (interruption: Script.Interruption)
         (display: Display)
         (algorithm: Algorithm)
@@ -359,10 +380,11 @@ module Runner =
             RunRecord.addWarnings folder.Path progress.Warnings
 
             let evaluation =
-                if last || completed % plan.EvaluationInterval = 0 then
+                match evaluator with
+                | None -> keepByLoss folder algorithm memory progress
+                | Some evaluator when last || completed % plan.EvaluationInterval = 0 ->
                     orKeep (fun () -> evaluate folder plan evaluator display algorithm memory progress)
-                else
-                    []
+                | Some _ -> []
 
             log.Append(
                 progress.Iteration,

@@ -223,7 +223,7 @@ module TrainTeachers =
             new Evaluator(environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
 
         Training.metered meter algorithm
-        |> Runner.run folder resume setup.Plan 0 evaluator interruption silent
+        |> Runner.run folder resume setup.Plan 0 (Some evaluator) interruption silent
         |> function
             | Ending.Interrupted _ -> None
             | Ending.Finished ->

@@ -8,6 +8,7 @@ open Distill.Algorithms
 open Distill.Compute
 open Distill.Environments
 open Distill.Environments.Quadrotor
+open Distill.Environments.Recorded
 open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
@@ -385,8 +386,13 @@ module Training =
         use interruption =
             new Script.Interruption("Stopping after this iteration; again to stop now.")
 
-        use evaluator =
-            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
+        use own = new Belongings()
+
+        let evaluator =
+            match setup.Environment with
+            | :? RecordedConfig -> None
+            | environment ->
+                Some(own.Add(new Evaluator(environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)))
 
         let resume = options.Resume <> ""
         let mutable trained = false

@@ -345,6 +345,10 @@ module Report =
         | _ ->
             [
                 match run.Results, run.BestEvaluation with
+                | result :: _, _ when result.Policy = PolicyResult.byLoss ->
+                    "Loss of the best student",
+                    significant -result.MeanReturn,
+                    "on the episodes that are held out, where some are"
                 | result :: _, _ ->
                     "Return",
                     significant result.MeanReturn,

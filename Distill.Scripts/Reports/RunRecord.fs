@@ -100,6 +100,10 @@ type RunRecord =
         | evaluations -> Some(List.maxBy snd evaluations)
 
 module PolicyResult =
+    /// What a student is called in results that was trained on recorded data alone, without an environment: its mean return is
+    /// minus its loss there.
+    let byLoss = "best student, minus its loss"
+
     /// The result of the policy of this name.
     let find (policy: string) (results: PolicyResult list) : PolicyResult =
         match results |> List.tryFind (fun result -> result.Policy = policy) with

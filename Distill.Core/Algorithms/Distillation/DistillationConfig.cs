@@ -76,10 +76,10 @@ public sealed record DistillationConfig
     public IReadOnlyList<string> SeedData { get; init; } = [];
 
     /// <summary>
-    /// Whether the teacher labels the recorded data, by the observation group that it reads, instead of the actions recorded there.
-    /// Turn it on where the recorded actions are not the teacher's.
+    /// Who labels the recorded data: the actions recorded there, or the teacher, by the observation group that it reads. Take the
+    /// teacher where the recorded actions are not its own.
     /// </summary>
-    public bool RelabelSeedData { get; init; }
+    public SeedLabels SeedLabels { get; init; }
 
     /// <summary>What is kept.</summary>
     public Retention Retention { get; init; } = new FirstInFirstOut();
@@ -341,4 +341,14 @@ public sealed record DistillationConfig
 
     private static int Size(EnvironmentSpec environment, string groups) =>
         new ObservationView(environment, groups).Size;
+}
+
+/// <summary>Who labels recorded data.</summary>
+public enum SeedLabels
+{
+    /// <summary>The actions that were recorded.</summary>
+    Recorded,
+
+    /// <summary>The teacher.</summary>
+    Teacher,
 }

@@ -46,15 +46,15 @@ internal sealed class SeedRows
     {
         (this.config, this.shape, this.columns) = (config, shape, columns);
         (this.student, this.teacher, this.pool) = (student, teacher, pool);
-        if (config.Loss.LabelIsDistribution && !config.RelabelSeedData)
+        if (config.Loss.LabelIsDistribution && config.SeedLabels == SeedLabels.Recorded)
             throw new DistillException(
                 "Recorded actions are no distributions, which this loss needs; take a loss of actions, such as loss=mse, or let the "
-                    + "teacher label the data: relabel_seed_data=true."
+                    + "teacher label the data: seed_labels=teacher."
             );
         var spec = config.Environment.Spec;
         Data = new RecordedData(
             config.RecordedFiles,
-            new RecordedWish(spec, Groups(spec), !config.RelabelSeedData, config.Student.ObservationGroup)
+            new RecordedWish(spec, Groups(spec), config.SeedLabels == SeedLabels.Recorded, config.Student.ObservationGroup)
         );
     }
 
@@ -80,7 +80,7 @@ internal sealed class SeedRows
             };
             using var collector = new RolloutCollector(
                 environment,
-                config.RelabelSeedData ? teacher(environment) : new RecordedLabels(environment),
+                config.SeedLabels == SeedLabels.Teacher ? teacher(environment) : new RecordedLabels(environment),
                 student,
                 rollout,
                 default,
@@ -148,7 +148,7 @@ internal sealed class SeedRows
             .Recorded.Where(name => name != RolloutCollector.StudentAction)
             .Append(config.Student.ObservationGroup)
             .SelectMany(names => names.Split('+'));
-        if (config.RelabelSeedData)
+        if (config.SeedLabels == SeedLabels.Teacher)
             needed = needed.Concat(
                 RecordedData.GroupsOf(config.RecordedFiles).Intersect(spec.Groups.Select(group => group.Name))
             );

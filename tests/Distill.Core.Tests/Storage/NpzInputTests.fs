@@ -20,7 +20,7 @@ let private read (pieces: int list) (path: string) : Map<string, float32[]> =
             ]
 
         let pieces = Seq.initInfinite (fun i -> pieces[i % pieces.Length])
-        let longest = values |> Seq.map _.Length |> Seq.max
+        let longest = 0 :: (values |> List.map _.Length) |> List.max
 
         let ends =
             pieces |> Seq.scan (+) 0 |> Seq.takeWhile (fun first -> first < longest) |> Seq.toList

@@ -24,7 +24,7 @@ type private Choices =
         Student: StudentConfig
         Collection: Collection
         Seeds: string list
-        Relabel: bool
+        Labels: SeedLabels
         Epochs: int
         Sequence: int
         HeldOut: float
@@ -41,7 +41,7 @@ let private driven =
         Student = MlpStudent(Hidden = [ 12 ], NormalizeObservations = true)
         Collection = StepsPerIteration steps
         Seeds = []
-        Relabel = false
+        Labels = SeedLabels.Recorded
         Epochs = 1
         Sequence = 0
         HeldOut = 0.0
@@ -73,7 +73,7 @@ let private config (choices: Choices) =
         MiniBatchSize = choices.MiniBatch,
         GradientLength = 10,
         SeedData = List.toArray choices.Seeds,
-        RelabelSeedData = choices.Relabel
+        SeedLabels = choices.Labels
     )
 
 let private nobody (_: IBatchedEnvironment) : ITeacher = failwith "nobody labels"
