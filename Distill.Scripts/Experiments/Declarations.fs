@@ -82,7 +82,8 @@ module CartPole =
 /// Recorded data in the place of an environment (docs/recorded-data.md): to train a student on them alone.
 module Recorded =
     /// Files, or folders of which all .npz are taken. They say what observations and actions are.
-    let data (files: string list) : RecordedConfig = RecordedConfig(Files = List.toArray files)
+    let data (files: string list) : RecordedConfig =
+        RecordedConfig(Files = List.toArray files)
 
     /// The same, where the actions are indices of so many choices.
     let choices (number: int) (recorded: RecordedConfig) : RecordedConfig =

@@ -245,9 +245,7 @@ module Distil =
                 "seed_labels=teacher needs one teacher: recorded rows do not say which variant of the environment they are from."
 
         if
-            config.Environment :? RecordedConfig
-            && config.SeedLabels = SeedLabels.Recorded
-            && teacher <> ""
+            config.Environment :? RecordedConfig && config.SeedLabels = SeedLabels.Recorded && teacher <> ""
         then
             fail
                 $"teacher={teacher} has nothing to do: the recorded actions are the labels. Add seed_labels=teacher to let it label the rows, or leave it out."
@@ -549,7 +547,10 @@ module Distil =
             result)
 
     /// Makes everything that a distillation needs, and says what that is.
-    let private startWith (own: Belongings) (experiment: Experiment) : Training.Session * TeacherPolicies option =
+    let private startWith
+        (own: Belongings)
+        (experiment: Experiment)
+        : Training.Session * TeacherPolicies option =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
@@ -567,6 +568,7 @@ module Distil =
             | None ->
                 let nobody (_: IBatchedEnvironment) : ITeacher = fail "Nobody labels."
                 own.Add(new Distillation(config, Func<_, _> nobody, pool))
+
         let student = distillation.Student
 
         say
@@ -675,9 +677,14 @@ module Distil =
             Run = fun options settings -> Job.orStopped (run options settings experiment).Interruption
             Measures =
                 if alone then
-                    fun results -> [ "minus_loss", (PolicyResult.find PolicyResult.byLoss results).MeanReturn ]
+                    fun results ->
+                        [ "minus_loss", (PolicyResult.find PolicyResult.byLoss results).MeanReturn ]
                 else
                     measures
             Main = if alone then "minus_loss" else "student_return"
-            Beside = if alone then [] else [ "minus_teacher"; "share_terminated" ]
+            Beside =
+                if alone then
+                    []
+                else
+                    [ "minus_teacher"; "share_terminated" ]
         }

@@ -207,7 +207,7 @@ public sealed class Distillation : IDisposable
             optimizer.GradientNorm,
             OptimizerSteps: optimizer.Steps - stepsBefore,
             ClippedSteps: optimizer.ClippedSteps - clippedBefore,
-            RowsAdded: now.Collection.Collects || seed is not null ? dataset.Added : 0,
+            RowsAdded: now.Collection.Collects ? dataset.Added : seed?.Rows ?? 0,
             DatasetRows: dataset.Rows,
             DatasetLimit: dataset.Limit,
             grownFrom,

@@ -16,7 +16,8 @@ let private read (pieces: int list) (path: string) : Map<string, float32[]> =
     try
         let values =
             [
-                for array in arrays -> Array.zeroCreate<float32> (Seq.fold (fun n size -> n * size) 1 array.Shape)
+                for array in arrays ->
+                    Array.zeroCreate<float32>(Seq.fold (fun n size -> n * size) 1 array.Shape)
             ]
 
         let pieces = Seq.initInfinite (fun i -> pieces[i % pieces.Length])
@@ -54,7 +55,9 @@ let ``arrays read piece by piece, side by side, are those read at once`` (compre
     inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "x.npz")
         Npz.Write(path, content, compress)
-        let whole = Npz.Read path |> Seq.map (fun array -> array.Name, array.ToFloats()) |> Map.ofSeq
+
+        let whole =
+            Npz.Read path |> Seq.map (fun array -> array.Name, array.ToFloats()) |> Map.ofSeq
 
         for pieces in [ [ 1; 7; 1000 ]; [ 16_384 ]; [ 65_537 ] ] do
             for name, values in Map.toSeq (read pieces path) do
@@ -88,7 +91,8 @@ let ``pickled objects, Fortran order and lengths that lie are refused before any
                 "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1), }", ""
                 "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 2), }", "ascontiguousarray"
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", "claims"
-                "{'descr': '<f4', 'fortran_order': False, 'shape': (2000000000, 2000000000, 2000000000), }", "claims"
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (2000000000, 2000000000, 2000000000), }",
+                "claims"
             ] do
             let head =
                 Array.concat

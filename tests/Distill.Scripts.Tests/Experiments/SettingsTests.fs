@@ -701,6 +701,7 @@ let ``every field of a distillation has an operation, and an operation sets its 
             typeof<bool>, false
             typeof<float>, 0.25
             typeof<string list>, [ "student_action" ]
+            typeof<SeedLabels>, SeedLabels.Teacher
             typeof<IEnvironmentConfig>, CartPole.balance { envs = 7 }
             typeof<StudentConfig>, Student.mlp { hidden = [ 5 ] }
             typeof<Acting>, Acting.studentAlways

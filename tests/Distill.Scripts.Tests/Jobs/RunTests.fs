@@ -405,7 +405,15 @@ let ``what is recorded beside training is in the run folder as NumPy arrays`` ()
         Npz.Read(Path.Combine(result.Folder, "dataset.npz")) |> Seq.map _.Name |> Seq.toList
 
     Assert.Equal<string list>(
-        [ "observation"; "label"; "state"; "student_action"; "valid"; "episode_start" ],
+        [
+            "observations/student"
+            "observations/state"
+            "actions"
+            "student_actions"
+            "terminated"
+            "truncated"
+            "metadata"
+        ],
         names
     )
 
@@ -597,7 +605,8 @@ let ``a result has the difference of student and teacher, and a ratio only above
     let result (shift: float32) =
         let teacher = [ 10.0f; 20.0f; 30.0f ] |> List.map ((+) shift)
         let student = List.map2 (+) teacher [ 1.0f; 2.0f; 3.0f ]
-        DistillationResult("logs/a", 7, flown teacher 0, flown student 0, flown teacher 0, [], None)
+        let judgement = Flown(Some(flown teacher 0), flown student 0, flown teacher 0)
+        DistillationResult("logs/a", 7, judgement, [], None)
 
     // scipy.stats.t.interval(0.95, 2, 2, 1 / sqrt(3))
     let good = result 0.0f
@@ -722,7 +731,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
 
     let refusal =
         Expect.throws<DistillException>(fun () ->
-            Runner.run folder false plan 0 evaluator interruption display algorithm |> ignore)
+            Runner.run folder false plan 0 (Some evaluator) interruption display algorithm |> ignore)
 
     let files =
         Directory.GetFiles(Path.GetDirectoryName(folder.Checkpoint "x") |> nonNull)

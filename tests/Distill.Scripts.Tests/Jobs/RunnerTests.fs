@@ -102,7 +102,7 @@ let private runPlan
 
     let clocks = ResizeArray<Clock>()
     let display = { Say = ignore; Advance = fun _ clock -> clocks.Add clock }
-    Runner.run folder resume plan 0 evaluator interruption display fake.Algorithm |> ignore
+    Runner.run folder resume plan 0 (Some evaluator) interruption display fake.Algorithm |> ignore
     List.ofSeq clocks
 
 let private runFor takes = runPlan id [] takes

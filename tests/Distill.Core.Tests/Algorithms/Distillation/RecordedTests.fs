@@ -150,8 +150,7 @@ let ``a student from recorded rows alone is that of a teacher-driven run of the 
                     distillation.ExportDataset path
                     learned distillation)
 
-            let alone =
-                { choices with Collection = SeedDataOnly steps; Seeds = [ path ] }
+            let alone = { choices with Collection = SeedDataOnly steps; Seeds = [ path ] }
 
             // However its passes are cut into iterations.
             for epochs, iterations in [ 6, 1; 2, 3; 1, 6 ] do
@@ -166,7 +165,8 @@ let ``a student from recorded rows alone is that of a teacher-driven run of the 
 [<Fact>]
 let ``so is one from rows by time and environment, with episodes that are held out and that failed`` () =
     inTemporaryFolder (fun folder ->
-        let rows, path = Path.Combine(folder, "rows.npz"), Path.Combine(folder, "by-time.npz")
+        let rows, path =
+            Path.Combine(folder, "rows.npz"), Path.Combine(folder, "by-time.npz")
 
         for name, student in [ "dense", driven.Student; "recurrent", recurrent ] do
             // The pole falls where nobody pushes well.
@@ -181,7 +181,9 @@ let ``so is one from rows by time and environment, with episodes that are held o
             let expected, losses =
                 run { choices with Epochs = 3 } 2 1 (fun distillation ->
                     distillation.ExportDataset rows
-                    learned distillation, bytes distillation.Visit |> Array.filter (fun (name, _) -> name.Contains "chunk"))
+
+                    learned distillation,
+                    bytes distillation.Visit |> Array.filter (fun (name, _) -> name.Contains "chunk"))
 
             byTime rows path
 
@@ -190,7 +192,8 @@ let ``so is one from rows by time and environment, with episodes that are held o
 
             let actual, blocks =
                 run alone 2 1 (fun distillation ->
-                    learned distillation, bytes distillation.Visit |> Array.filter (fun (name, _) -> name.Contains "chunk"))
+                    learned distillation,
+                    bytes distillation.Visit |> Array.filter (fun (name, _) -> name.Contains "chunk"))
 
             sameState blocks losses name
             Paths.sameBits actual expected name)
@@ -202,22 +205,39 @@ let private writeRows (path: string) (first: int) (rows: int) (ends: int list) (
     Npz.Write(
         path,
         [
-            Tensor.OfFloats("observations/student", ReadOnlySpan(Array.init (rows * 4) (fun i -> float32 (first * 4 + i))), rows, 4)
-            Tensor.OfIntegers("actions", ReadOnlySpan(Array.init rows (fun row -> int64 ((first + row) % 2))), rows)
+            Tensor.OfFloats(
+                "observations/student",
+                ReadOnlySpan(Array.init (rows * 4) (fun i -> float32 (first * 4 + i))),
+                rows,
+                4
+            )
+            Tensor.OfIntegers(
+                "actions",
+                ReadOnlySpan(Array.init rows (fun row -> int64 ((first + row) % 2))),
+                rows
+            )
             Tensor.OfBools("terminated", ReadOnlySpan flags, rows)
         ]
         @ others
     )
 
 [<Fact>]
-let ``rows of several files and folders are exported as they came, with their weights and the ends of episodes`` () =
+let ``rows of several files and folders are exported as they came, with their weights and the ends of episodes``
+    ()
+    =
     inTemporaryFolder (fun folder ->
         let inner = Directory.CreateDirectory(Path.Combine(folder, "more")).FullName
         let one = Path.Combine(folder, "one.npz")
         writeRows one 0 70 [ 9; 33 ] []
         writeRows (Path.Combine(inner, "b.npz")) 170 30 [ 5 ] []
         let weights = Array.init 100 (fun i -> float32 (i % 3))
-        writeRows (Path.Combine(inner, "a.npz")) 70 100 [] [ Tensor.OfFloats("weights", ReadOnlySpan weights, 100) ]
+
+        writeRows
+            (Path.Combine(inner, "a.npz"))
+            70
+            100
+            []
+            [ Tensor.OfFloats("weights", ReadOnlySpan weights, 100) ]
 
         for student, sequence in [ driven.Student, 0; recurrent, 10 ] do
             let choices =
@@ -230,6 +250,7 @@ let ``rows of several files and folders are exported as they came, with their we
                 }
 
             let target = Path.Combine(folder, "out.npz")
+
             let report, arrays =
                 use pool = new WorkerPool(2)
                 use distillation = start choices pool
@@ -240,7 +261,11 @@ let ``rows of several files and folders are exported as they came, with their we
 
             Expect.equal (report.Files, report.Rows, report.Episodes) (3, 200L, 6L) "report"
             Expect.equal (arrays["observations/student"].ToFloats()) (Array.init 800 float32) "observations"
-            Expect.equal (arrays["actions"].ToFloats()) (Array.init 200 (fun row -> float32 (row % 2))) "actions"
+
+            Expect.equal
+                (arrays["actions"].ToFloats())
+                (Array.init 200 (fun row -> float32 (row % 2)))
+                "actions"
 
             Expect.equal
                 (arrays["weights"].ToFloats())
@@ -248,7 +273,11 @@ let ``rows of several files and folders are exported as they came, with their we
                 "weights"
 
             let marked (name: string) =
-                arrays[name].ToFloats() |> Seq.indexed |> Seq.filter (fun (_, flag) -> flag = 1f) |> Seq.map fst |> Set.ofSeq
+                arrays[name].ToFloats()
+                |> Seq.indexed
+                |> Seq.filter (fun (_, flag) -> flag = 1f)
+                |> Seq.map fst
+                |> Set.ofSeq
 
             Expect.equal (marked "terminated") (set [ 9; 33; 175 ]) "ends in a terminal state"
             Expect.equal (marked "truncated") (set [ 69; 169; 199 ]) "other ends"
@@ -262,7 +291,10 @@ let ``episodes are held out as a whole, across the pieces that rows are cut into
         writeRows path 0 2000 [ 36..37..1999 ] []
 
         use pool = new WorkerPool(1)
-        let choices = { driven with Seeds = [ path ]; Collection = SeedDataOnly 20; HeldOut = 0.4 }
+
+        let choices =
+            { driven with Seeds = [ path ]; Collection = SeedDataOnly 20; HeldOut = 0.4 }
+
         use distillation = start choices pool
         let report = distillation.Iterate()
         Expect.isTrue (report.HeldOutLoss.HasValue) "loss on what is held out"
@@ -281,7 +313,10 @@ let ``a row of weight 2 is two rows, and one of weight 0 is none`` () =
     inTemporaryFolder (fun folder ->
         let random = Random 4
         let rows = 64
-        let observations = Array.init (rows * 4) (fun _ -> float32 (random.NextDouble() - 0.5))
+
+        let observations =
+            Array.init (rows * 4) (fun _ -> float32 (random.NextDouble() - 0.5))
+
         let actions = Array.init rows (fun _ -> int64 (random.Next 2))
         let weights = Array.init rows (fun _ -> random.Next 3)
 
@@ -291,8 +326,17 @@ let ``a row of weight 2 is two rows, and one of weight 0 is none`` () =
             Npz.Write(
                 path,
                 [
-                    Tensor.OfFloats("observation", ReadOnlySpan(order |> Array.collect (fun i -> observations[i * 4 .. i * 4 + 3])), order.Length, 4)
-                    Tensor.OfIntegers("actions", ReadOnlySpan(Array.map (fun i -> actions[i]) order), order.Length)
+                    Tensor.OfFloats(
+                        "observation",
+                        ReadOnlySpan(order |> Array.collect (fun i -> observations[i * 4 .. i * 4 + 3])),
+                        order.Length,
+                        4
+                    )
+                    Tensor.OfIntegers(
+                        "actions",
+                        ReadOnlySpan(Array.map (fun i -> actions[i]) order),
+                        order.Length
+                    )
                     Tensor.OfFloats("weights", ReadOnlySpan weights, order.Length)
                 ]
             )
@@ -303,8 +347,15 @@ let ``a row of weight 2 is two rows, and one of weight 0 is none`` () =
                 Collection = SeedDataOnly 8
             }
 
-        let weighed = write "weighed.npz" [| 0 .. rows - 1 |] [| for w in weights -> float32 w |]
-        let repeated = [| for i in 0 .. rows - 1 do yield! Array.create weights[i] i |]
+        let weighed =
+            write "weighed.npz" [| 0 .. rows - 1 |] [| for w in weights -> float32 w |]
+
+        let repeated =
+            [|
+                for i in 0 .. rows - 1 do
+                    yield! Array.create weights[i] i
+            |]
+
         let plain = write "repeated.npz" repeated (Array.create repeated.Length 1f)
 
         // One optimizer step over everything.
