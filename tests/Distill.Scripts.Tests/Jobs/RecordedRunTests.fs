@@ -9,6 +9,8 @@ open Distill.Environments.Recorded
 open Distill.Policies
 open Distill.Storage
 open Distill.Tests.RunTests
+open Distill.Tests.Tools
+open System.Text.RegularExpressions
 open Xunit
 
 /// The dataset of a short teacher-driven run, and its folder.
@@ -245,3 +247,82 @@ let ``what recorded data lack or have wrong is said in a sentence`` () =
         [ "environment=recorded"; $"files=[{rows}]"; "collection=seed_data_only" ]
 
     says "seed_labels=teacher" [ $"seed_data=[{rows}]"; "loss=kl" ]
+
+/// Runs Python of docs/recorded-data.md, by its number there, with a loop of the fixtures; what it writes is in the workplace.
+let private runGuide (python: string) (place: Workplace) (number: int) (loop: string) =
+    let text =
+        File.ReadAllText(Path.Combine(RepositoryRules.root, "docs", "recorded-data.md"))
+
+    let blocks =
+        Regex.Matches(text, "^```python\n(.*?)^```", RegexOptions.Multiline ||| RegexOptions.Singleline)
+
+    File.WriteAllText(place.Path "record.py", blocks[number].Groups[1].Value)
+
+    let fixture =
+        Path.Combine(RepositoryRules.root, "tests", "fixtures", "recorded", loop)
+
+    succeedIn (place.Path ".") python [ fixture; place.Path "record.py"; place.Path "." ] |> ignore
+
+let private rowsOf (path: string) (name: string) =
+    (Npz.Read path |> Seq.find (fun array -> array.Name = name)).ToFloats()
+
+/// One iteration on recorded rows, and what it said of them.
+let private learn (place: Workplace) (path: string) (settings: string list) =
+    let logs = place.Path "logs"
+
+    Run.distilWith
+        ([ $"logs={logs}"; $"files=[{path}]"; "iterations=1"; "steps_per_env=10"; "report=false" ] @ settings)
+        (distillation {
+            environment (Recorded.data [ path ])
+            student (Student.mlp { hidden = [ 8 ] })
+        })
+
+[<NumPyFact>]
+let ``the guide's Gymnasium loop writes rows that count and end as they should, in both ways to reset`` () =
+    use place = new Workplace()
+    runGuide numpy.Value.Value place 0 "gymnasium_loop.py"
+
+    for mode, pause in [ "NEXT_STEP", 1; "SAME_STEP", 0 ] do
+        let path = place.Path $"{mode}.npz"
+        let column name = rowsOf path name |> Array.chunkBySize 4
+
+        let observation, weights, terminated, truncated =
+            column "observation", column "weights", column "terminated", column "truncated"
+
+        for env in 0..3 do
+            for time in 0..49 do
+                let within = time % (3 + env + pause)
+                let what = $"{mode}, environment {env}, time {time}"
+                let paused = within = 3 + env
+                let last = within = 2 + env
+                Assert.True((weights[time][env] = (if paused then 0f else 1f)), what)
+                Assert.True((terminated[time][env] = (if last && env % 2 = 0 then 1f else 0f)), what)
+                Assert.True((truncated[time][env] = (if paused || last && env % 2 = 1 then 1f else 0f)), what)
+
+                Assert.Equal<float32 array>(
+                    [| float32 env; float32 within |],
+                    observation[2 * time + env / 2][2 * (env % 2) .. 2 * (env % 2) + 1]
+                )
+
+        Assert.True((learn place path [ "choices=2"; "loss=cross_entropy" ]).Loss.Value < 1.0)
+
+[<TorchFact>]
+let ``the guide's rsl_rl loop writes rows that end as they should`` () =
+    use place = new Workplace()
+    runGuide torch.Value.Value place 1 "rsl_rl_loop.py"
+    let path = place.Path "rsl_rl.npz"
+    let terminated, truncated = rowsOf path "terminated", rowsOf path "truncated"
+
+    for env in 0..3 do
+        for time in 0..49 do
+            let last = time % (3 + env) = 2 + env
+            Assert.Equal((if last && env % 2 = 0 then 1f else 0f), terminated[4 * time + env])
+            Assert.Equal((if last && env % 2 = 1 then 1f else 0f), truncated[4 * time + env])
+
+    for group, size in [ "policy", 2; "privileged", 1; "policy+privileged", 3 ] do
+        let result = learn place path [ $"student.observation_group={group}" ]
+
+        use policy =
+            PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint "final_student.safetensors")
+
+        Assert.Equal(size, policy.Network.Spec.Inputs)

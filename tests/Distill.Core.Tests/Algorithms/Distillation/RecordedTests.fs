@@ -366,3 +366,104 @@ let ``a row of weight 2 is two rows, and one of weight 0 is none`` () =
             learned distillation |> Seq.map float
 
         Expect.closeAll 1e-5 (step weighed) (step plain) "parameters")
+
+[<Fact>]
+let ``a teacher labels recorded rows, with its memory running through every environment's rows in order`` () =
+    inTemporaryFolder (fun folder ->
+        let path, target = Path.Combine(folder, "in.npz"), Path.Combine(folder, "out.npz")
+        let times, side, length = 31, 5, 7
+        let random = Random 8
+
+        let seen =
+            Array.init (times * side * 4) (fun _ -> float32 (random.NextDouble() - 0.5))
+
+        Npz.Write(
+            path,
+            [
+                Tensor.OfFloats("observations/student", ReadOnlySpan seen, times, side, 4)
+                Tensor.OfFloats("observations/state", ReadOnlySpan seen, times, side, 4)
+                // Every seventh step ends all episodes.
+                Tensor.OfBools(
+                    "truncated",
+                    ReadOnlySpan(Array.init (times * side) (fun row -> row / side % length = length - 1)),
+                    times,
+                    side
+                )
+            ]
+        )
+
+        use teacher =
+            randomPolicy 3 0.9f (NetworkSpec.GruStack(4, 5, 5, 0, 2, Head.Categorical)) "state" false
+
+        let choices =
+            { driven with Seeds = [ path ]; Labels = SeedLabels.Teacher; Collection = SeedDataOnly 10 }
+
+        use pool = new WorkerPool(2)
+        use distillation = new Distillation(config choices, teacher, pool)
+        distillation.Iterate() |> ignore
+        distillation.ExportDataset target
+        let arrays = arraysOf target
+        let rows = arrays["observations/student"].ToFloats() |> Array.chunkBySize 4
+        let actual = Array.zip rows (arrays["actions"].ToFloats()) |> dict
+        Expect.equal actual.Count (times * side) "rows"
+
+        // One environment after another, step by step.
+        for env in 0 .. side - 1 do
+            let memory = Array.zeroCreate<float32>(teacher.MemorySize * Panel.Width)
+            let action = Array.zeroCreate<float32> Panel.Width
+
+            for time in 0 .. times - 1 do
+                if time % length = 0 then
+                    Array.fill memory 0 memory.Length 0f
+
+                let row = Array.sub seen ((time * side + env) * 4) 4
+                let x = Array.init (4 * Panel.Width) (fun i -> row[i / Panel.Width])
+                act teacher x memory action |> ignore
+                let label = actual |> Seq.find (fun pair -> pair.Key = row)
+                Expect.equal label.Value action[0] $"environment {env}, time {time}")
+
+[<Fact>]
+let ``recorded data give the same bits on any threads, and go on from a checkpoint before and after they were read``
+    ()
+    =
+    inTemporaryFolder (fun folder ->
+        let path, state =
+            Path.Combine(folder, "rows.npz"), Path.Combine(folder, "state.safetensors")
+
+        run { driven with FailedWeight = 0.5 } 1 1 (fun distillation -> distillation.ExportDataset path)
+
+        for choices in
+            [
+                { driven with Student = recurrent; Seeds = [ path ]; Collection = SeedDataOnly steps }
+                { driven with Seeds = [ path ]; HeldOut = 0.2; Stopping = 1; Retention = Reservoir 700L }
+            ] do
+            let expected = run choices 1 4 (fun distillation -> bytes distillation.Visit)
+            sameState (run choices 3 4 (fun distillation -> bytes distillation.Visit)) expected "3 threads"
+
+            for before in [ 0; 1; 3 ] do
+                run choices 2 before (fun distillation -> save state distillation.Visit)
+
+                let resumed =
+                    run choices 2 0 (fun distillation ->
+                        load state distillation.Visit
+                        iterate (4 - before) distillation |> ignore
+                        bytes distillation.Visit)
+
+                sameState resumed expected $"after {before} iterations")
+
+[<Fact>]
+let ``damaged recorded data are read or refused, nothing else`` () =
+    inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "rows.npz")
+        let weights = Array.init 12 float32
+        writeRows path 0 12 [ 5 ] [ Tensor.OfFloats("weights", ReadOnlySpan weights, 12) ]
+        use pool = new WorkerPool(1)
+
+        let read (path: string) =
+            use distillation =
+                start { driven with Seeds = [ path ]; Collection = SeedDataOnly 5 } pool
+
+            distillation.Iterate() |> ignore
+
+        read path
+        survivesFlips 300 read path)
