@@ -132,6 +132,9 @@ public sealed record MemoryEstimate(
         var rolloutBytes =
             rollout * ((columns.Size + 1) * sizeof(float) + 5)
             + rollout / shape.SegmentLength * memory * sizeof(float);
+        // Recorded data are read like another rollout, and collected like one.
+        if (config.RecordedFiles.Count > 0)
+            rolloutBytes *= config.Collection.Collects ? 3 : 2;
         var available = WithATenthToSpare(availableBytes);
         var estimate = Holding(config.Retention.Rows(rollout));
         return config.Retention.Accumulates ? estimate with { RowsThatFit = LargestThatFits() } : estimate;
