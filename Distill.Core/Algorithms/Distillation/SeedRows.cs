@@ -54,7 +54,12 @@ internal sealed class SeedRows
         var spec = config.Environment.Spec;
         Data = new RecordedData(
             config.RecordedFiles,
-            new RecordedWish(spec, Groups(spec), config.SeedLabels == SeedLabels.Recorded, config.Student.ObservationGroup)
+            new RecordedWish(
+                spec,
+                Groups(spec),
+                config.SeedLabels == SeedLabels.Recorded,
+                config.Student.ObservationGroup
+            )
         );
     }
 
@@ -80,7 +85,9 @@ internal sealed class SeedRows
             };
             using var collector = new RolloutCollector(
                 environment,
-                config.SeedLabels == SeedLabels.Teacher ? teacher(environment) : new RecordedLabels(environment),
+                config.SeedLabels == SeedLabels.Teacher
+                    ? teacher(environment)
+                    : new RecordedLabels(environment),
                 student,
                 rollout,
                 default,
