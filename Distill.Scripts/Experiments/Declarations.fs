@@ -8,6 +8,7 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.CartPole
+open Distill.Environments.Native
 open Distill.Environments.Quadrotor
 open Distill.Networks
 open Distill.Policies
@@ -77,6 +78,15 @@ module Quadrotor =
 module CartPole =
     /// Keep the pole upright.
     let balance (size: Envs) = CartPoleConfig(Envs = size.envs)
+
+/// Environments in a shared library of one's own, written in C, C++ or Rust: native/distill_environment.h, native/template.c.
+module Native =
+    /// Those of the library in this file: "libpendulum.so".
+    let library (path: string) (size: Envs) = NativeConfig(path, Envs = size.envs)
+
+    /// The same, with text that the library is given, such as the name of a model.
+    let options (text: string) (config: NativeConfig) : NativeConfig =
+        config |> Settings.set <@ _.Options @> text
 
 /// A policy in a file that labels what the student does, or a set of them.
 type TeacherFile =

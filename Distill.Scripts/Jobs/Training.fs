@@ -167,6 +167,10 @@ module Training =
         if options.Resume <> "" then
             checkUnchanged folder setup
             checkState folder
+
+            if not setup.Environment.ContinuesEpisodes then
+                say
+                    $"The environments of {setup.Environment.Spec.Name} cannot be saved: they begin their episodes anew, and so this run is not the uninterrupted one."
         else
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
