@@ -29,8 +29,8 @@
  * are such functions; a generator that keeps a state belongs to an environment and is seeded in distill_reset.
  *
  * Errors. distill_describe and distill_create say what is wrong by giving NULL and by distill_error. The others cannot fail: a state
- * from which there is no way on is terminal, and a number that is not finite stops the run with a sentence that names the
- * environment and the step. An exception must not leave a function, and a crash ends the process. */
+ * from which there is no way on is terminal, and a number that is not finite, or was not written, stops the run with a
+ * sentence that names the environment and the step. An exception must not leave a function, and a crash ends the process. */
 
 #ifndef DISTILL_ENVIRONMENT_H
 #define DISTILL_ENVIRONMENT_H

@@ -1,6 +1,3 @@
-using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
-
 namespace Distill.Environments.Native;
 
 /// <summary>
@@ -31,7 +28,7 @@ public sealed class NativeEnvironment : IHoldingEnvironment
         (steps, started, interrupted) = (new int[Count], new int[Count], new bool[panels]);
         widest = Math.Max(Spec.Groups.Max(group => group.Size), Spec.Measures.Count);
         rows = new((long)panels * Panel.Width * (Spec.Actions.Floats + widest));
-        simulator = functions.CreateSimulator(Count, seed);
+        simulator = functions.Create(Count, seed);
     }
 
     public EnvironmentSpec Spec { get; }
@@ -52,13 +49,8 @@ public sealed class NativeEnvironment : IHoldingEnvironment
     {
         var into = new Panel(observation, Spec.Groups[group].Size);
         var read = into.Features == 1 ? into.Values : Read(panel, into.Features);
-        functions.Observe(
-            simulator,
-            panel * Panel.Width,
-            Lanes(panel),
-            group,
-            ref MemoryMarshal.GetReference(read)
-        );
+        functions.Observe(simulator, panel * Panel.Width, Lanes(panel), group, read);
+        read[(Lanes(panel) * into.Features)..].Clear();
         if (into.Features > 1)
             Matrix.FromRows(read, into);
     }
@@ -72,29 +64,21 @@ public sealed class NativeEnvironment : IHoldingEnvironment
 
     public void Advance(int panel, ReadOnlySpan<float> actions, StepOutcome outcome)
     {
-        outcome.Reward.Clear();
-        outcome.Terminated.Clear();
-        outcome.Truncated.Clear();
         outcome.Measures.Clear();
         if (interrupted[panel])
         {
             interrupted[panel] = false;
+            outcome.Reward.Clear();
+            outcome.Terminated.Clear();
+            outcome.Truncated.Clear();
             outcome.Truncated[..Lanes(panel)].Fill(1);
             return;
         }
         var measures = Measured(panel, outcome);
-        functions.Step(
-            simulator,
-            panel * Panel.Width,
-            Lanes(panel),
-            in MemoryMarshal.GetReference(Rows(panel, actions)),
-            ref MemoryMarshal.GetReference(outcome.Reward),
-            ref MemoryMarshal.GetReference(outcome.Terminated),
-            ref MemoryMarshal.GetReference(outcome.Truncated),
-            ref measures.IsEmpty ? ref Unsafe.NullRef<float>() : ref MemoryMarshal.GetReference(measures)
-        );
+        functions.Step(simulator, panel * Panel.Width, Lanes(panel), Rows(panel, actions), outcome, measures);
         if (Spec.Measures.Count > 1 && !measures.IsEmpty)
             Matrix.FromRows(measures, new Panel(outcome.Measures, Spec.Measures.Count));
+        outcome.Reward[Lanes(panel)..].Clear();
         CountSteps(panel, outcome);
     }
 
@@ -146,7 +130,7 @@ public sealed class NativeEnvironment : IHoldingEnvironment
 
     private void Start(int environment)
     {
-        functions.Reset(simulator, environment, (uint)started[environment]++);
+        functions.Reset(simulator, environment, started[environment]++);
         steps[environment] = 0;
     }
 
@@ -163,13 +147,9 @@ public sealed class NativeEnvironment : IHoldingEnvironment
         return to;
     }
 
-    /// <summary>Room for rows that are read, <c>[32, numbers]</c>; those past the environments are zero.</summary>
-    private Span<float> Read(int panel, int numbers)
-    {
-        var all = RowsOf(panel).Slice(Spec.Actions.Floats * Panel.Width, numbers * Panel.Width);
-        all[(Lanes(panel) * numbers)..].Clear();
-        return all;
-    }
+    /// <summary>Room for rows that are read, <c>[32, numbers]</c>.</summary>
+    private Span<float> Read(int panel, int numbers) =>
+        RowsOf(panel).Slice(Spec.Actions.Floats * Panel.Width, numbers * Panel.Width);
 
     private Span<float> RowsOf(int panel)
     {
@@ -203,9 +183,9 @@ public sealed class NativeEnvironment : IHoldingEnvironment
         var size = functions.Facts.StateBytes;
         using var states = new NativeBuffer<byte>((long)Count * size);
         for (var environment = 0; environment < Count; environment++)
-            functions.Save!(simulator, environment, ref states.Slice(environment * size, size)[0]);
+            functions.Save(simulator, environment, states.Slice(environment * size, size));
         state.Block(Spec.Name + ".states", states.Span);
         for (var environment = 0; environment < Count; environment++)
-            functions.Restore!(simulator, environment, ref states.Slice(environment * size, size)[0]);
+            functions.Restore(simulator, environment, states.Slice(environment * size, size));
     }
 }

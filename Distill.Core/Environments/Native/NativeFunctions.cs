@@ -12,77 +12,29 @@ internal sealed class NativeFunctions
     private readonly string options;
     private readonly nint handle;
 
+    private readonly nint create;
+    private readonly nint destroy;
+    private readonly nint reset;
+    private readonly nint observe;
+    private readonly nint step;
+    private readonly nint save;
+    private readonly nint load;
+
     private NativeFunctions(NativeConfig config)
     {
         (library, options) = (Path.GetFullPath(config.Library), config.Options);
         handle = Open(library);
-        var described = Function<Describe>("describe")(options);
+        var described = NativeCalls.Describe(Address("describe"), options);
         if (described == 0)
             throw Failed("describe");
         Facts = NativeFacts.Read(described, Name);
-        MakeSimulator = Function<Create>("create");
-        Destroy = Function<WithSimulator>("destroy");
-        Reset = Function<ResetEpisode>("reset");
-        Observe = Function<ObserveRange>("observe");
-        Step = Function<StepRange>("step");
+        (create, destroy) = (Address("create"), Address("destroy"));
+        (reset, observe, step) = (Address("reset"), Address("observe"), Address("step"));
         if (Facts.StateBytes > 0)
-            (Save, Restore) = (Function<TransferState>("save"), Function<TransferState>("load"));
+            (save, load) = (Address("save"), Address("load"));
     }
 
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    private delegate nint Describe([MarshalAs(UnmanagedType.LPUTF8Str)] string options);
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    private delegate nint Create([MarshalAs(UnmanagedType.LPUTF8Str)] string options, int envs, ulong seed);
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    private delegate nint Explain();
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    public delegate void WithSimulator(nint simulator);
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    public delegate void ResetEpisode(nint simulator, int environment, uint episode);
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    public delegate void ObserveRange(
-        nint simulator,
-        int first,
-        int count,
-        int group,
-        ref float observations
-    );
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    public delegate void StepRange(
-        nint simulator,
-        int first,
-        int count,
-        ref readonly float actions,
-        ref float reward,
-        ref float terminated,
-        ref float truncated,
-        ref float measures
-    );
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    public delegate void TransferState(nint simulator, int environment, ref byte state);
-
     public NativeFacts Facts { get; }
-
-    public WithSimulator Destroy { get; }
-
-    public ResetEpisode Reset { get; }
-
-    public ObserveRange Observe { get; }
-
-    public StepRange Step { get; }
-
-    public TransferState? Save { get; }
-
-    public TransferState? Restore { get; }
-
-    private Create MakeSimulator { get; }
 
     /// <summary>How messages call it.</summary>
     private string Name => $"The native library {library}";
@@ -104,11 +56,50 @@ internal sealed class NativeFunctions
 
     /// <summary>Makes a simulator, which <see cref="Destroy"/> ends.</summary>
     /// <exception cref="DistillException">The library refuses.</exception>
-    public nint CreateSimulator(int envs, ulong seed)
+    public nint Create(int envs, ulong seed)
     {
-        var simulator = MakeSimulator(options, envs, seed);
+        var simulator = NativeCalls.Create(create, options, envs, seed);
         return simulator != 0 ? simulator : throw Failed("create");
     }
+
+    public void Destroy(nint simulator) => NativeCalls.Call(destroy, simulator);
+
+    public void Reset(nint simulator, int environment, int episode) =>
+        NativeCalls.Reset(reset, simulator, environment, (uint)episode);
+
+    /// <param name="observations"><c>[count, size of the group]</c>.</param>
+    public void Observe(nint simulator, int first, int count, int group, Span<float> observations) =>
+        NativeCalls.Observe(observe, simulator, first, count, group, observations);
+
+    /// <param name="actions"><c>[count, action floats]</c>.</param>
+    /// <param name="measures"><c>[count, measures]</c>, or empty where nobody asks.</param>
+    public void Step(
+        nint simulator,
+        int first,
+        int count,
+        ReadOnlySpan<float> actions,
+        StepOutcome outcome,
+        Span<float> measures
+    ) =>
+        NativeCalls.Step(
+            step,
+            simulator,
+            first,
+            count,
+            actions,
+            outcome.Reward,
+            outcome.Terminated,
+            outcome.Truncated,
+            measures
+        );
+
+    /// <param name="state"><c>[state bytes]</c>.</param>
+    public void Save(nint simulator, int environment, Span<byte> state) =>
+        NativeCalls.Transfer(save, simulator, environment, state);
+
+    /// <inheritdoc cref="Save"/>
+    public void Restore(nint simulator, int environment, Span<byte> state) =>
+        NativeCalls.Transfer(load, simulator, environment, state);
 
     private static nint Open(string path)
     {
@@ -129,18 +120,17 @@ internal sealed class NativeFunctions
         }
     }
 
-    private T Function<T>(string name)
-        where T : Delegate =>
-        NativeLibrary.TryGetExport(handle, "distill_" + name, out var address)
-            ? Marshal.GetDelegateForFunctionPointer<T>(address)
+    private nint Address(string function) =>
+        NativeLibrary.TryGetExport(handle, "distill_" + function, out var address)
+            ? address
             : throw new DistillException(
-                $"{Name} has no function distill_{name}; see native/distill_environment.h."
+                $"{Name} has no function distill_{function}; see native/distill_environment.h."
             );
 
     private DistillException Failed(string function)
     {
         var reason = NativeLibrary.TryGetExport(handle, "distill_error", out var address)
-            ? Marshal.PtrToStringUTF8(Marshal.GetDelegateForFunctionPointer<Explain>(address)())
+            ? NativeCalls.Explain(address)
             : null;
         var given = options == "" ? "" : $" with the options '{options}'";
         return new($"{Name}: distill_{function} failed{given}: {reason ?? "it does not say why"}.");

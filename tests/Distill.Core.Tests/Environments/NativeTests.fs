@@ -252,25 +252,29 @@ let ``what is wrong with a library is said in a sentence`` () =
     File.Delete textFile
 
 [<GccFact>]
-let ``an observation of a library that is not finite stops with environment and step`` () =
-    let library =
-        NativeLibraries.compile (
-            NativeLibraries.edited
-                "template.c"
-                [
-                    "observations[i] = all->worlds[first + i].place;",
-                    "observations[i] = first + i == 35 ? NAN : all->worlds[first + i].place;"
-                ]
-        )
+let ``what a library leaves out, or what is not finite, stops a run with environment and step`` () =
+    let observed = "observations[i] = all->worlds[first + i].place;"
+    let rewarded = "reward[i] = 1 - fabsf(one->place);"
 
-    use pool = new WorkerPool(1)
+    for old, other, said in
+        [
+            observed, $"if (first + i != 35) {observed}", "observation of environment 35 is NaN at step 0"
+            observed,
+            observed.Replace("all", "1 / 0.0f + all"),
+            "observation of environment 0 is Infinity at step 0"
+            rewarded, $"if (first + i != 37) {rewarded}", "reward of environment 37 is NaN at step 0"
+        ] do
+        let library =
+            NativeLibraries.compile (NativeLibraries.edited "template.c" [ old, other ])
 
-    use policy = new Policy(NetworkSpec.Mlp(1, [], 1, Activation.Elu), "student")
+        use pool = new WorkerPool(1)
 
-    use evaluator = new Evaluator(NativeConfig library, 40, 1UL, pool)
+        use policy = new Policy(NetworkSpec.Mlp(1, [], 1, Activation.Elu), "student")
 
-    (Expect.throws<DistillException>(fun () -> evaluator.Run policy |> ignore)).Message
-    |> Storage.contains "observation of environment 35 is NaN at step 0"
+        use evaluator = new Evaluator(NativeConfig library, 40, 1UL, pool)
+
+        (Expect.throws<DistillException>(fun () -> evaluator.Run policy |> ignore)).Message
+        |> Storage.contains said
 
 let private ppo (config: NativeConfig) pool =
     new Ppo(
