@@ -82,7 +82,7 @@ let private policies (place: Workplace) =
 /// The students' parameters, and what all policies reach.
 let private outcome (result: DistillationResult) =
     use student =
-        PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint "final_student")
+        PolicyFile.Load((RunFolder.Open result.Folder).Checkpoint "final_student.safetensors")
 
     student.Network.Parameters.Span.ToArray(), [ result.Teacher.Returns; result.FinalStudent.Returns ]
 
@@ -120,7 +120,7 @@ let ``the same labels from files, from the environment and from a function make 
     for given in [ Teacher.environment "expert"; computed; Teacher.choose "task" files ] do
         let stopped = distil place given [ "until=2" ]
         Assert.True stopped.Interruption.IsSome
-        Assert.Equal(expected, outcome (distil place given [ $"resume={stopped.Folder}" ]))
+        Assert.Equal(expected, outcome (distil place given [ $"resume={stopped.Folder}"; "until=0" ]))
 
 [<Fact>]
 let ``teachers of a script's own stay usable, and files say what they are`` () =
@@ -140,7 +140,7 @@ let ``teachers of a script's own stay usable, and files say what they are`` () =
     Assert.Contains("teacher: environment:expert", (says fromEnvironment).Replace("\"", ""))
 
     use student =
-        PolicyFile.Load((RunFolder.Open fromEnvironment.Folder).Checkpoint "final_student")
+        PolicyFile.Load((RunFolder.Open fromEnvironment.Folder).Checkpoint "final_student.safetensors")
 
     Assert.Equal("environment:expert", student.Metadata["teacher"])
 
@@ -228,7 +228,7 @@ let ``a run on a library that cannot save says so when it goes on`` () =
 
     Assert.Contains(
         "The environments of pendulum cannot be saved",
-        printed (fun () -> run [ $"resume={stopped.Folder}" ] |> ignore)
+        printed (fun () -> run [ $"resume={stopped.Folder}"; "until=0" ] |> ignore)
     )
 
     Assert.True(File.Exists(Path.Combine(stopped.Folder, "result.csv")))
