@@ -19,12 +19,6 @@ public interface IEnvironmentConfig
     /// <summary>The same with the environments of each variant side by side, where the order can be chosen: teachers of their own are faster so.</summary>
     IEnvironmentConfig Grouped => this;
 
-    /// <summary>
-    /// Whether a checkpoint holds where every episode is; where not, as with some simulators from outside, a run that goes on begins
-    /// the episodes anew.
-    /// </summary>
-    bool ContinuesEpisodes => true;
-
     /// <summary>Makes environments; nothing has been reset yet.</summary>
     /// <param name="envs">How many, at least 1.</param>
     /// <param name="seed">Seed of all their random numbers.</param>

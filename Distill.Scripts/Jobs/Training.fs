@@ -168,9 +168,11 @@ module Training =
             checkUnchanged folder setup
             checkState folder
 
-            if not setup.Environment.ContinuesEpisodes then
+            let environment = setup.Environment.Spec
+
+            if not environment.Resumes then
                 say
-                    $"The environments of {setup.Environment.Spec.Name} cannot be saved: they begin their episodes anew, and so this run is not the uninterrupted one."
+                    $"The environments of {environment.Name} cannot be saved: they begin their episodes anew, and so this run is not the uninterrupted one."
         else
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)

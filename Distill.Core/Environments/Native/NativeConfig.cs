@@ -15,8 +15,6 @@ public sealed record NativeConfig(string Library) : IEnvironmentConfig
 
     EnvironmentSpec IEnvironmentConfig.Spec => NativeFunctions.Load(this).Facts.Spec;
 
-    bool IEnvironmentConfig.ContinuesEpisodes => NativeFunctions.Load(this).Facts.StateBytes > 0;
-
     public IBatchedEnvironment Create(int envs, ulong seed) =>
         new NativeEnvironment(this with { Envs = envs }, seed);
 }

@@ -77,6 +77,7 @@ internal sealed record NativeFacts(EnvironmentSpec Spec, int StateBytes)
                     "measure"
                 )
                 .ConvertAll(ReadMeasure),
+            Resumes = facts.StateBytes > 0,
             Variants = Named(
                 List<nint>(facts.Variants, "variants", variant => variant).ConvertAll(at => Text(at)!),
                 variant => variant,

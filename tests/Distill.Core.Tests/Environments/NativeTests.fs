@@ -314,10 +314,10 @@ let ``a run on a library that cannot save begins its episodes anew and says so``
         NativeLibraries.compile (NativeLibraries.edited "pendulum.c" [ "    sizeof(world),", "    0," ])
 
     let config = NativeConfig(library, Envs = 40)
-    Expect.isTrue (not (config :> IEnvironmentConfig).ContinuesEpisodes) "is told"
+    Expect.isTrue (not (config :> IEnvironmentConfig).Spec.Resumes) "is told"
 
     Expect.isTrue
-        (NativeConfig(NativeLibraries.pendulum 20) :> IEnvironmentConfig).ContinuesEpisodes
+        (NativeConfig(NativeLibraries.pendulum 20) :> IEnvironmentConfig).Spec.Resumes
         "of the other"
 
     let see (environment: IBatchedEnvironment) panel =

@@ -144,6 +144,33 @@ let ``teachers of a script's own stay usable, and files say what they are`` () =
 
     Assert.Equal("environment:expert", student.Metadata["teacher"])
 
+/// An expert of panels, written in a script.
+type private Panelwise() =
+    interface ITeachers with
+        member _.Teach(environment, _) =
+            { new ITeacher with
+                member _.Outputs = 0
+                member _.Forget(_, _) = ()
+
+                member _.Act(panel, step, _, action, _, watch, counted, own) =
+                    let seen = own.Panel 2
+                    ObservationView(environment.Spec, "teacher").Observe(environment, panel, seen)
+
+                    for lane in 0 .. Panel.Width - 1 do
+                        action[0, lane] <- -0.5f * seen[0, lane]
+
+                    not (watch.Catches(panel, step, "expert's action", action.Values, counted))
+
+                member _.Visit _ = ()
+                member _.Dispose() = ()
+            }
+
+[<Fact>]
+let ``an expert of panels in a script labels as a policy does`` () =
+    use place = new Workplace()
+    let expected = outcome (distil place (Teacher.load (policies place).Head) [])
+    Assert.Equal(expected, outcome (distil place (Teacher.made (new Panelwise())) []))
+
 [<Fact>]
 let ``teachers that are not there, or are no policy where one is needed, are refused in a sentence`` () =
     use place = new Workplace()
