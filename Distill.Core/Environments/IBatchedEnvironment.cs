@@ -86,6 +86,12 @@ public sealed record EnvironmentSpec(
     /// </summary>
     public IReadOnlyList<string> SteadyStates { get; init; } = [];
 
+    /// <summary>
+    /// Whether a checkpoint says where the environments are. Else a run that goes on begins new episodes in all of them, and its numbers
+    /// are not those of a run that was never stopped.
+    /// </summary>
+    public bool Resumes { get; init; } = true;
+
     /// <summary>Index of a group in <see cref="Groups"/>.</summary>
     /// <exception cref="DistillException">There is no such group.</exception>
     public int Group(string name)

@@ -121,9 +121,9 @@ public sealed class Evaluator : IRollout, IDisposable
         return Run();
     }
 
-    /// <summary>Runs the teachers as if they were one policy, each where it is the one to ask.</summary>
+    /// <summary>Runs the teachers as if they were a policy, each where it is the one to ask.</summary>
     /// <inheritdoc cref="Run(Policy)"/>
-    public EvaluationResult Run(TeacherPolicies teachers)
+    public EvaluationResult Run(ITeachers teachers)
     {
         using var acting = teachers.Teach(environment);
         (policy, teacher) = (null, acting);

@@ -4,7 +4,7 @@ using Distill.Networks;
 namespace Distill.Policies;
 
 /// <summary>
-/// Finds the first number that is not finite while environments run: of the earliest step, then of the lowest environment,
+/// Finds the first number that is not finite, or cannot be what it should be, while environments run: of the earliest step, then of the lowest environment,
 /// whatever the number of threads.
 /// </summary>
 /// <param name="envs">Number of environments that run side by side.</param>
@@ -62,6 +62,54 @@ public sealed class FiniteWatch(int envs)
         return false;
     }
 
+    /// <summary>Whether a lane holds what is no index. Where nothing counts it becomes the first.</summary>
+    /// <param name="indices"><c>[32]</c>.</param>
+    /// <param name="number">How many there are to choose from.</param>
+    /// <param name="counted"><c>[32]</c>: 0 where nothing counts.</param>
+    public bool CatchesIndices(
+        int panel,
+        int step,
+        string quantity,
+        Span<float> indices,
+        int number,
+        ReadOnlySpan<byte> counted
+    )
+    {
+        for (var lane = 0; lane < indices.Length; lane++)
+        {
+            var index = indices[lane];
+            if (index >= 0 && index < number && index == MathF.Floor(index))
+                continue;
+            if (
+                Refuses(panel, step, quantity, lane, index, $"a whole number from 0 to {number - 1}", counted)
+            )
+                return true;
+            indices[lane] = 0;
+        }
+        return false;
+    }
+
+    /// <summary>Notes a number that cannot be, if it counts. The panel should then stop.</summary>
+    /// <param name="right">What it must be: "at least 0".</param>
+    /// <param name="counted"><c>[32]</c>: 0 where nothing counts.</param>
+    /// <returns>Whether it counts.</returns>
+    public bool Refuses(
+        int panel,
+        int step,
+        string quantity,
+        int lane,
+        float value,
+        string right,
+        ReadOnlySpan<byte> counted
+    )
+    {
+        var environment = panel * Panel.Width + lane;
+        if (environment >= envs || counted[lane] == 0)
+            return false;
+        findings[panel] = new Finding(quantity, step, environment, value, $"it must be {right}");
+        return true;
+    }
+
     /// <summary>Throws if something was found; call it when all panels are done.</summary>
     /// <param name="iteration">From 0; the message counts from 1, as a run's lines do. Null for an evaluation.</param>
     /// <exception cref="DistillException">The message names quantity, environment and step.</exception>
@@ -75,7 +123,7 @@ public sealed class FiniteWatch(int envs)
         if (earliest.Quantity is not null)
             throw new DistillException(
                 $"{(iteration is null ? "Evaluation" : $"Iteration {iteration + 1}")}: the {earliest.Quantity} of environment {earliest.Environment} is {Text(earliest.Value)} at step "
-                    + $"{earliest.Step}; observations, actions and rewards must be finite."
+                    + $"{earliest.Step}; {earliest.Right}."
             );
     }
 
@@ -111,5 +159,11 @@ public sealed class FiniteWatch(int envs)
 
     private static string Text(double value) => value.ToString(CultureInfo.InvariantCulture);
 
-    private readonly record struct Finding(string? Quantity, int Step, int Environment, float Value);
+    private readonly record struct Finding(
+        string? Quantity,
+        int Step,
+        int Environment,
+        float Value,
+        string Right = "observations, actions and rewards must be finite"
+    );
 }

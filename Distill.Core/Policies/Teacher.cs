@@ -49,7 +49,7 @@ public interface ITeacher : IDisposable
     void Visit(State state);
 }
 
-/// <summary>One policy, or several, each for some of the environments.</summary>
+/// <summary>One policy, or several, each for some of the environments, or of which an observation group chooses in every step.</summary>
 public sealed class PolicyTeacher : ITeacher
 {
     private readonly IBatchedEnvironment environment;
@@ -60,25 +60,54 @@ public sealed class PolicyTeacher : ITeacher
     private readonly Part[][] parts;
     private readonly FloatBuffer memory;
     private readonly RandomStream? noise;
+    private readonly ObservationView? chooser;
 
     /// <summary>A policy that labels lanes of a panel.</summary>
-    /// <param name="Policy">Its index.</param>
-    /// <param name="Lanes"><c>[32]</c>: 1 where it is the one to ask; lanes past the environments belong to the last one.</param>
-    /// <param name="Alone">Whether that is everywhere.</param>
-    /// <param name="Memory">Where its memory of this panel begins, <c>[memory, 32]</c>.</param>
-    private sealed record Part(int Policy, byte[] Lanes, bool Alone, int Memory);
+    /// <param name="policy">Its index.</param>
+    /// <param name="memory">Where its memory of this panel begins, <c>[memory, 32]</c>.</param>
+    private sealed class Part(int policy, int memory)
+    {
+        public int Policy => policy;
+
+        public int Memory => memory;
+
+        /// <summary><c>[32]</c>: 1 where it is the one to ask; lanes past the environments belong to the last one.</summary>
+        public byte[] Lanes { get; } = new byte[Panel.Width];
+
+        /// <summary><c>[32]</c>: the same as factors.</summary>
+        public float[] Keep { get; } = new float[Panel.Width];
+
+        /// <summary>Whether that is everywhere.</summary>
+        public bool Alone { get; private set; }
+
+        /// <summary>Whether it is nowhere.</summary>
+        public bool Idle { get; private set; }
+
+        /// <param name="policies"><c>[32]</c>: index of the policy to ask.</param>
+        public void Take(ReadOnlySpan<float> policies)
+        {
+            for (var lane = 0; lane < Lanes.Length; lane++)
+                Keep[lane] = Lanes[lane] = policies[lane] == policy ? (byte)1 : (byte)0;
+            (Alone, Idle) = (!Lanes.Contains((byte)0), !Lanes.Contains((byte)1));
+        }
+    }
 
     /// <param name="policies">Left as they are, and not disposed here.</param>
     /// <param name="assignment">Index of each environment's policy, one per environment; null for the first policy everywhere.</param>
     /// <param name="noise">Draws actions from the policies' distributions; null for their deterministic actions.</param>
+    /// <param name="chosenBy">
+    /// Observation group whose number is the index of the policy to ask, in every step; a policy with memory remembers the steps since
+    /// it was chosen, within the episode. Null to go by the assignment.
+    /// </param>
     /// <exception cref="DistillException">
-    /// A policy or the assignment does not fit the environments, or actions are to be drawn and a policy has no distribution.
+    /// A policy, the group or the assignment does not fit the environments, or actions are to be drawn and a policy has no distribution.
     /// </exception>
     public PolicyTeacher(
         IReadOnlyList<Policy> policies,
         IBatchedEnvironment environment,
         IReadOnlyList<int>? assignment = null,
-        RandomStream? noise = null
+        RandomStream? noise = null,
+        string? chosenBy = null
     )
     {
         if (assignment is not null && assignment.Count != environment.Count)
@@ -94,6 +123,12 @@ public sealed class PolicyTeacher : ITeacher
             );
         this.environment = environment;
         this.noise = noise;
+        chooser = chosenBy is null ? null : new ObservationView(environment.Spec, chosenBy);
+        if (chooser is { Size: not 1 })
+            throw new DistillException(
+                $"The observation group '{chosenBy}' of {environment.Spec.Name} has {chooser.Size} numbers; one that chooses a teacher "
+                    + "has 1, its index."
+            );
         this.policies = [.. policies];
         var byGroup = policies
             .Select(policy => policy.ObservationGroup)
@@ -132,11 +167,15 @@ public sealed class PolicyTeacher : ITeacher
         Workspace own
     )
     {
+        if (chooser is not null && !Choose(panel, step, watch, counted, own))
+            return false;
         Span<byte> watched = stackalloc byte[Panel.Width];
         ObservationView? seen = null;
         var state = own.Panel(widest);
         foreach (var part in parts[panel])
         {
+            if (part.Idle)
+                continue;
             using var scope = own.Open();
             var policy = policies[part.Policy];
             var observation = state.Rows(0, policy.Network.Spec.Inputs);
@@ -147,6 +186,9 @@ public sealed class PolicyTeacher : ITeacher
                 views[part.Policy].Observe(environment, panel, observation);
             seen = views[part.Policy];
             var computed = policy.Forward(observation, MemoryOf(part), own);
+            // Where it is not the one to ask it remembers nothing, so that what it says elsewhere does not matter there.
+            if (chooser is not null)
+                Elementwise.ScaleLanes(MemoryOf(part), part.Keep);
             policy.Decide(computed, decided, noise, panel * Panel.Width, time);
             // An index of a choice is always finite, so the outputs count too.
             if (
@@ -165,6 +207,7 @@ public sealed class PolicyTeacher : ITeacher
 
     public ObservationView? Reads =>
         noise is null
+        && chooser is null
         && views.Distinct().Count() == 1
         && Array.TrueForAll(policies, policy => policy.MemorySize == 0)
         && Array.Exists(parts, panel => panel.Length > 1)
@@ -201,15 +244,38 @@ public sealed class PolicyTeacher : ITeacher
         return assigned;
     }
 
+    /// <summary>Asks the environments which policies are to be asked.</summary>
+    /// <returns>Whether there are such policies.</returns>
+    private bool Choose(int panel, int step, FiniteWatch watch, ReadOnlySpan<byte> counted, Workspace own)
+    {
+        using var scope = own.Open();
+        var index = own.Panel(1);
+        chooser!.Observe(environment, panel, index);
+        if (watch.CatchesIndices(panel, step, "index of the teacher", index.Values, policies.Length, counted))
+            return false;
+        foreach (var part in parts[panel])
+        {
+            part.Take(index.Values);
+            if (part.Idle)
+                MemoryOf(part).Values.Clear();
+        }
+        return true;
+    }
+
     /// <param name="room">Numbers of memory given to parts so far.</param>
     private Part[] PartsOf(int panel, ref int room)
     {
-        var lanes = assigned.AsSpan(panel * Panel.Width, Panel.Width).ToArray();
+        Span<float> lanes = stackalloc float[Panel.Width];
+        for (var lane = 0; lane < Panel.Width; lane++)
+            lanes[lane] = assigned[panel * Panel.Width + lane];
         var found = new List<Part>();
-        foreach (var policy in lanes.Distinct().Order())
+        for (var policy = 0; policy < policies.Length; policy++)
         {
-            var mine = Array.ConvertAll(lanes, one => one == policy ? (byte)1 : (byte)0);
-            found.Add(new(policy, mine, !mine.Contains((byte)0), room));
+            if (chooser is null && !lanes.Contains(policy))
+                continue;
+            var part = new Part(policy, room);
+            part.Take(lanes);
+            found.Add(part);
             room = checked(room + policies[policy].MemorySize * Panel.Width);
         }
         return [.. found];

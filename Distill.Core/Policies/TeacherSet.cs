@@ -315,11 +315,15 @@ public sealed class TeacherSet
     private static string Text(IFormattable value) => value.ToString(null, CultureInfo.InvariantCulture);
 }
 
-/// <summary>Policies that are the teachers of an environment's variants.</summary>
+/// <summary>Policies that are the teachers of an environment's variants, or among which an observation group chooses.</summary>
 /// <param name="policies">Disposed here.</param>
 /// <param name="ofVariant">Index of each variant's policy.</param>
-public sealed class TeacherPolicies(IReadOnlyList<Policy> policies, IReadOnlyList<int> ofVariant)
-    : IDisposable
+/// <param name="chosenBy">Observation group whose number is the index of the policy to ask, in every step; null to go by variants.</param>
+public sealed class TeacherPolicies(
+    IReadOnlyList<Policy> policies,
+    IReadOnlyList<int> ofVariant,
+    string? chosenBy = null
+) : ITeachers
 {
     /// <summary>One teacher of all variants.</summary>
     public static TeacherPolicies Of(Policy policy, EnvironmentSpec environment) =>
@@ -330,15 +334,22 @@ public sealed class TeacherPolicies(IReadOnlyList<Policy> policies, IReadOnlyLis
     /// <summary>Index in <see cref="Policies"/> of the teacher of each variant.</summary>
     public IReadOnlyList<int> OfVariant => ofVariant;
 
-    /// <summary>Lets each label the environments of its variants.</summary>
-    /// <param name="noise">Draws actions from their distributions; null for their deterministic actions.</param>
-    /// <exception cref="DistillException">A policy does not fit the environments.</exception>
-    public PolicyTeacher Teach(IBatchedEnvironment environment, RandomStream? noise = null) =>
-        new(
+    /// <summary>Several teachers, of which an observation group chooses.</summary>
+    public static TeacherPolicies Choosing(
+        IReadOnlyList<Policy> policies,
+        EnvironmentSpec environment,
+        string chosenBy
+    ) => new(policies, new int[Math.Max(1, environment.Variants.Count)], chosenBy);
+
+    /// <summary>Lets each label the environments of its variants, or those where it is chosen.</summary>
+    /// <inheritdoc cref="ITeachers.Teach"/>
+    public ITeacher Teach(IBatchedEnvironment environment, RandomStream? noise = null) =>
+        new PolicyTeacher(
             policies,
             environment,
             [.. Enumerable.Range(0, environment.Count).Select(env => ofVariant[environment.VariantOf(env)])],
-            noise
+            noise,
+            chosenBy
         );
 
     public void Dispose()

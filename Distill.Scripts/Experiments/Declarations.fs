@@ -8,6 +8,7 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.CartPole
+open Distill.Environments.Native
 open Distill.Environments.Quadrotor
 open Distill.Environments.Recorded
 open Distill.Networks
@@ -89,12 +90,35 @@ module Recorded =
     let choices (number: int) (recorded: RecordedConfig) : RecordedConfig =
         recorded |> Settings.set <@ _.Choices @> number
 
-/// A policy in a file that labels what the student does, or a set of them.
+/// Environments in a shared library of one's own, written in C, C++ or Rust: native/distill_environment.h, native/template.c.
+module Native =
+    /// Those of the library in this file: "libpendulum.so".
+    let library (path: string) (size: Envs) = NativeConfig(path, Envs = size.envs)
+
+    /// The same, with text that the library is given, such as the name of a model.
+    let options (text: string) (config: NativeConfig) : NativeConfig =
+        config |> Settings.set <@ _.Options @> text
+
+/// Teachers that a script has made itself; whoever made them disposes of them.
+[<Sealed>]
+type TeacherCode(made: ITeachers) =
+    interface ITeachers with
+        member _.Policies = made.Policies
+        member _.LabelGroup = made.LabelGroup
+        member _.Teach(environment, noise) = made.Teach(environment, noise)
+
+/// What labels what the student does: a policy in a file, several, the environments themselves, or code.
 type TeacherFile =
     {
-        /// A .safetensors or .pt file; or a folder with teachers.csv, of which each teacher labels its own variant of the
-        /// environment, such as a drone.
+        /// A .safetensors or .pt file. Or a folder with teachers.csv, of which each teacher labels its own variant of the
+        /// environment, such as a drone. Or environment:GROUP, where that observation group carries the action of an expert: as many
+        /// numbers as an action has; of choices the index of one, or a probability for each. Or several files, joined by plus
+        /// signs, of which teacher_index chooses.
         Teacher: string
+
+        /// The observation group whose number says which of several files is asked, from 0; it may change in every step. Empty where
+        /// there is one.
+        TeacherIndex: string
 
         /// The observation group it reads; empty for what the file says.
         TeacherGroup: string
@@ -109,17 +133,34 @@ type TeacherFile =
 
         /// Episodes of each variant in that check. Raise it when a teacher fails by bad luck, lower it when the start takes too long.
         TeacherEpisodes: int
+
+        /// What labels where teacher is empty: made in the script.
+        TeacherCode: TeacherCode | null
     }
 
+/// What a teacher turns out to be.
+[<RequireQualifiedAccess>]
+type internal TeacherKind =
+    | Nobody
+    | File
+    | Set
+    | Chosen of files: string list
+    | Environment of group: string
+    | Code of TeacherCode
+
 module Teacher =
+    let private ofEnvironment = "environment:"
+
     /// The policy in a .safetensors or .pt file. It is read, and checked against the environment, when the run starts.
     let load (path: string) : TeacherFile =
         {
             Teacher = path
+            TeacherIndex = ""
             TeacherGroup = ""
             TeacherActivation = Nullable()
             MinTeacherReturn = Nullable()
             TeacherEpisodes = 100
+            TeacherCode = null
         }
 
     /// Nobody: for training by reward alone.
@@ -127,6 +168,22 @@ module Teacher =
 
     /// A set of teachers, each for one variant of the environment: a folder with teachers.csv.
     let set (folder: string) : TeacherFile = load folder
+
+    /// The policies in several files, of which the number of an observation group chooses in every step, from 0.
+    let choose (group: string) (files: string list) : TeacherFile =
+        { load (String.Join("+", files)) with TeacherIndex = group }
+
+    /// The environments themselves: this observation group carries the action of an expert, such as a planner, an MPC or a script.
+    let environment (group: string) : TeacherFile = load (ofEnvironment + group)
+
+    /// A function of what an observation group shows, `fun seen action -> ...`, which writes the action, or the index of the choice. It is
+    /// called for several environments at once and must not keep anything between calls.
+    let compute (group: string) (expert: float[] -> float[] -> unit) : TeacherFile =
+        { none with TeacherCode = new TeacherCode(new FunctionTeachers(group, expert)) }
+
+    /// Whatever labels: teachers of a script's own. They are not disposed of here.
+    let made (teachers: ITeachers) : TeacherFile =
+        { none with TeacherCode = new TeacherCode(teachers) }
 
     /// The same set, refused where a teacher's mean return is lower, alone on its variant.
     let atLeast (mean: float) (teacher: TeacherFile) =
@@ -139,22 +196,52 @@ module Teacher =
     let activation (activation: Activation) (teacher: TeacherFile) =
         { teacher with TeacherActivation = Nullable activation }
 
+    let internal kind (file: TeacherFile) : TeacherKind =
+        match file.Teacher, file.TeacherCode with
+        | "", code ->
+            match code with
+            | null -> TeacherKind.Nobody
+            | code -> TeacherKind.Code code
+        | text, _ when text.StartsWith ofEnvironment ->
+            TeacherKind.Environment(text.Substring ofEnvironment.Length)
+        | text, _ when file.TeacherIndex <> "" -> TeacherKind.Chosen(List.ofArray (text.Split '+'))
+        | text, _ when Directory.Exists text -> TeacherKind.Set
+        | _ -> TeacherKind.File
+
     let private group (file: TeacherFile) =
         if file.TeacherGroup = "" then null else file.TeacherGroup
 
-    /// Reads the file.
+    let private policy (file: TeacherFile) (path: string) : Policy =
+        PolicyFile.Load(path, group file, file.TeacherActivation)
+
+    /// Reads the file, where there is one.
     let internal read (file: TeacherFile) : Policy =
-        if TeacherSet.IsAt file.Teacher then
+        match kind file with
+        | TeacherKind.File -> policy file file.Teacher
+        | TeacherKind.Set ->
             fail $"{file.Teacher} is a set of teachers, but one policy is needed here; name one of its files."
+        | TeacherKind.Nobody -> fail "There is no teacher; name a policy file: teacher=FILE."
+        | TeacherKind.Chosen _
+        | TeacherKind.Environment _
+        | TeacherKind.Code _ ->
+            fail
+                "The teacher is no policy in a file, but one is needed here, where it is asked about more than the states as they come; name a policy file: teacher=FILE."
 
-        PolicyFile.Load(file.Teacher, group file, file.TeacherActivation)
-
-    /// Reads the file, or those of the set.
-    let internal readAll (file: TeacherFile) (environment: EnvironmentSpec) : TeacherPolicies =
-        if Directory.Exists file.Teacher then
+    /// Reads what is in files, and checks it against the environment.
+    let internal readAll (file: TeacherFile) (environment: EnvironmentSpec) : ITeachers =
+        match kind file with
+        | TeacherKind.Set ->
             (TeacherSet.Read file.Teacher).Load(environment, group file, file.TeacherActivation)
-        else
-            TeacherPolicies.Of(read file, environment)
+        | TeacherKind.Environment group -> new EnvironmentTeachers(group)
+        | TeacherKind.Code code -> code
+        | TeacherKind.Chosen files ->
+            TeacherPolicies.Choosing(
+                [| for path in files -> policy file path |],
+                environment,
+                file.TeacherIndex
+            )
+        | TeacherKind.File
+        | TeacherKind.Nobody -> TeacherPolicies.Of(read file, environment)
 
 module Student =
     /// Dense, GRU, output: a student with memory, trained on sequences.

@@ -107,7 +107,7 @@ let private settingsOf (roots: obj list) : Setting list =
                 {
                     Name = name
                     Type = p.PropertyType
-                    Nullable = NullabilityInfoContext().Create(p).WriteState = NullabilityState.Nullable
+                    Nullable = NullabilityInfoContext().Create(p).ReadState = NullabilityState.Nullable
                     Value = value
                     Set = set
                 }
@@ -270,6 +270,7 @@ let private assign (records: obj list) (name: string, text: string) : string * o
 
             let all = String.Join(", ", inner)
             fail $"{setting.Name} is a group of settings; set one of {all}."
+        | Opaque when text = "null" && setting.Nullable -> setting.Set null
         | Opaque -> fail $"{setting.Name} can only be set in the script."
         | _ ->
             match parse setting.Type text with

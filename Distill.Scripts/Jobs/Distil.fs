@@ -204,7 +204,7 @@ module Distil =
 
     /// The teacher in the file, said what it is and checked against the environment.
     let internal loadTeacher (file: TeacherFile) (environment: EnvironmentSpec) =
-        if file.Teacher = "" then
+        if Teacher.kind file = TeacherKind.Nobody then
             fail "The experiment has no teacher; name a policy file: teacher=FILE."
 
         let teacher = Teacher.read file
@@ -214,24 +214,31 @@ module Distil =
         teacher.Check(environment, "teacher")
         teacher
 
-    /// The teachers, said what they are and checked against the environment: of the set in the folder, or one of all variants.
-    let private loadTeachers (file: TeacherFile) (environment: EnvironmentSpec) : TeacherPolicies =
-        if not (Directory.Exists file.Teacher) then
-            TeacherPolicies.Of(loadTeacher file environment, environment)
-        else
+    /// How many of which architecture.
+    let private kinds (policies: Policy seq) =
+        [ for policy in policies -> $"{policy.Architecture}, reads '{policy.ObservationGroup}'" ]
+        |> List.countBy id
+        |> List.map (fun (kind, number) -> $"{number} × {kind}")
+        |> String.concat "; "
+
+    /// The teachers, said what they are and checked against the environment: of a set, or one of all variants.
+    let private loadTeachers (file: TeacherFile) (environment: EnvironmentSpec) : ITeachers =
+        match Teacher.kind file with
+        | TeacherKind.Nobody
+        | TeacherKind.File -> TeacherPolicies.Of(loadTeacher file environment, environment)
+        | kind ->
             let teachers = Teacher.readAll file environment
 
-            let kinds =
-                [
-                    for policy in teachers.Policies ->
-                        $"{policy.Architecture}, reads '{policy.ObservationGroup}'"
-                ]
-                |> List.countBy id
-                |> List.map (fun (kind, number) -> $"{number} × {kind}")
-                |> String.concat "; "
-
-            say
-                $"Teachers: {file.Teacher}: {teachers.Policies.Count} policies for {environment.Variants.Count} variants: {kinds}"
+            match kind with
+            | TeacherKind.Environment group ->
+                say $"Teacher: the environments themselves, '{group}' carries the expert's action"
+            | TeacherKind.Chosen _ ->
+                say
+                    $"Teachers: {teachers.Policies.Count} policies, '{file.TeacherIndex}' chooses: {kinds teachers.Policies}"
+            | TeacherKind.Set ->
+                say
+                    $"Teachers: {file.Teacher}: {teachers.Policies.Count} policies for {environment.Variants.Count} variants: {kinds teachers.Policies}"
+            | _ -> say "Teacher: made in the script"
 
             teachers
 
@@ -251,7 +258,7 @@ module Distil =
                 $"teacher={teacher} has nothing to do: the recorded actions are the labels. Add seed_labels=teacher to let it label the rows, or leave it out."
 
     /// Who labels, if anybody is needed.
-    let private labellers (experiment: Experiment) : TeacherPolicies option =
+    let private labellers (experiment: Experiment) : ITeachers option =
         checkLabels experiment
         let config = experiment.Config
 
@@ -267,7 +274,7 @@ module Distil =
     /// Lets each teacher act alone on its variants and refuses the set where one is worse than asked.
     let private checkReturns
         (file: TeacherFile)
-        (teachers: TeacherPolicies)
+        (teachers: ITeachers)
         (setup: Training.Setup)
         (pool: WorkerPool)
         =
@@ -352,7 +359,7 @@ module Distil =
 
     /// Flies the teachers alone, before any training, on the episodes of the evaluations during training. Also gives what
     /// speaks against them.
-    let private soloOf (teachers: TeacherPolicies) (setup: Training.Setup) (pool: WorkerPool) =
+    let private soloOf (teachers: ITeachers) (setup: Training.Setup) (pool: WorkerPool) =
         use evaluator =
             new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
 
@@ -501,7 +508,7 @@ module Distil =
         (options: RunOptions)
         (setup: Training.Setup)
         (pool: WorkerPool)
-        (teachers: TeacherPolicies option)
+        (teachers: ITeachers option)
         (algorithm: Algorithm)
         (folder: RunFolder)
         (interruption: string option)
@@ -550,7 +557,7 @@ module Distil =
     let private startWith
         (own: Belongings)
         (experiment: Experiment)
-        : Training.Session * TeacherPolicies option =
+        : Training.Session * ITeachers option =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
@@ -581,7 +588,12 @@ module Distil =
                 $"at most {distillation.DatasetLimit} rows"
 
         say $"Dataset: room for {distillation.DatasetCapacity} rows, {limit}"
-        student.Metadata["teacher"] <- experiment.Teacher.Teacher
+
+        student.Metadata["teacher"] <-
+            if isNull experiment.Teacher.TeacherCode then
+                experiment.Teacher.Teacher
+            else
+                Settings.opaque
 
         {
             Setup = setup
@@ -634,10 +646,15 @@ module Distil =
 
     /// Refuses a teacher that is not there.
     let internal checkTeacher (file: TeacherFile) =
-        let path = file.Teacher
+        let check (path: string) =
+            if not (File.Exists path || TeacherSet.IsAt path) then
+                fail $"There is no teacher {path}: neither a policy file nor a folder with teachers.csv."
 
-        if path <> "" && not (File.Exists path || TeacherSet.IsAt path) then
-            fail $"There is no teacher {path}: neither a policy file nor a folder with teachers.csv."
+        match Teacher.kind file with
+        | TeacherKind.Chosen files -> List.iter check files
+        | TeacherKind.File
+        | TeacherKind.Set -> check file.Teacher
+        | _ -> ()
 
     /// Teacher, best and final student, each on the episodes of the final evaluation.
     let private measures (results: PolicyResult list) =

@@ -86,7 +86,7 @@ module Reinforcement =
     /// Proximal policy optimization, beside a teacher if one is named: `config` says how much each of the two losses counts, and
     /// who drives.
     let rec ppo (teacher: TeacherFile) (config: PpoConfig) : Reinforcement =
-        let guided = teacher.Teacher <> ""
+        let guided = Teacher.kind teacher <> TeacherKind.Nobody
 
         {
             Kind = "ppo"

@@ -246,7 +246,7 @@ module TrainTeacher =
             $"{reinforcement.Title} '{training.Name}', seed {reinforcement.Seed}, {training.Environment.Envs} environments, {pool.Threads} threads, {Simd.Path} kernels"
 
         let teacher =
-            if file.Teacher <> "" then
+            if Teacher.kind file <> TeacherKind.Nobody then
                 Some(own.Add(Distil.loadTeacher file training.Environment.Spec))
             else
                 None

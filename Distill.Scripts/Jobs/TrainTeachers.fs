@@ -362,7 +362,7 @@ module TrainTeachers =
         let config, drones = drones training
 
         let guide =
-            if algorithm.Teacher.Teacher = "" then
+            if Teacher.kind algorithm.Teacher = TeacherKind.Nobody then
                 None
             else
                 Some(Teacher.read algorithm.Teacher)

@@ -42,21 +42,21 @@ module internal UnfinishedReplay =
 
     /// The teacher that the run's params/agent.yaml names; a run that trains one has none.
     let private teacher (agent: Map<string, string>) : Policy option =
-        match agent.TryFind "teacher" with
-        // Of a set, no single one flies all variants.
-        | Some path when path <> "" && not (TeacherSet.IsAt path) ->
-            if not (File.Exists path) then
-                fail $"The run's teacher, {path}, is not there."
+        let settings =
+            [
+                for name in [ "teacher"; "teacher_index"; "teacher_group"; "teacher_activation" ] do
+                    match agent.TryFind name with
+                    | Some value when value <> "" -> $"{name}={value}"
+                    | _ -> ()
+            ]
 
-            let settings =
-                [
-                    for name in [ "teacher"; "teacher_group"; "teacher_activation" ] do
-                        match agent.TryFind name with
-                        | Some value when value <> "" -> $"{name}={value}"
-                        | _ -> ()
-                ]
+        let file = Settings.apply1 settings Teacher.none
 
-            Settings.apply1 settings (Teacher.load path) |> Teacher.read |> Some
+        match Teacher.kind file with
+        | TeacherKind.File when not (File.Exists file.Teacher) ->
+            fail $"The run's teacher, {file.Teacher}, is not there."
+        | TeacherKind.File -> Some(Teacher.read file)
+        // Of several, no single one flies everywhere.
         | _ -> None
 
     /// The replay of the flights that a run recorded at its end, or else of flights with what it has so far, which are not

@@ -57,8 +57,13 @@ type ToolFactAttribute(installed: bool, tool: string, packages: string) as this 
 let private runs (program: string) =
     (startIn "" program [ "--version" ]).IsSome
 
+let gcc = lazy (runs "gcc")
+
 type GccFactAttribute() =
-    inherit ToolFactAttribute(runs "gcc", "gcc", "gcc libc6-dev")
+    inherit ToolFactAttribute(gcc.Value, "gcc", "gcc libc6-dev")
+
+type GxxFactAttribute() =
+    inherit ToolFactAttribute(runs "g++", "g++", "g++")
 
 type ArmFactAttribute() =
     inherit

@@ -123,18 +123,10 @@ public sealed class Distillation : IDisposable
     public Distillation(DistillationConfig config, Policy teacher, WorkerPool pool)
         : this(config, TeacherPolicies.Of(teacher, config.Environment.Spec), pool) { }
 
-    /// <param name="teachers">Label the states of their variants; left as they are, and not disposed here.</param>
+    /// <param name="teachers">Label the states; left as they are, and not disposed here.</param>
     /// <exception cref="DistillException">The settings, the teachers and the environment do not fit together.</exception>
-    public Distillation(DistillationConfig config, TeacherPolicies teachers, WorkerPool pool)
-        : this(
-            config,
-            environment =>
-                teachers.Teach(
-                    environment,
-                    config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher")
-                ),
-            pool
-        ) { }
+    public Distillation(DistillationConfig config, ITeachers teachers, WorkerPool pool)
+        : this(config, Maker(config, teachers), pool) { }
 
     /// <param name="teacher">Makes what labels the states of the environments.</param>
     /// <exception cref="DistillException">The settings, the teacher and the environment do not fit together.</exception>
@@ -245,4 +237,19 @@ public sealed class Distillation : IDisposable
     }
 
     public void Dispose() => engine.Dispose();
+
+    private static Func<IBatchedEnvironment, ITeacher> Maker(DistillationConfig config, ITeachers teachers)
+    {
+        var read = config.Student.ObservationGroup;
+        if (teachers.LabelGroup is { } group && read.Split('+').Contains(group))
+            throw new DistillException(
+                $"The student reads '{read}', but the observation group '{group}' carries its teacher's action; give it another: "
+                    + "student.observation_group=GROUP."
+            );
+        return environment =>
+            teachers.Teach(
+                environment,
+                config.TeacherDeterministic ? null : new RandomStream(config.Seed, "teacher")
+            );
+    }
 }

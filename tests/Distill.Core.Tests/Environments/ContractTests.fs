@@ -6,6 +6,7 @@ open Distill
 open Distill.Compute
 open Distill.Environments
 open Distill.Environments.CartPole
+open Distill.Environments.Native
 open Distill.Environments.Quadrotor
 open Xunit
 
@@ -56,6 +57,8 @@ let private all: (string * IEnvironmentConfig) list =
         "cart poles", CartPoleConfig(Envs = 40, EpisodeLimit = 20)
         "quadrotors", QuadrotorConfig(Envs = 40, EpisodeLimit = 20)
         "figure of eight", QuadrotorConfig(Envs = 40, EpisodeLimit = 20, Task = QuadrotorTask.FigureEight)
+        if Tools.gcc.Value then
+            "pendulums in C", NativeConfig(NativeLibraries.pendulum 20, Envs = 40)
     ]
 
 /// Observations, rewards, ends and measures of some steps with the same actions, after a reset of every panel.
@@ -169,7 +172,12 @@ let ``measures are of the state that a step led to, before another episode start
 [<Fact>]
 let ``Environments that hold show the states in which episodes end, and go on as others do`` () =
     let limited limit : (string * IEnvironmentConfig) list =
-        [ "walkers", walkers limit; "quadrotors", QuadrotorConfig(Envs = 40, EpisodeLimit = limit) ]
+        [
+            "walkers", walkers limit
+            "quadrotors", QuadrotorConfig(Envs = 40, EpisodeLimit = limit)
+            if Tools.gcc.Value then
+                "pendulums in C", NativeConfig(NativeLibraries.pendulum limit, Envs = 40)
+        ]
 
     for (name, config), (_, endless) in List.zip (limited 6) (limited 1000) do
         use stepping = config.Create(40, 3UL)

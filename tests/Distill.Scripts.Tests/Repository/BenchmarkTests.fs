@@ -6,6 +6,9 @@ open System.IO
 open Xunit
 open Distill
 open Distill.Benchmarks
+open Distill.Compute
+open Distill.Environments
+open Distill.Environments.Native
 
 let private run (arguments: string list) =
     use output = new StringWriter()
@@ -159,3 +162,42 @@ let ``the table in a document is replaced between its marks`` () =
     Assert.Contains("<!-- results -->\n\nfirst\n\n<!-- end of results -->", once)
     Expect.equal (Table.Replace(once, "second")) (Table.Replace(document, "second")) "replaced"
     Expect.throws<DistillException>(fun () -> Table.Replace("no marks", "x") |> ignore) |> ignore
+
+[<Tools.GccFact>]
+let ``the pendulum in C and that in C# go the same way`` () =
+    let config = NativeConfig(NativeLibraries.pendulum 30, Envs = 40)
+    use inC = config.Create(40, 7UL)
+    use inCSharp = new Pendulum(inC.Spec, 40, 7UL)
+    let both: IBatchedEnvironment list = [ inC; inCSharp ]
+    let random = Random 2
+    let zeros rows : float32[] = Array.zeroCreate (rows * Panel.Width)
+
+    for panel in 0..1 do
+        let there = min Panel.Width (40 - panel * Panel.Width)
+
+        for environment in both do
+            environment.Reset panel
+
+        for step in 1..100 do
+            let actions =
+                zeros 1 |> Array.map (fun _ -> float32 (3.0 * random.NextDouble() - 1.5))
+
+            let seen =
+                [
+                    for environment in both do
+                        let reward, terminated, truncated, measures = zeros 1, zeros 1, zeros 1, zeros 1
+                        environment.Step(panel, actions, reward, terminated, truncated, measures)
+                        let whole, part = zeros 3, zeros 2
+                        environment.Observe(panel, 0, whole)
+                        environment.Observe(panel, 1, part)
+                        let rows = Array.concat [ whole; part; reward; terminated; truncated; measures ]
+
+                        [
+                            for i, value in Array.indexed rows do
+                                if i % Panel.Width < there then
+                                    float value
+                        ]
+                ]
+
+            // The compiler of each may round sums and products in its own way.
+            Expect.closeAll 1e-4 seen[0] seen[1] $"panel {panel}, step {step}"
