@@ -8,6 +8,7 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.CartPole
+open Distill.Environments.Manipulation
 open Distill.Environments.Native
 open Distill.Environments.Quadrotor
 open Distill.Environments.Recorded
@@ -79,6 +80,13 @@ module Quadrotor =
 module CartPole =
     /// Keep the pole upright.
     let balance (size: Envs) = CartPoleConfig(Envs = size.envs)
+
+/// Tasks of MetaWorld's with a hand, a table and a puck, simulated by MuJoCo. The observation group expert is a scripted controller:
+/// `Teacher.environment "expert"`.
+module Manipulation =
+    /// Environment i has task i modulo their number.
+    let tasks (tasks: ManipulationTask list) (size: Envs) =
+        ManipulationConfig(Tasks = List.toArray tasks, Envs = size.envs)
 
 /// Recorded data in the place of an environment (docs/recorded-data.md): to train a student on them alone.
 module Recorded =
