@@ -3,6 +3,7 @@ module Distill.Tests.Tools
 
 open System.ComponentModel
 open System.Diagnostics
+open System.Runtime.InteropServices
 open Xunit
 
 /// Exit code and all that a program prints, run in the folder; None where it is not installed.
@@ -81,3 +82,11 @@ type TorchFactAttribute() =
 
 type NumPyFactAttribute() =
     inherit ToolFactAttribute(numpy.Value.IsSome, "Python's numpy", "python3-numpy")
+
+let mujoco =
+    lazy
+        (let mutable handle = 0n
+         NativeLibrary.TryLoad("libmujoco.so.2.2.2", &handle))
+
+type MujocoFactAttribute() =
+    inherit ToolFactAttribute(mujoco.Value, "MuJoCo 2.2.2", "libmujoco2.2.2")

@@ -6,6 +6,7 @@ open Distill
 open Distill.Compute
 open Distill.Environments
 open Distill.Environments.CartPole
+open Distill.Environments.Manipulation
 open Distill.Environments.Native
 open Distill.Environments.Quadrotor
 open Xunit
@@ -59,6 +60,8 @@ let private all: (string * IEnvironmentConfig) list =
         "figure of eight", QuadrotorConfig(Envs = 40, EpisodeLimit = 20, Task = QuadrotorTask.FigureEight)
         if Tools.gcc.Value then
             "pendulums in C", NativeConfig(NativeLibraries.pendulum 20, Envs = 40)
+        if Tools.mujoco.Value then
+            "manipulation", ManipulationConfig(Envs = 40, EpisodeLimit = 20)
     ]
 
 /// Observations, rewards, ends and measures of some steps with the same actions, after a reset of every panel.
@@ -177,6 +180,8 @@ let ``Environments that hold show the states in which episodes end, and go on as
             "quadrotors", QuadrotorConfig(Envs = 40, EpisodeLimit = limit)
             if Tools.gcc.Value then
                 "pendulums in C", NativeConfig(NativeLibraries.pendulum limit, Envs = 40)
+            if Tools.mujoco.Value then
+                "manipulation", ManipulationConfig(Envs = 40, EpisodeLimit = limit)
         ]
 
     for (name, config), (_, endless) in List.zip (limited 6) (limited 1000) do
