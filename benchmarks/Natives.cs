@@ -18,7 +18,8 @@ internal static class Natives
         try
         {
             var library = Path.Combine(folder.FullName, "libpendulum.so");
-            if (!Compile(Path.Combine(session.Settings.Root, "native", "pendulum.c"), library))
+            var source = Path.Combine(session.Settings.Root, "native", "pendulum.c");
+            if (!Compile("-std=c99", "-O2", "-shared", "-fPIC", "-o", library, source, "-lm"))
             {
                 session.Warn("The pendulum in C was not measured: gcc is missing, or does not compile it.");
                 return;
@@ -54,14 +55,12 @@ internal static class Natives
         );
     }
 
-    private static bool Compile(string source, string library)
+    /// <summary>Whether gcc is there and does what it is told.</summary>
+    public static bool Compile(params string[] arguments)
     {
         try
         {
-            using var compiler = Process.Start(
-                "gcc",
-                ["-std=c99", "-O2", "-shared", "-fPIC", "-o", library, source, "-lm"]
-            );
+            using var compiler = Process.Start("gcc", arguments);
             compiler.WaitForExit();
             return compiler.ExitCode == 0;
         }

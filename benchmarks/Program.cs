@@ -19,6 +19,11 @@ public static class Program
         new("simulator", "the quadrotor: observe, step, reward, reset", Simulator.Run),
         new("policy", "the same with a network 22-64-64-4 in the loop", Simulator.RunWithPolicy),
         new("native", "a pendulum in a shared library, beside the same in C#", Natives.Run),
+        new(
+            "manipulation",
+            "a hand, a table and a puck on MuJoCo, beside the same loop in C",
+            Manipulations.Run
+        ),
         new("products", "matrix products, beside OpenBLAS", Products.Run),
         new("mlp", "training steps of 26-256-256-256-4, beside PyTorch", Training.RunMlp),
         new("epoch", "an epoch over 1,000,000 rows, beside PyTorch", Training.RunEpoch),
@@ -72,7 +77,7 @@ public static class Program
                 return 0;
             case ["list"]:
                 foreach (var benchmark in Benchmarks)
-                    output.WriteLine($"  {benchmark.Name, -10} {benchmark.What}");
+                    output.WriteLine($"  {benchmark.Name, -12} {benchmark.What}");
                 return 0;
         }
         var options = arguments
