@@ -1,0 +1,1 @@
+module Distill.Tests.ExternalTests
