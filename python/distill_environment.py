@@ -25,6 +25,7 @@ What `make` returns is one of
 Facts, as the dict of `spec()` or as keyword arguments of `from_gymnasium` and `from_rsl_rl`, where all of them are optional:
 
     name            for messages and files
+    envs            how many there are, where that is not what was asked for
     groups          {"state": 3} or {"state": {"angle, rad": 1, "velocity, rad/s": 2}}: observation groups, what their numbers are
     views           {"teacher": "state"}: other names of groups. Where there is no "teacher" or "student", that is another
                     name of "policy", or of the first group
@@ -262,7 +263,7 @@ class _RslRl:
 def _complete(facts, envs):
     """Facts as Distill reads them."""
     unknown = set(facts) - set(
-        "name groups views actions episode_limit step_seconds measures variants variant_of masked_reset".split()
+        "name envs groups views actions episode_limit step_seconds measures variants variant_of masked_reset".split()
     )
     if unknown:
         raise ValueError(f"there is no fact '{sorted(unknown)[0]}'")
@@ -286,7 +287,7 @@ def _complete(facts, envs):
                 actions[bound] = [float(value) if np.isfinite(value) else None for value in values]
     return {
         "name": facts.get("name", "simulator"),
-        "envs": int(envs),
+        "envs": int(facts.get("envs", envs)),
         "groups": [{"name": name, **group} for name, group in groups.items()],
         "actions": actions,
         "episode_limit": int(facts.get("episode_limit", 1000)),
@@ -514,7 +515,7 @@ def _leave_with(file):
     poll = select.poll()
     poll.register(file, 0)
     poll.poll()
-    time.sleep(5)
+    time.sleep(2)
     os._exit(1)
 
 

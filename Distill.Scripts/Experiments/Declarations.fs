@@ -8,6 +8,7 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.CartPole
+open Distill.Environments.External
 open Distill.Environments.Quadrotor
 open Distill.Networks
 open Distill.Policies
@@ -77,6 +78,17 @@ module Quadrotor =
 module CartPole =
     /// Keep the pole upright.
     let balance (size: Envs) = CartPoleConfig(Envs = size.envs)
+
+/// Simulators in another process, in Python as a rule: docs/your-own-simulator.md. For what these do not cover, write the record:
+/// `ExternalConfig(Command = "python3 my_env.py", Envs = 64, Shared = true)`.
+module External =
+    /// One that is started by a command, such as "python3 my_env.py".
+    let command (command: string) (size: Envs) =
+        ExternalConfig(Command = command, Envs = size.envs)
+
+    /// One that runs already, and waits at this socket.
+    let connect (socket: string) (size: Envs) =
+        ExternalConfig(Socket = socket, Envs = size.envs)
 
 /// A policy in a file that labels what the student does, or a set of them.
 type TeacherFile =

@@ -131,7 +131,10 @@ internal sealed record ExternalFacts(
         }
         if (told.Size is < 1 or > Most)
             refuse($"says that its actions have {told.Size} numbers; they must have at least 1.");
-        var (low, high) = (Bounds(told.Low), Bounds(told.High));
+        var (low, high) = (
+            Bounds(told.Low, double.NegativeInfinity),
+            Bounds(told.High, double.PositiveInfinity)
+        );
         for (var i = 0; i < told.Size; i++)
         {
             if (!(low[i] < high[i]))
@@ -155,9 +158,8 @@ internal sealed record ExternalFacts(
                     ),
         };
 
-        double[] Bounds(double?[] bounds)
+        double[] Bounds(double?[] bounds, double missing)
         {
-            var missing = bounds == told.Low ? double.NegativeInfinity : double.PositiveInfinity;
             if (bounds.Length == 0)
                 return [.. Enumerable.Repeat(missing, told.Size)];
             if (bounds.Length != told.Size)

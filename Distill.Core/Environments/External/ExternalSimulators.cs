@@ -25,10 +25,9 @@ internal static class ExternalSimulators
             if (known.TryGetValue(config, out var facts))
                 return facts;
             if (shared.TryGetValue(config, out var running))
-                return Know(config, running.Simulator.Facts);
-            DropSpare();
-            spare = (config, new ExternalSimulator(config, config.Envs));
-            return Know(config, spare.Value.Simulator.Facts);
+                return known[config] = running.Simulator.Facts;
+            spare = (config, Make(config, config.Envs));
+            return known[config] = spare.Value.Simulator.Facts;
         }
     }
 
@@ -37,10 +36,10 @@ internal static class ExternalSimulators
     /// <exception cref="DistillException">It cannot be started or reached, or not be used, or is another than it was.</exception>
     public static ExternalSimulator Take(ExternalConfig config, int envs)
     {
+        if (!config.UsesOne)
+            return TakeSpare(config, envs) ?? Make(config, envs);
         lock (gate)
         {
-            if (!config.UsesOne)
-                return TakeSpare(config, envs) ?? Make(config, envs);
             if (!shared.TryGetValue(config, out var running))
                 running = new Shared(TakeSpare(config, config.Envs) ?? Make(config, config.Envs), 0);
             shared[config] = running with { Users = running.Users + 1 };
@@ -65,26 +64,34 @@ internal static class ExternalSimulators
 
     private static ExternalSimulator? TakeSpare(ExternalConfig config, int envs)
     {
-        if (spare is not { } one || one.Config != config || envs != config.Envs)
-            return null;
-        spare = null;
-        return one.Simulator;
+        lock (gate)
+        {
+            if (spare is not { } one || one.Config != config || envs != config.Envs)
+                return null;
+            spare = null;
+            return one.Simulator;
+        }
     }
 
     private static ExternalSimulator Make(ExternalConfig config, int envs)
     {
+        // One that waits at a socket serves one connection at a time.
+        DropSpare();
         var simulator = new ExternalSimulator(config, envs);
         try
         {
             if (envs == config.Envs)
                 CheckNumber(config, simulator.Facts);
-            if (known.TryGetValue(config, out var before) && before.Text != simulator.Facts.Text)
+            bool another;
+            lock (gate)
             {
-                known.Remove(config);
+                another = known.TryGetValue(config, out var before) && before.Text != simulator.Facts.Text;
+                known[config] = simulator.Facts;
+            }
+            if (another)
                 throw new DistillException(
                     $"The simulator {config.Title} has other observations, actions or limits than when it was first asked; run this again."
                 );
-            }
             return simulator;
         }
         catch
@@ -92,12 +99,6 @@ internal static class ExternalSimulators
             simulator.Dispose();
             throw;
         }
-    }
-
-    private static ExternalFacts Know(ExternalConfig config, ExternalFacts facts)
-    {
-        CheckNumber(config, facts);
-        return known[config] = facts;
     }
 
     private static void CheckNumber(ExternalConfig config, ExternalFacts facts)
@@ -110,8 +111,11 @@ internal static class ExternalSimulators
 
     private static void DropSpare()
     {
-        spare?.Simulator.Dispose();
-        spare = null;
+        lock (gate)
+        {
+            spare?.Simulator.Dispose();
+            spare = null;
+        }
     }
 
     private sealed record Shared(ExternalSimulator Simulator, int Users);

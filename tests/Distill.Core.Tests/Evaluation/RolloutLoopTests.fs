@@ -108,8 +108,7 @@ type private Showing(inner: IHoldingEnvironment, wanted: bool) =
     let panels = Panel.Count inner.Count
     let mutable size = 0
 
-    let outcome panel =
-        Span<float32>(held, panel * size, size)
+    let outcome panel = Span<float32>(held, panel * size, size)
 
     let restart () =
         for panel in 0 .. panels - 1 do
@@ -179,14 +178,24 @@ let ``a batch that steps as a whole shows where episodes end to PPO and SAC, to 
     // What shows the state without being asked to compute more uses it.
     sameState (ppo (showing true) (Nullable())) reached "PPO"
     let before = ppo config (Nullable())
-    Expect.isTrue (Array.map snd before <> Array.map snd reached) "the state before is valued like the one reached"
+
+    Expect.isTrue
+        (Array.map snd before <> Array.map snd reached)
+        "the state before is valued like the one reached"
+
     sameState (ppo (showing false) (Nullable Bootstrap.Before)) before "PPO, the state before"
 
     let sac (environment: IEnvironmentConfig) =
         use pool = new WorkerPool(2)
 
         let settings =
-            SacConfig(Seed = 2UL, StepsPerEnv = 45, WarmupSteps = 100, LearningStarts = 200, UpdateToData = 0.002)
+            SacConfig(
+                Seed = 2UL,
+                StepsPerEnv = 45,
+                WarmupSteps = 100,
+                LearningStarts = 200,
+                UpdateToData = 0.002
+            )
 
         use sac = new Sac(settings, environment, pool)
         sac.Iterate() |> ignore

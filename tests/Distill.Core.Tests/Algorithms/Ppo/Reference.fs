@@ -287,7 +287,7 @@ type Twin
 
         let results =
             [|
-            for panel in 0 .. panels - 1 do
+                for panel in 0 .. panels - 1 do
                     let own = chosen[32 * panel .. 32 * panel + lanes panel - 1]
                     let outcome = outcomes[panel]
                     advance (panel, NetworksReference.panel own actions.Floats, outcome)
