@@ -14,7 +14,11 @@ let training =
     { TrainTeacher.defaults with Environment = simulator; EvaluationEpisodes = 128 }
 
 let ppo =
-    PpoConfig(Iterations = 60, Actor = Student.mlp { hidden = [ 32; 32 ] }, Critic = Student.mlp { hidden = [ 64; 64 ] })
+    PpoConfig(
+        Iterations = 60,
+        Actor = Student.mlp { hidden = [ 32; 32 ] },
+        Critic = Student.mlp { hidden = [ 64; 64 ] }
+    )
 
 let student =
     distillation {

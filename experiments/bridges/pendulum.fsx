@@ -5,6 +5,7 @@
 
 open Distill
 open Distill.Algorithms
+open Distill.Networks
 
 let simulator =
     External.command "python3 tests/fixtures/external/pendulum.py same_step" { envs = 128 }
@@ -14,16 +15,13 @@ let folder = "logs/bridges/pendulum"
 let training =
     { TrainTeacher.defaults with Environment = simulator; EvaluationEpisodes = 256 }
 
+let network sizes =
+    Student.mlp { hidden = sizes } |> Student.reading "teacher"
+
 let ppo =
-    PpoConfig(
-        Iterations = 100,
-        StepsPerEnv = 50,
-        Gamma = 0.95,
-        RewardScale = 0.1,
-        EntropyCoef = 0.0,
-        Actor = (Student.mlp { hidden = [ 32; 32 ] } |> Student.reading "teacher"),
-        Critic = (Student.mlp { hidden = [ 64; 64 ] } |> Student.reading "teacher")
-    )
+    PpoConfig(Iterations = 250, StepsPerEnv = 50, Gamma = 0.95, RewardScale = 0.1, EntropyCoef = 0.0)
+    |> Settings.set <@ _.Actor @> (network [ 32; 32 ])
+    |> Settings.set <@ _.Critic @> (network [ 64; 64 ])
 
 let student =
     distillation {
@@ -32,8 +30,10 @@ let student =
         teacher (Teacher.load $"{folder}/teacher/checkpoints/best_teacher.safetensors")
         student (Student.mlp { hidden = [ 64; 64 ] })
         acting (Acting.teacherUntil 3)
+        optimizer (AdamConfig(LearningRate = Schedule.linear 1e-3 1e-5 60))
         collect (Collect.stepsPerEnv 100)
         iterations 60
+        evaluationInterval 60
     }
 
 Script.main (fun settings ->

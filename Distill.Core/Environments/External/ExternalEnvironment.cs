@@ -99,20 +99,21 @@ public sealed class ExternalEnvironment : ILockstepEnvironment
         Begin();
         var floats = Spec.Actions.Floats;
         var length = floats * Panel.Width;
+        var told = simulator.Actions;
         for (var panel = 0; panel < asked.Length; panel++)
             Matrix.Scatter(
                 actions.Slice(panel * length, length),
                 floats,
                 Panel.Width,
-                simulator.Actions.Slice(panel * length, length),
+                told.Slice(panel * length, length),
                 floats,
                 Panel.Width
             );
         simulator.Step();
+        CountSteps(simulator.Terminated, simulator.Truncated);
         var rows = outcomes.Length / (asked.Length * Panel.Width);
         for (var panel = 0; panel < asked.Length; panel++)
             Tell(panel, outcomes.Slice(panel * rows * Panel.Width, rows * Panel.Width));
-        CountSteps(simulator.Terminated, simulator.Truncated);
     }
 
     public void ShowEnds(bool shown) => showsEnds = shown;
@@ -198,18 +199,27 @@ public sealed class ExternalEnvironment : ILockstepEnvironment
     /// <summary>Counts the steps of the episodes, and notes which environments only begin another in the next step.</summary>
     private void CountSteps(ReadOnlySpan<float> terminated, ReadOnlySpan<float> truncated)
     {
-        for (var env = 0; env < lengths.Length; env++)
+        var own = lengths.AsSpan();
+        var longest = 0;
+        for (var env = 0; env < own.Length; env++)
         {
-            var ended = terminated[env] != 0 || truncated[env] != 0;
-            var began = facts.Pauses && counted[env] == 0;
-            lengths[env] = ended || began ? 0 : lengths[env] + 1;
-            if (facts.Pauses)
-                counted[env] = ended ? (byte)0 : (byte)1;
-            if (lengths[env] >= Spec.EpisodeLimit)
-                throw new DistillException(
-                    $"The simulator {config.Title} says that its episodes have {Spec.EpisodeLimit} steps at most, but the one of "
-                        + $"environment {env} goes on after so many; declare the right episode_limit."
-                );
+            var ended = terminated[env] + truncated[env] != 0;
+            own[env] = ended ? 0 : own[env] + 1;
+            longest = Math.Max(longest, own[env]);
         }
+        if (facts.Pauses)
+            Pause(terminated, truncated);
+        // One that pauses is at most one step ahead of its episode.
+        if (longest >= Spec.EpisodeLimit + (facts.Pauses ? 1 : 0))
+            throw new DistillException(
+                $"The simulator {config.Title} says that its episodes have {Spec.EpisodeLimit} steps at most, but the one of "
+                    + $"environment {lengths.IndexOf(longest)} goes on after so many; declare the right episode_limit."
+            );
+    }
+
+    private void Pause(ReadOnlySpan<float> terminated, ReadOnlySpan<float> truncated)
+    {
+        for (var env = 0; env < Count; env++)
+            counted[env] = terminated[env] + truncated[env] != 0 ? (byte)0 : (byte)1;
     }
 }
