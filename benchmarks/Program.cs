@@ -25,6 +25,7 @@ public static class Program
         new("lstm", "the same with an LSTM of 16", Training.RunLstm),
         new("foundation", "an epoch of a thousand teachers into one recurrent student", Foundation.Run),
         new("ppo", "PPO on 4,096 quadrotors", Training.RunPpo),
+        new("sac", "SAC: one quadrotor, and updates beside PyTorch", Training.RunSac),
         new(
             "external",
             "steps of a simulator in another process, beside pickles through a pipe",

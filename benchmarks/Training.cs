@@ -214,6 +214,52 @@ internal static class Training
         session.Say($"    collection {100 * collecting / (collecting + learning):F0} % of the time");
     }
 
+    /// <summary>Steps of SAC as RAPTOR trains a teacher, and updates alone of the size that manipulation takes.</summary>
+    public static void RunSac(Session session)
+    {
+        var quick = session.Settings.Quick;
+        var environment = new QuadrotorConfig { Envs = 1 };
+        var published = SacConfig.Raptor with { StepsPerEnv = quick ? 50 : 500, LearningStarts = 0 };
+        using var one = new Sac(published, environment, session.Pool(1));
+        session.Compare(
+            new Case("sac", "1 quadrotor, an update after each step, as RAPTOR's teachers", "env steps/s", 1),
+            session.Ours(published.StepsPerEnv, () => one.Iterate())
+        );
+        foreach (var threads in session.Settings.Threads)
+        {
+            // One step of the environment, for so many updates that it costs nothing.
+            var updates = quick ? 4 : 64;
+            var batch = quick ? 64 : 512;
+            var network = new MlpStudent
+            {
+                ObservationGroup = "teacher",
+                Hidden = [256, 256],
+                Activation = Activation.Relu,
+            };
+            var config = new SacConfig
+            {
+                StepsPerEnv = 1,
+                LearningStarts = 0,
+                UpdateToData = updates,
+                ActorInterval = 1,
+                MiniBatchSize = batch,
+                ReplayCapacity = 100_000,
+                Actor = network,
+                Critic = network,
+                Optimizer = new AdamConfig { LearningRate = 3e-4, MaxGradNorm = 0 },
+            };
+            using var sac = new Sac(config, environment, session.Pool(threads));
+            session.Compare(
+                new Case("sac", $"updates of 26-256-256-4, batch {batch}", "updates/s", threads)
+                {
+                    Goal = Goal.Ratio(3),
+                },
+                session.Ours(updates, () => sac.Iterate()),
+                session.PyTorch.Best(threads, new JsonObject { ["job"] = "sac_update", ["batch"] = batch })
+            );
+        }
+    }
+
     /// <summary>
     /// Many one-thread trainings on one machine: child processes of this program, each of which trains for a repetition
     /// when it is told to.

@@ -16,10 +16,14 @@ ADAM = inspect.signature(torch.optim.Adam.__init__).parameters
 CLIP = inspect.signature(nn.utils.clip_grad_norm_).parameters
 
 
+def adam_of(parameters, form, rate=1e-3):
+    return torch.optim.Adam(parameters, lr=rate, **({form: True} if form != "loop" else {}))
+
+
 def optimiser(parameters, form):
     """Returns a function that clips and steps."""
     parameters = list(parameters)
-    adam = torch.optim.Adam(parameters, lr=1e-3, **({form: True} if form != "loop" else {}))
+    adam = adam_of(parameters, form)
     clip = {"foreach": True} if "foreach" in CLIP and form != "loop" else {}
 
     def update():
@@ -90,7 +94,75 @@ def lstm_step(request):
     return recurrent_step(nn.LSTM, request)
 
 
-JOBS = {"mlp_step": mlp_step, "mlp_epoch": mlp_epoch, "gru_step": gru_step, "lstm_step": lstm_step}
+def two_layers(inputs, outputs):
+    return nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, outputs))
+
+
+def sac_update(request):
+    """One update of twin critics, their targets, actor and temperature on a batch from a replay (Haarnoja et al. 2018)."""
+    observations, actions, batch, form = 26, 4, request["batch"], request["adam"]
+    gamma, polyak, target_entropy = 0.99, 0.005, -float(actions)
+    actor, critics, targets = two_layers(observations, 2 * actions), [], []
+    for networks in (critics, targets):
+        networks += [two_layers(observations + actions, 1) for _ in range(2)]
+    log_alpha = torch.zeros(1, requires_grad=True)
+    of_critics, of_targets = ([p for net in nets for p in net.parameters()] for nets in (critics, targets))
+    for parameter in of_targets:
+        parameter.requires_grad_(False)
+    critic_adam, actor_adam, alpha_adam = (
+        adam_of(parameters, form, 3e-4) for parameters in (of_critics, list(actor.parameters()), [log_alpha])
+    )
+    replay = torch.rand(100_000, 2 * observations + actions + 2)
+
+    def draw(state):
+        mean, log_std = forward(state).chunk(2, -1)
+        normal = torch.distributions.Normal(mean, log_std.clamp(-20, 2).exp())
+        before = normal.rsample()
+        action = before.tanh()
+        log_density = normal.log_prob(before) - 2 * (0.6931471805599453 - before - nn.functional.softplus(-2 * before))
+        return action, log_density.sum(-1, keepdim=True)
+
+    def least(networks, pair):
+        return torch.min(networks[0](pair), networks[1](pair))
+
+    compiled = torch.compile if request.get("compile") else (lambda net: net)
+    forward = compiled(actor)
+    judges, aims = [compiled(net) for net in critics], [compiled(net) for net in targets]
+
+    def update():
+        rows = replay[torch.randint(len(replay), (batch,))]
+        state, action, reward, terminated, following = rows.split([observations, actions, 1, 1, observations], -1)
+        alpha = log_alpha.exp().detach()
+        with torch.no_grad():
+            next_action, log_density = draw(following)
+            value = least(aims, torch.cat([following, next_action], -1)) - alpha * log_density
+            aim = reward + gamma * (1 - terminated) * value
+        pair = torch.cat([state, action], -1)
+        critic_adam.zero_grad(set_to_none=True)
+        sum(nn.functional.mse_loss(judge(pair), aim) for judge in judges).backward()
+        critic_adam.step()
+        with torch.no_grad():
+            if hasattr(torch, "_foreach_lerp_"):
+                torch._foreach_lerp_(of_targets, of_critics, polyak)
+            else:
+                torch._foreach_mul_(of_targets, 1 - polyak)
+                torch._foreach_add_(of_targets, of_critics, alpha=polyak)
+        for parameter in of_critics:
+            parameter.requires_grad_(False)
+        new_action, log_density = draw(state)
+        actor_adam.zero_grad(set_to_none=True)
+        (alpha * log_density - least(judges, torch.cat([state, new_action], -1))).mean().backward()
+        actor_adam.step()
+        for parameter in of_critics:
+            parameter.requires_grad_(True)
+        alpha_adam.zero_grad(set_to_none=True)
+        (-log_alpha.exp() * (log_density.detach() + target_entropy)).mean().backward()
+        alpha_adam.step()
+
+    return update, 1
+
+
+JOBS = {"sac_update": sac_update, "mlp_step": mlp_step, "mlp_epoch": mlp_epoch, "gru_step": gru_step, "lstm_step": lstm_step}
 made = {}
 
 

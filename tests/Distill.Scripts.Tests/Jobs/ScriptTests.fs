@@ -6,6 +6,7 @@ open System.Diagnostics
 open System.IO
 open System.Text.RegularExpressions
 open Distill
+open Distill.Policies
 open Distill.Storage
 open Distill.Tests.RunTests
 open Xunit
@@ -155,6 +156,138 @@ let ``killed and resumed makes the student of an undisturbed run`` () =
     Assert.Equal(0, (first - 1) % 7)
     Assert.InRange(first, 15, 40)
     Assert.Equal<byte array>(student output, student resumed)
+
+/// A small way from a teacher that is told its drone, by a set of teachers, to a student that PPO improves.
+let private pipeline (place: Workplace) =
+    script
+        place
+        """
+open Distill.Algorithms
+open Distill.Environments.Quadrotor
+
+let flying (envs: int) =
+    Quadrotor.mixture { envs = envs } |> Quadrotor.flying (Drones.sample { number = 2; seed = 3 })
+
+let training =
+    { TrainTeacher.defaults with
+        Environment = flying 32
+        SaveInterval = 2
+        EvaluationInterval = 5
+        EvaluationEpisodes = 8
+        FinalEpisodes = 16
+    }
+
+let short (iterations: int) (ppo: PpoConfig) =
+    ppo
+    |> Settings.set <@ _.Iterations @> iterations
+    |> Settings.set <@ _.NumMiniBatches @> (Schedule.constant 2.0)
+
+Script.main (fun arguments ->
+    let folder = List.head arguments
+
+    let stage (name: string) work =
+        Run.stage $"{folder}/{name}" (fun own -> work ("report=false" :: "threads=1" :: own))
+
+    let file (stage: string) (name: string) =
+        $"{folder}/{stage}/checkpoints/{name}.safetensors"
+
+    let read (stage: string) (name: string) (group: string) =
+        Student.load (file stage name) |> Student.reading group
+
+    stage "teacher" (fun given ->
+        PpoConfig.Privileged
+        |> Settings.set <@ _.Actor @> (Student.mlp { hidden = [ 8 ] } |> Student.reading "privileged")
+        |> short 60
+        |> Run.trainTeacherWith given training)
+
+    let critic = read "teacher" "critic" "privileged"
+
+    Run.trainTeachersWith
+        [ "threads=1" ]
+        { TrainTeachers.defaults with Set = $"{folder}/set" }
+        training
+        (PpoConfig.GoOn(read "teacher" "best_teacher" "privileged", critic, 60)
+         |> short 60
+         |> Reinforcement.ppo Teacher.none)
+    |> ignore
+
+    stage "student" (fun given ->
+        distillation {
+            environment (flying 32)
+            teacher (Teacher.set $"{folder}/set")
+            preset Preset.foundation
+            student (Student.gru { hidden = 8 } |> Student.reading "tracking")
+            collect (Collect.episodes 32)
+            iterations 40
+            saveInterval 2
+            evaluationInterval 10
+            evaluationEpisodes 8
+            finalEpisodes 16
+        }
+        |> Run.distilWith given)
+
+    stage "improved" (fun given ->
+        PpoConfig.GoOn(read "student" "best_student" "tracking", critic, 60)
+        |> short 60
+        |> Settings.set <@ _.InitStd @> (System.Nullable 0.1)
+        |> Run.improveWith given training (Teacher.load (file "teacher" "best_teacher"))))
+"""
+
+[<Fact>]
+let ``killed in each of its stages, the way to a foundation policy ends with the same bits`` () =
+    use place = new Workplace()
+    let path = pipeline place
+    let whole, killed = place.Path "whole", place.Path "killed"
+    let undisturbed = start path [ whole ]
+
+    /// Every state that some training could go on from.
+    let states (stage: string) =
+        let folder = Path.Combine(killed, stage)
+
+        if Directory.Exists folder then
+            Directory.GetFiles(folder, "state.safetensors", SearchOption.AllDirectories)
+        else
+            [||]
+
+    for stage, last in
+        [
+            "teacher", "result.csv"
+            "set", "teachers.csv"
+            "student", "result.csv"
+            "improved", "result.csv"
+        ] do
+        let running = start path [ killed ]
+        let began = DateTime.UtcNow
+
+        let underWay () =
+            states stage |> Array.exists (fun state -> File.GetLastWriteTimeUtc state > began)
+
+        while not (underWay () || running.HasExited) do
+            Threading.Thread.Sleep 1
+
+        running.Kill(entireProcessTree = true)
+        running.WaitForExit()
+        Assert.False(File.Exists(Path.Combine(killed, stage, last)), $"{stage} had ended")
+
+    let code, output, error = finish undisturbed
+    Assert.True((code = 0), error + output)
+    let code, output, error = run path [ killed ]
+    Assert.True((code = 0), error + output)
+
+    for policy in
+        [
+            "teacher/checkpoints/final_teacher.safetensors"
+            "teacher/checkpoints/critic.safetensors"
+            "set/policies/00000.safetensors"
+            "set/policies/00001.safetensors"
+            "student/checkpoints/best_student.safetensors"
+            "improved/checkpoints/final_student.safetensors"
+        ] do
+        let parameters (folder: string) =
+            use policy = PolicyFile.Load(Path.Combine(folder, policy))
+            policy.Network.Parameters.Span.ToArray()
+
+        Assert.Equal<float32 array>(parameters whole, parameters killed)
 
 [<Fact>]
 let ``a comparison that was killed keeps its finished runs and goes on when it is run again`` () =

@@ -254,7 +254,12 @@ let ``With memories and a teacher three iterations on the quadrotor are those of
     // The state that a time-out was reached in, as a critic values it that remembers how it got there.
     let lstm = LstmStudent(ObservationGroup = "teacher", Hidden = 4)
 
+    // Some crash before, so that other episodes of the panel go on.
     agree
-        (QuadrotorConfig(Envs = 40, EpisodeLimit = 7))
+        (QuadrotorConfig(
+            Envs = 40,
+            EpisodeLimit = 7,
+            InitialStates = InitialStates(MaxPosition = 0.9, MaxLinearVelocity = 1.9)
+        ))
         [ "Actor", dense "tracking" [ 9 ] true; "Critic", lstm; "TimeOutBootstrap", Bootstrap.Reached ]
     |> ignore
