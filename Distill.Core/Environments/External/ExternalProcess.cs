@@ -74,7 +74,6 @@ internal sealed class ExternalProcess : IDisposable
     /// <summary>Ends it, and what it started, at once.</summary>
     public void Kill()
     {
-        failed = true;
         try
         {
             process.Kill(entireProcessTree: true);

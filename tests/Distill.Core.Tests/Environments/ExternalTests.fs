@@ -473,6 +473,9 @@ let private output (message: string) =
     File.Delete path
     text
 
+let private outputs () =
+    Directory.GetFiles(Path.GetTempPath(), $"distill-simulator-{Environment.ProcessId}-*")
+
 [<NumpyFact>]
 let ``every failure of a simulator is one sentence`` () =
     let walker how =
@@ -532,8 +535,13 @@ let ``every failure of a simulator is one sentence`` () =
             (message.Contains $"`{config.Command.TrimEnd()}" || message.Contains config.Command)
             $"which simulator: {message}"
 
-        if kept <> "" then
-            Storage.contains kept (output message))
+        // What a sentence names is kept, and else nothing.
+        if message.Contains ".log" then
+            Storage.contains kept (output message)
+        else
+            Expect.equal kept "" "no output is named")
+
+    Expect.equal (outputs ()) [||] "output that no sentence names"
 
 [<NumpyFact>]
 let ``a simulator that is killed or gives what is no number ends a training with a sentence`` () =
