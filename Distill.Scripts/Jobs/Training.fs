@@ -401,6 +401,11 @@ module Training =
                 Some(own.Add(new Evaluator(environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)))
 
         let resume = options.Resume <> ""
+
+        if resume && not setup.Environment.Spec.Resumes then
+            say
+                $"The episodes of {setup.Environment.Spec.Name} begin anew: where they were cannot be saved, so this run's numbers are not those of one that was never stopped."
+
         let mutable trained = false
 
         let algorithm =

@@ -33,6 +33,7 @@ let private results (lines: string[]) =
 [<InlineData("growth", 2)>]
 [<InlineData("idle", 1)>]
 [<InlineData("many", 1)>]
+[<InlineData("external", 0)>]
 let ``each benchmark runs with tiny sizes`` (name: string) (atLeast: int) =
     let lines =
         run [ name; "--quick"; "--no-peers"; "--no-files"; "--threads=1,2" ] |> results
