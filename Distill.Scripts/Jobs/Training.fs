@@ -168,12 +168,6 @@ module Training =
         if options.Resume <> "" then
             checkUnchanged folder setup
             checkState folder
-
-            let environment = setup.Environment.Spec
-
-            if not environment.Resumes then
-                say
-                    $"The environments of {environment.Name} cannot be saved: they begin their episodes anew, and so this run is not the uninterrupted one."
         else
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
