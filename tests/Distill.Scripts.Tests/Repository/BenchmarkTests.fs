@@ -29,6 +29,7 @@ let private results (lines: string[]) =
 [<InlineData("gru", 1)>]
 [<InlineData("lstm", 1)>]
 [<InlineData("ppo", 1)>]
+[<InlineData("sac", 2)>]
 [<InlineData("foundation", 1)>]
 [<InlineData("growth", 2)>]
 [<InlineData("idle", 1)>]
