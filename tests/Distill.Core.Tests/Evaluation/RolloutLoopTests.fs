@@ -386,13 +386,21 @@ let ``what is recorded on request is the environment's and the student's, in eve
             arrays[name].ToFloats() |> Array.chunkBySize size
 
         let observation, label = column "observations/student" 22, column "actions" 4
-        let ofTeacher, tracking = column "observations/teacher" 26, column "observations/tracking" 22
+
+        let ofTeacher, tracking =
+            column "observations/teacher" 26, column "observations/tracking" 22
+
         let action = column "student_actions" 4
 
         for row in 0..1399 do
             // Both see the attitude and the angular velocity alike.
             Paths.sameBits (tracking[row][3..11]) (ofTeacher[row][3..11]) $"row {row}, tracking and teacher"
-            Paths.sameBits (tracking[row][3..11]) (observation[row][3..11]) $"row {row}, tracking and student"
+
+            Paths.sameBits
+                (tracking[row][3..11])
+                (observation[row][3..11])
+                $"row {row}, tracking and student"
+
             Expect.isTrue (label[row] <> action[row]) $"row {row}: the student's action is the label"
 
         let lean = MemoryEstimate.Of(DistillationConfig(Environment = config))
