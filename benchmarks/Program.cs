@@ -32,6 +32,11 @@ public static class Program
         new("foundation", "an epoch of a thousand teachers into one recurrent student", Foundation.Run),
         new("ppo", "PPO on 4,096 quadrotors", Training.RunPpo),
         new("sac", "SAC: one quadrotor, and updates beside PyTorch", Training.RunSac),
+        new(
+            "external",
+            "steps of a simulator in another process, beside pickles through a pipe",
+            External.Run
+        ),
         new("growth", "a dataset growing to 10,000,000 rows", Rows.RunGrowth),
         new("start", "from the command to the first iteration of the quickstart", Processes.RunStart),
         new("idle", "processor time of a pool without work", Processes.RunIdle),

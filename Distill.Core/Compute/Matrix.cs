@@ -162,19 +162,30 @@ public static unsafe class Matrix
 
     /// <summary>Panel <c>[features, 32]</c> to packed rows: row r goes to <c>rows[r * stride ..]</c>, for the first <paramref name="count"/> lanes.</summary>
     /// <exception cref="ArgumentException">Rows would overlap, or there are not that many lanes.</exception>
-    public static void Scatter(Panel panel, Span<float> rows, int stride, int count)
+    public static void Scatter(Panel panel, Span<float> rows, int stride, int count) =>
+        Scatter(panel.Values, panel.Features, panel.Lanes, rows, stride, count);
+
+    /// <summary>The same of a panel's values, which are only read.</summary>
+    public static void Scatter(
+        ReadOnlySpan<float> panel,
+        int features,
+        int lanes,
+        Span<float> rows,
+        int stride,
+        int count
+    )
     {
-        var features = panel.Features;
-        if (count < 0 || count > panel.Lanes || stride < features)
+        Check(panel.Length, features * lanes, nameof(panel));
+        if (count < 0 || count > lanes || stride < features)
             throw new ArgumentException(
                 $"{count} rows of {features} floats every {stride} do not come from a panel."
             );
         Check(rows.Length, count == 0 ? 0 : (count - 1) * stride + features, nameof(rows));
         fixed (
-            float* source = panel.Values,
+            float* source = panel,
                 target = rows
         )
-            Transpose.Blocks(source, panel.Lanes, target, stride, features, count);
+            Transpose.Blocks(source, lanes, target, stride, features, count);
     }
 
     /// <summary>Rows <c>[lanes, features]</c> to a panel <c>[features, lanes]</c>.</summary>

@@ -149,6 +149,12 @@ public interface IBatchedEnvironment : IDisposable
     /// <summary>Index in <see cref="EnvironmentSpec.Variants"/> of what an environment is; 0 where all are alike.</summary>
     int VariantOf(int environment) => 0;
 
+    /// <summary>
+    /// Whether no episode is under way: none was begun yet, or they are lost, because others have used the same simulator or because a
+    /// run goes on whose environments could not be saved. Every environment must then be reset before the next step.
+    /// </summary>
+    bool Lost => false;
+
     /// <summary>Starts a new episode in every environment of the panel.</summary>
     void Reset(int panel);
 
@@ -202,7 +208,8 @@ public interface IHoldingEnvironment : IBatchedEnvironment
 
 /// <summary>
 /// Environments that can only step all together, such as those of another process: <see cref="IBatchedEnvironment.Step"/> of
-/// one panel is not called.
+/// one panel is not called. Some simulators begin an episode in the step after the one before has ended: that step shows its last state
+/// once more, no action counts in it, its reward is 0, and nothing may be learned from it (<see cref="Counted"/>).
 /// </summary>
 public interface ILockstepEnvironment : IBatchedEnvironment
 {
@@ -212,4 +219,24 @@ public interface ILockstepEnvironment : IBatchedEnvironment
     /// <c>[panels, 3 + measures, 32]</c>: the <see cref="StepOutcome"/> of every panel; with 0 measures where nobody asks.
     /// </param>
     void Step(ReadOnlySpan<float> actions, Span<float> outcomes);
+
+    /// <summary>
+    /// Carries out the resets that were asked for, all at once. They may be put off until this is called, or somebody looks.
+    /// </summary>
+    void Begin() { }
+
+    /// <summary>Whether it can show the states in which episodes ended, when others have begun already.</summary>
+    bool ShowsEnds => false;
+
+    /// <summary>
+    /// From now on <see cref="IBatchedEnvironment.Observe"/> shows the states that the last step led to, before other episodes began;
+    /// or no longer, which must be so before the next step.
+    /// </summary>
+    void ShowEnds(bool shown) { }
+
+    /// <summary>Whether there are steps that some environments spend on beginning another episode, whatever they are told to do.</summary>
+    bool Pauses => false;
+
+    /// <summary><c>[32]</c>: 0 for environments that spend the next step so, 1 for the others; empty where none ever does.</summary>
+    ReadOnlySpan<byte> Counted(int panel) => default;
 }

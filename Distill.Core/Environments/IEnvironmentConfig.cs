@@ -20,7 +20,7 @@ public interface IEnvironmentConfig
     IEnvironmentConfig Grouped => this;
 
     /// <summary>Makes environments; nothing has been reset yet.</summary>
-    /// <param name="envs">How many, at least 1.</param>
+    /// <param name="envs">How many, at least 1. A simulator whose number is fixed has others: see <see cref="IBatchedEnvironment.Count"/>.</param>
     /// <param name="seed">Seed of all their random numbers.</param>
     /// <exception cref="DistillException">The description is wrong.</exception>
     IBatchedEnvironment Create(int envs, ulong seed);

@@ -74,8 +74,8 @@ public sealed record EvaluationResult(float[] Returns, int[] Lengths, bool[] Ter
 }
 
 /// <summary>
-/// Runs a policy deterministically, with nobody's help, for one episode in each of its own environments. The same seed
-/// gives every policy the same initial states and references.
+/// Runs a policy deterministically, with nobody's help, for one episode in each of its own environments; in rounds where a simulator
+/// has fewer of them than there are to be episodes. The same seed gives every policy the same initial states and references.
 /// </summary>
 public sealed class Evaluator : IRollout, IDisposable
 {
@@ -89,6 +89,7 @@ public sealed class Evaluator : IRollout, IDisposable
     private readonly byte[] running;
     private readonly int[] variants;
     private readonly FiniteWatch watch;
+    private int firstEpisode;
     private ActingPolicy? policy;
     private ITeacher? teacher;
 
@@ -103,12 +104,17 @@ public sealed class Evaluator : IRollout, IDisposable
         lengths = new int[episodes];
         terminated = new bool[episodes];
         measures = [.. names.Select(_ => new float[episodes])];
-        running = new byte[Panel.Count(episodes) * Panel.Width];
+        running = new byte[Panel.Count(environment.Count) * Panel.Width];
         variants =
             environment.Spec.Variants.Count == 0
                 ? []
-                : [.. Enumerable.Range(0, episodes).Select(environment.VariantOf)];
-        watch = new FiniteWatch(episodes);
+                :
+                [
+                    .. Enumerable
+                        .Range(0, episodes)
+                        .Select(episode => environment.VariantOf(episode % environment.Count)),
+                ];
+        watch = new FiniteWatch(environment.Count);
     }
 
     /// <exception cref="DistillException">
@@ -133,8 +139,11 @@ public sealed class Evaluator : IRollout, IDisposable
     private EvaluationResult Run()
     {
         environment.Rewind();
-        loop.Run(int.MaxValue);
-        watch.Check();
+        for (firstEpisode = 0; firstEpisode < returns.Length; firstEpisode += environment.Count)
+        {
+            loop.Run(int.MaxValue);
+            watch.Check();
+        }
         return new EvaluationResult([.. returns], [.. lengths], [.. terminated])
         {
             Measures = names
@@ -146,11 +155,14 @@ public sealed class Evaluator : IRollout, IDisposable
 
     void IRollout.Begin(int panel)
     {
-        var (first, lanes) = (panel * Panel.Width, Lanes(panel));
-        running.AsSpan(first, lanes).Fill(1);
+        var (first, lanes) = (Episode(panel), Lanes(panel));
+        running.AsSpan(panel * Panel.Width, Panel.Width).Clear();
+        running.AsSpan(panel * Panel.Width, lanes).Fill(1);
         returns.AsSpan(first, lanes).Clear();
         foreach (var measure in measures)
             measure.AsSpan(first, lanes).Clear();
+        if (firstEpisode > 0)
+            Forget(panel);
         environment.Reset(panel);
     }
 
@@ -185,7 +197,7 @@ public sealed class Evaluator : IRollout, IDisposable
         for (var i = 0; i < measures.Length; i++)
         {
             var over = names[i].Over;
-            var soFar = measures[i].AsSpan(step.First, lanes);
+            var soFar = measures[i].AsSpan(Episode(step.Panel), lanes);
             for (var lane = 0; lane < lanes; lane++)
                 if (counted[lane] != 0)
                     soFar[lane] = over.Add(soFar[lane], step.Measures[i * Panel.Width + lane], step.Number);
@@ -194,13 +206,13 @@ public sealed class Evaluator : IRollout, IDisposable
         {
             if (counted[lane] == 0)
                 continue;
-            var env = step.First + lane;
-            returns[env] += step.Reward[lane];
+            var episode = Episode(step.Panel) + lane;
+            returns[episode] += step.Reward[lane];
             if (!step.Done(lane))
                 continue;
             counted[lane] = 0;
-            lengths[env] = step.Number + 1;
-            terminated[env] = step.Terminated[lane] != 0;
+            lengths[episode] = step.Number + 1;
+            terminated[episode] = step.Terminated[lane] != 0;
         }
         return counted.Contains((byte)1);
     }
@@ -213,5 +225,22 @@ public sealed class Evaluator : IRollout, IDisposable
         environment.Dispose();
     }
 
-    private int Lanes(int panel) => Math.Min(Panel.Width, returns.Length - panel * Panel.Width);
+    /// <summary>Clears what is remembered of the round before.</summary>
+    private void Forget(int panel)
+    {
+        Span<float> keep = stackalloc float[Panel.Width];
+        keep.Clear();
+        policy?.Forget(panel, keep);
+        teacher?.Forget(panel, keep);
+    }
+
+    /// <summary>The episode in lane 0 of a panel; past the last where a round needs no such panel.</summary>
+    private int Episode(int panel) => Math.Min(firstEpisode + panel * Panel.Width, returns.Length);
+
+    /// <summary>How many lanes of a panel have an episode.</summary>
+    private int Lanes(int panel)
+    {
+        var round = Math.Min(environment.Count, returns.Length - firstEpisode);
+        return Math.Clamp(round - panel * Panel.Width, 0, Panel.Width);
+    }
 }

@@ -6,7 +6,14 @@ namespace Distill.Evaluation;
 /// <param name="panel">Index of the panel.</param>
 /// <param name="number">Index of the step within the rollout.</param>
 /// <param name="own">Scratch memory; what is taken during a call is given back after it.</param>
-public readonly ref struct PanelStep(int panel, int number, Workspace own, Panel action, StepOutcome outcome)
+public readonly ref struct PanelStep(
+    int panel,
+    int number,
+    Workspace own,
+    Panel action,
+    StepOutcome outcome,
+    ReadOnlySpan<byte> counted = default
+)
 {
     public int Panel { get; } = panel;
     public int Number { get; } = number;
@@ -25,6 +32,15 @@ public readonly ref struct PanelStep(int panel, int number, Workspace own, Panel
 
     /// <summary><c>[measures, 32]</c>, or empty where nobody asked for them.</summary>
     public Span<float> Measures { get; } = outcome.Measures;
+
+    /// <summary>
+    /// <c>[32]</c>: 0 in lanes that spend the step on beginning another episode (<see cref="ILockstepEnvironment.Counted"/>); empty where
+    /// all count.
+    /// </summary>
+    public ReadOnlySpan<byte> Counted { get; } = counted;
+
+    /// <summary>Whether the step of a lane counts.</summary>
+    public bool Counts(int lane) => Counted.IsEmpty || Counted[lane] != 0;
 
     /// <summary>Whether the episode in a lane ended with this step.</summary>
     public bool Done(int lane) => Terminated[lane] != 0 || Truncated[lane] != 0;
@@ -53,15 +69,18 @@ public interface IArrivingRollout : IRollout
 {
     /// <summary>
     /// In the states that a step led to, its outcome known, before other episodes start. Called between <see cref="IRollout.Act"/>
-    /// and <see cref="IRollout.Take"/> where the environment can wait (<see cref="IHoldingEnvironment"/>), else never.
+    /// and <see cref="IRollout.Take"/> where the environment can show them (<see cref="RolloutLoop.CanShowEnds"/>), else never.
     /// </summary>
     void Arrive(in PanelStep step);
+
+    /// <summary>Whether it is to be called.</summary>
+    bool WantsEnds => true;
 }
 
 /// <summary>
 /// The loop of policies and environments that training, evaluation and recording share. Where panels step independently,
 /// each runs all its steps on one worker, while its state is in cache; where a batch steps as a whole, all panels act, the
-/// batch steps, and all panels take what it brought.
+/// batch steps, all panels are shown where episodes ended if they want to, and take what the step brought.
 /// </summary>
 public sealed class RolloutLoop : IDisposable
 {
@@ -89,13 +108,18 @@ public sealed class RolloutLoop : IDisposable
         actions = environment.Spec.Actions.Floats;
         outcomeRows = StepOutcome.Rows + (measured ? environment.Spec.Measures.Count : 0);
         panels = Panel.Count(environment.Count);
-        (arriving, holding) = (rollout as IArrivingRollout, environment as IHoldingEnvironment);
+        if (rollout is IArrivingRollout { WantsEnds: true } wanting && CanShowEnds(environment))
+            (arriving, holding) = (wanting, environment as IHoldingEnvironment);
         independent = new Work(RunPanel);
         lockstep = environment is ILockstepEnvironment whole ? new Lockstep(this, whole) : null;
     }
 
     /// <summary>Whether the rollout is shown the states in which episodes end.</summary>
-    public bool ShowsEnds => lockstep is null && arriving is not null && holding is not null;
+    public bool ShowsEnds => arriving is not null;
+
+    /// <summary>Whether an environment can show the states in which its episodes end.</summary>
+    public static bool CanShowEnds(IBatchedEnvironment environment) =>
+        environment is IHoldingEnvironment or ILockstepEnvironment { ShowsEnds: true };
 
     /// <summary>Runs every environment for at most so many steps; a panel ends earlier where its rollout says so.</summary>
     public void Run(int steps)
@@ -150,8 +174,10 @@ public sealed class RolloutLoop : IDisposable
         private readonly FloatBuffer actions;
         private readonly FloatBuffer outcomes;
         private readonly bool[] running;
+        private readonly byte[] counted;
         private readonly Work begin;
         private readonly Work act;
+        private readonly Work arrive;
         private readonly Work take;
         private readonly Work end;
         private int number;
@@ -163,10 +189,13 @@ public sealed class RolloutLoop : IDisposable
             actions = new FloatBuffer(lanes * loop.actions);
             outcomes = new FloatBuffer(lanes * loop.outcomeRows);
             running = new bool[loop.panels];
-            Part acting = loop.rollout.Act;
+            counted = new byte[environment.Pauses ? lanes : 0];
+            Part acting = Act;
+            Part arriving = Arrive;
             Part taking = loop.rollout.Take;
             begin = new Work((panel, _) => loop.rollout.Begin(panel));
             act = new Work((panel, worker) => Call(panel, worker, acting));
+            arrive = new Work((panel, worker) => Call(panel, worker, arriving));
             take = new Work((panel, worker) => Call(panel, worker, taking));
             end = new Work(
                 (panel, worker) =>
@@ -181,10 +210,12 @@ public sealed class RolloutLoop : IDisposable
         {
             running.AsSpan().Fill(true);
             loop.pool.Run(begin, loop.panels);
+            environment.Begin();
             for (number = 0; number < loop.steps && running.AsSpan().Contains(true); number++)
             {
                 loop.pool.Run(act, loop.panels);
                 environment.Step(actions.Span, outcomes.Span);
+                ShowEnds();
                 loop.pool.Run(take, loop.panels);
             }
             loop.pool.Run(end, loop.panels);
@@ -196,7 +227,30 @@ public sealed class RolloutLoop : IDisposable
             outcomes.Dispose();
         }
 
+        private void ShowEnds()
+        {
+            if (!loop.ShowsEnds)
+                return;
+            environment.ShowEnds(true);
+            loop.pool.Run(arrive, loop.panels);
+            environment.ShowEnds(false);
+        }
+
         private delegate bool Part(in PanelStep step);
+
+        private bool Act(in PanelStep step)
+        {
+            // Of the step that follows, so that it is kept until what that brings was taken.
+            if (environment.Pauses)
+                environment.Counted(step.Panel).CopyTo(counted.AsSpan(step.First));
+            return loop.rollout.Act(step);
+        }
+
+        private bool Arrive(in PanelStep step)
+        {
+            loop.arriving!.Arrive(step);
+            return true;
+        }
 
         private void Call(int panel, int worker, Part part)
         {
@@ -206,7 +260,11 @@ public sealed class RolloutLoop : IDisposable
             using var scope = own.Open();
             var action = Panel.At(actions.Span, panel, loop.actions);
             var outcome = new StepOutcome(Panel.At(outcomes.Span, panel, loop.outcomeRows).Values);
-            running[panel] = part(new PanelStep(panel, number, own, action, outcome));
+            var counts = counted.AsSpan(
+                environment.Pauses ? panel * Panel.Width : 0,
+                environment.Pauses ? Panel.Width : 0
+            );
+            running[panel] = part(new PanelStep(panel, number, own, action, outcome, counts));
         }
     }
 }

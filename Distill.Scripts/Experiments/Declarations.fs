@@ -8,6 +8,7 @@ open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.CartPole
+open Distill.Environments.External
 open Distill.Environments.Manipulation
 open Distill.Environments.Native
 open Distill.Environments.Quadrotor
@@ -106,6 +107,17 @@ module Native =
     /// The same, with text that the library is given, such as the name of a model.
     let options (text: string) (config: NativeConfig) : NativeConfig =
         config |> Settings.set <@ _.Options @> text
+
+/// Simulators in another process, in Python as a rule: docs/your-own-simulator.md. For what these do not cover, write the record:
+/// `ExternalConfig(Command = "python3 my_env.py", Envs = 64, Shared = true)`.
+module External =
+    /// One that is started by a command, such as "python3 my_env.py".
+    let command (command: string) (size: Envs) =
+        ExternalConfig(Command = command, Envs = size.envs)
+
+    /// One that runs already, and waits at this socket.
+    let connect (socket: string) (size: Envs) =
+        ExternalConfig(Socket = socket, Envs = size.envs)
 
 /// Teachers that a script has made itself; whoever made them disposes of them.
 [<Sealed>]

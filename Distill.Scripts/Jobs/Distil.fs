@@ -554,10 +554,7 @@ module Distil =
             result)
 
     /// Makes everything that a distillation needs, and says what that is.
-    let private startWith
-        (own: Belongings)
-        (experiment: Experiment)
-        : Training.Session * ITeachers option =
+    let private startWith (own: Belongings) (experiment: Experiment) : Training.Session * ITeachers option =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment

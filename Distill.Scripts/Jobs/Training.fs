@@ -168,12 +168,6 @@ module Training =
         if options.Resume <> "" then
             checkUnchanged folder setup
             checkState folder
-
-            let environment = setup.Environment.Spec
-
-            if not environment.Resumes then
-                say
-                    $"The environments of {environment.Name} cannot be saved: they begin their episodes anew, and so this run is not the uninterrupted one."
         else
             for name, tree in setup.Parameters do
                 folder.WriteParameters(name, tree)
@@ -401,6 +395,11 @@ module Training =
                 Some(own.Add(new Evaluator(environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)))
 
         let resume = options.Resume <> ""
+
+        if resume && not setup.Environment.Spec.Resumes then
+            say
+                $"The episodes of {setup.Environment.Spec.Name} begin anew: where they were cannot be saved, so this run's numbers are not those of one that was never stopped."
+
         let mutable trained = false
 
         let algorithm =

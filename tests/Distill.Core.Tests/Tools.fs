@@ -44,7 +44,7 @@ let private pythonWith (modules: string) =
              | _ -> false))
 
 let onnx = pythonWith "onnx, numpy"
-let torch = pythonWith "torch"
+let torch = pythonWith "torch, numpy"
 let numpy = pythonWith "numpy"
 
 [<AbstractClass>]
@@ -77,11 +77,11 @@ type ArmFactAttribute() =
 type OnnxFactAttribute() =
     inherit ToolFactAttribute(onnx.Value.IsSome, "Python's onnx", "python3-onnx")
 
+type NumpyFactAttribute() =
+    inherit ToolFactAttribute(numpy.Value.IsSome, "Python's numpy", "python3-numpy")
+
 type TorchFactAttribute() =
     inherit ToolFactAttribute(torch.Value.IsSome, "Python's torch", "python3-torch")
-
-type NumPyFactAttribute() =
-    inherit ToolFactAttribute(numpy.Value.IsSome, "Python's numpy", "python3-numpy")
 
 let mujoco =
     lazy

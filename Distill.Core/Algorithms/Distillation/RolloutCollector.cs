@@ -93,6 +93,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
     public void Collect(double teacherShare, int iteration = 0, double exploration = 0)
     {
         (this.teacherShare, this.exploration) = (teacherShare, exploration);
+        if (environment.Lost && !wholeEpisodes)
+            for (var panel = 0; panel < Panel.Count(environment.Count); panel++)
+                Restart(panel);
         loop.Run(rollout.Steps);
         watch.Check(iteration);
         steps += rollout.Steps;
@@ -129,16 +132,15 @@ public sealed class RolloutCollector : IRollout, IDisposable
         alive.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
         if (Recorded is not null)
             BeginRecorded(panel, Recorded);
-        if (!wholeEpisodes)
-            return;
-        environment.Reset(panel);
-        starting.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
+        if (wholeEpisodes)
+            Restart(panel);
     }
 
     bool IRollout.Act(in PanelStep step)
     {
         var (panel, own) = (step.Panel, step.Own);
-        ReadOnlySpan<byte> counted = alive.AsSpan(step.First, Panel.Width);
+        Span<byte> counted = stackalloc byte[Panel.Width];
+        Count(step, counted);
         Span<float> keep = stackalloc float[Panel.Width];
         for (var lane = 0; lane < Panel.Width; lane++)
             keep[lane] = 1 - starting[step.First + lane];
@@ -179,7 +181,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
     bool IRollout.Take(in PanelStep step)
     {
         var start = starting.AsSpan(step.First, Panel.Width);
-        var counted = alive.AsSpan(step.First, Panel.Width);
+        var living = alive.AsSpan(step.First, Panel.Width);
+        Span<byte> counted = stackalloc byte[Panel.Width];
+        Count(step, counted);
         if (watch.Catches(step.Panel, step.Number, "reward", step.Reward, counted))
             return false;
         var rewards = rollout.Rewards.Span;
@@ -196,9 +200,9 @@ public sealed class RolloutCollector : IRollout, IDisposable
         }
         for (var lane = 0; lane < Panel.Width; lane++)
         {
-            start[lane] = step.Done(lane) ? (byte)1 : (byte)0;
+            start[lane] = step.Done(lane) || !step.Counts(lane) ? (byte)1 : (byte)0;
             if (wholeEpisodes && step.Done(lane))
-                counted[lane] = 0;
+                living[lane] = 0;
         }
         if (Recorded is not null)
             CountRecorded(step.Panel, Recorded, step.Number + 1);
@@ -226,6 +230,20 @@ public sealed class RolloutCollector : IRollout, IDisposable
     }
 
     private int Lanes(int panel) => Math.Min(Panel.Width, environment.Count - panel * Panel.Width);
+
+    /// <summary>Starts new episodes in a panel.</summary>
+    private void Restart(int panel)
+    {
+        environment.Reset(panel);
+        starting.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
+    }
+
+    /// <summary>Which rows of a step are valid: those of episodes that are kept, in steps that count.</summary>
+    private void Count(in PanelStep step, Span<byte> counted)
+    {
+        for (var lane = 0; lane < Panel.Width; lane++)
+            counted[lane] = step.Counts(lane) ? alive[step.First + lane] : (byte)0;
+    }
 
     private bool LabelsLater => later is not null && teacherShare <= 0;
 

@@ -12,7 +12,7 @@ namespace Distill.Algorithms;
 /// teacher the actor also minimizes its distance from it: the factors of the two losses and the share of the steps that the
 /// teacher drives are schedules, so that distillation, distillation that turns into PPO, and PPO guided by a teacher are settings.
 /// </summary>
-public sealed class Ppo : IRollout, IDisposable
+public sealed class Ppo : IArrivingRollout, IDisposable
 {
     private readonly IBatchedEnvironment environment;
     private readonly PpoNetwork actor;
@@ -29,6 +29,7 @@ public sealed class Ppo : IRollout, IDisposable
     private readonly RolloutLoop collect;
     private readonly PpoLearner learner;
     private readonly bool varies;
+    private readonly bool reached;
     private int iteration;
     private long steps;
 
@@ -71,7 +72,9 @@ public sealed class Ppo : IRollout, IDisposable
             this.environment.Count,
             config.StepsPerEnv,
             layout,
-            Actor.MemorySize + critic.Policy.MemorySize
+            Actor.MemorySize + critic.Policy.MemorySize,
+            reached = ValuesReached(),
+            pauses: this.environment is ILockstepEnvironment { Pauses: true }
         );
         config.Actor.Prepare(actor.Optimizer, Actor);
         config.Critic.Prepare(critic.Optimizer, critic.Policy);
@@ -121,6 +124,8 @@ public sealed class Ppo : IRollout, IDisposable
     {
         var started = Stopwatch.GetTimestamp();
         Resolve();
+        if (environment.Lost)
+            RestartAll();
         Restart();
         collect.Run(Config.StepsPerEnv);
         watch.Check(iteration);
@@ -237,25 +242,49 @@ public sealed class Ppo : IRollout, IDisposable
         );
     }
 
-    /// <summary>
-    /// Starts new episodes in some panels. The rollout before has valued their last states already, so nothing is lost but
-    /// the statistics of the unfinished episodes.
-    /// </summary>
+    /// <summary>Starts new episodes in some panels, so that they are out of step.</summary>
     private void Restart()
     {
         for (var panel = 0; panel < rollout.Panels; panel++)
+            if (restarts.Uniform((uint)panel, (uint)iteration) < now.RestartProbability)
+                Restart(panel);
+    }
+
+    private void RestartAll()
+    {
+        for (var panel = 0; panel < rollout.Panels; panel++)
+            Restart(panel);
+    }
+
+    /// <summary>
+    /// Starts new episodes in a panel. The rollout before has valued their last states already, so nothing is lost but the statistics
+    /// of the unfinished episodes.
+    /// </summary>
+    private void Restart(int panel)
+    {
+        environment.Reset(panel);
+        starting.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
+        for (
+            var env = panel * Panel.Width;
+            env < Math.Min((panel + 1) * Panel.Width, environment.Count);
+            env++
+        )
+            episodes.Abandon(env);
+    }
+
+    /// <summary>Whether the states in which step limits end episodes are valued.</summary>
+    private bool ValuesReached()
+    {
+        var can = RolloutLoop.CanShowEnds(environment);
+        if (Config.TimeOutBootstrap == Bootstrap.Reached && !can)
+            throw new DistillException(
+                $"time_out_bootstrap=reached cannot work: {environment.Spec.Name} does not show the states in which its episodes end."
+            );
+        return Config.TimeOutBootstrap switch
         {
-            if (restarts.Uniform((uint)panel, (uint)iteration) >= now.RestartProbability)
-                continue;
-            environment.Reset(panel);
-            starting.AsSpan(panel * Panel.Width, Panel.Width).Fill(1);
-            for (
-                var env = panel * Panel.Width;
-                env < Math.Min((panel + 1) * Panel.Width, environment.Count);
-                env++
-            )
-                episodes.Abandon(env);
-        }
+            { } said => said == Bootstrap.Reached,
+            null => can && environment is ILockstepEnvironment,
+        };
     }
 
     void IRollout.Begin(int panel)
@@ -277,8 +306,9 @@ public sealed class Ppo : IRollout, IDisposable
         Forget(step.Panel, keep);
         if (layout.Keep.Size > 0)
             keep.CopyTo(layout.Keep.Of(sample).Values);
-        if (!Observe(step.Panel, step.Number, sample, counted: true))
+        if (!Observe(step.Panel, step.Number, sample, counted: true, step.Counted))
             return false;
+        step.Counted.CopyTo(rollout.Counted(step.Panel, step.Number));
         var action = layout.Action.Of(sample);
         var values = rollout.Values(step.Panel).Row(step.Number);
         var outputs = actor.Forward(step.Panel, layout.ActorObservation.Of(sample), remember: true, own);
@@ -299,14 +329,37 @@ public sealed class Ppo : IRollout, IDisposable
             && !watch.Catches(step.Panel, step.Number, "value", values);
     }
 
+    bool IArrivingRollout.WantsEnds => reached;
+
+    /// <summary>Values the states in which the step limit ended an episode.</summary>
+    void IArrivingRollout.Arrive(in PanelStep step)
+    {
+        if (!step.Truncated.ContainsAnyExcept(0f))
+            return;
+        var sample = step.Own.Panel(layout.Recorded);
+        if (Observe(step.Panel, step.Number, sample, counted: false))
+            critic
+                .Forward(step.Panel, layout.CriticObservation.Of(sample), remember: false, step.Own)
+                .Values.CopyTo(rollout.Beyond(step.Panel).Row(step.Number));
+    }
+
     bool IRollout.Take(in PanelStep step)
     {
         step.Reward.CopyTo(rollout.Rewards(step.Panel).Row(step.Number));
         step.Terminated.CopyTo(rollout.Terminated(step.Panel).Row(step.Number));
         step.Truncated.CopyTo(rollout.Truncated(step.Panel).Row(step.Number));
         for (var lane = 0; lane < Panel.Width && Remembers; lane++)
-            starting[step.First + lane] = step.Done(lane) ? (byte)1 : (byte)0;
-        return !watch.Catches(step.Panel, step.Number, "reward", step.Reward);
+            starting[step.First + lane] = step.Done(lane) || !step.Counts(lane) ? (byte)1 : (byte)0;
+        return !watch.Catches(step.Panel, step.Number, "reward", step.Reward)
+            && !(
+                reached
+                && watch.Catches(
+                    step.Panel,
+                    step.Number,
+                    "value",
+                    rollout.Beyond(step.Panel).Row(step.Number)
+                )
+            );
     }
 
     void IRollout.End(int panel, Workspace own)
@@ -356,14 +409,15 @@ public sealed class Ppo : IRollout, IDisposable
 
     /// <summary>What actor and critic see.</summary>
     /// <param name="counted">Whether the statistics of the next iteration take notice.</param>
+    /// <param name="lanes"><c>[32]</c>: 0 for lanes of which they do not; empty for all.</param>
     /// <returns>Whether all of it is finite.</returns>
-    private bool Observe(int panel, int step, Panel sample, bool counted)
+    private bool Observe(int panel, int step, Panel sample, bool counted, ReadOnlySpan<byte> lanes = default)
     {
         var ofActor = layout.ActorObservation.Of(sample);
         var ofCritic = layout.CriticObservation.Of(sample);
         // Statistics that move would move an actor that is to stay as it is.
-        actor.Observe(panel, ofActor, counted && !Warming);
-        critic.Observe(panel, ofCritic, counted);
+        actor.Observe(panel, ofActor, counted && !Warming, lanes);
+        critic.Observe(panel, ofCritic, counted, lanes);
         return !watch.Catches(panel, step, "actor's observation", ofActor.Values)
             && !watch.Catches(panel, step, "critic's observation", ofCritic.Values);
     }
@@ -379,8 +433,10 @@ public sealed class Ppo : IRollout, IDisposable
             var rewards = rollout.Rewards(panel).Row(step);
             var terminated = rollout.Terminated(panel).Row(step);
             var truncated = rollout.Truncated(panel).Row(step);
+            var counted = rollout.Counted(panel, step);
             for (var lane = 0; lane < lanes; lane++)
-                episodes.Add(first + lane, rewards[lane], terminated[lane] != 0, truncated[lane] != 0);
+                if (counted.IsEmpty || counted[lane] != 0)
+                    episodes.Add(first + lane, rewards[lane], terminated[lane] != 0, truncated[lane] != 0);
         }
     }
 

@@ -18,6 +18,16 @@ public enum RateSchedule
     Fixed,
 }
 
+/// <summary>Whose value PPO takes for what follows where a step limit ends an episode.</summary>
+public enum Bootstrap
+{
+    /// <summary>The state before the last step, as rsl_rl does: close where a step changes little, and nothing more is computed.</summary>
+    Before,
+
+    /// <summary>The state that the last step led to, as generalized advantage estimation says; the environment must show it.</summary>
+    Reached,
+}
+
 /// <summary>Proximal policy optimization; the defaults are rsl_rl's. The number of environments is the environment's setting.</summary>
 public sealed record PpoConfig
 {
@@ -99,6 +109,12 @@ public sealed record PpoConfig
 
     /// <summary>Passes over each rollout. Raise it to learn more from few samples; lower it when the KL divergence runs away.</summary>
     public Schedule NumLearningEpochs { get; init; } = 5;
+
+    /// <summary>
+    /// Whose value stands for what follows where the step limit ends an episode; null for the reached state in simulators of another
+    /// process or a library that show it, and for the state before elsewhere. Say reached where one step changes the value much.
+    /// </summary>
+    public Bootstrap? TimeOutBootstrap { get; init; }
 
     /// <summary>Optimizer steps per pass. Raise it with the number of environments; lower it when gradients are noisy.</summary>
     public Schedule NumMiniBatches { get; init; } = 4;

@@ -100,6 +100,7 @@ internal sealed class PpoLearner
             rollout.Values(panel),
             rollout.Terminated(panel),
             rollout.Truncated(panel),
+            rollout.Beyond(panel),
             (float)now.Gamma,
             (float)now.Lambda,
             rollout.Advantages(panel)

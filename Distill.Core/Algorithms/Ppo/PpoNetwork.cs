@@ -46,13 +46,14 @@ internal sealed class PpoNetwork : IDisposable
 
     /// <summary>What it sees, <c>[inputs, 32]</c>, normalized with the statistics of earlier iterations.</summary>
     /// <param name="counted">Whether the statistics of the next iteration take notice.</param>
-    public void Observe(int panel, Panel observation, bool counted)
+    /// <param name="lanes"><c>[32]</c>: 0 for lanes of which they do not; empty for all.</param>
+    public void Observe(int panel, Panel observation, bool counted, ReadOnlySpan<byte> lanes = default)
     {
         if (!Observes)
             return;
         view.Observe(environment, panel, observation);
         if (counted)
-            statistics?.Add(panel, observation);
+            statistics?.Add(panel, observation, lanes);
         Policy.Normalizer?.Apply(observation);
     }
 

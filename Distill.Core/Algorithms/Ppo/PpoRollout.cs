@@ -86,6 +86,8 @@ internal sealed class PpoRollout : IDisposable
     private readonly FloatBuffer truncated;
     private readonly FloatBuffer advantages;
     private readonly FloatBuffer values;
+    private readonly FloatBuffer? beyond;
+    private readonly byte[] counted;
     private readonly FloatBuffer samples;
     private readonly FloatBuffer starts;
     private readonly FloatBuffer memories;
@@ -93,8 +95,10 @@ internal sealed class PpoRollout : IDisposable
     private readonly int[] order;
 
     /// <param name="memory">Numbers that actor and critic remember of an environment.</param>
+    /// <param name="reached">Whether states that step limits end episodes in are valued.</param>
+    /// <param name="pauses">Whether there are steps that do not count.</param>
     /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
-    public PpoRollout(int envs, int steps, SampleLayout layout, int memory)
+    public PpoRollout(int envs, int steps, SampleLayout layout, int memory, bool reached, bool pauses)
     {
         Rollout.CheckSize(envs, steps, layout.Size);
         this.memory = memory;
@@ -107,6 +111,8 @@ internal sealed class PpoRollout : IDisposable
         truncated = Scalars(steps);
         advantages = Scalars(steps);
         values = Scalars(steps + 1);
+        beyond = reached ? Scalars(steps) : null;
+        counted = new byte[pauses ? (long)Panels * steps * Panel.Width : 0];
         order = new int[envs * steps / Length];
         samples = new FloatBuffer((long)SamplePanels * Length * layout.Size * Panel.Width);
         starts = new FloatBuffer((long)Panels * memory * Panel.Width);
@@ -145,6 +151,17 @@ internal sealed class PpoRollout : IDisposable
     /// <summary><c>[steps + 1, 32]</c>; the last is the value of the state after the rollout.</summary>
     public Panel Values(int panel) => Panel.At(values.Span, panel, steps + 1);
 
+    /// <summary>
+    /// <c>[steps, 32]</c>: where a step limit ended an episode, the value of what would have followed; that of the state before where
+    /// no other is known.
+    /// </summary>
+    public Panel Beyond(int panel) =>
+        beyond is null ? Values(panel).Rows(0, steps) : Panel.At(beyond.Span, panel, steps);
+
+    /// <summary><c>[32]</c>: 0 in lanes whose step does not count; empty where all do.</summary>
+    public Span<byte> Counted(int panel, int step) =>
+        counted.Length == 0 ? default : counted.AsSpan((panel * steps + step) * Panel.Width, Panel.Width);
+
     /// <summary>Keeps the recorded parts <c>[recorded, 32]</c> of one step of one panel.</summary>
     public void Record(int panel, int step, Panel sample)
     {
@@ -161,9 +178,18 @@ internal sealed class PpoRollout : IDisposable
     /// <summary>The memories <c>[memory, 32]</c> before the first step of a panel of samples.</summary>
     public Panel Memories(int panel) => Panel.At(memories.Span, panel, memory);
 
-    /// <summary>Environment steps in a range of panels of samples.</summary>
-    public int Steps(int start, int end) =>
-        (Math.Min(end * Panel.Width, order.Length) - start * Panel.Width) * Length;
+    /// <summary>Environment steps in a range of panels of samples, as far as they count; at least 1.</summary>
+    public int Steps(int start, int end)
+    {
+        if (counted.Length == 0)
+            return (Math.Min(end * Panel.Width, order.Length) - start * Panel.Width) * Length;
+        var sum = 0;
+        for (var panel = start; panel < end; panel++)
+        for (var step = 0; step < Length; step++)
+            foreach (var weight in layout.Weight.Of(Sample(panel).Part(step, Length)).Values)
+                sum += (int)weight;
+        return Math.Max(1, sum);
+    }
 
     /// <summary>Draws the order in which <see cref="Gather(int, Workspace)"/> sees the samples.</summary>
     public void Shuffle(RandomStream stream, int iteration) => stream.Permutation(order, (uint)iteration);
@@ -207,12 +233,13 @@ internal sealed class PpoRollout : IDisposable
             var (first, env) = Math.DivRem(order[place], envs);
             var step = first + offset;
             var (panel, of) = Math.DivRem(env, Panel.Width);
+            var counts = Counted(panel, step) is not { IsEmpty: false } lanes || lanes[of] != 0;
             rows.Slice(((panel * steps + step) * Panel.Width + of) * layout.Recorded, layout.Recorded)
                 .CopyTo(row);
             value[lane] = Values(panel)[step, of];
-            advantage[lane] = Advantages(panel)[step, of];
+            advantage[lane] = counts ? Advantages(panel)[step, of] : 0;
             returns[lane] = value[lane] + advantage[lane];
-            weight[lane] = 1;
+            weight[lane] = counts ? 1 : 0;
         }
         Matrix.FromRows(staged, sample.Rows(0, layout.Recorded));
     }
@@ -222,7 +249,7 @@ internal sealed class PpoRollout : IDisposable
     {
         var count = Steps(start, end);
         var (sum, squares) = (0.0, 0.0);
-        // Lanes that hold no sample have an advantage of 0.
+        // Lanes that hold no sample, or one that does not count, have an advantage of 0.
         for (var panel = start; panel < end; panel++)
         for (var step = 0; step < Length; step++)
             foreach (double advantage in AdvantagesOf(panel, step))
@@ -249,6 +276,7 @@ internal sealed class PpoRollout : IDisposable
         truncated.Dispose();
         advantages.Dispose();
         values.Dispose();
+        beyond?.Dispose();
     }
 
     private Span<float> AdvantagesOf(int panel, int step) =>

@@ -10,7 +10,7 @@ namespace Distill.Algorithms;
 /// <summary>
 /// Soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905): after each step of the environments their transitions go to the
 /// replay, from which critics, actor and temperature learn. Bootstrapping stops where an episode terminates, not where the step limit
-/// ends it; an environment that cannot show the state in which that happened (<see cref="IHoldingEnvironment"/>) loses those
+/// ends it; an environment that cannot show the state in which that happened (<see cref="RolloutLoop.CanShowEnds"/>) loses those
 /// transitions.
 /// </summary>
 public sealed class Sac : IArrivingRollout, IDisposable
@@ -23,6 +23,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
     private readonly SacLearner learner;
     private readonly FloatBuffer transitions;
     private readonly byte[] truncated;
+    private readonly byte[] counted;
     private readonly EpisodeStatistics episodes;
     private readonly RandomStream noise;
     private readonly RandomStream warmup;
@@ -68,6 +69,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
         learner = new SacLearner(config, spec, Actor, criticSight.Normalizer, layout, replay, pool);
         transitions = new FloatBuffer((long)Panel.Count(count) * layout.Columns.Size * Panel.Width);
         truncated = new byte[Panel.Count(count) * Panel.Width];
+        counted = new byte[Panel.Count(count) * Panel.Width];
         episodes = new EpisodeStatistics(count);
         noise = new RandomStream(config.Seed, "sac.action");
         warmup = new RandomStream(config.Seed, "sac.warmup");
@@ -167,12 +169,23 @@ public sealed class Sac : IArrivingRollout, IDisposable
     /// <summary>One step of every environment, into the replay.</summary>
     private void Collect()
     {
+        if (environment.Lost)
+            Restart();
         collect.Run(1);
         watch.Check(iteration);
         steps++;
         // In the order of environments, so that threads do not matter.
         for (var env = 0; env < environment.Count; env++)
             Keep(env);
+    }
+
+    /// <summary>Starts new episodes everywhere.</summary>
+    private void Restart()
+    {
+        for (var panel = 0; panel < Panel.Count(environment.Count); panel++)
+            environment.Reset(panel);
+        for (var env = 0; env < environment.Count; env++)
+            episodes.Abandon(env);
     }
 
     /// <summary>The updates that are due after a step.</summary>
@@ -191,6 +204,8 @@ public sealed class Sac : IArrivingRollout, IDisposable
     /// <summary>Counts the step of one environment, and puts its transition into the replay.</summary>
     private void Keep(int env)
     {
+        if (counted[env] == 0)
+            return;
         var (panel, lane) = Math.DivRem(env, Panel.Width);
         var transition = Transition(panel);
         var terminated = layout.Terminated.Of(transition)[0, lane] != 0;
@@ -212,8 +227,8 @@ public sealed class Sac : IArrivingRollout, IDisposable
         var observation = layout.ActorObservation.Of(transition);
         var ofCritics = layout.CriticObservation.Of(transition);
         Observe(step.Panel, observation, ofCritics);
-        actorSight.Count(step.Panel, observation);
-        criticSight.Count(step.Panel, ofCritics);
+        actorSight.Count(step.Panel, observation, step.Counted);
+        criticSight.Count(step.Panel, ofCritics, step.Counted);
         if (StepsCollected < Config.WarmupSteps)
             DrawUniformly(step.First, step.Action);
         else
@@ -237,7 +252,10 @@ public sealed class Sac : IArrivingRollout, IDisposable
         step.Reward.CopyTo(layout.Reward.Of(transition).Values);
         step.Terminated.CopyTo(layout.Terminated.Of(transition).Values);
         for (var lane = 0; lane < Panel.Width; lane++)
+        {
             truncated[step.First + lane] = step.Truncated[lane] != 0 ? (byte)1 : (byte)0;
+            counted[step.First + lane] = step.Counts(lane) ? (byte)1 : (byte)0;
+        }
         if (!collect.ShowsEnds)
             ObserveNext(step.Panel);
         return !watch.Catches(step.Panel, this.step, "reward", step.Reward)

@@ -18,7 +18,9 @@ internal sealed class SacSight(IBatchedEnvironment environment, string group, No
     public void Observe(int panel, Panel observation) => view.Observe(environment, panel, observation);
 
     /// <summary>The statistics of the next iteration take notice.</summary>
-    public void Count(int panel, Panel observation) => statistics?.Add(panel, observation);
+    /// <param name="counted"><c>[32]</c>: 0 for lanes of which they do not; empty for all.</param>
+    public void Count(int panel, Panel observation, ReadOnlySpan<byte> counted) =>
+        statistics?.Add(panel, observation, counted);
 
     /// <summary>Brings the normalizer up to date with what was counted.</summary>
     public void Normalize() => statistics?.Merge();

@@ -10,7 +10,7 @@ public sealed class NativeEnvironment : IHoldingEnvironment
     private readonly nint simulator;
     private readonly int[] steps;
     private readonly int[] started;
-    private readonly bool[] interrupted;
+    private readonly bool[] lost;
 
     // Of each panel: actions and whatever is read, [32, numbers] each.
     private readonly FloatBuffer rows;
@@ -25,7 +25,7 @@ public sealed class NativeEnvironment : IHoldingEnvironment
         Spec = functions.Facts.Spec;
         Count = config.Envs;
         var panels = Panel.Count(Count);
-        (steps, started, interrupted) = (new int[Count], new int[Count], new bool[panels]);
+        (steps, started, lost) = (new int[Count], new int[Count], new bool[panels]);
         widest = Math.Max(Spec.Groups.Max(group => group.Size), Spec.Measures.Count);
         rows = new((long)panels * Panel.Width * (Spec.Actions.Floats + widest));
         simulator = functions.Create(Count, seed);
@@ -35,11 +35,13 @@ public sealed class NativeEnvironment : IHoldingEnvironment
 
     public int Count { get; }
 
+    public bool Lost => lost.AsSpan().Contains(true);
+
     public int VariantOf(int environment) => environment % Math.Max(1, Spec.Variants.Count);
 
     public void Reset(int panel)
     {
-        interrupted[panel] = false;
+        lost[panel] = false;
         var first = panel * Panel.Width;
         for (var environment = first; environment < first + Lanes(panel); environment++)
             Start(environment);
@@ -65,15 +67,6 @@ public sealed class NativeEnvironment : IHoldingEnvironment
     public void Advance(int panel, ReadOnlySpan<float> actions, StepOutcome outcome)
     {
         outcome.Measures.Clear();
-        if (interrupted[panel])
-        {
-            interrupted[panel] = false;
-            outcome.Reward.Clear();
-            outcome.Terminated.Clear();
-            outcome.Truncated.Clear();
-            outcome.Truncated[..Lanes(panel)].Fill(1);
-            return;
-        }
         var measures = Measured(panel, outcome);
         functions.Step(simulator, panel * Panel.Width, Lanes(panel), Rows(panel, actions), outcome, measures);
         if (Spec.Measures.Count > 1 && !measures.IsEmpty)
@@ -93,12 +86,12 @@ public sealed class NativeEnvironment : IHoldingEnvironment
     {
         steps.AsSpan().Clear();
         started.AsSpan().Clear();
-        interrupted.AsSpan().Clear();
+        lost.AsSpan().Clear();
     }
 
     /// <summary>
-    /// With the states of the environments where the library can save them. Otherwise, where others are restored, every environment
-    /// begins an episode anew, and the next step ends the one it was in, as truncated.
+    /// With the states of the environments where the library can save them. Otherwise, where others are restored, the episodes are
+    /// lost, and every environment must begin another.
     /// </summary>
     public void Visit(State state)
     {
@@ -110,11 +103,7 @@ public sealed class NativeEnvironment : IHoldingEnvironment
         if (functions.Facts.StateBytes > 0)
             VisitStates(state);
         else if (!before.AsSpan().SequenceEqual(steps.Concat(started).ToArray()))
-        {
-            for (var environment = 0; environment < Count; environment++)
-                Start(environment);
-            interrupted.AsSpan().Fill(true);
-        }
+            lost.AsSpan().Fill(true);
     }
 
     public void Dispose()

@@ -100,6 +100,118 @@ let ``a batch that steps as a whole is distilled in, trained in and evaluated in
     for measure in b.Measures do
         Paths.sameBits a.Measures[measure.Key] measure.Value measure.Key
 
+/// The same, which show the states in which episodes end, as others that step as a whole may; and wait there only where that is wanted.
+type private Showing(inner: IHoldingEnvironment, wanted: bool) =
+    let mutable held: float32[] = [||]
+    let mutable waiting = false
+
+    let panels = Panel.Count inner.Count
+    let mutable size = 0
+
+    let outcome panel = Span<float32>(held, panel * size, size)
+
+    let restart () =
+        for panel in 0 .. panels - 1 do
+            if waiting then
+                inner.Restart(panel, StepOutcome(outcome panel))
+
+        waiting <- false
+
+    interface ILockstepEnvironment with
+        member _.Spec = inner.Spec
+        member _.Count = inner.Count
+        member _.Reset panel = inner.Reset panel
+
+        member _.Observe(panel, group, observation) =
+            inner.Observe(panel, group, observation)
+
+        member _.Step(_: int, _: ReadOnlySpan<float32>, _: StepOutcome) : unit = failwith "one panel alone"
+
+        member _.Step(actions: ReadOnlySpan<float32>, outcomes: Span<float32>) : unit =
+            held <- outcomes.ToArray()
+            size <- held.Length / panels
+            let floats = actions.Length / panels
+
+            for panel in 0 .. panels - 1 do
+                inner.Advance(panel, actions.Slice(panel * floats, floats), StepOutcome(outcome panel))
+
+            held.AsSpan().CopyTo outcomes
+
+            waiting <- true
+
+            if not wanted then
+                restart ()
+
+        member _.ShowsEnds = true
+
+        member _.ShowEnds shown =
+            if not shown then
+                restart ()
+
+        member _.Rewind() = inner.Rewind()
+        member _.Visit state = inner.Visit state
+        member _.Dispose() = inner.Dispose()
+
+[<Fact>]
+let ``a batch that steps as a whole shows where episodes end to PPO and SAC, to the same bits`` () =
+    let showing wanted =
+        { new IEnvironmentConfig with
+            member _.Envs = config.Envs
+            member _.Spec = (config :> IEnvironmentConfig).Spec
+
+            member _.Create(envs, seed) =
+                new Showing(config.Create(envs, seed) :?> IHoldingEnvironment, wanted)
+        }
+
+    let ppo (environment: IEnvironmentConfig) bootstrap =
+        use pool = new WorkerPool(2)
+
+        use ppo =
+            new Ppo(PpoConfig(Seed = 2UL, TimeOutBootstrap = bootstrap), environment, pool)
+
+        for _ in 1..3 do
+            ppo.Iterate() |> ignore
+
+        bytes ppo.Visit
+
+    let reached = ppo config (Nullable Bootstrap.Reached)
+    // What shows the state without being asked to compute more uses it.
+    sameState (ppo (showing true) (Nullable())) reached "PPO"
+    let before = ppo config (Nullable())
+
+    Expect.isTrue
+        (Array.map snd before <> Array.map snd reached)
+        "the state before is valued like the one reached"
+
+    sameState (ppo (showing false) (Nullable Bootstrap.Before)) before "PPO, the state before"
+
+    let sac (environment: IEnvironmentConfig) =
+        use pool = new WorkerPool(2)
+
+        let settings =
+            SacConfig(
+                Seed = 2UL,
+                StepsPerEnv = 45,
+                WarmupSteps = 100,
+                LearningStarts = 200,
+                UpdateToData = 0.002
+            )
+
+        use sac = new Sac(settings, environment, pool)
+        sac.Iterate() |> ignore
+        bytes sac.Visit
+
+    sameState (sac (showing true)) (sac config) "SAC"
+
+    use pool = new WorkerPool(1)
+
+    let refused =
+        Expect.throws<DistillException>(fun () ->
+            let settings = PpoConfig(TimeOutBootstrap = Nullable Bootstrap.Reached)
+            (new Ppo(settings, CartPole.CartPoleConfig(), pool)).Dispose())
+
+    Storage.contains "cart_pole does not show the states in which its episodes end" refused.Message
+
 [<Fact>]
 let ``PPO reads several groups, and what is recorded twice is refused`` () =
     use pool = new WorkerPool(1)
@@ -274,13 +386,21 @@ let ``what is recorded on request is the environment's and the student's, in eve
             arrays[name].ToFloats() |> Array.chunkBySize size
 
         let observation, label = column "observations/student" 22, column "actions" 4
-        let ofTeacher, tracking = column "observations/teacher" 26, column "observations/tracking" 22
+
+        let ofTeacher, tracking =
+            column "observations/teacher" 26, column "observations/tracking" 22
+
         let action = column "student_actions" 4
 
         for row in 0..1399 do
             // Both see the attitude and the angular velocity alike.
             Paths.sameBits (tracking[row][3..11]) (ofTeacher[row][3..11]) $"row {row}, tracking and teacher"
-            Paths.sameBits (tracking[row][3..11]) (observation[row][3..11]) $"row {row}, tracking and student"
+
+            Paths.sameBits
+                (tracking[row][3..11])
+                (observation[row][3..11])
+                $"row {row}, tracking and student"
+
             Expect.isTrue (label[row] <> action[row]) $"row {row}: the student's action is the label"
 
         let lean = MemoryEstimate.Of(DistillationConfig(Environment = config))

@@ -277,7 +277,7 @@ let private learn (place: Workplace) (path: string) (settings: string list) =
             student (Student.mlp { hidden = [ 8 ] })
         })
 
-[<NumPyFact>]
+[<NumpyFact>]
 let ``the guide's Gymnasium loop writes rows that count and end as they should, in both ways to reset`` () =
     use place = new Workplace()
     runGuide numpy.Value.Value place 0 "gymnasium_loop.py"

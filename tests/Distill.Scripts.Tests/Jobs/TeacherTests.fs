@@ -254,7 +254,7 @@ let ``a run on a library that cannot save says so when it goes on`` () =
     let stopped = run [ "until=2" ]
 
     Assert.Contains(
-        "The environments of pendulum cannot be saved",
+        "The episodes of pendulum begin anew: where they were cannot be saved",
         printed (fun () -> run [ $"resume={stopped.Folder}"; "until=0" ] |> ignore)
     )
 

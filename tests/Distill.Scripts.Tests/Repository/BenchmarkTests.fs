@@ -29,10 +29,12 @@ let private results (lines: string[]) =
 [<InlineData("gru", 1)>]
 [<InlineData("lstm", 1)>]
 [<InlineData("ppo", 1)>]
+[<InlineData("sac", 2)>]
 [<InlineData("foundation", 1)>]
 [<InlineData("growth", 2)>]
 [<InlineData("idle", 1)>]
 [<InlineData("many", 1)>]
+[<InlineData("external", 0)>]
 [<InlineData("manipulation", 0)>]
 let ``each benchmark runs with tiny sizes`` (name: string) (atLeast: int) =
     let lines =

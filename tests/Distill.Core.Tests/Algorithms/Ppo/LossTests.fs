@@ -26,6 +26,7 @@ let ``Advantages are sums of discounted surprises, cut at terminations and time-
         let gamma, lambda = uniform random 0.5 1.0, uniform random 0.0 1.0
         let rewards = floats (steps * width) (fun _ -> uniform random -2.0 2.0)
         let values = floats ((steps + 1) * width) (fun _ -> uniform random -5.0 5.0)
+        let beyond = floats (steps * width) (fun _ -> uniform random -5.0 5.0)
         // 0: goes on, 1: terminated, 2: truncated.
         let ends = Array.init (steps * width) (fun _ -> max 0 (random.Next 12 - 9))
 
@@ -39,6 +40,7 @@ let ``Advantages are sums of discounted surprises, cut at terminations and time-
             panelOf values,
             panelOf (flag 1),
             panelOf (flag 2),
+            panelOf beyond,
             float32 gamma,
             float32 lambda,
             panelOf actual
@@ -54,6 +56,7 @@ let ``Advantages are sums of discounted surprises, cut at terminations and time-
                     (float (float32 lambda))
                     (column rewards steps |> Array.map float)
                     (column values (steps + 1) |> Array.map float)
+                    (column beyond steps |> Array.map float)
                     (column ends steps)
 
             Expect.closeAll 2e-5 (column actual steps |> Array.map float) expected $"lane {lane}")

@@ -49,14 +49,14 @@ let categoricalKl (oldLogits: float[]) (logits: float[]) =
     |> Array.sum
 
 /// A_t is the sum of the discounted surprises up to the end of the episode or of the rollout.
-/// ends: 0 where the episode goes on, 1 where it terminated, 2 where it was truncated.
-let advantages gamma lambda (rewards: float[]) (values: float[]) (ends: int[]) =
+/// ends: 0 where the episode goes on, 1 where it terminated, 2 where it was truncated; beyond: then the value of what would have followed.
+let advantages gamma lambda (rewards: float[]) (values: float[]) (beyond: float[]) (ends: int[]) =
     let steps = rewards.Length
 
     let surprise t =
         match ends[t] with
         | 1 -> rewards[t] - values[t]
-        | 2 -> rewards[t] + gamma * values[t] - values[t]
+        | 2 -> rewards[t] + gamma * beyond[t] - values[t]
         | _ -> rewards[t] + gamma * values[t + 1] - values[t]
 
     Array.init steps (fun t ->
@@ -89,6 +89,9 @@ type private Sample =
         Outputs: float[]
         LogProbability: float
         Value: float
+
+        /// The value of what would have followed where the step limit ended the episode.
+        mutable Beyond: float
 
         /// What the teacher would do; empty without one.
         Label: float[]
@@ -269,26 +272,39 @@ type Twin
                             own
             |]
 
-    /// Rewards and ends of all environments.
-    let execute (chosen: float[][]) =
-        [|
+    /// Rewards and ends of all environments. `arrive` sees the states that the step led to, before other episodes begin.
+    let execute (chosen: float[][]) (arrive: (unit -> unit) option) =
+        let advance =
+            match environment, arrive with
+            | :? IHoldingEnvironment as holding, Some _ ->
+                fun (panel, actions: float32[], outcome: float32[]) ->
+                    holding.Advance(panel, actions, StepOutcome(Span outcome))
+            | _ ->
+                fun (panel, actions: float32[], outcome: float32[]) ->
+                    environment.Step(panel, actions, StepOutcome(Span outcome))
+
+        let outcomes = Array.init panels (fun _ -> Array.zeroCreate<float32>(3 * 32))
+
+        let results =
+            [|
+                for panel in 0 .. panels - 1 do
+                    let own = chosen[32 * panel .. 32 * panel + lanes panel - 1]
+                    let outcome = outcomes[panel]
+                    advance (panel, NetworksReference.panel own actions.Floats, outcome)
+
+                    for lane in 0 .. lanes panel - 1 do
+                        float outcome[lane], int (outcome[32 + lane] + 2f * outcome[64 + lane])
+            |]
+
+        match environment, arrive with
+        | :? IHoldingEnvironment as holding, Some arrive ->
+            arrive ()
+
             for panel in 0 .. panels - 1 do
-                let own = chosen[32 * panel .. 32 * panel + lanes panel - 1]
+                holding.Restart(panel, StepOutcome(Span outcomes[panel]))
+        | _ -> ()
 
-                let reward, terminated, truncated =
-                    Array.zeroCreate<float32> 32, Array.zeroCreate<float32> 32, Array.zeroCreate<float32> 32
-
-                environment.Step(
-                    panel,
-                    NetworksReference.panel own actions.Floats,
-                    reward,
-                    terminated,
-                    truncated
-                )
-
-                for lane in 0 .. lanes panel - 1 do
-                    float reward[lane], int (terminated[lane] + 2f * truncated[lane])
-        |]
+        results
 
     let count env (reward, ended) =
         let sum, length = running[env]
@@ -330,6 +346,7 @@ type Twin
                     Outputs = outputs[env]
                     LogProbability = logProbability outputs[env] (logStd ()) chosen[env]
                     Value = (fst valued[env])[0]
+                    Beyond = (fst valued[env])[0]
                     Label = labels[env]
                     Keep = if starting[env] then 0.0 else 1.0
                 })
@@ -337,7 +354,20 @@ type Twin
         actorMemory <- Array.map snd acted
         criticMemory <- Array.map snd valued
 
-        let results = execute chosen
+        let valueArrived () =
+            look false
+            |> Array.iteri (fun env (_, x) ->
+                let y, _, _ = NetworksReference.forward criticSpec critic x criticMemory[env]
+                samples[env].Beyond <- y[0])
+
+        let results =
+            execute
+                chosen
+                (if config.TimeOutBootstrap = Nullable Bootstrap.Reached then
+                     Some valueArrived
+                 else
+                     None)
+
         results |> Array.iteri count
         results |> Array.iteri (fun env (_, ended) -> starting[env] <- ended <> 0)
         steps <- steps + 1
@@ -577,6 +607,7 @@ type Twin
                     config.Lambda.Value
                     rewards
                     (Array.append values [| last[env] |])
+                    (collected |> Array.map (fun (s, _) -> s[env].Beyond))
                     ends)
 
         let length = if recurrent then config.StepsPerEnv else 1

@@ -78,6 +78,7 @@ let private variants: (string * objnull) list list =
         [ "RestartProbability", 1.0 ]
         [ "EntropyCoef", 0.0 ]
         [ "RewardScale", 1.0 ]
+        [ "TimeOutBootstrap", Bootstrap.Before ]
         [ "Gamma", 1.0; "Lambda", 1.0 ]
         [ "Lambda", 0.0 ]
         [ "NumLearningEpochs", 1; "NumMiniBatches", 1 ]
@@ -196,7 +197,10 @@ let private agreeOnAll environment changes =
 let ``Three iterations on the quadrotor are those of plain loops, with every setting on and off`` () =
     // Many start close to the limits of their flight. 70 environments fill two panels and a part of a third.
     let starts = InitialStates(MaxPosition = 0.9, MaxLinearVelocity = 1.9)
-    agreeOnAll (QuadrotorConfig(Envs = 70, EpisodeLimit = 11, InitialStates = starts)) []
+    let drones = QuadrotorConfig(Envs = 70, EpisodeLimit = 11, InitialStates = starts)
+    agreeOnAll drones []
+
+    agree drones [ "TimeOutBootstrap", Bootstrap.Reached ] |> ignore
 
 [<Fact>]
 let ``Three iterations on the cart pole are those of plain loops, with every setting on and off`` () =
@@ -246,3 +250,16 @@ let ``With memories and a teacher three iterations on the quadrotor are those of
 
     for variant in more "tracking" do
         agreeGuided (Some teacher) (QuadrotorConfig(Envs = 40, EpisodeLimit = 7)) variant |> ignore
+
+    // The state that a time-out was reached in, as a critic values it that remembers how it got there.
+    let lstm = LstmStudent(ObservationGroup = "teacher", Hidden = 4)
+
+    // Some crash before, so that other episodes of the panel go on.
+    agree
+        (QuadrotorConfig(
+            Envs = 40,
+            EpisodeLimit = 7,
+            InitialStates = InitialStates(MaxPosition = 0.9, MaxLinearVelocity = 1.9)
+        ))
+        [ "Actor", dense "tracking" [ 9 ] true; "Critic", lstm; "TimeOutBootstrap", Bootstrap.Reached ]
+    |> ignore
