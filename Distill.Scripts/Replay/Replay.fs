@@ -4,28 +4,75 @@ open System
 open System.Diagnostics
 open System.IO
 
+/// What moves in a replay, as its page reads it.
+type internal Actor = { Name: string; Facts: (string * Json) list }
+
+/// The JSON of what replays show.
+module internal Actor =
+    /// A tenth of a millimetre is enough for the eye.
+    let private round (values: float[]) =
+        Json.Numbers(values |> Array.map (fun value -> Math.Round(value, 4)))
+
+    let private rounded (rows: float[][]) = round (Array.concat rows)
+
+    /// What is commanded is clamped to -1 … 1 by whatever moves.
+    let private command (action: float[][]) =
+        round (action |> Array.concat |> Array.map (fun value -> Math.Clamp(value, -1., 1.)))
+
+    let ofFlight (name: string, flight: FlightRecording) : Actor =
+        {
+            Name = name
+            Facts =
+                [
+                    "drone", Json.Text flight.Drone
+                    "stepTime", Json.Number flight.StepTime
+                    "terminated", Json.Bool flight.Terminated
+                    "rotorPositions",
+                    Json.List(flight.RotorPositions |> Array.map Json.Numbers |> List.ofArray)
+                    "position", rounded flight.Position
+                    "orientation", rounded flight.Orientation
+                    "bars", rounded flight.Rotors
+                    "command", command flight.Action
+                    "reference", rounded flight.ReferencePosition
+                    "error", round flight.PositionError
+                ]
+        }
+
+    let ofHand (name: string, episode: ManipulationRecording) : Actor =
+        let each (values: float[]) =
+            rounded (episode.Hand |> Array.map (fun _ -> values))
+
+        {
+            Name = name
+            Facts =
+                [
+                    "stepTime", Json.Number episode.StepTime
+                    "terminated", Json.Bool episode.Terminated
+                    "position", rounded episode.Hand
+                    "orientation", each [| 1.; 0.; 0.; 0. |]
+                    "opening", round episode.Opening
+                    "puck", rounded episode.Puck
+                    "puckOrientation", rounded episode.PuckOrientation
+                    "bars", each (Array.zeroCreate 4)
+                    "command", command episode.Action
+                    "reference", each episode.Goal
+                    "error", round episode.ToGoal
+                ]
+        }
+
 /// Flights shown in space, one over the other or side by side: a page, or a cell of a notebook, or a video.
 /// A flight called "teacher" is grey; the others have the colours of series.
 [<TypeFormatterSource(typeof<ToHtmlFormatterSource>)>]
-type Replay(title: string, flights: seq<string * FlightRecording>) =
-    let flights = List.ofSeq flights
-
-    do
-        if flights.IsEmpty || flights |> List.exists (fun (_, flight) -> flight.Steps = 0) then
-            fail "A replay was given no flight, or one without steps; record one with FlightRecording.record."
-
-    /// A tenth of a millimetre is enough for the eye.
-    let round (values: float[]) =
-        Json.Numbers(values |> Array.map (fun value -> Math.Round(value, 4)))
-
-    let rounded (rows: float[][]) = round (Array.concat rows)
-
+type Replay
+    internal
+    (title: string, flights: (string * FlightRecording) list, actors: Actor list, scene: (string * Json) list)
+    =
     /// Names of colours of the theme.
     let colours () =
-        flights
+        actors
         |> List.mapFold
-            (fun next (name, _) ->
-                if name = "teacher" then
+            (fun next actor ->
+                if actor.Name = "teacher" then
                     "muted", next
                 else
                     string (next % 8), next + 1)
@@ -33,37 +80,20 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
         |> fst
 
     let data =
-        Json.Object
+        Json.Object(
             [
                 "title", Json.Text title
                 "flights",
                 Json.List
                     [
-                        for (name, flight), colour in List.zip flights (colours ()) do
-                            Json.Object
-                                [
-                                    "name", Json.Text name
-                                    "colour", Json.Text colour
-                                    "drone", Json.Text flight.Drone
-                                    "stepTime", Json.Number flight.StepTime
-                                    "terminated", Json.Bool flight.Terminated
-                                    "rotorPositions",
-                                    Json.List(flight.RotorPositions |> Array.map Json.Numbers |> List.ofArray)
-                                    "position", rounded flight.Position
-                                    "orientation", rounded flight.Orientation
-                                    "rotors", rounded flight.Rotors
-                                    // Motors clamp what they are commanded.
-                                    "command",
-                                    round (
-                                        flight.Action
-                                        |> Array.concat
-                                        |> Array.map (fun value -> Math.Clamp(value, -1., 1.))
-                                    )
-                                    "reference", rounded flight.ReferencePosition
-                                    "error", round flight.PositionError
-                                ]
+                        for actor, colour in List.zip actors (colours ()) do
+                            Json.Object(
+                                [ "name", Json.Text actor.Name; "colour", Json.Text colour ] @ actor.Facts
+                            )
                     ]
             ]
+            @ scene
+        )
 
     let page =
         lazy
@@ -78,6 +108,23 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
                   + "<script>"
                   + script
                   + "</script>"))
+
+    new(title: string, flights: seq<string * FlightRecording>) =
+        let flights = List.ofSeq flights
+
+        if flights.IsEmpty || flights |> List.exists (fun (_, flight) -> flight.Steps = 0) then
+            fail "A replay was given no flight, or one without steps; record one with FlightRecording.record."
+
+        Replay(
+            title,
+            flights,
+            List.map Actor.ofFlight flights,
+            [
+                "axes", Json.List [ for axis in [ "FR"; "BR"; "BL"; "FL" ] -> Json.Text axis ]
+                "meaning", Json.Text "Rotor states from the lower to the upper limit; the line is the command"
+                "distance", Json.Text "distance to the reference"
+            ]
+        )
 
     member _.Title = title
     member _.Flights = flights
@@ -144,10 +191,29 @@ type Replay(title: string, flights: seq<string * FlightRecording>) =
             File.Delete(temporary + ".mp4")
 
     override _.ToString() =
-        let names = flights |> List.map fst |> String.concat ", "
+        let names = actors |> List.map _.Name |> String.concat ", "
         $"Replay '{title}' of {names}"
 
 module Replay =
+    /// Episodes of hands on a table, with their pucks and goals; those that are shown together should have the same goal.
+    let ofHands (title: string) (episodes: (string * ManipulationRecording) list) : Replay =
+        if episodes.IsEmpty then
+            fail "A replay was given no episode; record one with ManipulationRecording.record."
+
+        Replay(
+            title,
+            [],
+            List.map Actor.ofHand episodes,
+            [
+                "axes", Json.List [ for axis in [ "x"; "y"; "z"; "grip" ] -> Json.Text axis ]
+                "meaning",
+                Json.Text "The action: motion along x, y and z, and closing; the line is from -1 to 1"
+                "distance", Json.Text "distance to the goal"
+                "floor", Json.Number 0.
+                "near", Json.Number 0.05
+            ]
+        )
+
     /// The replay of the flights that a run folder holds, `flights/*.npz`.
     let ofRun (folder: string) : Replay =
         match FlightRecording.ofRun folder with

@@ -33,15 +33,17 @@ replay.ready = (async function () {
   for (const flight of flights) {
     flight.path = points(flight.position);
     flight.target = points(flight.reference);
-    for (const point of [...flight.path, ...flight.target]) box.expandByPoint(point);
+    flight.puckPath = points(flight.puck ?? []);
+    for (const point of [...flight.path, ...flight.target, ...flight.puckPath]) box.expandByPoint(point);
   }
   const extent = Math.max(0.3, box.getSize(new THREE.Vector3()).length());
   const centre = box.getCenter(new THREE.Vector3());
-  const floor = box.min.z - 0.08 * extent;
+  const floor = recorded.floor ?? box.min.z - 0.08 * extent;
 
   // A drone smaller than a twelfth of the scene would be a dot: it is drawn larger.
-  const span = Math.max(...flights.flatMap((flight) => flight.rotorPositions.map(([x, y]) => Math.hypot(x, y))));
-  const magnified = Math.max(1, (0.055 * extent) / span);
+  const rotors = flights.flatMap((flight) => flight.rotorPositions ?? []);
+  const span = Math.max(...rotors.map(([x, y]) => Math.hypot(x, y)));
+  const magnified = rotors.length ? Math.max(1, (0.055 * extent) / span) : 1;
 
   const scene = new THREE.Scene();
   scene.add(new THREE.HemisphereLight(0xffffff, 0x8d8d8d, 2.2));
@@ -98,29 +100,57 @@ replay.ready = (async function () {
       return { blade, turn: i % 2 ? 1 : -1 };
     });
     group.scale.setScalar(magnified);
-    return { group, blades };
+    // Not the real speed, which no frame rate could show: faster is faster.
+    const move = (step) => {
+      for (const [rotor, { blade, turn }] of blades.entries())
+        blade.rotation.z = turn * time * (4 + 14 * flight.bars[4 * Math.floor(step) + rotor]);
+    };
+    return { body: group, beside: [], move };
+  }
+
+  // Sizes are those of assets/manipulation/tabletop.xml.
+  function hand(flight) {
+    const skin = tint(new THREE.MeshLambertMaterial({ transparent: true, opacity: 0.85 }), flight.colour);
+    const dark = tint(new THREE.MeshLambertMaterial(), "ink");
+    const body = new THREE.Group();
+    const palm = new THREE.Mesh(new THREE.BoxGeometry(0.06, 0.12, 0.04), skin);
+    palm.position.z = 0.04;
+    const pads = [-1, 1].map((side) => {
+      const pad = new THREE.Mesh(new THREE.BoxGeometry(0.03, 0.012, 0.06), skin);
+      pad.position.z = -0.015;
+      return { pad, side };
+    });
+    body.add(palm, ...pads.map(({ pad }) => pad));
+    const puck = new THREE.Mesh(new THREE.CylinderGeometry(0.02, 0.02, 0.04, 32).rotateX(Math.PI / 2), dark);
+    const move = (step) => {
+      const i = Math.floor(step);
+      for (const { pad, side } of pads) pad.position.y = side * (0.05 * flight.opening[i] - 0.003);
+      puck.position.copy(between(flight.puckPath, step));
+      puck.quaternion.copy(attitude(flight.puckOrientation, step));
+    };
+    return { body, beside: [puck], move };
   }
 
   const actors = flights.map((flight) => {
     const group = new THREE.Group();
-    const { group: body, blades } = drone(flight);
+    const { body, beside, move } = flight.puck ? hand(flight) : drone(flight);
     const trail = tube(flight.path, tint(new THREE.MeshBasicMaterial(), flight.colour));
     const drop = new THREE.Line(
       new THREE.BufferGeometry().setFromPoints([new THREE.Vector3(), new THREE.Vector3()]),
       tint(new THREE.LineBasicMaterial({ transparent: true, opacity: 0.5 }), flight.colour),
     );
     drop.frustumCulled = false;
-    group.add(body, trail, drop);
+    group.add(body, ...beside, trail, drop);
     scene.add(group);
-    return { flight, group, body, blades, trail, drop };
+    return { flight, group, body, move, trail, drop };
   });
 
   // The reference is the same for all; the longest flight shows most of it.
   const longest = flights.reduce((a, b) => (stepsOf(b) > stepsOf(a) ? b : a));
   const reference = tube(longest.target, tint(new THREE.MeshBasicMaterial({ transparent: true, opacity: 0.4 }), "1"));
   const target = new THREE.Mesh(
-    new THREE.SphereGeometry(0.011 * extent, 20, 14),
-    tint(new THREE.MeshBasicMaterial(), "1"),
+    new THREE.SphereGeometry(recorded.near ?? 0.011 * extent, 20, 14),
+    tint(new THREE.MeshBasicMaterial(recorded.near ? { transparent: true, opacity: 0.4, depthWrite: false } : {}), "1"),
   );
   scene.add(reference, target);
 
@@ -140,16 +170,16 @@ replay.ready = (async function () {
     const i = Math.floor(step);
     return path[i].clone().lerp(path[Math.min(i + 1, path.length - 1)], step - i);
   };
-  const attitude = (flight, step) => {
+  const attitude = (orientation, step) => {
     const read = (i) => {
-      const [w, x, y, z] = flight.orientation.slice(4 * i, 4 * i + 4);
+      const [w, x, y, z] = orientation.slice(4 * i, 4 * i + 4);
       return new THREE.Quaternion(x, y, z, w);
     };
     const i = Math.floor(step);
-    return read(i).slerp(read(Math.min(i + 1, stepsOf(flight) - 1)), step - i).normalize();
+    return read(i).slerp(read(Math.min(i + 1, orientation.length / 4 - 1)), step - i).normalize();
   };
 
-  // Rotor states as bars with a line at the command, and the distance to the reference.
+  // States as bars with a line at the command, and the distance to the reference.
   $("title").textContent = recorded.title;
   $("scale").textContent =
     `grid ${cell} m` + (magnified > 1.05 ? ` · drones drawn ${magnified.toPrecision(2)}× larger than they are` : "");
@@ -159,9 +189,9 @@ replay.ready = (async function () {
     meter.innerHTML =
       '<div class="name"><i></i><span></span></div><div class="bars">' +
       '<div class="bar"><b></b><u></u></div>'.repeat(4) +
-      '</div><div class="axis"><span>FR</span><span>BR</span><span>BL</span><span>FL</span></div><div class="error"></div>';
+      `</div><div class="axis">${recorded.axes.map((axis) => `<span>${axis}</span>`).join("")}</div><div class="error"></div>`;
     meter.querySelector("span").textContent = flight.name;
-    meter.title = "Rotor states from the lower to the upper limit; the line is the command";
+    meter.title = recorded.meaning;
     $("rotors").append(meter);
     return {
       bars: [...meter.querySelectorAll("b")],
@@ -175,7 +205,7 @@ replay.ready = (async function () {
       const i = Math.floor(stepAt(flight));
       const over = time > (stepsOf(flight) - 1) * flight.stepTime + 1e-9;
       for (let rotor = 0; rotor < 4; rotor++) {
-        const state = Math.min(1, Math.max(0, flight.rotors[4 * i + rotor]));
+        const state = Math.min(1, Math.max(0, flight.bars[4 * i + rotor]));
         meters[k].bars[rotor].style.height = 100 * state + "%";
         meters[k].marks[rotor].style.bottom = 50 * (flight.command[4 * i + rotor] + 1) + "%";
       }
@@ -208,7 +238,7 @@ replay.ready = (async function () {
     pen.fillText(highest.toPrecision(2) + " m", left - 6, y(highest) + 4);
     pen.fillText("0", left - 6, y(0) + 4);
     pen.textAlign = "left";
-    pen.fillText("distance to the reference", left + 4, 10);
+    pen.fillText(recorded.distance, left + 4, 10);
     pen.strokeStyle = theme.grid;
     pen.lineWidth = 1;
     pen.strokeRect(left, y(highest), w - left - 6, y(0) - y(highest));
@@ -234,14 +264,12 @@ replay.ready = (async function () {
   }
 
   function pose() {
-    for (const { flight, body, blades, trail, drop } of actors) {
+    for (const { flight, body, move, trail, drop } of actors) {
       const step = stepAt(flight);
       const place = between(flight.path, step);
       body.position.copy(place);
-      body.quaternion.copy(attitude(flight, step));
-      // Not the real speed, which no frame rate could show: faster is faster.
-      for (const [rotor, { blade, turn }] of blades.entries())
-        blade.rotation.z = turn * time * (4 + 14 * flight.rotors[4 * Math.floor(step) + rotor]);
+      body.quaternion.copy(attitude(flight.orientation, step));
+      move(step);
       trail.geometry.setDrawRange(0, Math.floor(step) * sides * 6);
       const line = drop.geometry.attributes.position;
       line.setXYZ(0, place.x, place.y, place.z);

@@ -6,6 +6,7 @@ open Distill
 open Distill.Algorithms
 open Distill.Compute
 open Distill.Environments
+open Distill.Environments.Manipulation
 open Distill.Environments.Native
 open Distill.Networks
 open Distill.Policies
@@ -259,3 +260,37 @@ let ``a run on a library that cannot save says so when it goes on`` () =
     )
 
     Assert.True(File.Exists(Path.Combine(stopped.Folder, "result.csv")))
+
+[<MujocoFact>]
+let ``manipulation is an environment by word and by setting, and its scripted experts are distilled task by task``
+    ()
+    =
+    use place = new Workplace()
+    let tasks = [ ManipulationTask.Reach; ManipulationTask.PickPlace ]
+    let own = experiment (Teacher.environment "expert")
+
+    let settings =
+        [
+            "environment=manipulation"
+            "tasks=[reach,pick_place]"
+            "envs=32"
+            "episode_limit=60"
+            "expert_noise.deviation=0.3"
+            "final_episodes=8"
+        ]
+
+    let environment =
+        (Experiment.withSettings settings own).Config.Environment :?> ManipulationConfig
+
+    let declared = Manipulation.tasks tasks { envs = 32 }
+    Assert.Equal<ManipulationTask list>(tasks, List.ofSeq environment.Tasks)
+    Assert.Equal((declared.Envs, 400), (environment.Envs, declared.EpisodeLimit))
+    Assert.Equal<ManipulationTask list>(tasks, List.ofSeq declared.Tasks)
+    Assert.Equal((60, 0.3), (environment.EpisodeLimit, environment.ExpertNoise.Deviation))
+
+    let result = Run.distilWith ($"""logs={place.Path "logs"}""" :: settings) own
+
+    Assert.True(result.Teacher.Measures.ContainsKey "success_any")
+    Assert.True(result.Teacher.MeanReturn > result.Student.MeanReturn)
+    let written = File.ReadAllText(Path.Combine(result.Folder, "result.csv"))
+    Assert.Contains("object_to_goal", written)

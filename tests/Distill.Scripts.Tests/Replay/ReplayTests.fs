@@ -7,12 +7,14 @@ open System.IO
 open System.Text
 open System.Text.Json
 open Distill
+open Distill.Environments.Manipulation
 open Distill.Environments.Quadrotor
 open Distill.Networks
 open Distill.Policies
 open Distill.Storage
 open Distill.Tests.ChartTests
 open Distill.Tests.RunTests
+open Distill.Tests.Tools
 open Xunit
 
 /// A policy that commands a constant.
@@ -318,3 +320,49 @@ let ``what is trained is filmed on the way, and training is the same`` () =
     Assert.Contains("only quadrotors", refusal pole [ "video=true" ])
     // What is refused leaves no run behind.
     Assert.False(Directory.Exists(place.Path "logs/distillation"))
+
+[<MujocoFact>]
+let ``a hand is replayed with its puck, and where the goal is`` () =
+    let config =
+        Manipulation.tasks [ ManipulationTask.Reach; ManipulationTask.PickPlace ] { envs = 1 }
+        |> Settings.set <@ _.EpisodeLimit @> 100
+
+    let episodes = ManipulationRecording.ofExpert config 3UL 2
+    Assert.Equal<string list>([ "reach"; "pick_place" ], episodes |> List.map _.Task)
+
+    for episode in episodes do
+        Assert.True episode.Success
+        Assert.False episode.Terminated
+        Assert.Equal(100, episode.Hand.Length)
+        Assert.True(episode.ToGoal[0] > 0.1 && Array.last episode.ToGoal < 0.05)
+        Assert.Equal(10.0, Array.last episode.Reward)
+
+    let carried = episodes[1]
+    Expect.closeAll 0.05 (Array.last carried.Puck) carried.Goal "the puck is at the goal"
+    Assert.Equal(1.0, (Array.last carried.Action)[3])
+    Assert.True(carried.Opening[0] = 1.0 && Array.last carried.Opening < 0.6)
+
+    let replay = Replay.ofHands "hands" [ "expert", carried; "again", carried ]
+    Assert.Contains("\"puckOrientation\"", replay.ToPage())
+    Assert.Equal("Replay 'hands' of expert, again", string replay)
+
+    Assert.Contains(
+        "ManipulationRecording.record",
+        (Expect.throws<DistillException>(fun () -> Replay.ofHands "none" [] |> ignore)).Message
+    )
+
+    if Browser.Path.IsSome && Page.canEmbed then
+        use work = new Workplace()
+        let path = work.Path "hands.html"
+        replay.SaveHtml path
+
+        let look (browser: Browser) =
+            let value (expression: string) =
+                (browser.Evaluate expression).ToString()
+
+            value "replay.ready.then(() => replay.seek(0.5))" |> ignore
+            Assert.StartsWith("0.50 / 1.24 s", value "document.getElementById('clock').textContent")
+            Assert.Equal("hands", value "document.getElementById('title').textContent")
+            Assert.Contains("grip", value "document.getElementById('rotors').textContent")
+
+        browse [ path, look ]
