@@ -4,6 +4,7 @@ open System
 open System.IO
 open Distill.Compute
 open Distill.Environments
+open Distill.Environments.Manipulation
 open Distill.Environments.Quadrotor
 open Distill.Evaluation
 open Distill.Policies
@@ -124,6 +125,7 @@ module Evaluate =
         let kind =
             match evaluation.Environment with
             | :? QuadrotorConfig -> "drone"
+            | :? ManipulationConfig -> "task"
             | _ -> "environments"
 
         let each =

@@ -292,5 +292,17 @@ let ``manipulation is an environment by word and by setting, and its scripted ex
 
     Assert.True(result.Teacher.Measures.ContainsKey "success_any")
     Assert.True(result.Teacher.MeanReturn > result.Student.MeanReturn)
-    let written = File.ReadAllText(Path.Combine(result.Folder, "result.csv"))
-    Assert.Contains("object_to_goal", written)
+
+    let comparison =
+        Run.evaluateWith
+            [
+                "environment=manipulation"
+                "tasks=[reach,pick_place]"
+                "episode_limit=60"
+                "episodes=8"
+                $"policy={result.Folder}/checkpoints/final_student.safetensors"
+            ]
+            Evaluate.defaults
+
+    Assert.Equal<string list>([ "reach"; "pick_place"; "all" ], List.map fst (List.ofSeq comparison.Rows))
+    Assert.StartsWith("task", string comparison)
