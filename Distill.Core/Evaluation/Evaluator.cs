@@ -92,6 +92,7 @@ public sealed class Evaluator : IRollout, IDisposable
     private int firstEpisode;
     private ActingPolicy? policy;
     private ITeacher? teacher;
+    private EpisodeRecord? record;
 
     /// <param name="episodes">Episodes per evaluation. Raise it for tighter means: the error falls with the square root.</param>
     /// <param name="seed">Derived so that training never sees these episodes.</param>
@@ -117,22 +118,23 @@ public sealed class Evaluator : IRollout, IDisposable
         watch = new FiniteWatch(environment.Count);
     }
 
+    /// <param name="record">Takes every step of the episodes; null for none.</param>
     /// <exception cref="DistillException">
     /// The policy does not fit the environment; or an observation, an action or a reward is not finite.
     /// </exception>
-    public EvaluationResult Run(Policy policy)
+    public EvaluationResult Run(Policy policy, EpisodeRecord? record = null)
     {
         using var acting = new ActingPolicy(policy, environment, "policy");
-        (this.policy, teacher) = (acting, null);
+        (this.policy, teacher, this.record) = (acting, null, record);
         return Run();
     }
 
     /// <summary>Runs the teachers as if they were a policy, each where it is the one to ask.</summary>
-    /// <inheritdoc cref="Run(Policy)"/>
+    /// <inheritdoc cref="Run(Policy, EpisodeRecord)"/>
     public EvaluationResult Run(ITeachers teachers)
     {
         using var acting = teachers.Teach(environment);
-        (policy, teacher) = (null, acting);
+        (policy, teacher, record) = (null, acting, null);
         return Run();
     }
 
@@ -184,6 +186,7 @@ public sealed class Evaluator : IRollout, IDisposable
         policy.Observe(step.Panel, observation);
         var outputs = policy.Forward(step.Panel, observation, step.Own);
         policy.Policy.Decide(outputs, step.Action);
+        record?.Act(environment, step, Episode(step.Panel), Lanes(step.Panel));
         return !watch.Catches(step.Panel, step.Number, "observation", observation.Values, counted)
             && !watch.Catches(step.Panel, step.Number, "policy's action", outputs.Values, counted);
     }
@@ -208,6 +211,7 @@ public sealed class Evaluator : IRollout, IDisposable
                 continue;
             var episode = Episode(step.Panel) + lane;
             returns[episode] += step.Reward[lane];
+            record?.Take(episode, step.Number, step.Reward[lane]);
             if (!step.Done(lane))
                 continue;
             counted[lane] = 0;

@@ -39,6 +39,10 @@ type Evaluate =
 
         /// The CSV file with the results; empty for none.
         Csv: string
+
+        /// The .npz file with every step of the episodes, as recorded data: all observation groups, actions, rewards, ends. Empty for
+        /// none. It takes memory for all of them.
+        Record: string
     }
 
 module Evaluate =
@@ -55,6 +59,7 @@ module Evaluate =
             Seed = 0UL
             Threads = 0
             Csv = ""
+            Record = ""
         }
 
     /// The file of a policy: as it is given, or of a run folder, or of `latest`, the run that began last, its best.
@@ -112,15 +117,21 @@ module Evaluate =
 
         let variants = evaluation.Environment.Spec.Variants |> Seq.toList
 
-        use evaluator =
-            new Evaluator(
-                evaluation.Environment,
-                max 1 variants.Length * evaluation.Episodes,
-                evaluation.Seed,
-                pool
-            )
+        let episodes = max 1 variants.Length * evaluation.Episodes
 
-        let all = evaluator.Run policy
+        use evaluator =
+            new Evaluator(evaluation.Environment, episodes, evaluation.Seed, pool)
+
+        let all =
+            if evaluation.Record = "" then
+                evaluator.Run policy
+            else
+                use record = new EpisodeRecord(evaluation.Environment.Spec, episodes)
+                let all = evaluator.Run(policy, record)
+                Training.makeFolderOf evaluation.Record
+                record.Write(evaluation.Record, all, evaluation.Seed, evaluation.Policy)
+                say $"Episodes: {Command.shortest evaluation.Record}"
+                all
 
         let kind =
             match evaluation.Environment with
@@ -165,6 +176,7 @@ module Evaluate =
             Check =
                 fun () ->
                     Job.noOutput "csv" evaluation.Csv
+                    Job.noOutput "record" evaluation.Record
                     Training.atLeastOne "episodes" evaluation.Episodes
             Run = fun options settings -> runIn options settings evaluation
             Measures = PolicyResult.find "all" >> PolicyResult.measures

@@ -131,7 +131,7 @@ module Play =
             | :? QuadrotorConfig as config -> config
             | other ->
                 fail
-                    $"{other.GetType().Name} cannot be played: only flights of quadrotors are drawn. Run.evaluate takes any environment."
+                    $"{other.GetType().Name} cannot be played: only flights of quadrotors are drawn. Run.evaluate takes any environment, and record=FILE.npz keeps every step of its episodes."
 
         use policy =
             Evaluate.loadPolicy play.Policy play.PolicyGroup play.PolicyActivation play.Environment.Spec

@@ -11,6 +11,7 @@ open Distill.Environments.Quadrotor
 open Distill.Evaluation
 open Distill.Networks
 open Distill.Policies
+open Distill.Storage
 open Distill.Tests.DistillationTestbed
 
 let private cartPole: IEnvironmentConfig = CartPoleConfig(EpisodeLimit = 60)
@@ -79,6 +80,87 @@ let private replay (config: IEnvironmentConfig) (policy: Policy) episodes (seed:
                 let _, terminated, _ = steps[last]
                 Array.fold (+) 0f rewards, last + 1, terminated[lane] <> 0f
     |]
+
+[<Fact>]
+let ``the record of an evaluation has what every step of its episodes showed, did and brought`` () =
+    for name, config, make in cases do
+        use policy = make ()
+        use pool = new WorkerPool(2)
+        use evaluator = new Evaluator(config, 45, 3UL, pool)
+        use record = new EpisodeRecord(config.Spec, 45)
+        let result = evaluator.Run(policy, record)
+        same result (evaluator.Run policy) $"{name}: recording changes nothing"
+
+        Storage.inTemporaryFolder (fun folder ->
+            let path = IO.Path.Combine(folder, "episodes.npz")
+            record.Write(path, result, 3UL, "me")
+            let arrays = Npz.Read path |> Seq.map (fun array -> array.Name, array) |> dict
+
+            let rows (array: string) =
+                let tensor = arrays[array]
+                tensor.ToFloats() |> Array.chunkBySize (Seq.fold (*) 1 (Seq.skip 1 tensor.Shape))
+
+            let groups =
+                [ for group in config.Spec.Groups -> rows $"observations/{group.Name}" ]
+
+            let actions, rewards = rows "actions", rows "rewards"
+            let terminated, truncated = rows "terminated", rows "truncated"
+            Expect.equal rewards.Length (Array.sum result.Lengths) $"{name}: rows"
+
+            // The same episodes, by hand.
+            use environment = config.Create(45, RandomStream(3UL, "evaluation").Seed())
+            let starts = Array.scan (+) 0 result.Lengths
+
+            for panel in 0..1 do
+                environment.Reset panel
+                let running = Array.init Panel.Width (fun lane -> panel * Panel.Width + lane < 45)
+                let mutable step = 0
+
+                while Array.contains true running do
+                    let seen =
+                        [
+                            for group in 0 .. config.Spec.Groups.Count - 1 do
+                                let values =
+                                    Array.zeroCreate<float32>(config.Spec.Groups[group].Size * Panel.Width)
+
+                                environment.Observe(panel, group, values)
+                                values
+                        ]
+
+                    let action = Array.zeroCreate<float32>(config.Spec.Actions.Floats * Panel.Width)
+
+                    let ofLane (values: float32 array) lane =
+                        [| lane..32 .. values.Length - 1 |] |> Array.map (Array.get values)
+
+                    for lane in 0..31 do
+                        if running[lane] then
+                            let row = starts[panel * 32 + lane] + step
+
+                            List.iter2
+                                (fun (all: float32 array array) values ->
+                                    Paths.sameBits all[row] (ofLane values lane) name)
+                                groups
+                                seen
+
+                            actions[row] |> Array.iteri (fun i value -> action[i * 32 + lane] <- value)
+
+                    let reward, ended, late =
+                        Array.zeroCreate 32, Array.zeroCreate 32, Array.zeroCreate 32
+
+                    environment.Step(panel, action, reward, ended, late)
+
+                    for lane in 0..31 do
+                        if running[lane] then
+                            let row = starts[panel * 32 + lane] + step
+
+                            Expect.equal
+                                (rewards[row][0], terminated[row][0], truncated[row][0])
+                                (reward[lane], ended[lane], late[lane])
+                                name
+
+                            running[lane] <- ended[lane] = 0f && late[lane] = 0f
+
+                    step <- step + 1)
 
 [<Fact>]
 let ``returns, lengths and terminations are those of each lane's first episode`` () =

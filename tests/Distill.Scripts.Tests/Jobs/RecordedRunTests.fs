@@ -277,6 +277,23 @@ let private learn (place: Workplace) (path: string) (settings: string list) =
             student (Student.mlp { hidden = [ 8 ] })
         })
 
+[<Fact>]
+let ``the episodes of an evaluation are data that a student can be made from`` () =
+    use place = new Workplace()
+    let teacher = place.Path "teacher.safetensors"
+    saveTeacher teacher
+    let path = place.Path "episodes/pole.npz"
+
+    let evaluation =
+        Run.evaluateWith
+            [ $"policy={teacher}"; "environment=cart_pole"; "episodes=6"; $"record={path}" ]
+            Evaluate.defaults
+
+    Assert.Contains("6", string evaluation)
+    let result = offline place path []
+    Assert.Contains("Lowest loss on the recorded data", string result)
+    Assert.True(Double.IsFinite result.Loss.Value)
+
 [<NumpyFact>]
 let ``the guide's Gymnasium loop writes rows that count and end as they should, in both ways to reset`` () =
     use place = new Workplace()
