@@ -8,6 +8,7 @@ open Distill.Algorithms
 open Distill.Compute
 open Distill.Datasets
 open Distill.Networks
+open Distill.Policies
 open Distill.Storage
 open Distill.Tests.NetworksReference
 open Distill.Tests.NetworksTransformerTests
@@ -272,3 +273,106 @@ let ``Episodes are split whole, in all tasks, and make a file and come back`` ()
         Expect.throws<DistillException>(fun () -> Trajectories(2, [||], [||], [| 1f |], [| 0 |]) |> ignore)
 
     Expect.isTrue (refused.Message.Contains "1 episodes of 2 steps") refused.Message
+
+[<Fact>]
+let ``An encoder that acts sees what windows of the recorded episode show, over episodes of different lengths``
+    ()
+    =
+    let data = data.Value
+    use network = new TrajectoryTransformer(config.Network, 3, 2)
+    network.Initialize(RandomStream(2UL, "encoder"))
+    use pool = new WorkerPool(2)
+    use own = new Workspace()
+    // More than a panel; environment e begins a new episode after 3 + e % 9 steps.
+    let envs, steps = 40, 24
+    use acting = new TrajectoryEncoder(network, envs)
+    let lasts = Array.init envs (fun e -> 3 + e % 9)
+    let encodings = Array.init 2 (fun _ -> Array.zeroCreate<float32>(4 * 32))
+
+    let place env step =
+        (env + step / lasts[env]) % data.Episodes, step % lasts[env]
+
+    let panelWith size (value: int -> float32[]) panel =
+        Array.init (size * 32) (fun i -> (value (min (panel * 32 + i % 32) (envs - 1)))[i / 32])
+
+    let stateOf env step =
+        let episode, at = place env step
+        data.State(episode, at).ToArray()
+
+    let actionOf env step =
+        let episode, at = place env step
+        data.Action(episode, at).ToArray()
+
+    let rewardOf env step =
+        let episode, at = place env step
+        [| data.Reward(episode, at) |]
+
+    let begins env step =
+        [| (if snd (place env (step + 1)) = 0 then 0f else 1f) |]
+
+    let saved = Path.GetTempFileName()
+
+    for step in 0 .. steps - 1 do
+        for panel in 0..1 do
+            let states = panelWith 3 (fun env -> stateOf env step) panel
+            acting.Encode(panel, Panel(states, 3), Panel(encodings[panel], 4), own)
+            let actions = panelWith 2 (fun env -> actionOf env step) panel
+            let rewards = panelWith 1 (fun env -> rewardOf env step) panel
+
+            let keep = panelWith 1 (fun env -> begins env step) panel
+
+            acting.Take(panel, Panel(actions, 2), rewards, keep)
+
+        let expected =
+            let windows =
+                Array.init envs (fun env ->
+                    let episode, last = place env step
+                    struct (episode, last))
+
+            Encodings.Of(network, data, windows, pool)
+
+        for env in 0 .. envs - 1 do
+            let given = [| for i in 0..3 -> encodings[env / 32][i * 32 + env % 32] |]
+            Paths.sameBits given (Array.sub expected (4 * env) 4) $"environment {env}, step {step}"
+
+        // What it remembers can be kept and comes back.
+        if step = 10 then
+            StateFile.Save(saved, (fun state -> acting.Visit state))
+
+        if step = 11 then
+            StateFile.Load(saved, (fun state -> acting.Visit state))
+
+            for panel in 0..1 do
+                let states = panelWith 3 (fun env -> stateOf env step) panel
+                let again = Array.zeroCreate<float32>(4 * 32)
+                acting.Encode(panel, Panel(states, 3), Panel(again, 4), own)
+                Paths.sameBits again encodings[panel] "after restoring"
+                let actions = panelWith 2 (fun env -> actionOf env step) panel
+                let rewards = panelWith 1 (fun env -> rewardOf env step) panel
+                let keep = panelWith 1 (fun env -> begins env step) panel
+                acting.Take(panel, Panel(actions, 2), rewards, keep)
+
+    File.Delete saved
+
+[<Fact>]
+let ``An encoder's file brings it back, and refuses what is none`` () =
+    use network = new TrajectoryTransformer(config.Network, 3, 2)
+    network.Initialize(RandomStream(2UL, "encoder"))
+    let path = Path.GetTempFileName()
+    let note = Collections.Generic.Dictionary(dict [ "note", "of a test" ])
+    EncoderFile.Save(path, network, note)
+    use again = EncoderFile.Load path
+    Expect.equal (again.Config, again.States, again.Actions) (network.Config, 3, 2) "sizes"
+    Paths.sameBits (again.Parameters.Span.ToArray()) (network.Parameters.Span.ToArray()) "parameters"
+    data.Value.Save path
+
+    let refused =
+        Expect.throws<DistillException>(fun () ->
+            let none = EncoderFile.Load path
+            none.Dispose())
+
+    Expect.isTrue
+        (refused.Message.Contains "does not say that it holds a trajectory transformer")
+        refused.Message
+
+    File.Delete path
