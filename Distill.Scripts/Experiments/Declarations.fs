@@ -96,6 +96,25 @@ module Native =
     /// Those of the library in this file: "libpendulum.so".
     let library (path: string) (size: Envs) = NativeConfig(path, Envs = size.envs)
 
+    /// Compiles a library with the machine's C compiler where it is older than its source, or not there: `Native.compile
+    /// "pendulum.c" "logs/libpendulum.so"`. Gives the library's path.
+    let compile (source: string) (library: string) : string =
+        if not (File.Exists source) then
+            fail $"There is no C file {source}."
+
+        if
+            not (File.Exists library && File.GetLastWriteTimeUtc library > File.GetLastWriteTimeUtc source)
+        then
+            Path.GetDirectoryName(Path.GetFullPath library) |> nonNull |> Directory.CreateDirectory |> ignore
+            // Under another name first, so that what is there is whole.
+            let made = library + ".new"
+
+            match Shell.run "cc" [ "-std=c99"; "-O2"; "-shared"; "-fPIC"; "-o"; made; source; "-lm" ] with
+            | Ok _ -> File.Move(made, library, true)
+            | Error why -> fail $"{source} could not be compiled: {why}"
+
+        library
+
     /// The same, with text that the library is given, such as the name of a model.
     let options (text: string) (config: NativeConfig) : NativeConfig =
         config |> Settings.set <@ _.Options @> text

@@ -247,7 +247,7 @@ module TrainTeacher =
 
         let teacher =
             if Teacher.kind file <> TeacherKind.Nobody then
-                Some(own.Add(Distil.loadTeacher file training.Environment.Spec))
+                Some(own.Add(Labelling.loadTeacher file training.Environment.Spec))
             else
                 None
 
@@ -274,8 +274,8 @@ module TrainTeacher =
         let algorithm =
             match session.Teacher with
             | Some teacher ->
-                let alone, doubts = Distil.solo teacher setup pool
-                { session.Algorithm with Reference = Distil.reference alone; Warnings = doubts }
+                let alone, doubts = Labelling.solo teacher setup pool
+                { session.Algorithm with Reference = Labelling.reference alone; Warnings = doubts }
             | None -> session.Algorithm
 
         judge options setup pool training.SaveTo session.Teacher algorithm
@@ -326,7 +326,7 @@ module TrainTeacher =
             Check =
                 fun () ->
                     Job.noOutput "save_to" training.SaveTo
-                    Distil.checkTeacher algorithm.Teacher
+                    Labelling.checkTeacher algorithm.Teacher
                     check training algorithm
             Run = fun options settings -> Job.orStopped (run options settings training algorithm).Interruption
             Measures = measures

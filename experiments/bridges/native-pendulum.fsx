@@ -2,25 +2,15 @@
 // dotnet fsi build.fsx run experiments/bridges/native-pendulum.fsx [FOLDER]     It goes on where it was stopped.
 #load "../../Distill.Scripts/load.fsx"
 
-open System.Diagnostics
 open System.IO
 open Distill
 open Distill.Algorithms
 
+let source = Path.Combine(__SOURCE_DIRECTORY__, "..", "..", "native", "pendulum.c")
+
 Script.main (fun arguments ->
     let folder = arguments |> List.tryHead |> Option.defaultValue "logs/native-pendulum"
-    Directory.CreateDirectory folder |> ignore
-    let library = Path.Combine(folder, "libpendulum.so")
-    let source = Path.Combine(__SOURCE_DIRECTORY__, "..", "..", "native", "pendulum.c")
-
-    let compiler =
-        [ "-std=c99"; "-O2"; "-shared"; "-fPIC"; source; "-o"; library; "-lm" ]
-
-    use gcc = Process.Start("gcc", compiler)
-    gcc.WaitForExit()
-
-    if gcc.ExitCode <> 0 then
-        raise (DistillException $"gcc did not make {library}.")
+    let library = Native.compile source $"{folder}/libpendulum.so"
 
     let teacher =
         { TrainTeacher.defaults with

@@ -1,5 +1,4 @@
-// A pendulum in Python (Gymnasium's vector interface, observations by group): a teacher by PPO that sees the velocity, then a student
-// that has two steps of the angle instead.
+// A pendulum in Python: a teacher by PPO that sees the velocity, then a student that has two steps of the angle instead.
 // dotnet fsi build.fsx run experiments/bridges/pendulum.fsx [name=value ...]     It goes on where it was stopped.
 #load "../../Distill.Scripts/load.fsx"
 

@@ -560,7 +560,7 @@ let ``a teacher is held against its record on the scale of both standard errors`
     let here = flown [ for i in 0..99 -> if i % 2 = 0 then -40.0f else -60.0f ] 50
 
     let doubts (metadata: (string * string) list) =
-        (Distil.doubts (dict metadata |> Collections.Generic.Dictionary) here).Length
+        (Labelling.doubts (dict metadata |> Collections.Generic.Dictionary) here).Length
 
     Assert.Equal(0, doubts [])
     // Of a negative record nothing is nine tenths.
@@ -570,7 +570,7 @@ let ``a teacher is held against its record on the scale of both standard errors`
     Assert.Equal(1, doubts [ "return", "-46.9"; "return_standard_error", "0" ])
 
     let only (metadata: (string * string) list) =
-        List.exactlyOne (Distil.doubts (dict metadata |> Collections.Generic.Dictionary) here)
+        List.exactlyOne (Labelling.doubts (dict metadata |> Collections.Generic.Dictionary) here)
 
     Assert.Contains(
         "of 10.0 (standard error 2.0), but here it reaches -50.0 (standard error 1.0)",
@@ -590,12 +590,12 @@ let ``a teacher is held against its record on the scale of both standard errors`
     Assert.Equal(0, doubts [ "return", "NaN" ])
     // A record of six digits and a teacher that is always the same.
     let exact = flown [ 123.4564f; 123.4564f ] 0
-    Assert.Empty(Distil.doubts (dict [ "return", "123.457" ] |> Collections.Generic.Dictionary) exact)
+    Assert.Empty(Labelling.doubts (dict [ "return", "123.457" ] |> Collections.Generic.Dictionary) exact)
 
 [<Fact>]
 let ``a teacher fails where most of its episodes end in a terminal state`` () =
     let doubts terminated =
-        Distil.doubts (Collections.Generic.Dictionary()) (flown (List.replicate 4 1.0f) terminated)
+        Labelling.doubts (Collections.Generic.Dictionary()) (flown (List.replicate 4 1.0f) terminated)
 
     Assert.Empty(doubts 2)
     Assert.Contains("75.0 %", List.exactlyOne (doubts 3))
