@@ -398,6 +398,15 @@ internal readonly unsafe struct AttentionHead(
 /// <summary>The kernels that exist once per vector width; all versions give the same bits.</summary>
 internal abstract unsafe class SequenceKernels
 {
+    /// <summary>The sum of sixteen running sums.</summary>
+    protected static float Sum(float* lanes)
+    {
+        var half =
+            (Vector128.Load(lanes) + Vector128.Load(lanes + 8))
+            + (Vector128.Load(lanes + 4) + Vector128.Load(lanes + 12));
+        return (half[0] + half[2]) + (half[1] + half[3]);
+    }
+
     /// <summary>c[i, j] += sum over the columns of a[i] b[j].</summary>
     public abstract void Products(
         float* a,

@@ -52,15 +52,6 @@ internal sealed unsafe class SequencesW512 : SequenceKernels
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Sum(float* lanes)
-    {
-        var half =
-            (Vector128.Load(lanes) + Vector128.Load(lanes + 8))
-            + (Vector128.Load(lanes + 4) + Vector128.Load(lanes + 12));
-        return (half[0] + half[2]) + (half[1] + half[3]);
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Tile4x4(float* a, nint aRow, float* b, nint bRow, int columns, float* sums)
     {
