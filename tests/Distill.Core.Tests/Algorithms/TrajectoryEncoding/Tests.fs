@@ -202,7 +202,12 @@ let ``A training goes on from a checkpoint with the same bits`` () =
     using (new TrajectoryEncoding(config, data.Value, pool)) (fun first ->
         first.Iterate() |> ignore
         first.Iterate() |> ignore
-        StateFile.Save(path, (fun state -> first.Visit state)))
+        StateFile.Save(path, (fun state -> first.Visit state))
+        first.Restore()
+        use best = new TrajectoryEncoding(config, data.Value, pool)
+        StateFile.Load(path, (fun state -> best.Visit state))
+        best.Restore()
+        Paths.sameBits (parameters best) (parameters first) "the best so far")
 
     use second = new TrajectoryEncoding(config, data.Value, pool)
     StateFile.Load(path, (fun state -> second.Visit state))
