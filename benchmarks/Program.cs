@@ -33,6 +33,11 @@ public static class Program
         new("ppo", "PPO on 4,096 quadrotors", Training.RunPpo),
         new("sac", "SAC: one quadrotor, and updates beside PyTorch", Training.RunSac),
         new(
+            "transformer",
+            "training steps of a trajectory transformer, beside PyTorch",
+            Training.RunTransformer
+        ),
+        new(
             "external",
             "steps of a simulator in another process, beside pickles through a pipe",
             External.Run

@@ -260,6 +260,59 @@ internal static class Training
         }
     }
 
+    /// <summary>Updates of a trajectory transformer: 59 tokens of 32, three layers, two masked views of each window, both losses.</summary>
+    public static void RunTransformer(Session session)
+    {
+        var config = new TrajectoryEncodingConfig
+        {
+            BatchSize = session.Settings.Quick ? 16 : 128,
+            ShortestWindow = 20,
+        };
+        const int Episodes = 12;
+        const int Steps = 100;
+        var random = new RandomStream(1, "episodes");
+        var data = new Trajectories(
+            Steps,
+            Random(21),
+            Random(4),
+            Random(1),
+            [.. Enumerable.Range(0, Episodes).Select(episode => episode % 3)]
+        );
+
+        // Products of one window: of the tokens with matrices, and of their attention; then forward and backward.
+        var net = config.Network;
+        var tokens = 3.0 * net.Window - 1;
+        var layer =
+            tokens * (4 * net.Model * net.Model + 2 * net.Model * net.FeedForward)
+            + 2 * tokens * tokens * net.Model;
+        var ends = 2.0 * net.Model * (net.Window * 21 + (net.Window - 1) * (4 + 1));
+        var operations = 2 * 3 * (net.Layers * layer + ends) * 2 * config.BatchSize;
+        foreach (var threads in session.Settings.Threads)
+        {
+            var pool = session.Pool(threads);
+            using var training = new TrajectoryEncoding(config, data, pool);
+            session.Compare(
+                new Case("transformer", $"batch {config.BatchSize}", "updates/s", threads)
+                {
+                    Limit = (session.Peaks.Fma(pool), operations),
+                    Goal = Goal.Ratio(2),
+                },
+                session.Ours(1, () => training.Update()),
+                session.PyTorch.Best(
+                    threads,
+                    new JsonObject { ["job"] = "transformer_step", ["batch"] = config.BatchSize }
+                )
+            );
+        }
+
+        float[] Random(int size) =>
+            [
+                .. Enumerable
+                    .Range(0, Episodes * Steps * size)
+                    .Select(i => random.Uniform((uint)i, (uint)size)),
+            ];
+    }
+
     /// <summary>
     /// Many one-thread trainings on one machine: child processes of this program, each of which trains for a repetition
     /// when it is told to.

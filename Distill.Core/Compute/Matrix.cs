@@ -60,6 +60,56 @@ public static unsafe class Matrix
             Multiply(a, 1, inputs, b, width, c, width, inputs, outputs, width, start, null);
     }
 
+    /// <summary>Y = W X + bias on all tokens: W <c>[outputs, inputs]</c>.</summary>
+    public static void Forward(
+        ReadOnlySpan<float> weights,
+        ReadOnlySpan<float> bias,
+        Sequences x,
+        Sequences y
+    )
+    {
+        var (inputs, outputs) = (x.Features, y.Features);
+        Check(weights.Length, outputs * inputs, nameof(weights));
+        Check(bias.Length, outputs, nameof(bias));
+        CheckLanes(y, x);
+        fixed (
+            float* a = weights,
+                b = x.Values,
+                c = y.Values,
+                start = bias
+        )
+            Multiply(
+                a,
+                inputs,
+                1,
+                b,
+                x.Stride,
+                c,
+                y.Stride,
+                outputs,
+                inputs,
+                x.Columns,
+                Start.FromBias,
+                start
+            );
+    }
+
+    /// <summary>dX (+)= W' dY on all tokens: W <c>[outputs, inputs]</c>.</summary>
+    public static void InputGradient(ReadOnlySpan<float> weights, Sequences dy, Sequences dx, Start start)
+    {
+        var (inputs, outputs) = (dx.Features, dy.Features);
+        Check(weights.Length, outputs * inputs, nameof(weights));
+        CheckLanes(dy, dx);
+        if (start == Start.FromBias)
+            throw new ArgumentException("An input gradient has no bias to start from.", nameof(start));
+        fixed (
+            float* a = weights,
+                b = dy.Values,
+                c = dx.Values
+        )
+            Multiply(a, 1, inputs, b, dy.Stride, c, dx.Stride, inputs, outputs, dy.Columns, start, null);
+    }
+
     /// <summary>
     /// dW += dY X'. dY <c>[outputs, 32]</c>, X as rows <c>[32, padded inputs]</c> (<see cref="ToRows"/>), dW <c>[outputs, inputs]</c>.
     /// </summary>
@@ -219,6 +269,14 @@ public static unsafe class Matrix
         if (panel.Lanes != lanes)
             throw new ArgumentException(
                 $"A panel of {panel.Lanes} lanes was given where {lanes} are needed."
+            );
+    }
+
+    private static void CheckLanes(Sequences first, Sequences second)
+    {
+        if (first.Columns != second.Columns)
+            throw new ArgumentException(
+                $"Sequences of {first.Tokens} and {second.Tokens} tokens do not fit."
             );
     }
 

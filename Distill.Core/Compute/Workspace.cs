@@ -40,6 +40,10 @@ public sealed class Workspace : IDisposable
     public Panel Panel(int features, int lanes = Compute.Panel.Width) =>
         new(Floats(features * lanes), features, lanes);
 
+    /// <summary>Memory for sequences <c>[features, tokens, 16]</c>.</summary>
+    public Sequences Sequences(int features, int tokens) =>
+        new(Floats(features * tokens * Compute.Sequences.Lanes), features, tokens);
+
     /// <summary>Opens a scope: what is taken from now on is given back when it is disposed.</summary>
     public Scope Open() => new(this);
 

@@ -162,7 +162,63 @@ def sac_update(request):
     return update, 1
 
 
-JOBS = {"sac_update": sac_update, "mlp_step": mlp_step, "mlp_epoch": mlp_epoch, "gru_step": gru_step, "lstm_step": lstm_step}
+class TrajectoryTransformer(nn.Module):
+    """States, actions and rewards of 20 steps, and a class token, as 59 tokens."""
+
+    def __init__(self, state=21, action=4, size=32, heads=8, layers=3, hidden=128, steps=20, encoding=6):
+        super().__init__()
+        sizes = (state, action, 1)
+        self.embeddings = nn.ModuleList(nn.Sequential(nn.Linear(n, size), nn.LayerNorm(size)) for n in sizes)
+        self.positions, self.token = nn.Parameter(torch.zeros(steps, size)), nn.Parameter(torch.full((size,), -2.0))
+        layer = nn.TransformerEncoderLayer(size, heads, hidden, 0.1, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers)
+        self.heads = nn.ModuleList(nn.Linear(size, n) for n in sizes)
+        self.encoding = nn.Linear(size, encoding)
+
+    def forward(self, state, action, reward):
+        windows = (state, action, reward)
+        parts = [embed(x) + self.positions[: x.shape[1]] for embed, x in zip(self.embeddings, windows)]
+        y = self.encoder(torch.cat([*parts, self.token.expand(len(state), 1, -1)], 1))
+        split = y.split([x.shape[1] for x in windows] + [1], 1)
+        return [head(part) for head, part in zip(self.heads, split)], self.encoding(split[3][:, 0])
+
+
+def transformer_step(request):
+    """Two masked views of each window, reconstruction and InfoNCE, both views in one pass."""
+    batch, steps = request["batch"], 20
+    windows = [torch.rand(batch, steps - (size < 21), size) for size in (21, 4, 1)]
+    tasks = torch.randint(0, 3, (batch,))
+    other = (tasks[:, None] == tasks[None]) & ~torch.eye(batch, dtype=torch.bool)
+    net = TrajectoryTransformer()
+    adam = adam_of(net.parameters(), request["adam"], 2e-4)
+    forward = torch.compile(net) if request.get("compile") else net
+
+    def step():
+        targets = [torch.cat([x, x]) for x in windows]
+        masks = [torch.rand(x.shape[:2]) < 0.15 for x in targets]
+        outputs, z = forward(*(x.masked_fill(mask[..., None], 0) for x, mask in zip(targets, masks)))
+        loss = 0
+        for y, x, mask in zip(outputs, targets, masks):
+            for view in (slice(0, batch), slice(batch, None)):
+                loss = loss + ((y[view] - x[view]) ** 2)[mask[view]].mean()
+        z = nn.functional.normalize(z, dim=1)
+        logits = (z[:batch] @ z[batch:].T / 0.15).masked_fill(other, float("-inf"))
+        loss = loss + 0.25 * nn.functional.cross_entropy(logits, torch.arange(batch))
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+
+    return step, 1
+
+
+JOBS = {
+    "transformer_step": transformer_step,
+    "sac_update": sac_update,
+    "mlp_step": mlp_step,
+    "mlp_epoch": mlp_epoch,
+    "gru_step": gru_step,
+    "lstm_step": lstm_step,
+}
 made = {}
 
 
