@@ -4,6 +4,7 @@ module Distill.Tests.SweepSlurmTests
 open System
 open System.Diagnostics
 open System.IO
+open System.Threading
 open Distill
 open Distill.Tests.RunTests
 open Distill.Tests.SweepScriptTests
@@ -160,7 +161,10 @@ type SlurmFactAttribute() as fact =
         elif Environment.UserName <> "root" then
             fact.Skip <- "Only root can start the daemons of Slurm."
 
-/// The Slurm of tests/slurm, as long as this lives.
+/// Which Slurm is meant is a variable of the whole process, and tests of other files run at the same time.
+let private turn = new SemaphoreSlim 1
+
+/// The Slurm of tests/slurm, as long as this lives; there is one at a time.
 type OneNode(place: Workplace, configuration: string list) =
     let folder = place.Path "slurm"
 
@@ -180,13 +184,19 @@ type OneNode(place: Workplace, configuration: string list) =
         running.ExitCode
 
     do
-        Assert.Equal(0, call "slurm-up.sh" configuration)
+        turn.Wait()
+
+        if call "slurm-up.sh" configuration <> 0 then
+            turn.Release() |> ignore
+            failwith "Slurm did not come up."
+
         Environment.SetEnvironmentVariable("SLURM_CONF", Path.Combine(folder, "slurm.conf"))
 
     interface IDisposable with
         member _.Dispose() =
             call "slurm-down.sh" [] |> ignore
             Environment.SetEnvironmentVariable("SLURM_CONF", null)
+            turn.Release() |> ignore
 
 [<SlurmFact>]
 let ``on Slurm a sweep has the same results, though tasks are queued again, cancelled and shared`` () =
