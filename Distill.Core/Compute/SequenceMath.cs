@@ -99,7 +99,7 @@ public static unsafe class SequenceMath
         )
         fixed (uint* keys = dropout.Keys)
         {
-            var drop = new DropoutArguments(keys, dropout.First, dropout.Threshold, dropout.Scale);
+            var drop = new DropoutArguments(keys, dropout);
             Kernels.AddNorm(
                 r,
                 residual.Stride,
@@ -143,7 +143,7 @@ public static unsafe class SequenceMath
         )
         fixed (uint* keys = dropout.Keys)
         {
-            var drop = new DropoutArguments(keys, dropout.First, dropout.Threshold, dropout.Scale);
+            var drop = new DropoutArguments(keys, dropout);
             Kernels.AddNormBackward(
                 g,
                 n,
@@ -166,13 +166,7 @@ public static unsafe class SequenceMath
         CheckFeatures(x.Features);
         fixed (float* values = x.Values)
         fixed (uint* keys = dropout.Keys)
-            Kernels.Relu(
-                values,
-                x.Stride,
-                x.Features,
-                x.Columns,
-                new(keys, dropout.First, dropout.Threshold, dropout.Scale)
-            );
+            Kernels.Relu(values, x.Stride, x.Features, x.Columns, new(keys, dropout));
     }
 
     /// <summary>dy becomes the gradient of what went into <see cref="Relu"/>.</summary>
@@ -223,7 +217,7 @@ public static unsafe class SequenceMath
         fixed (uint* keys = dropout.Keys)
             for (var head = 0; head < heads; head++)
             {
-                var drop = new DropoutArguments(keys, dropout.First, dropout.Threshold, dropout.Scale);
+                var drop = new DropoutArguments(keys, dropout);
                 var first = (nint)head * size;
                 Kernels.Attention(
                     new(
@@ -277,7 +271,7 @@ public static unsafe class SequenceMath
         fixed (uint* keys = dropout.Keys)
             for (var head = 0; head < heads; head++)
             {
-                var drop = new DropoutArguments(keys, dropout.First, dropout.Threshold, dropout.Scale);
+                var drop = new DropoutArguments(keys, dropout);
                 var first = (nint)head * size;
                 var (k, v) = (y.Features + first, 2 * y.Features + first);
                 Kernels.AttentionBackward(
@@ -364,13 +358,13 @@ public static unsafe class SequenceMath
     }
 }
 
-/// <summary>What the kernels need of a <see cref="Dropout"/>.</summary>
-internal readonly unsafe struct DropoutArguments(uint* keys, uint first, int threshold, float scale)
+/// <summary>What the kernels need of a <see cref="Dropout"/>, whose keys are fixed.</summary>
+internal readonly unsafe struct DropoutArguments(uint* keys, Dropout dropout)
 {
     public readonly uint* Keys = keys;
-    public readonly uint First = first;
-    public readonly int Threshold = threshold;
-    public readonly float Scale = scale;
+    public readonly uint First = dropout.First;
+    public readonly int Threshold = dropout.Threshold;
+    public readonly float Scale = dropout.Scale;
 }
 
 /// <summary>What attention reads of one head.</summary>
