@@ -7,21 +7,28 @@ using Distill.Storage;
 namespace Distill.Evaluation;
 
 /// <summary>
-/// Every step of the episodes of an evaluation: all observation groups, what was done and what it brought, to be written as
-/// recorded data (docs/recorded-data.md).
+/// Every step of the episodes of an evaluation: observation groups, what was done and what it brought, to be written as
+/// recorded data (docs/recorded-data.md), or to train a trajectory encoder on.
 /// </summary>
 public sealed class EpisodeRecord : IDisposable
 {
     private readonly EnvironmentSpec environment;
+    private readonly string[] groups;
+    private readonly int[] groupIndices;
     private readonly Table table;
 
     /// <param name="episodes">Of the evaluation.</param>
-    /// <exception cref="DistillException">The machine has not the memory for so many steps.</exception>
-    public EpisodeRecord(EnvironmentSpec environment, int episodes)
+    /// <param name="groups">The observation groups to keep; null for all.</param>
+    /// <exception cref="DistillException">There is no such group, or the machine has not the memory for so many steps.</exception>
+    public EpisodeRecord(EnvironmentSpec environment, int episodes, IReadOnlyList<string>? groups = null)
     {
         this.environment = environment;
+        this.groups = [.. groups ?? environment.Groups.Select(group => group.Name)];
+        groupIndices = Array.ConvertAll(this.groups, environment.Group);
         var columns = new Columns([
-            .. environment.Groups.Select(group => (RecordedForm.Observations + group.Name, group.Size)),
+            .. groupIndices.Select(group =>
+                (RecordedForm.Observations + environment.Groups[group].Name, environment.Groups[group].Size)
+            ),
             (RecordedForm.Actions, environment.Actions.Floats),
             (RecordedForm.Rewards, 1),
         ]);
@@ -44,8 +51,8 @@ public sealed class EpisodeRecord : IDisposable
             return;
         using var scope = step.Own.Open();
         var row = step.Own.Panel(table.Columns.Size);
-        for (var group = 0; group < environment.Groups.Count; group++)
-            of.Observe(step.Panel, group, table.Columns[group].Of(row).Values);
+        for (var column = 0; column < groupIndices.Length; column++)
+            of.Observe(step.Panel, groupIndices[column], table.Columns[column].Of(row).Values);
         step.Action.Values.CopyTo(table.Columns[RecordedForm.Actions].Of(row).Values);
         table.Scatter(row, First(episode) + step.Number, environment.EpisodeLimit, lanes);
     }
@@ -75,9 +82,7 @@ public sealed class EpisodeRecord : IDisposable
                 )),
                 Ends(RecordedForm.Terminated, true),
                 Ends(RecordedForm.Truncated, false),
-                RecordedFacts
-                    .Of(environment, environment.Groups.Select(group => group.Name), seed, policy)
-                    .ToArray(),
+                RecordedFacts.Of(environment, groups, seed, policy).ToArray(),
             ]
         );
 
@@ -96,6 +101,41 @@ public sealed class EpisodeRecord : IDisposable
                     }
                 }
             );
+    }
+
+    /// <summary>The episodes that went on to the limit of steps, each of its variant as the task; those that ended before are left out.</summary>
+    /// <param name="result">Of the evaluation that was recorded.</param>
+    /// <param name="states">The observation group of the states, one that was kept.</param>
+    /// <exception cref="DistillException">No episode went on to the limit.</exception>
+    public Trajectories Trajectories(EvaluationResult result, string states)
+    {
+        var whole = Enumerable
+            .Range(0, result.Episodes)
+            .Where(episode => result.Lengths[episode] == environment.EpisodeLimit)
+            .ToArray();
+        if (whole.Length == 0)
+            throw new DistillException(
+                $"No episode of {environment.Name} went on to the limit of {environment.EpisodeLimit} steps, so there are none of equal length."
+            );
+        return new(
+            environment.EpisodeLimit,
+            Values(RecordedForm.Observations + states),
+            Values(RecordedForm.Actions),
+            Values(RecordedForm.Rewards),
+            Array.ConvertAll(whole, episode => result.Variants.Count == 0 ? 0 : result.Variants[episode]),
+            environment.Variants.Count == 0 ? [environment.Name] : environment.Variants
+        );
+
+        float[] Values(string name)
+        {
+            var column = table.Columns[name];
+            var values = new float[(long)whole.Length * environment.EpisodeLimit * column.Size];
+            var place = 0;
+            foreach (var episode in whole)
+                for (var step = 0; step < environment.EpisodeLimit; step++, place += column.Size)
+                    table.Cell(First(episode) + step, column).CopyTo(values.AsSpan(place));
+            return values;
+        }
     }
 
     public void Dispose() => table.Dispose();

@@ -131,10 +131,10 @@ public sealed class Evaluator : IRollout, IDisposable
 
     /// <summary>Runs the teachers as if they were a policy, each where it is the one to ask.</summary>
     /// <inheritdoc cref="Run(Policy, EpisodeRecord)"/>
-    public EvaluationResult Run(ITeachers teachers)
+    public EvaluationResult Run(ITeachers teachers, EpisodeRecord? record = null)
     {
         using var acting = teachers.Teach(environment);
-        (policy, teacher, record) = (null, acting, null);
+        (policy, teacher, this.record) = (null, acting, record);
         return Run();
     }
 
@@ -171,22 +171,21 @@ public sealed class Evaluator : IRollout, IDisposable
     bool IRollout.Act(in PanelStep step)
     {
         var counted = running.AsSpan(step.First, Panel.Width);
-        if (teacher is not null)
-            return teacher.Act(
-                step.Panel,
-                step.Number,
-                step.Number,
-                step.Action,
-                default,
-                watch,
-                counted,
-                step.Own
-            );
+        var decided = teacher is null ? Decide(step, counted) : Ask(teacher, step, counted);
+        if (decided)
+            record?.Act(environment, step, Episode(step.Panel), Lanes(step.Panel));
+        return decided;
+    }
+
+    private bool Ask(ITeacher asked, in PanelStep step, ReadOnlySpan<byte> counted) =>
+        asked.Act(step.Panel, step.Number, step.Number, step.Action, default, watch, counted, step.Own);
+
+    private bool Decide(in PanelStep step, ReadOnlySpan<byte> counted)
+    {
         var observation = step.Own.Panel(policy!.Policy.Network.Spec.Inputs);
         policy.Observe(step.Panel, observation);
         var outputs = policy.Forward(step.Panel, observation, step.Own);
         policy.Policy.Decide(outputs, step.Action);
-        record?.Act(environment, step, Episode(step.Panel), Lanes(step.Panel));
         return !watch.Catches(step.Panel, step.Number, "observation", observation.Values, counted)
             && !watch.Catches(step.Panel, step.Number, "policy's action", outputs.Values, counted);
     }

@@ -51,7 +51,7 @@ type Agent
 
     let iterate (display: Display) (clockAfter: Progress -> Clock) : Progress =
         let before = Environment.CpuUsage.TotalTime
-        let progress, clock = Runner.iterate display clockAfter algorithm
+        let progress, clock = Runner.iterate display clockAfter algorithm.Iterate
         let row = Runner.iterationMetrics progress clock |> List.map KeyValuePair
         metrics.Add(MetricsRow(progress.Iteration, List.toArray row))
         warnings.AddRange progress.Warnings
@@ -250,7 +250,7 @@ module Agent =
         let command = Command.read folder
 
         if command.Role = "" then
-            fail $"{Training.path folder} is a run of kind {command.Kind}, which trains nothing."
+            fail $"{Training.path folder} is a run of kind {command.Kind}, which trains no policy."
 
         Training.checkState folder
         let records = recordsOf folder command
@@ -258,7 +258,7 @@ module Agent =
 
         try
             let session = start own records
-            Training.checkUnchanged folder session.Setup
+            Training.checkUnchanged folder session.Setup.Parameters
             let memory = Runner.restore folder session.Setup.Plan session.Algorithm
             Training.sign command session.Setup session.Algorithm.Policy
             let files = read folder command

@@ -10,10 +10,10 @@ open Distill.Storage
 /// How a run was started: enough to start it again.
 type Command =
     {
-        /// The kind of job: "distillation", "ppo", "sac", "evaluation".
+        /// The kind of job: "distillation", "ppo", "sac", "encoder", "evaluation".
         Kind: string
 
-        /// What it trains: "student" or "teacher"; empty for nothing.
+        /// The policy that it trains: "student" or "teacher"; empty for none.
         Role: string
 
         /// Path of the script; empty when there was none.

@@ -25,7 +25,7 @@ type Progress =
         CollectionSeconds: float
         LearningSeconds: float
 
-        /// For the line of every iteration: "rows +40000, 480000/1000000".
+        /// For the line of every iteration: "rows +40000, 480000/1000000", or what is measured where there are no returns.
         Data: string
 
         /// Lines that are worth saying once: a new phase, a dataset that grew.
@@ -125,8 +125,11 @@ module Display =
                 progress.Phase
             for name, value in progress.Losses do
                 $"{name} loss {number value}"
-            "return " + (progress.MeanReturn |> optional (fun value -> $"{value:F1}"))
-            "length " + (progress.MeanEpisodeLength |> optional (fun value -> $"{value:F0}"))
+            match progress.MeanReturn, progress.MeanEpisodeLength with
+            | Some value, Some length ->
+                $"return {value:F1}"
+                $"length {length:F0}"
+            | _ -> ()
             if progress.Data <> "" then
                 progress.Data
             $"{progress.CollectionSeconds + progress.LearningSeconds:F2} s"
@@ -152,7 +155,10 @@ module Display =
             match progress.Losses with
             | (_, loss) :: _ -> "loss " + number loss
             | [] -> ()
-            "return " + (progress.MeanReturn |> optional (fun value -> $"{value:F0}"))
+            match progress.MeanReturn with
+            | Some value -> $"return {value:F0}"
+            | None when progress.Data <> "" -> progress.Data
+            | None -> ()
             $"{clock.StepsPerSecond / 1000.0:F0}k/s"
             duration clock.Remaining
         ]

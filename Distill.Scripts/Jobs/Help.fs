@@ -77,6 +77,8 @@ module Help =
             "distil", [ Experiment.empty.Teacher; Experiment.empty.Config; Training.options ]
             "train by PPO", [ TrainTeacher.defaults; Experiment.empty.Teacher; PpoConfig(); Training.options ]
             "train by SAC", [ TrainTeacher.single; SacConfig(); Training.options ]
+            "record trajectories", [ RecordTrajectories.defaults ]
+            "train an encoder", [ TrainEncoder.defaults; TrajectoryEncodingConfig(); Training.options ]
             "evaluate", [ Evaluate.defaults ]
             "play", [ Play.defaults ]
         ]

@@ -4,7 +4,8 @@ namespace Distill
 /// point of its space.
 type Job =
     {
-        /// What sort of work it is, as params/command.json and trial.json say it: "distillation", "ppo", "sac", "evaluation".
+        /// What sort of work it is, as params/command.json and trial.json say it: "distillation", "ppo", "sac", "encoder",
+        /// "evaluation".
         Kind: string
 
         /// The records that hold all its settings. Among these are `name` and `seed`, and `threads`, 0 for one per processor.

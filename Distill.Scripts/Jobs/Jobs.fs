@@ -20,6 +20,7 @@ module Jobs =
                 TrainTeacher.single
                 TrainTeacher.single
                 (Reinforcement.sac (SacConfig()))
+            TrainEncoder.job TrainEncoder.defaults (TrajectoryEncodingConfig())
             Evaluate.job Evaluate.defaults
         ]
 

@@ -3,6 +3,7 @@ namespace Distill
 open System
 open System.IO
 open Distill.Algorithms
+open Distill.Datasets
 open Distill.Storage
 open Distill.Policies
 
@@ -141,6 +142,32 @@ module Run =
     /// settings: `sweep name=value,value`.
     let evaluate (evaluation: Evaluate) : unit =
         mainOf (Evaluate.job evaluation) (fun arguments -> evaluateWith arguments evaluation)
+
+    let trajectoriesWith
+        (arguments: string list)
+        (sources: TrajectorySource list)
+        (recording: RecordTrajectories)
+        : Trajectories =
+        RecordTrajectories.run (Settings.apply1 arguments recording) sources
+
+    /// Records whole episodes of these sources in one file, to train a trajectory encoder on; leaves it as it is where it was made with
+    /// the same settings.
+    let trajectories (sources: TrajectorySource list) (recording: RecordTrajectories) : unit =
+        main [ recording ] (fun arguments -> trajectoriesWith arguments sources recording |> ignore)
+
+    let encoderWith
+        (arguments: string list)
+        (training: TrainEncoder)
+        (config: TrajectoryEncodingConfig)
+        : EncoderResult =
+        let settings = Training.arguments arguments
+        let options, training, config = TrainEncoder.withArguments settings training config
+        TrainEncoder.run options settings training config
+
+    /// Trains a trajectory encoder on recorded episodes and measures what it knows of their tasks, or sweeps settings of the training:
+    /// `sweep name=value,value`. `resume=RUN_FOLDER` goes on with a run that was stopped.
+    let encoder (training: TrainEncoder) (config: TrajectoryEncodingConfig) : unit =
+        mainOf (TrainEncoder.job training config) (fun arguments -> encoderWith arguments training config)
 
     let playWith (arguments: string list) (play: Play) : PlayResult =
         Play.run (Settings.apply1 arguments play)

@@ -316,9 +316,9 @@ module Runner =
     let internal iterate
         (display: Display)
         (clockAfter: Progress -> Clock)
-        (algorithm: Algorithm)
+        (advance: unit -> Progress)
         : Progress * Clock =
-        let progress = algorithm.Iterate()
+        let progress = advance ()
         let clock = clockAfter progress
         List.iter display.Say progress.Events
 
@@ -374,7 +374,9 @@ module Runner =
                 min until plan.Iterations
 
         while algorithm.Completed() < stop && interruption.ExitCode = 0 do
-            let progress, clock = orKeep (fun () -> iterate display clockAfter algorithm)
+            let progress, clock =
+                orKeep (fun () -> iterate display clockAfter algorithm.Iterate)
+
             let completed = progress.Iteration + 1
             let last = completed = plan.Iterations
             RunRecord.addWarnings folder.Path progress.Warnings

@@ -138,8 +138,8 @@ module Training =
                     $"{folder.Path} began with other settings: {path} has {line before i} where the script now gives {line now i}."
 
     /// Refuses to go on with a run whose settings are not those it began with. Its threads may change, and it may get longer.
-    let internal checkUnchanged (folder: RunFolder) (setup: Setup) =
-        checkSettings [ "threads"; "iterations" ] folder setup.Parameters
+    let internal checkUnchanged (folder: RunFolder) (parameters: (string * obj) list) =
+        checkSettings [ "threads"; "iterations" ] folder parameters
 
     let path (folder: RunFolder) = Command.shortest folder.Path
 
@@ -155,21 +155,26 @@ module Training =
         Runner.requireState folder
 
     /// The folder of a new run, or of the run that goes on.
-    let private openFolder (options: RunOptions) (setup: Setup) =
+    let internal openFolder (options: RunOptions) (name: string) (runName: string) =
         if options.Resume <> "" then
             RunFolder.Open options.Resume
         elif options.Folder <> "" then
             RunFolder.CreateAt options.Folder
         else
-            RunFolder.Create(options.Logs, setup.Name, setup.RunName)
+            RunFolder.Create(options.Logs, name, runName)
 
     /// Writes the parameters of a new run, or checks those of the run that goes on.
-    let private prepare (options: RunOptions) (folder: RunFolder) (command: Command) (setup: Setup) =
+    let internal prepare
+        (options: RunOptions)
+        (folder: RunFolder)
+        (command: Command)
+        (parameters: (string * obj) list)
+        =
         if options.Resume <> "" then
-            checkUnchanged folder setup
+            checkUnchanged folder parameters
             checkState folder
         else
-            for name, tree in setup.Parameters do
+            for name, tree in parameters do
                 folder.WriteParameters(name, tree)
 
             Command.write folder command
@@ -240,11 +245,16 @@ module Training =
         ]
 
     /// Does what must not keep a run from its end, such as writing a page on a full disk; says if it fails.
-    let private attempt (what: string) (work: unit -> unit) =
+    let internal attempt (what: string) (work: unit -> unit) =
         try
             work ()
         with error ->
             Console.Error.WriteLine $"{what} could not be written. {Script.describe error}"
+
+    /// Writes the report, whose path is printed.
+    let internal report (options: RunOptions) (folder: RunFolder) =
+        if options.Report then
+            attempt "The report" (fun () -> say $"Report: {Command.shortest (Report.write folder.Path)}")
 
     /// Writes the pages of a run: a replay of these policies, where it is about quadrotors, and the report, whose path is
     /// printed.
@@ -261,7 +271,7 @@ module Training =
                     Replay.write folder.Path (flights config setup.Seed policies) |> ignore)
             | _ -> ()
 
-            attempt "The report" (fun () -> say $"Report: {Command.shortest (Report.write folder.Path)}")
+        report options folder
 
     /// Refuses what cannot be filmed.
     let private checkVideo (options: RunOptions) (setup: Setup) =
@@ -345,11 +355,37 @@ module Training =
             say
                 $"State: {Command.shortest state.FullName}, {Names.mebibytes state.Length}: more iterations can go on from it; `dotnet fsi build.fsx clean runs` removes the states of finished runs"
 
-    /// How the user goes on with a run that was stopped.
-    let private howToGoOn (folder: RunFolder) =
-        match Script.current with
-        | Some _ -> $"dotnet fsi build.fsx resume {path folder}"
-        | None -> $"the same call with the setting \"resume={path folder}\""
+    /// The command of a run that begins now with these settings of the command line.
+    let internal commandOf (kind: string) (role: string) (settings: string list) (seed: uint64) : Command =
+        let own =
+            settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
+
+        Command.now kind role own seed
+
+    let internal checkUntil (options: RunOptions) =
+        if options.Until < 0 then
+            fail $"until={options.Until} cannot work; it must be 0 for none, or more."
+
+    /// Says of a run that was asked to go on that there was nothing left to do.
+    let internal sayFinished (iterations: int) =
+        say
+            $"This run has finished: all its {iterations} iterations were done before. To go on with it, give more: iterations=…"
+
+    /// How the user goes on with a run that was stopped: a sentence that ends a script.
+    let internal stopped (folder: RunFolder) (code: int) (completed: int) (iterations: int) : string =
+        let howToGoOn =
+            match Script.current with
+            | Some _ -> $"dotnet fsi build.fsx resume {path folder}"
+            | None -> $"the same call with the setting \"resume={path folder}\""
+
+        let sentence =
+            $"Stopped after iteration {completed} of {iterations}; go on with: {howToGoOn}"
+
+        if Script.current.IsSome then
+            raise (Script.Stopped(code, sentence))
+
+        say sentence
+        sentence
 
     /// The algorithm, which tells before its first iteration.
     let private telling (beforeFirst: unit -> unit) (algorithm: Algorithm) =
@@ -415,8 +451,7 @@ module Training =
                 Runner.run folder resume setup.Plan options.Until evaluator interruption display algorithm)
 
         if resume && not trained && ending = Ending.Finished then
-            say
-                $"This run has finished: all its {algorithm.Completed()} iterations were done before. To go on with it, give more: iterations=…"
+            sayFinished (algorithm.Completed())
 
         ending
 
@@ -438,17 +473,11 @@ module Training =
         (judge: RunFolder -> string option -> 'Result)
         : 'Result =
         checkVideo options setup
-
-        if options.Until < 0 then
-            fail $"until={options.Until} cannot work; it must be 0 for none, or more."
-
-        let own =
-            settings |> List.filter (fun setting -> not (setting.StartsWith "resume="))
-
-        let command = Command.now setup.Kind algorithm.Role own setup.Seed
-        let folder = openFolder options setup
+        checkUntil options
+        let command = commandOf setup.Kind algorithm.Role settings setup.Seed
+        let folder = openFolder options setup.Name setup.RunName
         use _ = folder.Lock()
-        prepare options folder command setup
+        prepare options folder command setup.Parameters
         RunRecord.addWarnings folder.Path algorithm.Warnings
         sign command setup algorithm.Policy
         say $"Run folder: {path folder}"
@@ -460,16 +489,7 @@ module Training =
         | Ending.Finished -> judge folder None
         | Ending.Interrupted code ->
             present options folder setup []
-
-            let sentence =
-                $"Stopped after iteration {algorithm.Completed()} of {setup.Plan.Iterations}; "
-                + $"go on with: {howToGoOn folder}"
-
-            if Script.current.IsSome then
-                raise (Script.Stopped(code, sentence))
-
-            say sentence
-            judge folder (Some sentence)
+            judge folder (Some(stopped folder code (algorithm.Completed()) setup.Plan.Iterations))
 
     /// Where a target return was looked for in a run: the label of the policy that was trained, and after how many environment
     /// steps it was reached.

@@ -140,11 +140,13 @@ module EncodingProbe =
         |> Array.map float
         |> Array.chunkBySize network.Config.Encoding
 
-    /// How tasks come apart while steps are seen: a probe is fitted to the episodes that the encoder was trained on, for each number
+    /// How tasks come apart while steps are seen: a probe is fitted to the episodes that an encoder was trained on, for each number
     /// of steps by itself, and measured on those held out.
     let byStepsSeen
-        (training: TrajectoryEncoding)
+        (network: TrajectoryTransformer)
         (data: Trajectories)
+        (training: int[])
+        (heldOut: int[])
         (pool: WorkerPool)
         (seen: int list)
         : TaskSeparation list =
@@ -152,19 +154,12 @@ module EncodingProbe =
 
         [
             for steps in seen do
-                let encode = encodings training.Transformer data pool steps
-
-                let heldOut, tasks =
-                    encode training.ValidationEpisodes, tasksOf training.ValidationEpisodes
+                let encode = encodings network data pool steps
+                let points, tasks = encode heldOut, tasksOf heldOut
 
                 {
                     Seen = steps
-                    Accuracy =
-                        accuracy
-                            (encode training.TrainingEpisodes)
-                            (tasksOf training.TrainingEpisodes)
-                            heldOut
-                            tasks
-                    Silhouette = silhouette heldOut tasks
+                    Accuracy = accuracy (encode training) (tasksOf training) points tasks
+                    Silhouette = silhouette points tasks
                 }
         ]

@@ -25,6 +25,7 @@ module Report =
                 "Train/mean_reward"
                 "Train/mean_episode_length"
                 "Perf/total_fps"
+                "Perf/windows_per_second"
                 "Perf/collection_time"
                 "Perf/learning_time"
                 "Loss/learning_rate"
@@ -247,6 +248,11 @@ module Report =
                                 [ "stackgroup", Json.Text "time"; "fillcolor", Json.Text "@series/0.45" ]
                     ]
                 |> overIterations run "s"
+            match run.Series "Perf/windows_per_second" with
+            | [] -> ()
+            | points ->
+                "Windows per second.",
+                Chart.Line(points, Name = "windows", LineColor = student) |> overIterations run "windows / s"
             match run.Series "Perf/total_fps" with
             | [] -> ()
             | points ->
@@ -299,13 +305,64 @@ module Report =
                     chart $"{name} error, m" (along axis)
             ]
 
+    // Encodings
+
+    /// How well tasks are told apart, over the steps seen.
+    let private separation
+        (title: string)
+        (measure: TaskSeparation -> float)
+        (records: EncodingRecord list)
+        : GenericChart =
+        Chart.combine
+            [
+                for i, record in List.indexed records do
+                    Chart.Line(
+                        [ for one in record.Separations -> one.Seen, measure one ],
+                        ShowMarkers = true,
+                        Name = record.Encoder,
+                        LineColor = if i = 0 then student else teacher
+                    )
+            ]
+        |> Chart.withXAxisStyle (TitleText = "steps seen", AxisType = "log")
+        |> Chart.withYAxisStyle (TitleText = title)
+        |> Chart.withSize (Height = 300)
+
+    let private plane (record: EncodingRecord) : GenericChart =
+        Chart.combine
+            [
+                for task, points in record.Points |> List.groupBy _.Task do
+                    Chart.Point(
+                        [ for point in points -> point.X ],
+                        [ for point in points -> point.Y ],
+                        Name = task,
+                        MarkerSize = 5.
+                    )
+            ]
+        |> Chart.withXAxisStyle (TitleText = "first component")
+        |> Chart.withYAxisStyle (TitleText = "second component")
+        |> Chart.withSize (Height = 360)
+
+    let private encodings (records: EncodingRecord list) =
+        [
+            if not records.IsEmpty then
+                "Share of held-out episodes whose task a linear probe finds in the encoding. The untrained encoder is the same network before its first update.",
+                separation "tasks found" _.Accuracy records
+                |> Chart.withYAxisStyle (TickFormat = ".0%", MinMax = (0., 1.03))
+
+                "Mean silhouette of the encodings by task: 1 for tight clusters far apart, 0 for none.",
+                separation "silhouette" _.Silhouette records
+            for record in records do
+                $"Encodings of held-out episodes after {record.Seen} steps, {record.Encoder}: the plane in which they differ most.",
+                plane record
+        ]
+
     // Words
 
     let private total (run: RunRecord) (name: string) =
         run.Series name |> List.sumBy (fun (_, value) -> if Double.IsFinite value then value else 0.)
 
     /// The numbers that a reader looks for first: label, number, remark.
-    let private mainNumbers (run: RunRecord) =
+    let private mainNumbers (run: RunRecord) (encodings: EncodingRecord list) =
         let result =
             match run.Result "best student" with
             | Some result -> Some result
@@ -344,7 +401,19 @@ module Report =
             ]
         | _ ->
             [
+                for record in encodings do
+                    match record.Separations |> List.tryFind (fun one -> one.Seen = record.Seen) with
+                    | Some found ->
+                        $"Tasks found, {record.Encoder}",
+                        percent found.Accuracy,
+                        $"of held-out episodes after {record.Seen} steps, silhouette {significant found.Silhouette}"
+                    | None -> ()
                 match run.Results, run.BestEvaluation with
+                | result :: _, _ when result.Policy = PolicyResult.tasksFound ->
+                    match run.Result PolicyResult.encoderLoss with
+                    | Some loss ->
+                        "Validation loss", significant -loss.MeanReturn, "the lowest: that encoder is kept"
+                    | None -> ()
                 | result :: _, _ when result.Policy = PolicyResult.byLoss ->
                     "Loss of the best student",
                     significant -result.MeanReturn,
@@ -378,7 +447,7 @@ module Report =
         | n, Some planned -> $"stopped or running: {count n} of {count planned} iterations"
         | n, None -> $"{count n} iterations"
 
-    let private heading (run: RunRecord) =
+    let private heading (run: RunRecord) (encodings: EncodingRecord list) =
         let busy = total run "Perf/collection_time" + total run "Perf/learning_time"
 
         let line =
@@ -390,7 +459,7 @@ module Report =
             ]
             |> String.concat " · "
 
-        header run.Experiment line (mainNumbers run) + warnings run.Warnings
+        header run.Experiment line (mainNumbers run encodings) + warnings run.Warnings
 
     let private results (run: RunRecord) =
         Table(
@@ -434,6 +503,7 @@ module Report =
     /// The page of a run.
     let ofRun (run: RunRecord) : string =
         let flights = FlightRecording.ofRun run.Folder
+        let encoders = EncodingRecord.read run.Folder
 
         let replay =
             if File.Exists(Path.Combine(run.Folder, "replay.html")) then
@@ -455,12 +525,13 @@ module Report =
 
         let body =
             [
-                heading run
+                heading run encoders
+                section "Encodings" (List.map figure (encodings encoders))
                 section
                     "Evaluation"
                     (List.map figure (evaluation run)
                      @ [
-                         if not run.Results.IsEmpty then
+                         if encoders.IsEmpty && not run.Results.IsEmpty then
                              wideTable (results run)
                      ])
                 section "Training" (List.map figure (training run))

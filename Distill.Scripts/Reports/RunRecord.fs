@@ -104,6 +104,12 @@ module PolicyResult =
     /// minus its loss there.
     let byLoss = "best student, minus its loss"
 
+    /// Rows of a trajectory encoder's results, which are no policy's: the number stands where a mean return would.
+    let tasksFound = "encoder, share of tasks found"
+
+    let silhouette = "encoder, silhouette"
+    let encoderLoss = "encoder, minus its loss"
+
     /// The result of the policy of this name.
     let find (policy: string) (results: PolicyResult list) : PolicyResult =
         match results |> List.tryFind (fun result -> result.Policy = policy) with

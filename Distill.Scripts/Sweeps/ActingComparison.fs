@@ -101,7 +101,7 @@ module internal ActingComparison =
             | _ -> fail "The comparison varies the length of phase 1, so acting must be teacher_until."
 
         let root = Path.GetFullPath(Path.Combine(options.Logs, experiment.Config.Name))
-        let hashOf = TrialRecord.hasher ()
+        let hashOf = Fingerprint.hasher ()
 
         // Each run is known by its content, as the trials of a sweep are: one that has finished is not run again, one that was
         // stopped goes on.

@@ -163,7 +163,7 @@ module internal Trials =
         let arguments = SweepOptions.declaration options @ ofPoint
 
         jobs
-        |> List.map (ofJob (TrialRecord.hasher ()) (namesOf jobs) (saidBy seed search sweep) arguments)
+        |> List.map (ofJob (Fingerprint.hasher ()) (namesOf jobs) (saidBy seed search sweep) arguments)
         |> List.distinctBy _.Record.Hash
 
     /// Gives the decisions of a point, as they are asked for, and what makes its trials, one for each seed.
@@ -177,7 +177,7 @@ module internal Trials =
 
         let names = namesOf examples
         let said = saidBy seed (Search.Random 1) sweep
-        let hashOf = TrialRecord.hasher ()
+        let hashOf = Fingerprint.hasher ()
 
         fun decide ->
             let decisions = Collections.Generic.List()
@@ -218,7 +218,7 @@ module internal Trials =
     /// Gives trials, each as it is written down in the root if it is there. One that was written down before Distill had all
     /// its present settings is the same if those that it lacks are at their defaults.
     let kept (root: string) : Trial list -> Trial list =
-        let hashOf = TrialRecord.hasher ()
+        let hashOf = Fingerprint.hasher ()
         let records = TrialFolders.ofRoot root |> List.map _.Trial
         let byHash = records |> List.map (fun record -> record.Hash, record) |> Map.ofList
 
@@ -299,7 +299,7 @@ module internal Trials =
     /// The job of a trial that was written down. The script declares it still, or it has changed: then its settings
     /// are put in place of what the script says now.
     let recover (trial: TrialRecord) (sweep: Sweep<'T>) : Job =
-        let hashOf = TrialRecord.hasher ()
+        let hashOf = Fingerprint.hasher ()
         let names = names trial.Settings
 
         let isTrial (job: Job) =

@@ -104,6 +104,9 @@ public sealed class TrajectoryEncoding : IDisposable
     /// <summary>Iterations done.</summary>
     public int Iteration => iteration;
 
+    /// <summary>The lowest validation loss so far.</summary>
+    public double BestLoss => bestLoss;
+
     /// <summary>Whether all iterations are done, or the validation loss has not fallen for too many.</summary>
     public bool Finished =>
         iteration >= Config.Iterations || (Config.Patience > 0 && iterationsSince >= Config.Patience);

@@ -194,7 +194,7 @@ let ``a folder that is no agent's is refused by a sentence`` () =
         Directory.GetDirectories(Path.Combine(logs, "looked")) |> Array.exactlyOne
 
     Assert.Contains(
-        "is a run of kind evaluation, which trains nothing",
+        "is a run of kind evaluation, which trains no policy",
         refusalOf (fun () -> Agent.load looked)
     )
 

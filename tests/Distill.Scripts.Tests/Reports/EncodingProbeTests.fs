@@ -94,7 +94,16 @@ let ``A trained encoder tells apart what is rewarded, better with more steps see
     use training = new TrajectoryEncoding(config, data, pool)
     training.Iterate() |> ignore
     training.Iterate() |> ignore
-    let separations = EncodingProbe.byStepsSeen training data pool [ 1; 8 ]
+
+    let separations =
+        EncodingProbe.byStepsSeen
+            training.Transformer
+            data
+            training.TrainingEpisodes
+            training.ValidationEpisodes
+            pool
+            [ 1; 8 ]
+
     let first, last = separations[0], separations[1]
     Assert.True(first.Accuracy < 0.75, $"{separations}")
     Assert.True(last.Accuracy > 0.9, $"{separations}")

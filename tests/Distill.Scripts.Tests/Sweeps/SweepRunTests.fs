@@ -219,7 +219,7 @@ let private age (folder: string) (change: Map<string, string> -> Map<string, str
     let settings = change record.Settings
 
     let aged =
-        { record with Settings = settings; Hash = TrialRecord.hasher () (Map.toList settings) }
+        { record with Settings = settings; Hash = Fingerprint.hasher () (Map.toList settings) }
 
     File.WriteAllText(path, TrialRecord.toJson aged + "\n")
     let renamed = folder.Replace(record.Hash.Substring(0, 8), aged.Hash.Substring(0, 8))
