@@ -263,6 +263,8 @@ let ``students are compared by a measure, variant by variant, in episodes that n
     use place = new Workplace()
     let logs = place.Path "logs"
 
+    let raptor = student
+
     let drones =
         distillation {
             name "students"
@@ -271,7 +273,7 @@ let ``students are compared by a measure, variant by variant, in episodes that n
                 QuadrotorConfig(Envs = 32, EpisodeLimit = 60, Drones = [| "crazyflie"; "x500_real" |])
             )
 
-            teacher (Teacher.load student)
+            teacher (Teacher.load raptor)
             acting (Acting.teacherUntil 1)
             collect (Collect.stepsPerEnv 10)
             iterations 2
@@ -339,7 +341,7 @@ let ``students are compared by a measure, variant by variant, in episodes that n
     )
 
     Assert.Equal(10, whole.Length)
-    Assert.Contains("position_error of the students", File.ReadAllText(Path.ChangeExtension(file, ".html")))
+    Assert.Contains("position_error of the students", File.ReadAllText(Path.Combine(logs, "students", "students.html")))
 
     // Run again, it trains none of them anew.
     let results =

@@ -224,7 +224,10 @@ let ``environments around others have settings of their own, and those of the ot
     Assert.Equal((64, 2), (inner.Envs, inner.Tasks.Count))
 
     let made =
-        (quadrotor |> with' [ "environment=encoded"; "encoder=b.safetensors"; "envs=32" ]).Environment
+        (Experiment.withSettings
+            [ "environment=encoded"; "encoder=b.safetensors"; "environment.envs=32" ]
+            Experiment.empty)
+            .Config.Environment
 
     Assert.Equal(32, made.Envs)
 
