@@ -9,6 +9,8 @@ public static unsafe class SequenceMath
 
     private static readonly Kernels<SequenceKernels> All = new(typeof(SequencesW512));
 
+    private static readonly Kernels<AttentionKernels> AllAttention = new(typeof(AttentionW512));
+
     private static SequenceKernels Kernels => All.InUse;
 
     /// <summary>dW += dY X': W <c>[outputs, inputs]</c>, summed over all tokens of all sequences in a fixed order.</summary>
@@ -190,12 +192,14 @@ public static unsafe class SequenceMath
     /// Multi-head self-attention (Vaswani et al. 2017, section 3.2): softmax(Q K' / sqrt(size)) V, heads one after another in the
     /// features, dropout on the weights.
     /// </summary>
-    /// <param name="qkv">Queries, keys, values, <c>[3 features, tokens, 16]</c>.</param>
+    /// <param name="queries">Of some tokens or all, <c>[features, queries, 16]</c>.</param>
+    /// <param name="others">Keys and values of all tokens, <c>[2 features, tokens, 16]</c>.</param>
     /// <param name="valid"><c>[tokens, 16]</c>: 0 for a token that is not there, else 1; empty where all are.</param>
-    /// <param name="weights">Receives what backward needs, <c>[2 heads, tokens, 16]</c>.</param>
-    /// <param name="y">Receives <c>[features, tokens, 16]</c>.</param>
+    /// <param name="weights">Receives what backward needs, <c>[2 heads, queries, 16]</c>.</param>
+    /// <param name="y">Receives <c>[features, queries, 16]</c>.</param>
     public static void Attention(
-        Sequences qkv,
+        Sequences queries,
+        Sequences others,
         int heads,
         ReadOnlySpan<float> valid,
         Dropout dropout,
@@ -204,29 +208,32 @@ public static unsafe class SequenceMath
         Workspace own
     )
     {
-        CheckAttention(qkv, heads, valid, weights, y);
+        CheckAttention(queries, others, heads, valid, weights, y);
         using var scope = own.Open();
         var size = y.Features / heads;
         fixed (
-            float* all = qkv.Values,
+            float* q = queries.Values,
+                all = others.Values,
                 mask = valid,
                 w = weights.Values,
                 target = y.Values,
-                scratch = own.Floats(2 * y.Columns)
+                scratch = own.Floats(2 * others.Columns)
         )
         fixed (uint* keys = dropout.Keys)
             for (var head = 0; head < heads; head++)
             {
                 var drop = new DropoutArguments(keys, dropout);
                 var first = (nint)head * size;
-                Kernels.Attention(
+                AllAttention.InUse.Attention(
                     new(
-                        all + first * qkv.Stride,
-                        all + (y.Features + first) * qkv.Stride,
-                        all + (2 * y.Features + first) * qkv.Stride,
-                        qkv.Stride,
-                        size,
+                        q + first * queries.Stride,
+                        queries.Stride,
                         y.Tokens,
+                        all + first * others.Stride,
+                        all + (y.Features + first) * others.Stride,
+                        others.Stride,
+                        size,
+                        others.Tokens,
                         head,
                         mask
                     ),
@@ -240,7 +247,8 @@ public static unsafe class SequenceMath
             }
     }
 
-    /// <summary>Gradient of <see cref="Attention"/>.</summary>
+    /// <summary>Gradient of <see cref="Attention"/> where all tokens have queries.</summary>
+    /// <param name="qkv">Queries, keys, values, <c>[3 features, tokens, 16]</c>.</param>
     /// <param name="y">What came out.</param>
     /// <param name="dQkv">Receives the gradient of queries, keys and values.</param>
     public static void AttentionBackward(
@@ -255,7 +263,15 @@ public static unsafe class SequenceMath
         Workspace own
     )
     {
-        CheckAttention(qkv, heads, valid, weights, y);
+        CheckAttention(
+            qkv.Rows(0, y.Features),
+            qkv.Rows(y.Features, 2 * y.Features),
+            heads,
+            valid,
+            weights,
+            y
+        );
+        CheckTokens(qkv, y.Tokens);
         CheckTokens(dQkv, y.Tokens);
         using var scope = own.Open();
         var size = y.Features / heads;
@@ -274,9 +290,11 @@ public static unsafe class SequenceMath
                 var drop = new DropoutArguments(keys, dropout);
                 var first = (nint)head * size;
                 var (k, v) = (y.Features + first, 2 * y.Features + first);
-                Kernels.AttentionBackward(
+                AllAttention.InUse.AttentionBackward(
                     new(
                         all + first * qkv.Stride,
+                        qkv.Stride,
+                        y.Tokens,
                         all + k * qkv.Stride,
                         all + v * qkv.Stride,
                         qkv.Stride,
@@ -318,23 +336,25 @@ public static unsafe class SequenceMath
     }
 
     private static void CheckAttention(
-        Sequences qkv,
+        Sequences queries,
+        Sequences others,
         int heads,
         ReadOnlySpan<float> valid,
         Sequences weights,
         Sequences y
     )
     {
-        Check(qkv.Features, 3 * y.Features);
+        Check(queries.Features, y.Features);
+        Check(others.Features, 2 * y.Features);
         Check(weights.Features, 2 * heads);
-        CheckTokens(qkv, y.Tokens);
+        CheckTokens(queries, y.Tokens);
         CheckTokens(weights, y.Tokens);
         if (y.Features % (4 * heads) != 0)
             throw new ArgumentException(
                 $"{y.Features} features are not {heads} heads of a multiple of 4 each."
             );
         if (!valid.IsEmpty)
-            Check(valid.Length, y.Columns);
+            Check(valid.Length, others.Columns);
     }
 
     private static void CheckFeatures(int features)
@@ -370,6 +390,8 @@ internal readonly unsafe struct DropoutArguments(uint* keys, Dropout dropout)
 /// <summary>What attention reads of one head.</summary>
 internal readonly unsafe struct AttentionHead(
     float* q,
+    nint queryStride,
+    int queries,
     float* k,
     float* v,
     nint stride,
@@ -380,6 +402,8 @@ internal readonly unsafe struct AttentionHead(
 )
 {
     public readonly float* Q = q;
+    public readonly nint QueryStride = queryStride;
+    public readonly int Queries = queries;
     public readonly float* K = k;
     public readonly float* V = v;
     public readonly nint Stride = stride;
@@ -448,7 +472,11 @@ internal abstract unsafe class SequenceKernels
     public abstract void Relu(float* x, nint row, int features, int columns, DropoutArguments dropout);
 
     public abstract void ReluBackward(float* y, float* dy, int columns, float scale);
+}
 
+/// <summary>Attention, once per vector width; all versions give the same bits.</summary>
+internal abstract unsafe class AttentionKernels
+{
     public abstract void Attention(
         AttentionHead head,
         DropoutArguments dropout,

@@ -29,7 +29,7 @@ type RecordTrajectories =
         States: string
 
         /// Episodes of each task from each source. Raise it when an encoder tells tasks apart in the episodes it was trained on and not
-        /// in others.
+        /// in others, lower it for a smaller file.
         Episodes: int
 
         /// Seed of the episodes' starts.

@@ -30,6 +30,6 @@ let trained =
 { RecordTrajectories.defaults with
     Trajectories = "logs/multitask/trajectories.safetensors"
     States = "reduced"
-    Episodes = 50
+    Episodes = 100
 }
 |> Run.trajectories (List.map noisy [ 0.; 0.25; 0.5; 1. ] @ trained)

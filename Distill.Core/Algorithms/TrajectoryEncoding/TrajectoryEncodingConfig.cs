@@ -15,18 +15,19 @@ public sealed record TrajectoryEncodingConfig
     /// <summary>The transformer.</summary>
     public TransformerConfig Network { get; init; } = new();
 
-    /// <summary>Iterations at most, after each of which the validation loss is taken. Raise it while that still falls.</summary>
+    /// <summary>Iterations at most, after each of which the validation loss is taken. Raise it while that still falls, lower it to try something out.</summary>
     public int Iterations { get; init; } = 50;
 
     /// <summary>Updates per iteration. Raise it when validation takes much of the time, lower it to stop closer to the best.</summary>
     public int UpdatesPerIteration { get; init; } = 500;
 
-    /// <summary>Windows per update, drawn uniformly; multiples of 16 use the machine best. More are more negatives, too.</summary>
+    /// <summary>Windows per update, drawn uniformly; multiples of 16 use the machine best. Raise it for more negatives, lower it for speed.</summary>
     public int BatchSize { get; init; } = 128;
 
     /// <summary>
     /// Steps of the shortest windows. 1 trains on windows that end at any step, cut off where the episode begins, as an encoder that
-    /// acts will see them; the network's window, 20, takes full ones only, as published.
+    /// acts will see them; the network's window, 20, takes full ones only, as published. Lower it when the first steps of an episode
+    /// tell too little, raise it when only later ones matter.
     /// </summary>
     public int ShortestWindow { get; init; } = 1;
 
@@ -42,13 +43,13 @@ public sealed record TrajectoryEncodingConfig
     /// <summary>Temperature of the contrast. Lower it to care about the closest negatives alone, raise it to push from all.</summary>
     public double Temperature { get; init; } = 0.15;
 
-    /// <summary>Share of the episodes that are held out, whole, for validation.</summary>
+    /// <summary>Share of the episodes that are held out, whole, for validation. Raise it to know more exactly what an encoder is worth, lower it to train on more.</summary>
     public double ValidationShare { get; init; } = 0.2;
 
     /// <summary>Batches of the validation, the same every time. Raise it when its loss jumps, lower it for speed.</summary>
     public int ValidationBatches { get; init; } = 20;
 
-    /// <summary>Iterations without a lower validation loss, after which training ends; the best is kept. 0 never ends early.</summary>
+    /// <summary>Iterations without a lower validation loss, after which training ends; the best is kept. 0 never ends early. Raise it when training ends too soon, lower it to save time.</summary>
     public int Patience { get; init; } = 5;
 
     /// <summary>The optimizer.</summary>

@@ -59,9 +59,59 @@ internal sealed class EncoderLayer
     {
         using var scope = own.Open();
         var kept = new Activations(activations, size, hidden, heads);
-        var branch = own.Sequences(size, x.Tokens);
         projection.Forward(parameters, x, kept.Qkv);
-        SequenceMath.Attention(kept.Qkv, heads, valid, Site(dropout, 0), kept.Weights, kept.Attended, own);
+        SequenceMath.Attention(
+            kept.Queries,
+            kept.Qkv.Rows(size, 2 * size),
+            heads,
+            valid,
+            Site(dropout, 0),
+            kept.Weights,
+            kept.Attended,
+            own
+        );
+        AfterAttention(parameters, x, dropout, kept, own);
+    }
+
+    /// <summary>What <see cref="Forward"/> gives for the last token, without dropout: one query, and one token from there on.</summary>
+    /// <param name="activations"><c>[activation size, 1, 16]</c>, written.</param>
+    public void ForwardLast(
+        ReadOnlySpan<float> parameters,
+        Sequences x,
+        ReadOnlySpan<float> valid,
+        Sequences activations,
+        Workspace own
+    )
+    {
+        using var scope = own.Open();
+        var kept = new Activations(activations, size, hidden, heads);
+        var last = x.Part(x.Tokens - 1, 1);
+        var others = own.Sequences(2 * size, x.Tokens);
+        projection.Forward(parameters, last, kept.Queries, 0);
+        projection.Forward(parameters, x, others, size);
+        SequenceMath.Attention(
+            kept.Queries,
+            others,
+            heads,
+            valid,
+            Dropout.None,
+            kept.Weights,
+            kept.Attended,
+            own
+        );
+        AfterAttention(parameters, last, default, kept, own);
+    }
+
+    private void AfterAttention(
+        ReadOnlySpan<float> parameters,
+        Sequences x,
+        DropoutKeys dropout,
+        Activations kept,
+        Workspace own
+    )
+    {
+        using var scope = own.Open();
+        var branch = own.Sequences(size, x.Tokens);
         output.Forward(parameters, kept.Attended, branch);
         norm1.Forward(parameters, x, branch, Site(dropout, 1), kept.Normed1, kept.Scales1, kept.Between);
         linear1.Forward(parameters, kept.Between, kept.Hidden);
@@ -140,6 +190,7 @@ internal sealed class EncoderLayer
         private readonly int rest = 5 * size + hidden;
 
         public Sequences Qkv => all.Rows(0, 3 * size);
+        public Sequences Queries => all.Rows(0, size);
         public Sequences Attended => all.Rows(3 * size, size);
         public Sequences Between => all.Rows(4 * size, size);
         public Sequences Hidden => all.Rows(5 * size, hidden);

@@ -18,6 +18,15 @@ internal sealed record Linear(string Name, int Offset, int Inputs, int Outputs)
     public void Forward(ReadOnlySpan<float> parameters, Sequences x, Sequences y) =>
         Matrix.Forward(parameters.Slice(Offset, Weights), parameters.Slice(Offset + Weights, Outputs), x, y);
 
+    /// <summary>Some of the outputs alone, as many as <paramref name="y"/> has features.</summary>
+    public void Forward(ReadOnlySpan<float> parameters, Sequences x, Sequences y, int first) =>
+        Matrix.Forward(
+            parameters.Slice(Offset + first * Inputs, y.Features * Inputs),
+            parameters.Slice(Offset + Weights + first, y.Features),
+            x,
+            y
+        );
+
     /// <param name="dx">Receives the gradient of the input, or is added to; empty when nobody needs it.</param>
     public void Backward(
         ReadOnlySpan<float> parameters,

@@ -182,7 +182,7 @@ public sealed class TrajectoryTransformer : IDisposable
         var x = embedded.Rows(0, Config.Model);
         var now = own.Sequences(layers[0].ActivationSize, tokens);
         var next = own.Sequences(layers[0].ActivationSize, tokens);
-        foreach (var layer in layers)
+        foreach (var layer in layers.AsSpan(..^1))
         {
             layer.Forward(Parameters.Span, x, window.Valid, default, now, own);
             x = layer.Output(now);
@@ -190,7 +190,10 @@ public sealed class TrajectoryTransformer : IDisposable
             next = now;
             now = free;
         }
-        encodingHead.Forward(Parameters.Span, x.Part(tokens - 1, 1), encoding);
+        // Of the last layer only the class token's output is read.
+        var last = own.Sequences(layers[^1].ActivationSize, 1);
+        layers[^1].ForwardLast(Parameters.Span, x, window.Valid, last, own);
+        encodingHead.Forward(Parameters.Span, layers[^1].Output(last), encoding);
     }
 
     /// <summary>Forward, with all heads.</summary>

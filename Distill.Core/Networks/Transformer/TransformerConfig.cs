@@ -8,13 +8,13 @@ namespace Distill.Networks;
 /// </summary>
 public sealed record TransformerConfig
 {
-    /// <summary>Steps that it sees at most. Raise it when the task shows only over many steps; time grows with its square.</summary>
+    /// <summary>Steps that it sees at most. Raise it when the task shows only over many steps, lower it for speed: time grows with its square.</summary>
     public int Window { get; init; } = 20;
 
     /// <summary>Numbers of a token; a multiple of 4 times the heads. Raise it when the reconstruction loss stays high, lower it for speed.</summary>
     public int Model { get; init; } = 32;
 
-    /// <summary>Heads of attention. More look at more places at once, with fewer numbers each.</summary>
+    /// <summary>Heads of attention. Raise it to look at more places at once, lower it for more numbers in each.</summary>
     public int Heads { get; init; } = 8;
 
     /// <summary>Encoder layers, one after another. Raise it when the reconstruction loss stays high, lower it for speed.</summary>

@@ -163,6 +163,51 @@ let ``the record of an evaluation has what every step of its episodes showed, di
                     step <- step + 1)
 
 [<Fact>]
+let ``trajectories are the recorded episodes that went on to the limit`` () =
+    for name, config, make in cases do
+        use policy = make ()
+        use pool = new WorkerPool(2)
+        use evaluator = new Evaluator(config, 45, 3UL, pool)
+        use record = new EpisodeRecord(config.Spec, 45)
+        let result = evaluator.Run(policy, record)
+        let group = config.Spec.Groups[0].Name
+        use alone = new EpisodeRecord(config.Spec, 45, [| group |])
+        // Who drives as a teacher does the same, and is recorded likewise.
+        use teachers = TeacherPolicies.Of(policy, config.Spec)
+        same result (evaluator.Run(teachers, alone)) $"{name}: as a teacher"
+        let limit = config.Spec.EpisodeLimit
+
+        let whole =
+            [| 0..44 |] |> Array.filter (fun episode -> result.Lengths[episode] = limit)
+
+        Expect.isTrue (whole.Length > 0 && whole.Length < 45) $"{name}: {whole.Length}"
+
+        for record in [ record; alone ] do
+            let data = record.Trajectories(result, group)
+            Expect.equal (data.Episodes, data.Steps) (whole.Length, limit) name
+
+            Storage.inTemporaryFolder (fun folder ->
+                let path = IO.Path.Combine(folder, "episodes.npz")
+                record.Write(path, result, 3UL, "me")
+                let arrays = Npz.Read path |> Seq.map (fun array -> array.Name, array) |> dict
+
+                let rows (array: string) =
+                    let tensor = arrays[array]
+                    tensor.ToFloats() |> Array.chunkBySize (Seq.fold (*) 1 (Seq.skip 1 tensor.Shape))
+
+                let starts = Array.scan (+) 0 result.Lengths
+
+                let states, actions, rewards =
+                    rows $"observations/{group}", rows "actions", rows "rewards"
+
+                for i in 0 .. whole.Length - 1 do
+                    for step in [ 0; limit - 1 ] do
+                        let row = starts[whole[i]] + step
+                        Paths.sameBits (data.State(i, step).ToArray()) states[row] name
+                        Paths.sameBits (data.Action(i, step).ToArray()) actions[row] name
+                        Expect.equal [| data.Reward(i, step) |] rewards[row] name)
+
+[<Fact>]
 let ``returns, lengths and terminations are those of each lane's first episode`` () =
     for name, config, make in cases do
         use policy = make ()

@@ -266,6 +266,25 @@ let ``All instruction paths give the same bits, with dropout and without`` () =
             |> ignore
 
 [<Fact>]
+let ``An encoding alone has the bits of the one beside reconstructions, though its last layer has one query``
+    ()
+    =
+    let lengths = Array.init lanes (fun lane -> 1 + lane % 7)
+
+    for lengths in [ Array.create lanes 7; lengths ] do
+        let network, pass = random (TransformerConfig(Window = 7)) 7 lengths
+        use _ = network
+        use own = new Workspace()
+
+        Paths.same "encoding" (fun () ->
+            let encoding = floats (6 * lanes)
+            network.Encode(pass.Window, Sequences(encoding, 6, 1), own)
+            pass.Forward([||], 0.0, own)
+            Paths.sameBits encoding pass.Encoding "alone"
+            encoding)
+        |> ignore
+
+[<Fact>]
 let ``A short window has the same bits alone and beside longer ones`` () =
     let network, _ = random small 3 mixed
     use _ = network

@@ -75,10 +75,10 @@ let private startIn (folder: string) (path: string) (arguments: string list) =
     nonNull (Process.Start info)
 
 /// Starts F# Interactive on a script.
-let private start (path: string) (arguments: string list) = startIn "" path arguments
+let start (path: string) (arguments: string list) = startIn "" path arguments
 
 /// Exit code, standard output and standard error of a process that runs to its end.
-let private finish (running: Process) =
+let finish (running: Process) =
     let error = running.StandardError.ReadToEndAsync()
     let output = running.StandardOutput.ReadToEnd()
     running.WaitForExit()
@@ -88,7 +88,7 @@ let private finish (running: Process) =
 let run (path: string) (arguments: string list) = finish (start path arguments)
 
 /// Reads lines until one begins with the text; kills the script if it ends or goes on for long without.
-let private waitFor (text: string) (running: Process) =
+let waitFor (text: string) (running: Process) =
     let rec read (lines: int) =
         let line = running.StandardOutput.ReadLine()
 

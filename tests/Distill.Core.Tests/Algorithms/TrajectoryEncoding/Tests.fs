@@ -280,6 +280,31 @@ let ``Episodes are split whole, in all tasks, and make a file and come back`` ()
     Expect.isTrue (refused.Message.Contains "1 episodes of 2 steps") refused.Message
 
 [<Fact>]
+let ``Episodes put together have a task for each name`` () =
+    let one task names =
+        Trajectories(1, [| float32 task |], [| 0f |], [| 0f |], [| task |], names)
+
+    let all = Trajectories.Of [ one 1 [| "a"; "b" |]; one 0 [| "c" |]; one 0 [| "b" |] ]
+    Expect.equal (List.ofSeq all.TaskNames) [ "a"; "b"; "c" ] "names"
+    Expect.equal (all.Tasks.ToArray()) [| 1; 2; 1 |] "tasks"
+    Expect.equal (all.State(0, 0)[0]) 1f "a state"
+    let path = Path.GetTempFileName()
+    all.Save path
+    let again = Trajectories.Load path
+    Expect.equal (List.ofSeq again.TaskNames) [ "a"; "b"; "c" ] "saved"
+
+    SafeTensors.Write(
+        path,
+        (SafeTensors.Read path).Tensors,
+        Collections.Generic.Dictionary(dict [ "distill.tasks", "[1" ])
+    )
+
+    for work in [ (fun () -> Trajectories.Load path |> ignore); (fun () -> one 2 [| "a"; "b" |] |> ignore) ] do
+        Expect.throws<DistillException> work |> ignore
+
+    File.Delete path
+
+[<Fact>]
 let ``An encoder that acts sees what windows of the recorded episode show, over episodes of different lengths``
     ()
     =
@@ -384,3 +409,32 @@ let ``An encoder's file brings it back, and refuses what is none`` () =
         refused.Message
 
     File.Delete path
+
+[<Fact>]
+let ``Training allocates nothing from its second update on, nor does an encoder that acts`` () =
+    use pool = new WorkerPool(1)
+    use training = new TrajectoryEncoding(config, data.Value, pool)
+
+    let allocated (work: unit -> unit) =
+        work ()
+        let before = GC.GetAllocatedBytesForCurrentThread()
+        work ()
+        GC.GetAllocatedBytesForCurrentThread() - before
+
+    Expect.equal (allocated (fun () -> training.Update() |> ignore)) 0L "an update"
+    use acting = new TrajectoryEncoder(training.Transformer, 32)
+    use own = new Workspace()
+
+    let zeros count : float32[] = Array.zeroCreate count
+    let states, actions, encodings, rewards = zeros 96, zeros 64, zeros 128, zeros 32
+    let keep = Array.create 32 1f
+
+    let step () =
+        acting.Encode(0, Panel(states, 3), Panel(encodings, 4), own)
+        acting.Take(0, Panel(actions, 2), rewards, keep)
+
+    // Until the window is full, a step needs more memory than the one before.
+    for _ in 1..5 do
+        step ()
+
+    Expect.equal (allocated step) 0L "a step"
