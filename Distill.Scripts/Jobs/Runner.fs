@@ -1,6 +1,7 @@
 namespace Distill
 
 open System
+open System.Collections.Generic
 open System.Diagnostics
 open System.IO
 open System.Runtime.InteropServices
@@ -17,8 +18,8 @@ type Algorithm =
         Role: string
         Policy: Policy
 
-        /// What values states beside it, kept with the best policy as critic.safetensors; None where there is no such thing.
-        Critic: Policy option
+        /// What values states beside it, or actions in them, by the names of the files that are kept with the best policy.
+        Critics: (string * Policy) list
 
         /// What trains the policy.
         Optimizer: Optimizer
@@ -36,7 +37,15 @@ type Algorithm =
     }
 
 /// By which measure of an evaluation the best policy is found.
-type Best = { Measure: string; Highest: bool }
+type Best =
+    {
+        Measure: string
+        Highest: bool
+    }
+
+    /// Whether it is a measure of the environment's, which not every evaluation has.
+    member best.IsOwn =
+        not (List.contains best.Measure [ "return"; "length"; "share_terminated"; "loss" ])
 
 module Best =
     /// By the lowest loss, where there is nothing to evaluate in.
@@ -70,6 +79,9 @@ type Plan =
 
         /// The mean return whose first evaluation is looked for, if one is.
         TargetReturn: float option
+
+        /// What the environments differ in; evaluations tell of each, where they are few.
+        Variants: IReadOnlyList<string>
     }
 
 /// How the loop ended.
@@ -82,6 +94,10 @@ type Ending =
 /// The loop that all training shares: iterate, evaluate, keep the best, log, save, stop when asked to.
 module Runner =
     let stateName = "state.safetensors"
+
+    /// Variants that evaluations still tell apart.
+    [<Literal>]
+    let MostVariants = 16
 
     /// What the runner itself must remember over a restart.
     type internal Memory =
@@ -181,6 +197,17 @@ module Runner =
     let describe (result: EvaluationResult) =
         $"return {result.MeanReturn:F1} (std {result.StdReturn:F1}), length {result.MeanLength:F1}, "
         + $"{100.0 * result.ShareTerminated:F1} %% terminated ({result.Episodes} episodes)"
+
+    /// Returns, and what the best policy is found by, of each of a few variants of the environments.
+    let private variantMetrics (plan: Plan) (result: EvaluationResult) =
+        [
+            if plan.Variants.Count > 1 && plan.Variants.Count <= MostVariants then
+                for name, alone in Seq.zip plan.Variants (result.ByVariant plan.Variants) do
+                    $"variants/{name}/return", alone.MeanReturn
+
+                    if plan.Best.IsOwn then
+                        $"variants/{name}/{plan.Best.Measure}", alone.Mean plan.Best.Measure
+        ]
 
     /// Writes the policy after these iterations in both forms: safetensors, and .pt with what PyTorch users expect beside it.
     let internal savePolicy
@@ -290,25 +317,27 @@ module Runner =
             algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
             savePolicy folder $"best_{algorithm.Role}" algorithm memory completed
 
-            algorithm.Critic
-            |> Option.iter (fun critic -> PolicyFile.Save(folder.Checkpoint "critic.safetensors", critic))
+            for name, critic in algorithm.Critics do
+                PolicyFile.Save(folder.Checkpoint $"{name}.safetensors", critic)
 
             algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
 
         let note =
-            match best, plan.Best.Measure with
-            | false, _ -> ""
-            | true, ("return" | "length" | "share_terminated") -> ", the best so far"
-            | true, measure -> $", the best so far by {measure} {measured:G4}"
+            if not best then
+                ""
+            elif plan.Best.IsOwn then
+                $", the best so far by {plan.Best.Measure} {measured:G4}"
+            else
+                ", the best so far"
 
         display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
 
         evaluationMetrics result
-        @ (match plan.Best.Measure with
-           | "return"
-           | "length"
-           | "share_terminated" -> []
-           | measure -> [ $"evaluation/{measure}", measured ])
+        @ (if plan.Best.IsOwn then
+               [ $"evaluation/{plan.Best.Measure}", measured ]
+           else
+               [])
+        @ variantMetrics plan result
         @ seekTarget plan display memory progress.StepsCollected result.MeanReturn
         @ algorithm.Reference
 

@@ -150,6 +150,7 @@ module TrainTeacher =
                     FinalEpisodes = training.FinalEpisodes
                     Best = Best.by training.Environment.Spec training.BestBy
                     TargetReturn = Option.ofNullable training.TargetReturn
+                    Variants = training.Environment.Spec.Variants
                 }
             Parameters = Training.parameters (training :: algorithm.Records)
         }
@@ -179,7 +180,7 @@ module TrainTeacher =
         (setup: Training.Setup)
         (pool: WorkerPool)
         (saveTo: string)
-        (guide: Policy option)
+        (guide: ITeachers option)
         (algorithm: Algorithm)
         (folder: RunFolder)
         (interruption: string option)
@@ -194,7 +195,7 @@ module TrainTeacher =
                     iteration,
                     evaluation,
                     interruption,
-                    ?teacher = (guide |> Option.map evaluator.Run),
+                    ?teacher = (guide |> Option.map (fun teacher -> evaluator.Run teacher)),
                     ?target = setup.Plan.TargetReturn,
                     ?stepsToTarget =
                         Training.stepsToTarget
@@ -213,8 +214,8 @@ module TrainTeacher =
                     result.Comparison
                     [
                         match guide with
-                        | Some teacher -> "teacher", teacher
-                        | None -> ()
+                        | Some teacher when teacher.Policies.Count = 1 -> "teacher", teacher.Policies[0]
+                        | _ -> ()
                         algorithm.Role, best
                     ]
 
@@ -247,7 +248,7 @@ module TrainTeacher =
 
         let teacher =
             if Teacher.kind file <> TeacherKind.Nobody then
-                Some(own.Add(Labelling.loadTeacher file training.Environment.Spec))
+                Some(own.Add(Labelling.loadTeachers file training.Environment.Spec))
             else
                 None
 
@@ -274,7 +275,7 @@ module TrainTeacher =
         let algorithm =
             match session.Teacher with
             | Some teacher ->
-                let alone, doubts = Labelling.solo teacher setup pool
+                let alone, doubts = Labelling.soloOf teacher setup pool
                 { session.Algorithm with Reference = Labelling.reference alone; Warnings = doubts }
             | None -> session.Algorithm
 
@@ -341,6 +342,9 @@ module TrainTeacher =
     let job (training: TrainTeacher) (ppo: PpoConfig) : Job =
         guidedJob training Experiment.empty.Teacher ppo
 
+    /// Training of a student by SAC beside a teacher: `sac` says what imitating it is worth.
+    let guidedSacJob (training: TrainTeacher) (teacher: TeacherFile) (sac: SacConfig) : Job =
+        reinforcementJob single training (Reinforcement.sac teacher sac)
+
     /// Training of a teacher by SAC.
-    let sacJob (training: TrainTeacher) (sac: SacConfig) : Job =
-        reinforcementJob single training (Reinforcement.sac sac)
+    let sacJob (training: TrainTeacher) (sac: SacConfig) : Job = guidedSacJob training Teacher.none sac

@@ -81,7 +81,7 @@ module Training =
             Setup: Setup
             Pool: WorkerPool
             Algorithm: Algorithm
-            Teacher: Policy option
+            Teacher: ITeachers option
 
             /// With the dataset, where there is one.
             Distillation: Distillation option

@@ -159,6 +159,12 @@ public sealed record SacConfig
     public EntropyTarget EntropyTarget { get; init; }
 
     /// <summary>
+    /// A bonus in the critics' target for doing what a teacher would do; null for none. Set it, with a teacher, where exploration alone takes
+    /// long to find what is rewarded.
+    /// </summary>
+    public ImitationBonus? Imitation { get; init; }
+
+    /// <summary>
     /// The actor: a network without memory, or one from a file to go on with; its head is the squashed Gaussian. Widen it when the return
     /// stays low although the critics' loss is small.
     /// </summary>
@@ -192,7 +198,8 @@ public sealed record SacConfig
         new(
             SizeOf(Actor, environment),
             Actor.ObservationGroup == Critic.ObservationGroup ? null : SizeOf(Critic, environment),
-            environment.Actions.Floats
+            environment.Actions.Floats,
+            guided: Imitation is not null
         );
 
     /// <summary>What normalizes the critics' observations; null for nothing.</summary>
@@ -278,6 +285,7 @@ public sealed record SacConfig
             TargetEntropy,
             "a number, or null"
         );
+        Imitation?.Check();
         Optimizer.Check();
     }
 }

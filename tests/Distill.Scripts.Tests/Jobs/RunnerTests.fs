@@ -60,7 +60,7 @@ type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan, warnings: s
             Completed = fun () -> iteration[0]
             Iterate = iterate
             Visit = fun state -> state.Block("iteration", Span<int>(iteration))
-            Critic = None
+            Critics = []
             Reference = []
             Warnings = []
         }
@@ -97,6 +97,7 @@ let private runPlan
             FinalEpisodes = 32
             Best = byReturn
             TargetReturn = None
+            Variants = []
         }
         |> change
 

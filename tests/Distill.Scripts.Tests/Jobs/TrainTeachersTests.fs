@@ -184,7 +184,7 @@ let ``what cannot become a set of teachers is refused in a sentence`` () =
     Assert.Contains("Two of the drones are called 'crazyflie'", message (with' twice))
 
     Assert.Contains(
-        "has no drones",
+        "cannot be all of one variant",
         message (with' { training with Environment = CartPole.balance { envs = 4 } })
     )
 
