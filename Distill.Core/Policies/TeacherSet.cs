@@ -254,7 +254,7 @@ public sealed class TeacherSet
                     );
                 if (rows.Count == MostTeachers)
                     throw new InvalidDataException($"it has more than {MostTeachers} rows");
-                rows.Add(Row([.. Enumerable.Range(0, Columns.Length).Select(csv.GetString)], rows.Count + 1));
+                rows.Add(Row([.. Enumerable.Range(0, head.Length).Select(csv.GetString)], rows.Count + 1));
             }
         }
         catch (Exception e) when (e is CsvFormatException or ArgumentException)

@@ -51,7 +51,7 @@ module Distil =
                     Best.byLoss
                 else
                     Best.by config.Environment.Spec config.BestBy
-            TargetReturn = Option.ofNullable config.TargetReturn
+            Target = config.TargetReturn |> Option.ofNullable |> Option.map (fun target -> "return", target)
             Variants = config.Environment.Spec.Variants
         }
 
@@ -212,7 +212,7 @@ module Distil =
                     judgement,
                     RunRecord.readWarnings folder.Path,
                     interruption,
-                    ?target = setup.Plan.TargetReturn,
+                    ?target = setup.Plan.Target,
                     ?stepsToTarget = Training.stepsToTarget folder setup "best student"
                 )
 

@@ -77,8 +77,8 @@ type Plan =
         FinalEpisodes: int
         Best: Best
 
-        /// The mean return whose first evaluation is looked for, if one is.
-        TargetReturn: float option
+        /// The measure, and what of it is to be reached, whose first evaluation is looked for, if one is.
+        Target: (string * float) option
 
         /// What the environments differ in; evaluations tell of each, where they are few.
         Variants: IReadOnlyList<string>
@@ -106,7 +106,7 @@ module Runner =
         /// The measure of the best policy, if that is another than the return.
         val mutable BestValue: float
 
-        /// Environment steps after which an evaluation first reached the target return; 0 where none did.
+        /// Environment steps after which an evaluation first reached the target; 0 where none did.
         val mutable StepsToTarget: int64
 
         /// Iterations completed when the best policy was found.
@@ -130,7 +130,7 @@ module Runner =
             if plan.Best.Measure <> "return" then
                 state.Block("best_value", MemoryMarshal.CreateSpan(&memory.BestValue, 1))
 
-            if plan.TargetReturn.IsSome then
+            if plan.Target.IsSome then
                 state.Count("steps_to_target", &memory.StepsToTarget)
 
             state.Count("best_iteration", &memory.BestIteration)
@@ -257,13 +257,19 @@ module Runner =
                     float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
             }
 
-    /// Whether the target return is reached for the first time, and the metric that says when it was.
-    let private seekTarget (plan: Plan) (display: Display) (memory: Memory) (steps: int64) (reached: float) =
-        match plan.TargetReturn with
-        | Some target ->
-            if memory.StepsToTarget = 0L && reached >= target then
+    /// Whether the target is reached for the first time, and the metric that says when it was.
+    let private seekTarget
+        (plan: Plan)
+        (display: Display)
+        (memory: Memory)
+        (steps: int64)
+        (result: EvaluationResult)
+        =
+        match plan.Target with
+        | Some(measure, target) ->
+            if memory.StepsToTarget = 0L && result.Mean measure >= target then
                 memory.StepsToTarget <- steps
-                display.Say $"The return has reached {target:G6} after {steps} environment steps"
+                display.Say $"The {measure} has reached {target:G6} after {steps} environment steps"
 
             if memory.StepsToTarget > 0L then
                 [ "evaluation/steps_to_target", float memory.StepsToTarget ]
@@ -338,7 +344,7 @@ module Runner =
            else
                [])
         @ variantMetrics plan result
-        @ seekTarget plan display memory progress.StepsCollected result.MeanReturn
+        @ seekTarget plan display memory progress.StepsCollected result
         @ algorithm.Reference
 
     /// One iteration, which the display tells of.

@@ -44,6 +44,9 @@ type TrainTeacher =
         /// measure.
         TargetReturn: Nullable<float>
 
+        /// The same of the measure in best_by, such as success; only one of the two can be looked for.
+        TargetMeasure: Nullable<float>
+
         /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck, lower it when evaluations
         /// take up the time.
         EvaluationEpisodes: int
@@ -60,7 +63,7 @@ type TrainingResult
         evaluation: EvaluationResult,
         interruption: string option,
         ?teacher: EvaluationResult,
-        ?target: float,
+        ?target: string * float,
         ?stepsToTarget: string * float option
     ) =
     let comparison =
@@ -87,7 +90,7 @@ type TrainingResult
     member _.Iteration = iteration
     member _.Evaluation = evaluation
 
-    /// Environment steps after which an evaluation during training first reached the target return, if one did.
+    /// Environment steps after which an evaluation during training first reached the target, if one did.
     member _.StepsToTarget = stepsToTarget |> Option.bind snd
 
     /// Where the training was interrupted, and how to go on; None where it has finished.
@@ -127,12 +130,21 @@ module TrainTeacher =
             EvaluationInterval = 25
             BestBy = "return"
             TargetReturn = Nullable()
+            TargetMeasure = Nullable()
             EvaluationEpisodes = 200
             FinalEpisodes = 1000
         }
 
     /// The same with one environment, as SAC begins with.
     let single: TrainTeacher = { defaults with Environment = QuadrotorConfig(Envs = 1) }
+
+    /// What is looked for in evaluations during training, and how much of it.
+    let private target (training: TrainTeacher) =
+        let looked (measure: string) (value: Nullable<float>) =
+            value |> Option.ofNullable |> Option.map (fun value -> measure, value)
+
+        looked "return" training.TargetReturn
+        |> Option.orElse (looked training.BestBy training.TargetMeasure)
 
     let internal setup (training: TrainTeacher) (algorithm: Reinforcement) : Training.Setup =
         {
@@ -149,7 +161,7 @@ module TrainTeacher =
                     EvaluationEpisodes = training.EvaluationEpisodes
                     FinalEpisodes = training.FinalEpisodes
                     Best = Best.by training.Environment.Spec training.BestBy
-                    TargetReturn = Option.ofNullable training.TargetReturn
+                    Target = target training
                     Variants = training.Environment.Spec.Variants
                 }
             Parameters = Training.parameters (training :: algorithm.Records)
@@ -196,7 +208,7 @@ module TrainTeacher =
                     evaluation,
                     interruption,
                     ?teacher = (guide |> Option.map (fun teacher -> evaluator.Run teacher)),
-                    ?target = setup.Plan.TargetReturn,
+                    ?target = setup.Plan.Target,
                     ?stepsToTarget =
                         Training.stepsToTarget
                             folder
@@ -227,10 +239,20 @@ module TrainTeacher =
         Training.atLeastOne "evaluation_interval" training.EvaluationInterval
         Training.atLeastOne "evaluation_episodes" training.EvaluationEpisodes
         Training.atLeastOne "final_episodes" training.FinalEpisodes
-        Best.by training.Environment.Spec training.BestBy |> ignore
+        let best = Best.by training.Environment.Spec training.BestBy
 
-        if training.TargetReturn.HasValue && not (Double.IsFinite training.TargetReturn.Value) then
-            fail $"target_return={training.TargetReturn.Value} cannot work; it must be a number, or null."
+        for name, target in
+            [ "target_return", training.TargetReturn; "target_measure", training.TargetMeasure ] do
+            if target.HasValue && not (Double.IsFinite target.Value) then
+                fail $"{name}={target.Value} cannot work; it must be a number, or null."
+
+        if training.TargetMeasure.HasValue then
+            if training.TargetReturn.HasValue then
+                fail "target_return and target_measure cannot both be looked for; leave one of them out."
+
+            if not best.Highest then
+                fail
+                    $"target_measure={training.TargetMeasure.Value} cannot work with best_by={best.Measure}, of which less is better."
 
     /// Makes everything that a training needs, and says what that is.
     let internal start

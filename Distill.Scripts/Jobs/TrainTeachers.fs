@@ -216,9 +216,12 @@ module TrainTeachers =
         for number in iterations do
             Training.atLeastOne "variant_iterations" number
 
-        if teachers.MinMeasure.HasValue && not (Best.by training.Environment.Spec training.BestBy).IsOwn then
-            fail
-                $"min_measure={teachers.MinMeasure.Value} needs a measure of the environment's: best_by={training.BestBy} is none."
+        if teachers.MinMeasure.HasValue then
+            let best = Best.by training.Environment.Spec training.BestBy
+
+            if not (best.IsOwn && best.Highest) then
+                fail
+                    $"min_measure={teachers.MinMeasure.Value} cannot work with best_by={best.Measure}: it needs a measure of the environment's of which more is better."
 
         if teachers.Set = "" then
             fail "set= cannot work; it must name the folder of the set."

@@ -471,10 +471,10 @@ module Training =
             say sentence
             judge folder (Some sentence)
 
-    /// Where a target return was looked for in a run: the label of the policy that was trained, and after how many environment
+    /// Where a target was looked for in a run: the label of the policy that was trained, and after how many environment
     /// steps it was reached.
     let stepsToTarget (folder: RunFolder) (setup: Setup) (label: string) : (string * float option) option =
-        setup.Plan.TargetReturn |> Option.map (fun _ -> label, (RunRecord.read folder.Path).StepsToTarget)
+        setup.Plan.Target |> Option.map (fun _ -> label, (RunRecord.read folder.Path).StepsToTarget)
 
     /// Does the work with the best policy of the run and the iterations behind it: with the newest where a run was interrupted
     /// before its first evaluation.

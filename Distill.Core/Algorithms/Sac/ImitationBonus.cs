@@ -22,7 +22,10 @@ public sealed record ImitationBonus
     /// </summary>
     public double? Deviation { get; init; }
 
-    /// <summary>The least that sigma is taken for. Raise it where a guide that is too sure of itself gives a bonus to nothing else.</summary>
+    /// <summary>
+    /// The least that sigma is taken for. Raise it where a guide that is too sure of itself gives a bonus to nothing but its very action,
+    /// lower it where that is what is wanted.
+    /// </summary>
     public double LeastDeviation { get; init; } = 1e-4;
 
     internal void Check()

@@ -68,13 +68,13 @@ public sealed class Sac : IArrivingRollout, IDisposable
             config.Critic.ObservationGroup,
             config.CriticNormalizer(spec)
         );
-        if (config.Imitation is { } bonus)
+        if (config.NeedsTeacher)
             guide = new SacGuide(
                 config,
-                bonus,
                 teacher
                     ?? throw new DistillException(
-                        $"imitation.weight={bonus.Weight} needs a teacher: add teacher=FILE."
+                        $"imitation.weight={config.Imitation?.Weight ?? 0} and guided_steps={config.GuidedSteps} need a teacher: add "
+                            + "teacher=FILE."
                     ),
                 this.environment
             );
@@ -114,7 +114,10 @@ public sealed class Sac : IArrivingRollout, IDisposable
     private long StepsCollected => steps * environment.Count;
 
     /// <summary>The guide, in iterations that need it.</summary>
-    private SacGuide? Guide => iteration <= guide?.Last ? guide : null;
+    private SacGuide? Guide => iteration <= guide?.Last || Driven ? guide : null;
+
+    /// <summary>Whether the guide drives.</summary>
+    private bool Driven => StepsCollected < Config.GuidedSteps;
 
     /// <summary>Steps of all environments, each followed by the updates that are due.</summary>
     /// <exception cref="DistillException">
@@ -244,7 +247,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
         var transition = Transition(panel);
         var terminated = layout.Terminated.Of(transition)[0, lane] != 0;
         episodes.Add(env, layout.Reward.Of(transition)[0, lane], terminated, truncated[env] != 0);
-        if (Guide is not null)
+        if (Guide is not null && layout.Likeness.Size > 0)
         {
             likeness += layout.Likeness.Of(transition)[0, lane];
             compared++;
@@ -278,12 +281,12 @@ public sealed class Sac : IArrivingRollout, IDisposable
                 step.First,
                 steps
             );
-        step.Action.Values.CopyTo(layout.Action.Of(transition).Values);
-        var alike = layout.Likeness.Of(transition).Values;
+        var likeness = layout.Likeness.Of(transition).Values;
         if (Guide is null)
-            alike.Clear();
-        else if (!Guide.Compare(step, steps, step.Action, alike, watch))
+            likeness.Clear();
+        else if (!Guide.Act(step, steps, Driven, likeness, watch))
             return false;
+        step.Action.Values.CopyTo(layout.Action.Of(transition).Values);
         return AreFinite(step, observation, ofCritics)
             && !watch.Catches(step.Panel, this.step, "action", step.Action.Values);
     }

@@ -723,7 +723,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
             EvaluationEpisodes = 32
             FinalEpisodes = 32
             Best = { Measure = "return"; Highest = true }
-            TargetReturn = None
+            Target = None
             Variants = []
         }
 

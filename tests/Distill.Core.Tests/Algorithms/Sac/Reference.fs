@@ -162,23 +162,16 @@ type Twin
                 let y, _ = run actorSpec actor (forActor x)
                 draw y (own lane) |> fst |> Array.map (float32 >> float))
 
-    /// The bonus and its guide, where they count in this iteration or a later one.
-    let advice () =
-        match guide, config.Imitation with
-        | Some guide, NonNull bonus when
-            [ iteration .. config.Iterations - 1 ] |> List.exists (fun later -> bonus.Weight.At later > 0.0)
-            ->
-            Some(guide, bonus)
-        | _ -> None
+    let meanOf (guide: Guide) (outputs: float[]) i =
+        match guide.Network.Head with
+        | Head.SquashedGaussian -> tanh outputs[i]
+        | _ -> outputs[i]
 
     /// A product of bells, one for each number of the action.
     let likeness (guide: Guide) (bonus: ImitationBonus) (outputs: float[]) (action: float[]) =
         action
         |> Array.mapi (fun i a ->
-            let mean =
-                match guide.Network.Head with
-                | Head.SquashedGaussian -> tanh outputs[i]
-                | _ -> outputs[i]
+            let mean = meanOf guide outputs i
 
             let sigma =
                 match Option.ofNullable bonus.Deviation with
@@ -189,27 +182,47 @@ type Twin
             exp (-(((a - mean) / sigma) ** 2.0) / 2.0))
         |> Array.reduce (*)
 
-    /// How much each action is like the guide's.
-    let compare panel (chosen: float[][]) =
-        match advice () with
-        | Some(guide, bonus) ->
+    /// What is done and how much it is like what the guide would do, where that counts in this iteration or a later one.
+    let advise panel (chosen: float[][]) =
+        let bonus =
+            match config.Imitation with
+            | NonNull bonus when
+                [ iteration .. config.Iterations - 1 ]
+                |> List.exists (fun later -> bonus.Weight.At later > 0.0)
+                ->
+                Some bonus
+            | _ -> None
+
+        let drives = steps * envs < config.GuidedSteps
+
+        match guide with
+        | Some guide when drives || bonus.IsSome ->
             let seen = observe guide.Group panel
 
-            let found =
-                [|
-                    for lane in 0 .. lanes panel - 1 do
-                        let env = 32 * panel + lane
+            [|
+                for lane in 0 .. lanes panel - 1 do
+                    let env = 32 * panel + lane
 
-                        let outputs, after, _ =
-                            NetworksReference.forward guide.Network guide.Parameters seen[lane] memories[env]
+                    let outputs, after, _ =
+                        NetworksReference.forward guide.Network guide.Parameters seen[lane] memories[env]
 
-                        memories[env] <- after
-                        likeness guide bonus outputs chosen[lane]
-                |]
+                    memories[env] <- after
 
-            alike.AddRange found
-            found
-        | None -> Array.zeroCreate (lanes panel)
+                    let action =
+                        if drives then
+                            Array.init actions (fun i ->
+                                meanOf guide outputs i |> max -1.0 |> min 1.0 |> float32 |> float)
+                        else
+                            chosen[lane]
+
+                    match bonus with
+                    | Some bonus ->
+                        let likeness = likeness guide bonus outputs action
+                        alike.Add likeness
+                        action, likeness
+                    | None -> action, 0.0
+            |]
+        | _ -> chosen |> Array.map (fun action -> action, 0.0)
 
     let count env reward terminated truncated =
         let sum, length = running[env]
@@ -229,8 +242,7 @@ type Twin
         for x in ofCritics do
             ofCritic.Add x
 
-        let chosen = choose panel seen
-        let likeness = compare panel chosen
+        let chosen, likeness = choose panel seen |> advise panel |> Array.unzip
         let rows = Array.zeroCreate<float32>(StepOutcome.Rows * 32)
         let given = NetworksReference.panel chosen actions
 

@@ -498,7 +498,9 @@ let ``Settings that cannot work are refused with a sentence`` () =
             SacConfig(Critic = FileStudent(File = "x")), "cannot come from a file"
             SacConfig(Actor = dense "eyes" [ 8 ] false), "no observation group 'eyes'"
             SacConfig(Imitation = ImitationBonus()),
-            "imitation.weight=linear(1,0,500) needs a teacher: add teacher=FILE."
+            "imitation.weight=linear(1,0,500) and guided_steps=0 need a teacher: add teacher=FILE."
+            SacConfig(GuidedSteps = 5), "imitation.weight=0 and guided_steps=5 need a teacher"
+            SacConfig(GuidedSteps = -1), "guided_steps=-1"
             SacConfig(Imitation = ImitationBonus(Weight = -1.0)), "imitation.weight=-1"
             SacConfig(Imitation = ImitationBonus(Deviation = 0.0)), "imitation.deviation=0 cannot work"
             SacConfig(Imitation = ImitationBonus(LeastDeviation = 0.0)), "imitation.least_deviation=0"

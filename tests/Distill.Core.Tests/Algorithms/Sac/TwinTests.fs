@@ -245,3 +245,17 @@ let ``The bonus for doing as a guide does is that of plain loops, until it has f
             ImitationBonus(Weight = 3.0, LeastDeviation = 1.7)
         ] do
         agreeBeside (Some guide) drones [ "Imitation", bonus ] |> ignore
+
+[<Fact>]
+let ``A guide that drives the first steps is that of plain loops, with and without a bonus`` () =
+    let shown = drones.Create(1, 0UL).Spec
+
+    let guide () =
+        (dense "teacher" [ 6 ] false)
+            .Create(shown.Groups[shown.Group "teacher"].Size, 4, Head.Gaussian, RandomStream(3UL, "guide"))
+
+    let bonus: (string * objnull) list =
+        [ "Imitation", ImitationBonus(Weight = 3.0, Deviation = 0.8) ]
+
+    for bonus in [ []; bonus ] do
+        agreeBeside (Some(guide ())) drones (("GuidedSteps", 150) :: bonus) |> ignore
