@@ -34,6 +34,9 @@ public sealed record EncodedConfig : IEnvironmentConfig
 
     IEnvironmentConfig IEnvironmentConfig.Grouped => this with { Environment = Environment.Grouped };
 
+    public IEnvironmentConfig? Only(int variant) =>
+        Environment.Only(variant) is { } one ? this with { Environment = one } : null;
+
     public IBatchedEnvironment Create(int envs, ulong seed)
     {
         var spec = CheckedSpec();
