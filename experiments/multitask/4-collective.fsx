@@ -15,8 +15,6 @@ let tasks =
 let reading group =
     Student.mlp { hidden = [ 300; 300 ] } |> Student.reading group
 
-let squashed = Student.head Head.SquashedGaussian
-
 let students =
     [
         "cls", reading "reduced+encoding"
@@ -24,7 +22,12 @@ let students =
         "task", reading "reduced+task"
         "gru", Student.gru { hidden = 128 } |> Student.reading "reduced"
     ]
-    |> List.map (fun (name, student) -> name, squashed student)
+    |> List.map (fun (name, student) ->
+        name,
+        student
+        |> Student.head Head.SquashedGaussian
+        // Places are in metres, and all of them near each other.
+        |> Settings.set <@ _.NormalizeObservations @> true)
 
 // The scripted experts give actions alone. For experts trained by SAC: teacher=FOLDER loss=mean_and_deviation.
 distillation {
