@@ -14,7 +14,7 @@ namespace Distill.Networks;
 /// </param>
 /// <param name="Narrowness">
 /// The size of a negative log_std of the teacher's from which its error counts less, in proportion. Raise it when the deviations of
-/// narrow teachers matter.
+/// narrow teachers matter, lower it when they take up the loss.
 /// </param>
 public sealed record MeanAndDeviation(Schedule DeviationWeight, Schedule Narrowness) : Loss
 {
