@@ -667,6 +667,9 @@ let private targets: (string * string * string * (string list -> int option)) li
             "FILE --to onnx|c|pt [--out PATH]"
             "write a policy for machines that have no Distill"
             exported
+        target "inspect" "FILE" "say what a file holds: a policy, an encoder, episodes" (function
+            | [ file ] -> Some(script (inRoot "Distill.Scripts/inspect.fsx") [ Path.GetFullPath file ])
+            | _ -> None)
         target "board" "[LOGS]" "write the page that lists all runs and sweeps, logs/board.html" (function
             | [] -> Some(page "board" (inRoot "logs") [])
             | [ folder ] -> Some(page "board" folder [])
