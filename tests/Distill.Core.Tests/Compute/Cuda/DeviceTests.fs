@@ -139,3 +139,17 @@ let ``the kernels know the rows of a quadrotor by their names`` () =
             typeof<Distill.Environments.Quadrotor.QuadrotorConstant>
             Distill.Environments.Quadrotor.QuadrotorConstants.Total)
         "constants"
+
+[<ClangFact>]
+let ``the kernels in the repository are what their sources make`` () =
+    let folder = Directory.CreateTempSubdirectory("distill-ptx-").FullName
+
+    try
+        let made = Path.Combine(folder, "kernels.ptx")
+
+        Tools.succeedIn kernels "clang++-19" [ "@flags"; "kernels.cu"; "-o"; made ] |> ignore
+
+        if File.ReadAllText made <> CudaDevice.ReadKernels() then
+            failwith "cuda/kernels.ptx.gz is old; `dotnet fsi build.fsx ptx` makes it anew."
+    finally
+        Directory.Delete(folder, true)

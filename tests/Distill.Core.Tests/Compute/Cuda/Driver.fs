@@ -87,3 +87,12 @@ type EmulatorFactAttribute() as this =
     do
         if real.Value then
             this.Skip <- "This test needs the emulated GPU, and this machine has a real one."
+
+/// A test that compiles the kernels for GPUs.
+type ClangFactAttribute() =
+    inherit
+        Tools.ToolFactAttribute(
+            (Tools.startIn "" "clang++-19" [ "--version" ]).IsSome,
+            "clang-19",
+            "clang-19"
+        )
