@@ -22,13 +22,20 @@ internal sealed class CudaBuffer<T> : IDisposable
             $"{what} ({(double)bytes / (1 << 20):0.#} MiB)"
         );
         Address = address;
-        device.Check(CudaCalls.Fill(address, 0, bytes / sizeof(uint)), $"clearing {what}");
+        Clear();
     }
 
     public long Length { get; }
 
     /// <summary>Where it begins in the GPU's memory.</summary>
     public nint Address { get; }
+
+    /// <summary>Makes all of it zero.</summary>
+    public void Clear() =>
+        device.Check(
+            CudaCalls.Fill(Address, 0, (nuint)Length * (nuint)Unsafe.SizeOf<T>() / sizeof(uint)),
+            "clearing memory"
+        );
 
     /// <summary>Brings numbers to the GPU.</summary>
     public void Write(ReadOnlySpan<T> from, long start = 0)

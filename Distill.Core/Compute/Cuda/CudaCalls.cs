@@ -69,7 +69,9 @@ internal static unsafe class CudaCalls
     {
         const int Length = 256;
         var name = stackalloc byte[Length];
-        return DeviceName(name, Length, device) == 0 ? Marshal.PtrToStringUTF8((nint)name)! : "unknown device";
+        return DeviceName(name, Length, device) == 0
+            ? Marshal.PtrToStringUTF8((nint)name)!
+            : "unknown device";
     }
 
     /// <param name="image">PTX, ended by a 0.</param>
@@ -115,7 +117,9 @@ internal static unsafe class CudaCalls
 
     /// <summary>What an error is called.</summary>
     public static string Describe(int error) =>
-        ErrorString(error, out var text) == 0 && text != 0 ? Marshal.PtrToStringUTF8(text)! : $"error {error}";
+        ErrorString(error, out var text) == 0 && text != 0
+            ? Marshal.PtrToStringUTF8(text)!
+            : $"error {error}";
 
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? path) =>
         name == Library && Find(out var library) ? library : 0;

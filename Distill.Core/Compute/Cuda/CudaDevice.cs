@@ -60,10 +60,7 @@ public sealed partial class CudaDevice : IDisposable
         Check(CudaCalls.RetainContext(out context, device), "opening the GPU");
         Use();
         ptx = ReadKernels();
-        Check(
-            CudaCalls.LoadModule(out module, Encoding.ASCII.GetBytes(ptx + '\0')),
-            "compiling the kernels"
-        );
+        Check(CudaCalls.LoadModule(out module, Encoding.ASCII.GetBytes(ptx + '\0')), "compiling the kernels");
     }
 
     /// <summary>Whether NVIDIA's driver is on this machine.</summary>

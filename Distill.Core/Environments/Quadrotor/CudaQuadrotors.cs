@@ -55,7 +55,8 @@ internal sealed class CudaQuadrotors : IDisposable
     /// <summary>One step of all; an episode that ends is followed by the next in the same step.</summary>
     /// <param name="actions"><c>[panels, 4, 32]</c>.</param>
     /// <param name="outcomes"><c>[panels, rows, 32]</c>, written: as <see cref="StepOutcome"/>; with measures where there are rows for them.</param>
-    public void Step(CudaBuffer<float> actions, CudaBuffer<float> outcomes) => Advance(actions, outcomes, true);
+    public void Step(CudaBuffer<float> actions, CudaBuffer<float> outcomes) =>
+        Advance(actions, outcomes, true);
 
     /// <summary>One step of all that leaves environments whose episode ended in its last state.</summary>
     public void Advance(CudaBuffer<float> actions, CudaBuffer<float> outcomes) =>
