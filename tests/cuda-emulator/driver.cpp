@@ -81,15 +81,17 @@ bool within(uintptr_t address, size_t bytes) {
 enum class Waits { Nothing, ForBlock, ForWarp, Ended };
 
 struct Fibre {
-    ucontext_t context;
-    char *stack;
+    // Where it begins, and where it waits: jumps are as good as switches of contexts, and make no calls of the system.
+    ucontext_t beginning;
+    jmp_buf waiting;
+    bool begun = false;
     Place place;
     Waits waits = Waits::Ended;
     unsigned word;
 };
 
 std::vector<Fibre *> fibres;
-ucontext_t scheduler;
+jmp_buf scheduler;
 Fibre *current;
 const Kernel *running;
 const void *arguments;
@@ -105,7 +107,8 @@ extern "C" char __stop_device_shared[] __attribute__((weak));
 
 void give(Waits waits) {
     current->waits = waits;
-    swapcontext(&current->context, &scheduler);
+    if (!_setjmp(current->waiting))
+        _longjmp(scheduler, 1);
 }
 
 // A fibre runs one thread after another until one has to wait, which keeps it.
@@ -122,18 +125,22 @@ void live() {
 
 Fibre *make() {
     auto fibre = new Fibre;
-    fibre->stack = (char *)mmap(nullptr, StackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    getcontext(&fibre->context);
-    fibre->context.uc_stack.ss_sp = fibre->stack;
-    fibre->context.uc_stack.ss_size = StackBytes;
-    makecontext(&fibre->context, live, 0);
+    getcontext(&fibre->beginning);
+    fibre->beginning.uc_stack.ss_sp = mmap(nullptr, StackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    fibre->beginning.uc_stack.ss_size = StackBytes;
+    makecontext(&fibre->beginning, live, 0);
     return fibre;
 }
 
 void resume(Fibre *fibre) {
     fibre->waits = Waits::Nothing;
     current = fibre;
-    swapcontext(&scheduler, &fibre->context);
+    if (_setjmp(scheduler))
+        return;
+    if (fibre->begun)
+        _longjmp(fibre->waiting, 1);
+    fibre->begun = true;
+    setcontext(&fibre->beginning);
 }
 
 [[noreturn]] void fail(const char *how) {
