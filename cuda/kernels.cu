@@ -1,4 +1,4 @@
 // All kernels, as one text.
-#include "networks.cu"
+#include "gru.cu"
 #include "optimizers.cu"
 #include "quadrotor.cu"

@@ -1,11 +1,13 @@
 // Dense layers, forward and backward, on panels. Each element of a product is one chain of fused multiply-adds in the order of
 // Distill.Core/Compute/MatrixW512.cs, so that every bit is the same.
+#pragma once
 #include "math.cuh"
 
-// Samples in panels of so many lanes, [features, lanes], one panel after another.
+// Samples in panels of so many lanes, [features, lanes], one after another: a panel for each step of each panel of sequences,
+// [panels, steps, features, lanes].
 struct Panels {
     float *at;
-    // Floats from one panel to the next.
+    // Floats from one to the next.
     long long stride;
     int lanes;
 };
@@ -119,6 +121,7 @@ struct GradientArguments {
     float *gradients;
     long long stride;
     int panels;
+    int steps;
     int chunks;
     int outputSize;
     int inputSize;
@@ -126,6 +129,9 @@ struct GradientArguments {
 
 // Where a chunk's panels begin.
 DEVICE int chunkStart(int chunk, int panels, int chunks) { return (int)((long long)chunk * panels / chunks); }
+
+// The panel of the nth step, where each panel's steps come from the last to the first.
+DEVICE long long backwards(int n, int steps) { return (long long)(n / steps) * steps + (steps - 1 - n % steps); }
 
 // A block has a tile of one chunk's weights, and a thread 4 by 4 of them.
 KERNEL(weight_gradient, GradientArguments) {
@@ -146,7 +152,9 @@ KERNEL(weight_gradient, GradientArguments) {
         for (int j = 0; j < GradientShare; j++)
             sums[i][j] = mine(i, j) ? weights[(firstOutput + row + i) * given.inputSize + firstInput + column + j] : 0.0f;
     int lanes = given.inputs.lanes;
-    for (int panel = chunkStart(chunk, given.panels, given.chunks); panel < chunkStart(chunk + 1, given.panels, given.chunks); panel++) {
+    int steps = chunkStart(chunk, given.panels, given.chunks) * given.steps, end = chunkStart(chunk + 1, given.panels, given.chunks) * given.steps;
+    for (; steps < end; steps++) {
+        long long panel = backwards(steps, given.steps);
         barrier();
         for (int i = threadIndex(); i < lanes * GradientTile; i += GradientThreads) {
             int lane = i % lanes, feature = i / lanes;
@@ -177,6 +185,7 @@ struct BiasArguments {
     float *gradients;
     long long stride;
     int panels;
+    int steps;
     int chunks;
     int outputSize;
 };
@@ -200,7 +209,10 @@ KERNEL(bias_gradient, BiasArguments) {
         return;
     float *bias = given.gradients + chunk * given.stride + output;
     float sum = *bias;
-    for (int panel = chunkStart(chunk, given.panels, given.chunks); panel < chunkStart(chunk + 1, given.panels, given.chunks); panel++)
-        sum += laneSum(given.outputs.at + panel * given.outputs.stride + output * given.outputs.lanes, given.outputs.lanes);
+    int steps = chunkStart(chunk, given.panels, given.chunks) * given.steps, end = chunkStart(chunk + 1, given.panels, given.chunks) * given.steps;
+    for (; steps < end; steps++) {
+        const float *panel = given.outputs.at + backwards(steps, given.steps) * given.outputs.stride;
+        sum += laneSum(panel + output * given.outputs.lanes, given.outputs.lanes);
+    }
     *bias = sum;
 }

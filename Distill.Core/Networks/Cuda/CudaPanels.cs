@@ -21,3 +21,15 @@ internal readonly record struct CudaPanels(nint Address, long Stride, int Lanes)
             Address = Address + (nint)feature * Lanes * sizeof(float),
         };
 }
+
+/// <summary>Sequences side by side in panels; a row is a sequence of one step.</summary>
+internal readonly record struct CudaShape(int Panels, int Steps, int Lanes)
+{
+    /// <summary>Steps of all lanes.</summary>
+    public long Samples => (long)Panels * Steps * Lanes;
+}
+
+/// <summary>What a network with a memory is told and remembers.</summary>
+/// <param name="Keeps"><c>[panels, steps, 1, lanes]</c>: 0 where an episode starts, so that memory is cleared before the step, else 1.</param>
+/// <param name="Values"><c>[panels, 1, memory, lanes]</c>: before the first step; after a forward pass, after the last.</param>
+internal readonly record struct CudaMemory(CudaPanels Keeps, CudaPanels Values);

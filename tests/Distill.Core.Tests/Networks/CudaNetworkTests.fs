@@ -8,21 +8,20 @@ open Distill.Networks
 open Distill.Networks.Cuda
 open Distill.Tests.CudaDriver
 
-let private network (inputs: int) (layers: (int * Activation) list) =
-    let layers: LayerSpec list =
-        layers |> List.map (fun (size, activation) -> Dense(size, activation))
+let private dense (size: int) (activation: Activation) : LayerSpec = Dense(size, activation)
+let private gru (size: int) : LayerSpec = Gru size
 
+let private network (inputs: int) (layers: LayerSpec list) =
     let made = new Network(NetworkSpec(inputs, List.toArray layers))
     made.Initialize(RandomStream(3UL, "network"))
     made
 
-/// The same network and optimizer on the processor and on the GPU, and what their steps give.
+/// The same network and optimizer on the processor and on the GPU, and that their steps give the same bits.
 let private together
     (inputs: int)
-    (layers: (int * Activation) list)
-    (lanes: int, panels: int, chunks: int)
+    (layers: LayerSpec list)
+    (lanes: int, panels: int, steps: int, chunks: int)
     (config: AdamConfig)
-    (steps: int)
     =
     use ours = network inputs layers
     use shown = network inputs layers
@@ -30,70 +29,85 @@ let private together
     use shownAdam = new Adam(shown, config, chunks)
     use device = device ()
     use theirs = new CudaNetwork(device, shown)
-    use theirAdam = new CudaAdam(device, theirs, shownAdam, int64 chunks |> int)
+    use theirAdam = new CudaAdam(device, theirs, shownAdam, chunks)
     use pool = new WorkerPool 1
     let own = pool.Workspace 0
-    let size = ours.ActivationSize
-    let outputs = ours.OutputSize
+
+    let size, outputs, remembered =
+        ours.ActivationSize, ours.OutputSize, ours.MemorySize
+
+    let shape = CudaShape(panels, steps, lanes)
 
     let buffer (features: int) =
-        new CudaBuffer<float32>(device, int64 (panels * features * lanes), "rows")
+        new CudaBuffer<float32>(device, int64 (panels * steps * max 1 features * lanes), "rows")
 
     use x = buffer inputs
     use activations = buffer size
-    use gradients = buffer size
+    use gradients = buffer theirs.GradientSize
+    use keeps = buffer 1
+    use memory = buffer remembered
+    let panelsOf (buffer: CudaBuffer<float32>) features = CudaPanels.Of(buffer, features, lanes)
+    let told = CudaMemory(panelsOf keeps 1, panelsOf memory remembered)
     let random = Random 5
 
     let draw count =
         Array.init count (fun _ -> float32 (random.NextDouble() * 2.0 - 1.0))
 
-    let panelsOf (buffer: CudaBuffer<float32>) features = CudaPanels.Of(buffer, features, lanes)
+    for update in 1..3 do
+        let rows = draw (panels * steps * inputs * lanes)
+        let slopes = draw (panels * steps * outputs * lanes)
+        let starts = draw (panels * remembered * lanes)
 
-    for step in 1..steps do
-        let rows = draw (panels * inputs * lanes)
-        let slopes = draw (panels * outputs * lanes)
-        let kept = Array.zeroCreate<float32>(panels * size * lanes)
+        let keep =
+            Array.init (panels * steps * lanes) (fun _ -> if random.Next 4 = 0 then 0f else 1f)
+
+        memory.Write(ReadOnlySpan starts)
+        let kept = Array.zeroCreate<float32>(panels * steps * size * lanes)
 
         for chunk in 0 .. chunks - 1 do
             adam.Gradient(chunk).Clear()
 
             for panel in chunk * panels / chunks .. (chunk + 1) * panels / chunks - 1 do
-                let input = Panel.At(Span rows, panel, inputs, lanes)
-                let mine = Panel.At(Span kept, panel, size, lanes)
-                ours.Forward(input, Panel(), mine, own)
-                let slope = Panel.At(Span slopes, panel, outputs, lanes)
-                ours.Backward(input, mine, slope, Panel(), adam.Gradient chunk, own)
+                let input = Panel.At(Span rows, panel, steps * inputs, lanes)
+                let keeping = Panel.At(Span keep, panel, steps, lanes)
+                let mine = Panel.At(Span kept, panel, steps * size, lanes)
+                let start = Panel.At(Span starts, panel, remembered, lanes)
+                ours.Forward(steps, input, keeping, start, mine, own)
+                let slope = Panel.At(Span slopes, panel, steps * outputs, lanes)
+                ours.Backward(steps, input, keeping, mine, slope, adam.Gradient chunk, own)
 
         adam.Step(pool, chunks)
-
         x.Write(ReadOnlySpan rows)
-        theirs.Forward(panelsOf x inputs, panelsOf activations size, int64 (panels * lanes))
+        keeps.Write(ReadOnlySpan keep)
+        theirs.Forward(shape, panelsOf x inputs, told, panelsOf activations size)
         let seen = Array.zeroCreate<float32> kept.Length
         activations.Read(Span seen)
-        Paths.sameBits seen kept $"step {step}: activations"
+        Paths.sameBits seen kept $"update {update}: activations"
+        let after = Array.zeroCreate<float32> starts.Length
+        memory.Read(Span after)
+        Paths.sameBits after starts $"update {update}: memory"
 
-        for panel in 0 .. panels - 1 do
-            let start = int64 ((panel * size + size - outputs) * lanes)
-            gradients.Write(ReadOnlySpan(slopes, panel * outputs * lanes, outputs * lanes), start)
+        for place in 0 .. panels * steps - 1 do
+            let start = int64 (((place + 1) * theirs.GradientSize - outputs) * lanes)
+            gradients.Write(ReadOnlySpan(slopes, place * outputs * lanes, outputs * lanes), start)
 
         theirAdam.Clear()
 
         theirs.Backward(
+            shape,
             panelsOf x inputs,
+            told,
             panelsOf activations size,
-            panelsOf gradients size,
+            panelsOf gradients theirs.GradientSize,
             theirAdam.Gradients,
-            int64 (panels * lanes),
             chunks
         )
 
         theirAdam.Step chunks
 
     theirs.Download()
-    let norm = theirAdam.Download()
-    Expect.equal norm adam.GradientNorm "norm of the gradient"
-    Expect.equal shownAdam.ClippedSteps adam.ClippedSteps "clipped steps"
-    Expect.equal shownAdam.Steps adam.Steps "steps"
+    Expect.equal (theirAdam.Download()) adam.GradientNorm "norm of the gradient"
+    Expect.equal (shownAdam.ClippedSteps, shownAdam.Steps) (adam.ClippedSteps, adam.Steps) "steps"
 
     for name, actual, expected in
         [
@@ -105,36 +119,40 @@ let private together
 
     adam.ClippedSteps
 
+let private action = dense 4 Activation.Identity
+
 let private activations =
     [ Activation.Relu; Activation.Elu; Activation.Tanh; Activation.Selu; Activation.Identity ]
 
 [<CudaFact>]
 let ``networks of dense layers learn on a GPU with the bits of the processor`` () =
     for activation in activations do
-        together 26 [ 70, activation; 33, activation; 4, Activation.Identity ] (32, 4, 2) (AdamConfig()) 3
+        together 26 [ dense 70 activation; dense 33 activation; action ] (32, 4, 1, 2) (AdamConfig())
         |> ignore
 
 [<CudaFact>]
 let ``half panels, uneven chunks, wide layers and clipped steps have the same bits, too`` () =
-    let config = AdamConfig(MaxGradNorm = 0.5, WeightDecay = 1e-2, Decoupled = true)
+    let clips = AdamConfig(MaxGradNorm = 0.5, WeightDecay = 1e-2, Decoupled = true)
+    let clipped = together 300 [ dense 65 Activation.Elu; action ] (16, 5, 1, 3) clips
+    Expect.equal clipped 3L "clipped steps"
 
-    let clipped =
-        together 300 [ 65, Activation.Elu; 1, Activation.Identity ] (16, 5, 3) config 4
+    let decays =
+        AdamConfig(MaxGradNorm = 1e4, WeightDecay = 1e-2, Epsilon = 1e-6, Floor = 1e-7)
 
-    Expect.equal clipped 4L "clipped steps"
+    let layers = [ dense 200 Activation.Tanh; dense 130 Activation.Elu; action ]
+    Expect.equal (together 3 layers (32, 3, 1, 2) decays) 0L "clipped steps"
 
-    let decayed =
-        AdamConfig(MaxGradNorm = 100.0, WeightDecay = 1e-2, Epsilon = 1e-6, Floor = 1e-7)
-
-    Expect.equal
-        (together 3 [ 200, Activation.Tanh; 130, Activation.Elu; 2, Activation.Identity ] (32, 3, 2) decayed 3)
-        0L
-        "clipped steps"
+[<CudaFact>]
+let ``recurrent networks learn through time with the bits of the processor`` () =
+    let layers = [ dense 16 Activation.Relu; gru 16; action ]
+    together 22 layers (16, 3, 7, 3) (AdamConfig()) |> ignore
+    // Panels that share a chunk, a memory upon another, and one whose inputs need no gradient.
+    together 5 [ gru 9; gru 33; action ] (32, 5, 4, 2) (AdamConfig()) |> ignore
 
 [<CudaFact>]
 let ``after a gradient that is not finite nothing changes, and the norm says so`` () =
     use device = device ()
-    use shown = network 4 [ 8, Activation.Elu; 2, Activation.Identity ]
+    use shown = network 4 [ dense 8 Activation.Elu; action ]
     use adam = new Adam(shown, AdamConfig(), 1)
     use theirs = new CudaNetwork(device, shown)
     use theirAdam = new CudaAdam(device, theirs, adam, 1)
@@ -149,12 +167,11 @@ let ``after a gradient that is not finite nothing changes, and the norm says so`
     Paths.sameBits (shown.Parameters.Span.ToArray()) before "parameters"
 
 [<CudaFact>]
-let ``a network with a memory is refused in a sentence`` () =
+let ``a network that does not run on a GPU is refused in a sentence`` () =
     use device = device ()
-    let layers: LayerSpec[] = [| Gru 8; Dense(4, Activation.Identity) |]
-    use recurrent = new Network(NetworkSpec(5, layers))
+    use wide = network 5 [ gru 65; action ]
 
     Expect.equal
-        (Expect.throws<DistillException>(fun () -> (new CudaNetwork(device, recurrent)).Dispose())).Message
-        "device=cuda can only run dense layers, and this network has one of kind gru; use device=cpu."
+        (Expect.throws<DistillException>(fun () -> (new CudaNetwork(device, wide)).Dispose())).Message
+        "device=cuda can run dense layers and gru of up to 64, and this network has gru of 65; use device=cpu."
         "sentence"
