@@ -12,7 +12,7 @@ public sealed class Trajectories
     private readonly int[] tasks;
 
     /// <summary>Name of the entry of a file with the tasks' names, as JSON.</summary>
-    private const string NamesKey = "distill.tasks";
+    public const string NamesKey = "distill.tasks";
 
     /// <param name="steps">Steps of each episode.</param>
     /// <param name="states"><c>[episodes, steps, state]</c>: before the step.</param>

@@ -2,6 +2,7 @@ namespace Distill
 
 open System
 open Distill.Compute
+open Distill.Datasets
 open Distill.Environments
 open Distill.Evaluation
 open Distill.Policies
@@ -130,3 +131,54 @@ module Inspect =
             Reward = episode.Rewards.ToArray()
             Terminated = episode.Terminated
         }
+
+    /// What an encoder's file says of it, in a sentence.
+    let private ofEncoder (path: string) (notes: Collections.Generic.IReadOnlyDictionary<string, string>) =
+        use network = EncoderFile.Load path
+        let config = network.Config
+
+        let trained =
+            match notes.TryGetValue "episodes", notes.TryGetValue "tasks", notes.TryGetValue "iterations" with
+            | (true, episodes), (true, tasks), (true, iterations) ->
+                $", trained in {iterations} iterations on {episodes} episodes of {tasks}"
+            | _ -> ""
+
+        let found =
+            match notes.TryGetValue "tasks_found", notes.TryGetValue "tasks_found_after" with
+            | (true, share), (true, steps) ->
+                match Names.number share with
+                | Some share ->
+                    $"; a probe found {100.0 * share:F1} %% of the held-out ones' tasks after {steps} steps"
+                | None -> ""
+            | _ -> ""
+
+        $"{path} is a trajectory encoder: {config.Encoding} numbers from up to {config.Window} steps of {network.States} numbers of a state, "
+        + $"{network.Actions} of an action and the reward; {config.Layers} layers of {config.Model}, {network.Parameters.Length} parameters{trained}{found}."
+
+    let private ofTrajectories (path: string) =
+        let data = Trajectories.Load path
+
+        let tasks =
+            [
+                for task, name in Seq.indexed data.TaskNames ->
+                    $"{data.Tasks.ToArray() |> Seq.filter ((=) task) |> Seq.length} of {name}"
+            ]
+
+        $"{path} holds {data.Episodes} episodes of {data.Steps} steps, {data.StateSize} numbers of a state and {data.ActionSize} of an action: "
+        + String.Join(", ", tasks)
+        + "."
+
+    let private ofPolicy (path: string) =
+        use policy = PolicyFile.Load path
+
+        $"{path} is a policy: {policy.Architecture}, {policy.Network.ParameterCount} parameters, reads '{policy.ObservationGroup}'."
+
+    /// What a file holds, in a sentence: a policy, a trajectory encoder, or the episodes that one is trained on.
+    let file (path: string) : string =
+        if path.EndsWith ".safetensors" then
+            match (SafeTensors.Read path).Metadata with
+            | notes when notes.ContainsKey EncoderFile.Key -> ofEncoder path notes
+            | notes when notes.ContainsKey Trajectories.NamesKey -> ofTrajectories path
+            | _ -> ofPolicy path
+        else
+            ofPolicy path

@@ -297,6 +297,12 @@ module Run =
                 write file target
             | _ -> required "a policy's file, what it becomes (onnx, c or pt), and where to")
 
+    /// Says what a file holds: a policy, a trajectory encoder, or episodes.
+    let inspect () : unit =
+        Script.main (function
+            | [ file ] -> print (Inspect.file file)
+            | _ -> required "a file")
+
     /// Writes the page that lists all runs below a folder.
     let board () : unit =
         Script.main (function

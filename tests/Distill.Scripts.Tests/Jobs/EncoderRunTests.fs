@@ -98,6 +98,17 @@ let ``an encoder's run leaves the best encoder, its curves, and what it knows be
     Assert.Equal("low, high", notes["tasks"])
     Assert.Equal("6", notes["iterations"])
 
+    Assert.Contains(
+        "is a trajectory encoder: 3 numbers from up to 4 steps of 2 numbers of a state, 1 of an action and the reward; 1 layers of 8",
+        Inspect.file copy
+    )
+
+    Assert.Contains("6 iterations on 40 episodes of low, high; a probe found", Inspect.file copy)
+    Assert.Contains("20 of low, 20 of high", Inspect.file (place.Path "episodes.safetensors"))
+    let teacher = place.Path "teacher.safetensors"
+    saveTeacher teacher
+    Assert.Contains("is a policy: ", Inspect.file teacher)
+
 [<Fact>]
 let ``an encoder's run that was stopped goes on bit for bit, and not with other episodes`` () =
     use place = new Workplace()

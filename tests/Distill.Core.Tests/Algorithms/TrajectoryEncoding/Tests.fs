@@ -430,8 +430,10 @@ let ``Training allocates nothing from its second update on, nor does an encoder 
     let keep = Array.create 32 1f
 
     let step () =
-        acting.Encode(0, Panel(states, 3), Panel(encodings, 4), own)
-        acting.Take(0, Panel(actions, 2), rewards, keep)
+        acting.See(0, Panel(states, 3))
+        acting.Encode(0, Panel(encodings, 4), own)
+        acting.Take(0, actions, rewards)
+        acting.Forget(0, keep)
 
     // Until the window is full, a step needs more memory than the one before.
     for _ in 1..5 do
