@@ -44,7 +44,6 @@ distillation {
     collect (Collect.stepsPerEnv 50)
     loss Loss.mse
     epochs 1
-    miniBatchSize 512
     optimizer (AdamConfig(LearningRate = Schedule.exponential 1e-3 1e-4 60))
     iterations 60
     evaluationInterval 20
