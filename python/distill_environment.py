@@ -59,6 +59,9 @@ import numpy as np
 
 VERSION = 1
 
+# Seconds. A core that sleeps takes about as long to wake, so that what comes sooner is waited for awake.
+_AWAKE = 1e-4
+
 
 def serve(make, socket=None):
     """Runs until Distill is done. Where Distill did not start the program, it waits for connections at the path `socket`.
@@ -377,9 +380,9 @@ class _Memory:
         _fill(self.reward, reward, "the reward")
         _fill(self.terminated, terminated, "terminated")
         _fill(self.truncated, truncated, "truncated")
-        ended = (self.terminated != 0) | (self.truncated != 0)
-        self.truncated[self.terminated != 0] = 0
-        return ended
+        over = self.terminated != 0
+        np.copyto(self.truncated, 0, where=over)
+        return over | (self.truncated != 0)
 
     def set_measure(self, name, values):
         if name not in self.measures:
@@ -421,11 +424,24 @@ def _fill(target, values, what):
 def _receive(connection, count):
     data = b""
     while len(data) < count:
-        part = connection.recv(count - len(data))
-        if not part:
-            raise _Gone
-        data += part
+        data += _received(connection.recv(count - len(data)))
     return data
+
+
+def _received(data):
+    if not data:
+        raise _Gone
+    return data
+
+
+def _command(connection, soon):
+    """The next command, and whether it came soon: awake for a moment, where the last did, then asleep."""
+    asked = time.perf_counter()
+    while soon and time.perf_counter() - asked < _AWAKE:
+        with contextlib.suppress(BlockingIOError):
+            return _received(connection.recv(1, sockets.MSG_DONTWAIT)), True
+        os.sched_yield()
+    return _receive(connection, 1), time.perf_counter() - asked < 2 * _AWAKE
 
 
 def _hear(connection):
@@ -471,8 +487,9 @@ def _session(connection, make, simulator):
             memory = _Memory(layout["path"], layout, simulator.facts)
             prefix = b"E"
             connection.sendall(b"K")
+            soon = True
             while True:
-                command = _receive(connection, 1)
+                command, soon = _command(connection, soon)
                 if command == b"S":
                     simulator.step(memory)
                 elif command == b"R":

@@ -172,6 +172,8 @@ public sealed class WorkerPool : IDisposable
             if (Stopwatch.GetTimestamp() - idle < patience)
             {
                 Thread.SpinWait(20);
+                // Another process, such as a simulator, may be waiting for this very core.
+                Thread.Yield();
                 continue;
             }
             Interlocked.Increment(ref sleeping);

@@ -32,9 +32,13 @@ internal sealed class ExternalChannel(Socket socket) : IDisposable
     private const byte QuitByte = (byte)'Q';
     private const byte DoneByte = (byte)'K';
 
+    // A core that sleeps takes about as long to wake, so that what comes sooner is waited for awake.
+    private static readonly TimeSpan Awake = TimeSpan.FromMicroseconds(100);
+
     private readonly byte[] step = [StepByte];
     private readonly byte[] reset = new byte[1 + sizeof(long)];
     private readonly byte[] answer = new byte[1];
+    private bool soon = true;
 
     public void Tell(object message)
     {
@@ -104,7 +108,7 @@ internal sealed class ExternalChannel(Socket socket) : IDisposable
         {
             while (!data.IsEmpty)
             {
-                if (!socket.Poll(patience, SelectMode.SelectRead))
+                if (!Comes(patience))
                     return Answer.Late;
                 var count = socket.Receive(data);
                 if (count == 0)
@@ -117,5 +121,21 @@ internal sealed class ExternalChannel(Socket socket) : IDisposable
         {
             return Answer.Gone;
         }
+    }
+
+    /// <summary>Waits until there is something to receive: awake for a moment, where the last came about so soon, then asleep.</summary>
+    private bool Comes(TimeSpan patience)
+    {
+        var asked = TimeProvider.System.GetTimestamp();
+        var there = false;
+        while (soon && !there && TimeProvider.System.GetElapsedTime(asked) < Awake)
+        {
+            // The simulator may be waiting for this very core.
+            Thread.Yield();
+            there = socket.Poll(TimeSpan.Zero, SelectMode.SelectRead);
+        }
+        there = there || socket.Poll(patience, SelectMode.SelectRead);
+        soon = TimeProvider.System.GetElapsedTime(asked) < 2 * Awake;
+        return there;
     }
 }

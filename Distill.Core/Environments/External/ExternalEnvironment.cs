@@ -17,8 +17,10 @@ public sealed class ExternalEnvironment : ILockstepEnvironment
     private readonly bool[] asked;
     private volatile bool anyAsked;
 
-    // [envs]: steps of the episode under way.
-    private readonly int[] lengths;
+    // [envs]: the steps that there were when its episode began; and no episode began earlier than the earliest.
+    private readonly long[] begun;
+    private long earliest;
+    private long steps;
 
     // [panels, 32]: 0 for environments whose next step only begins an episode.
     private readonly byte[] counted;
@@ -33,7 +35,7 @@ public sealed class ExternalEnvironment : ILockstepEnvironment
         facts = simulator.Facts;
         seeds = new RandomStream(seed, "external.reset");
         asked = new bool[Panel.Count(Count)];
-        lengths = new int[Count];
+        begun = new long[Count];
         counted = new byte[facts.Pauses ? asked.Length * Panel.Width : 0];
         counted.AsSpan().Fill(1);
     }
@@ -157,7 +159,7 @@ public sealed class ExternalEnvironment : ILockstepEnvironment
             mask[env] = begins ? 1 : 0;
             if (!begins)
                 continue;
-            lengths[env] = 0;
+            begun[env] = steps;
             if (facts.Pauses)
                 counted[env] = 1;
         }
@@ -196,24 +198,25 @@ public sealed class ExternalEnvironment : ILockstepEnvironment
             values.Slice(panel * Panel.Width, Panel.Width).CopyTo(rows[(row * Panel.Width)..]);
     }
 
-    /// <summary>Counts the steps of the episodes, and notes which environments only begin another in the next step.</summary>
+    /// <summary>Notes where episodes begin, and which environments only begin another in the next step.</summary>
     private void CountSteps(ReadOnlySpan<float> terminated, ReadOnlySpan<float> truncated)
     {
-        var own = lengths.AsSpan();
-        var longest = 0;
-        for (var env = 0; env < own.Length; env++)
-        {
-            var ended = terminated[env] + truncated[env] != 0;
-            own[env] = ended ? 0 : own[env] + 1;
-            longest = Math.Max(longest, own[env]);
-        }
+        steps++;
+        if (terminated.ContainsAnyExcept(0) || truncated.ContainsAnyExcept(0))
+            for (var env = 0; env < begun.Length; env++)
+                if (terminated[env] + truncated[env] != 0)
+                    begun[env] = steps;
         if (facts.Pauses)
             Pause(terminated, truncated);
         // One that pauses is at most one step ahead of its episode.
-        if (longest >= Spec.EpisodeLimit + (facts.Pauses ? 1 : 0))
+        var limit = Spec.EpisodeLimit + (facts.Pauses ? 1 : 0);
+        if (steps - earliest < limit)
+            return;
+        earliest = begun.Min();
+        if (steps - earliest >= limit)
             throw new DistillException(
                 $"The simulator {config.Title} says that its episodes have {Spec.EpisodeLimit} steps at most, but the one of "
-                    + $"environment {lengths.IndexOf(longest)} goes on after so many; declare the right episode_limit."
+                    + $"environment {begun.AsSpan().IndexOf(earliest)} goes on after so many; declare the right episode_limit."
             );
     }
 
