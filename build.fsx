@@ -479,6 +479,53 @@ let bench (arguments: string list) =
 
 /// Executes notebooks/NAME.ipynb, or without a name all notebooks, up to the first error; executed copies and pages go to
 /// logs/notebooks. A value of the form name=value stands for the one in the notebook's cell tagged `parameters`.
+/// Compiles the kernels of GPUs, or says whether the text in the repository is what their sources make.
+let ptx (check: bool) =
+    let target = inRoot "cuda/kernels.ptx.gz"
+    let made = Path.GetTempFileName()
+
+    try
+        let compiler =
+            try
+                Process.Start(
+                    ProcessStartInfo(
+                        "clang++-19",
+                        [ "@flags"; "kernels.cu"; "-o"; made ],
+                        WorkingDirectory = inRoot "cuda"
+                    )
+                )
+            with :? System.ComponentModel.Win32Exception ->
+                refuse "The kernels are compiled by clang-19 (on Debian: apt-get install clang-19)."
+
+        compiler.WaitForExit()
+
+        if compiler.ExitCode <> 0 then
+            raise (Stop(1, "The kernels did not compile; the messages are above."))
+
+        let text = File.ReadAllText made
+
+        if check then
+            use file =
+                new Compression.GZipStream(File.OpenRead target, Compression.CompressionMode.Decompress)
+
+            use reader = new StreamReader(file)
+
+            if reader.ReadToEnd() <> text then
+                raise (
+                    Stop(
+                        1,
+                        "cuda/kernels.ptx.gz is not what the sources make; `dotnet fsi build.fsx ptx` makes it anew."
+                    )
+                )
+        else
+            use file =
+                new Compression.GZipStream(File.Create target, Compression.CompressionLevel.SmallestSize)
+
+            use writer = new StreamWriter(file)
+            writer.Write text
+    finally
+        File.Delete made
+
 let notebooks (arguments: string list) =
     let values, names = arguments |> List.partition _.Contains('=')
     let found = filesIn "notebooks" "*.ipynb"
@@ -683,6 +730,18 @@ let private targets: (string * string * string * (string list -> int option)) li
             (notebooks >> Some)
         target "kernel" "install [NAME]" "make the F# kernel known to Jupyter" kernel
         target "format" "[--check]" "format the sources, or name those that are not" formatted
+        target "ptx" "[--check]" "compile the kernels of GPUs, or check that they are compiled" (function
+            | [] ->
+                Some(
+                    ptx false
+                    0
+                )
+            | [ "--check" ] ->
+                Some(
+                    ptx true
+                    0
+                )
+            | _ -> None)
         target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
         target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
         target "info" "" "print the SDK, the machine and the instruction set in use" (simple info)

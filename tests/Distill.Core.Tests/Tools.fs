@@ -59,12 +59,13 @@ let private runs (program: string) =
     (startIn "" program [ "--version" ]).IsSome
 
 let gcc = lazy (runs "gcc")
+let gxx = lazy (runs "g++")
 
 type GccFactAttribute() =
     inherit ToolFactAttribute(gcc.Value, "gcc", "gcc libc6-dev")
 
 type GxxFactAttribute() =
-    inherit ToolFactAttribute(runs "g++", "g++", "g++")
+    inherit ToolFactAttribute(gxx.Value, "g++", "g++")
 
 type ArmFactAttribute() =
     inherit

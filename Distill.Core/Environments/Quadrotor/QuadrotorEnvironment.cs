@@ -72,6 +72,18 @@ public sealed class QuadrotorEnvironment : IHoldingEnvironment, IAssignableEnvir
     /// <summary>Index in <see cref="Drones"/> of the drone that each environment flies, <c>[envs]</c>.</summary>
     public IReadOnlyList<int> Assignment => new ArraySegment<int>(assignment, 0, Count);
 
+    /// <summary>What all of them share.</summary>
+    internal QuadrotorRules Rules => rules;
+
+    /// <summary><c>[panels, 42, 32]</c>.</summary>
+    internal Span<float> States => state.Span;
+
+    /// <summary><c>[blocks, 85, 32]</c>.</summary>
+    internal ReadOnlySpan<float> Constants => constants.Span;
+
+    /// <summary><c>[panels]</c>: which block of constants each has.</summary>
+    internal ReadOnlySpan<int> Blocks => blocks;
+
     public int VariantOf(int environment) => assignment[environment];
 
     public void Assign(ReadOnlySpan<int> variants)

@@ -69,24 +69,25 @@ public sealed class Adam(FloatBuffer parameters, AdamConfig config, int maxChunk
     /// <summary>Running mean of the squared gradient, in the same layout.</summary>
     public Span<float> SecondMoments => Moments[1].Span;
 
-    protected override void Prepare(double gradientScale)
-    {
-        var config = Config;
-        step = new AdamStep(
+    protected override void Prepare(double gradientScale) => step = StepNow(gradientScale);
+
+    /// <summary>The numbers of the step that was counted last.</summary>
+    /// <param name="gradientScale">Factor of the gradient, at most 1.</param>
+    internal AdamStep StepNow(double gradientScale) =>
+        new(
             Rate: (float)LearningRate,
-            Beta1: (float)config.Beta1,
-            Beta2: (float)config.Beta2,
-            OneMinusBeta1: (float)(1 - config.Beta1),
-            OneMinusBeta2: (float)(1 - config.Beta2),
-            Epsilon: (float)config.Epsilon,
-            Floor: (float)config.Floor,
-            Correction1: (float)(1 / (1 - Math.Pow(config.Beta1, Steps))),
-            Correction2: (float)(1 / (1 - Math.Pow(config.Beta2, Steps))),
+            Beta1: (float)Config.Beta1,
+            Beta2: (float)Config.Beta2,
+            OneMinusBeta1: (float)(1 - Config.Beta1),
+            OneMinusBeta2: (float)(1 - Config.Beta2),
+            Epsilon: (float)Config.Epsilon,
+            Floor: (float)Config.Floor,
+            Correction1: (float)(1 / (1 - Math.Pow(Config.Beta1, Steps))),
+            Correction2: (float)(1 / (1 - Math.Pow(Config.Beta2, Steps))),
             GradientScale: (float)gradientScale,
-            CoupledDecay: config.Decoupled ? 0 : (float)config.WeightDecay,
-            DecoupledDecay: config.Decoupled ? (float)config.WeightDecay : 0
+            CoupledDecay: Config.Decoupled ? 0 : (float)Config.WeightDecay,
+            DecoupledDecay: Config.Decoupled ? (float)Config.WeightDecay : 0
         );
-    }
 
     protected override void Update(Span<float> parameters, ReadOnlySpan<float> gradient, int start) =>
         Elementwise.Adam(

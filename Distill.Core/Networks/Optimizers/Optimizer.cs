@@ -11,7 +11,7 @@ public abstract class Optimizer : IDisposable
     private const int BlockSize = 1024;
 
     // Part of the definition of the norm: the squares of a part are added up in order, then the parts.
-    private const int NormSize = 16384;
+    internal const int NormSize = 16384;
 
     private readonly FloatBuffer parameters;
     private readonly FloatBuffer[] gradients;
@@ -91,6 +91,9 @@ public abstract class Optimizer : IDisposable
         Prepare(scale);
         pool.Run(updates, blocks);
     }
+
+    /// <summary>Counts steps that a device took and scaled down.</summary>
+    internal void CountClipped(long steps) => clippedSteps += steps;
 
     /// <summary>Hands moments and counters to one of the same kind, for a network of the same architecture.</summary>
     internal void CopyTo(Optimizer other)

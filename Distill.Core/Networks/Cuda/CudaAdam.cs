@@ -1,0 +1,174 @@
+using Distill.Compute.Cuda;
+
+namespace Distill.Networks.Cuda;
+
+/// <summary>
+/// The steps of <see cref="Adam"/> in the memory of a GPU, with its bits. Nothing is read back: where a gradient is not finite, all
+/// further steps change nothing until <see cref="Download"/> says so.
+/// </summary>
+internal sealed class CudaAdam : IDisposable
+{
+    private const int NormThreads = 8;
+
+    private readonly Adam adam;
+    private readonly CudaNetwork network;
+    private readonly CudaBuffer<float> gradients;
+    private readonly CudaBuffer<float> first;
+    private readonly CudaBuffer<float> second;
+    private readonly CudaBuffer<double> squares;
+    private readonly CudaBuffer<Progress> progress;
+    private readonly CudaKernel<SumArguments> sum;
+    private readonly CudaKernel<NormArguments> norm;
+    private readonly CudaKernel<ClipArguments> clip;
+    private readonly CudaKernel<StepArguments> step;
+
+    /// <param name="adam">Its settings and its moments; these stay as they are until <see cref="Download"/>.</param>
+    /// <param name="maxChunks">Chunks whose gradients are summed, at most.</param>
+    public CudaAdam(CudaDevice device, CudaNetwork network, Adam adam, int maxChunks)
+    {
+        (this.network, this.adam) = (network, adam);
+        var length = network.Parameters.Length;
+        gradients = new(device, maxChunks * length, "gradients");
+        first = new(device, length, "Adam's moments");
+        second = new(device, length, "Adam's moments");
+        squares = new(device, (length + Optimizer.NormSize - 1) / Optimizer.NormSize, "a norm");
+        progress = new(device, 1, "an optimizer");
+        sum = device.Kernel<SumArguments>("sum_gradients");
+        norm = device.Kernel<NormArguments>("square_gradient");
+        clip = device.Kernel<ClipArguments>("clip_gradient");
+        step = device.Kernel<StepArguments>("adam_step");
+        Upload();
+    }
+
+    /// <summary><c>[chunks, parameters]</c>: what each chunk adds to, after <see cref="Clear"/>.</summary>
+    public CudaBuffer<float> Gradients => gradients;
+
+    /// <summary>Takes the moments.</summary>
+    public void Upload()
+    {
+        first.Write(adam.FirstMoments);
+        second.Write(adam.SecondMoments);
+    }
+
+    /// <summary>Gives moments and counters back.</summary>
+    /// <returns>Norm of the last gradient, before clipping; not finite where one was not, from which step on nothing changed.</returns>
+    public double Download()
+    {
+        first.Read(adam.FirstMoments);
+        second.Read(adam.SecondMoments);
+        Span<Progress> now = stackalloc Progress[1];
+        progress.Read(now);
+        adam.CountClipped(now[0].Clipped);
+        progress.Write([now[0] with { Clipped = 0 }]);
+        return now[0].GradientNorm;
+    }
+
+    public void Clear() => gradients.Clear();
+
+    /// <summary>Sums the gradients of the first chunks, clips, and updates the parameters.</summary>
+    public void Step(int usedChunks)
+    {
+        var length = network.Parameters.Length;
+        sum.Start(
+            new()
+            {
+                Gradients = gradients.Address,
+                Length = length,
+                Chunks = usedChunks,
+            },
+            length
+        );
+        norm.StartBlocks(
+            new()
+            {
+                Gradient = gradients.Address,
+                Squares = squares.Address,
+                Length = length,
+                Part = Optimizer.NormSize,
+            },
+            squares.Length,
+            NormThreads
+        );
+        clip.StartBlocks(
+            new()
+            {
+                Progress = progress.Address,
+                Squares = squares.Address,
+                Parts = (int)squares.Length,
+                MostNorm = adam.Config.MaxGradNorm,
+            },
+            1,
+            1
+        );
+        adam.Steps++;
+        step.Start(
+            new(adam.StepNow(1))
+            {
+                Progress = progress.Address,
+                Parameters = network.Parameters.Address,
+                Gradient = gradients.Address,
+                First = first.Address,
+                Second = second.Address,
+                Length = length,
+            },
+            length
+        );
+    }
+
+    public void Dispose()
+    {
+        gradients.Dispose();
+        first.Dispose();
+        second.Dispose();
+        squares.Dispose();
+        progress.Dispose();
+    }
+
+    // The records of cuda/optimizers.cu.
+
+    private record struct Progress(double GradientNorm, long Clipped, int Failed, float Scale);
+
+    private struct SumArguments
+    {
+        public nint Gradients;
+        public long Length;
+        public int Chunks;
+    }
+
+    private struct NormArguments
+    {
+        public nint Gradient;
+        public nint Squares;
+        public long Length;
+        public long Part;
+    }
+
+    private struct ClipArguments
+    {
+        public nint Progress;
+        public nint Squares;
+        public int Parts;
+        public double MostNorm;
+    }
+
+    private struct StepArguments(AdamStep step)
+    {
+        public nint Progress;
+        public nint Parameters;
+        public nint Gradient;
+        public nint First;
+        public nint Second;
+        public long Length;
+        private readonly float rate = step.Rate;
+        private readonly float beta1 = step.Beta1;
+        private readonly float beta2 = step.Beta2;
+        private readonly float oneMinusBeta1 = step.OneMinusBeta1;
+        private readonly float oneMinusBeta2 = step.OneMinusBeta2;
+        private readonly float epsilon = step.Epsilon;
+        private readonly float floor = step.Floor;
+        private readonly float correction1 = step.Correction1;
+        private readonly float correction2 = step.Correction2;
+        private readonly float coupledDecay = step.CoupledDecay;
+        private readonly float shrink = 1 - step.Rate * step.DecoupledDecay;
+    }
+}

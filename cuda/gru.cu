@@ -1,0 +1,104 @@
+// The part of a gated recurrent unit that goes from step to step, with the bits of Distill.Core/Networks/Layers/Gru.cs. A block has one
+// panel of sequences and keeps it for all steps; what the input brings to the gates is there already.
+#include "networks.cu"
+
+constexpr int GruThreads = 256, MostUnits = 64;
+
+struct GruArguments {
+    // [panels, steps, 6 units, lanes]: r, z, n, the hidden part of n, the memory before the step, and after it. Before the forward
+    // pass the first three are what the input brings to the gates.
+    Panels activations;
+    // [3 units, units] and [3 units].
+    const float *weights;
+    const float *bias;
+    // [panels, steps, 1, lanes]: 0 where an episode starts.
+    Panels keeps;
+    // [panels, 1, units, lanes]: before the first step; on return after the last.
+    Panels memory;
+    // [panels, steps, units, lanes]: of the outputs.
+    Panels gradients;
+    // [panels, steps, 3 units, lanes]: written by the backward pass, of the gates and of their hidden parts.
+    Panels gates;
+    Panels hiddenGates;
+    int steps;
+    int units;
+};
+
+// Whatever is cleared becomes 0, be it not a number.
+DEVICE float kept(float value, float keep) { return keep == 0.0f ? 0.0f : value * keep; }
+
+DEVICE float *stepOf(const Panels &panels, int step, int steps) { return panels.at + ((long long)blockIndex() * steps + step) * panels.stride; }
+
+KERNEL(gru_forward, GruArguments) {
+    SHARED float memory[MostUnits * MostLanes];
+    int lanes = given.activations.lanes, units = given.units, size = units * lanes;
+    float *start = stepOf(given.memory, 0, 1);
+    for (int i = threadIndex(); i < size; i += GruThreads)
+        memory[i] = start[i];
+    for (int step = 0; step < given.steps; step++) {
+        float *now = stepOf(given.activations, step, given.steps);
+        const float *keep = stepOf(given.keeps, step, given.steps);
+        barrier();
+        for (int i = threadIndex(); i < size; i += GruThreads)
+            now[4 * size + i] = memory[i] = kept(memory[i], keep[i % lanes]);
+        barrier();
+        for (int i = threadIndex(); i < size; i += GruThreads) {
+            int unit = i / lanes, lane = i % lanes;
+            float hidden[3];
+            for (int gate = 0; gate < 3; gate++) {
+                const float *weights = given.weights + (gate * units + unit) * units;
+                float sum = given.bias[gate * units + unit];
+                for (int other = 0; other < units; other++)
+                    sum = fma(weights[other], memory[other * lanes + lane], sum);
+                hidden[gate] = sum;
+            }
+            float r = sigmoid(now[i] + hidden[0]);
+            float z = sigmoid(now[size + i] + hidden[1]);
+            float n = hyperbolicTangent(fma(r, hidden[2], now[2 * size + i]));
+            now[i] = r;
+            now[size + i] = z;
+            now[2 * size + i] = n;
+            now[3 * size + i] = hidden[2];
+            now[5 * size + i] = fma(z, memory[i] - n, n);
+        }
+        barrier();
+        for (int i = threadIndex(); i < size; i += GruThreads)
+            memory[i] = now[5 * size + i];
+    }
+    for (int i = threadIndex(); i < size; i += GruThreads)
+        start[i] = memory[i];
+}
+
+KERNEL(gru_backward, GruArguments) {
+    SHARED float dMemory[MostUnits * MostLanes];
+    SHARED float dHidden[3 * MostUnits * MostLanes];
+    int lanes = given.activations.lanes, units = given.units, size = units * lanes;
+    for (int i = threadIndex(); i < size; i += GruThreads)
+        dMemory[i] = 0.0f;
+    for (int step = given.steps - 1; step >= 0; step--) {
+        const float *now = stepOf(given.activations, step, given.steps);
+        const float *keep = stepOf(given.keeps, step, given.steps);
+        float *dy = stepOf(given.gradients, step, given.steps);
+        float *gates = stepOf(given.gates, step, given.steps), *hiddenGates = stepOf(given.hiddenGates, step, given.steps);
+        barrier();
+        for (int i = threadIndex(); i < size; i += GruThreads) {
+            float r = now[i], z = now[size + i], n = now[2 * size + i];
+            float d = dy[i] + dMemory[i];
+            float dn = d * (1.0f - z) * (1.0f - n * n);
+            float dz = d * (now[4 * size + i] - n) * (z * (1.0f - z));
+            float dr = dn * now[3 * size + i] * (r * (1.0f - r));
+            gates[i] = hiddenGates[i] = dHidden[i] = dr;
+            gates[size + i] = hiddenGates[size + i] = dHidden[size + i] = dz;
+            gates[2 * size + i] = dn;
+            hiddenGates[2 * size + i] = dHidden[2 * size + i] = dn * r;
+            dMemory[i] = d * z;
+        }
+        barrier();
+        for (int i = threadIndex(); i < size; i += GruThreads) {
+            float sum = dMemory[i];
+            for (int row = 0; row < 3 * units; row++)
+                sum = fma(given.weights[row * units + i / lanes], dHidden[row * lanes + i % lanes], sum);
+            dMemory[i] = kept(sum, keep[i % lanes]);
+        }
+    }
+}

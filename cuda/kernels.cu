@@ -1,0 +1,4 @@
+// All kernels, as one text.
+#include "gru.cu"
+#include "optimizers.cu"
+#include "quadrotor.cu"
