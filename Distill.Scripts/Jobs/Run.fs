@@ -103,8 +103,22 @@ module Run =
     let trainTeacher (training: TrainTeacher) (ppo: PpoConfig) : unit =
         mainOf (TrainTeacher.job training ppo) (fun arguments -> trainTeacherWith arguments training ppo)
 
+    let guidedSacWith
+        (arguments: string list)
+        (training: TrainTeacher)
+        (teacher: TeacherFile)
+        (sac: SacConfig)
+        : TrainingResult =
+        reinforceWith arguments training (Reinforcement.sac teacher sac)
+
+    /// Trains a student by SAC beside a teacher, with a bonus for doing as it does that fades: `sac` says what it is worth. Or sweeps
+    /// settings: `sweep name=value,value`.
+    let guidedSac (training: TrainTeacher) (teacher: TeacherFile) (sac: SacConfig) : unit =
+        mainOf (TrainTeacher.guidedSacJob training teacher sac) (fun arguments ->
+            guidedSacWith arguments training teacher sac)
+
     let sacWith (arguments: string list) (training: TrainTeacher) (sac: SacConfig) : TrainingResult =
-        reinforceWith arguments training (Reinforcement.sac sac)
+        guidedSacWith arguments training Teacher.none sac
 
     /// Trains a teacher by SAC, or sweeps settings of the training: `sweep name=value,value`. `resume=RUN_FOLDER` goes on with a
     /// run that was stopped.

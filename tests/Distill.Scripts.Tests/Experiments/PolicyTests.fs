@@ -388,6 +388,88 @@ let ``a teacher trained by SAC is saved, resumed, loaded, flown and distilled as
     Assert.True(student.Interruption.IsNone)
 
 [<Fact>]
+let ``a student of SAC beside a guide goes on where it was stopped, and its steps to a measure are told`` () =
+    use place = new Workplace()
+
+    let training =
+        { TrainTeacher.single with
+            Environment =
+                Quadrotor.mixture { envs = 4 } |> Quadrotor.flying (Drones.sample { number = 2; seed = 3 })
+            EvaluationInterval = 2
+            EvaluationEpisodes = 16
+            FinalEpisodes = 16
+            BestBy = "position_error"
+        }
+
+    let calls = ref 0
+
+    let guide =
+        Teacher.compute "tracking" (fun _ action ->
+            Threading.Interlocked.Increment calls |> ignore
+            Array.fill action 0 action.Length 0.1)
+
+    let train settings =
+        calls.Value <- 0
+
+        let result =
+            Run.guidedSacWith
+                ([ "critic_hidden=[16,16]"; "imitation.weight=linear(1,0,2)"; "imitation.deviation=0.5" ]
+                 @ settings)
+                training
+                guide
+                (SacConfig(Iterations = 4, StepsPerEnv = 20, LearningStarts = 30, Seed = 5UL))
+
+        result, calls.Value
+
+    let whole, asked = train [ $"""folder={place.Path "whole"}""" ]
+    train [ $"""folder={place.Path "stopped"}"""; "iterations=4"; "until=3" ] |> ignore
+    let resumed, _ = train [ $"""resume={place.Path "stopped"}"""; "until=0" ]
+    Assert.True(asked > 0)
+
+    let weights (folder: string) (file: string) =
+        use policy =
+            PolicyFile.Load((RunFolder.Open folder).Checkpoint(file + ".safetensors"))
+
+        policy.Network.Parameters.Span.ToArray()
+
+    for file in [ "final_student"; "critic_1"; "critic_2" ] do
+        Assert.Equal<float32 array>(weights whole.Folder file, weights resumed.Folder file)
+
+    let run = RunRecord.read whole.Folder
+    Assert.Equal<int list>([ 1; 2 ], run.Series "Policy/likeness" |> List.map fst)
+    Assert.Equal<int list>([ 2; 4 ], run.Series "evaluation/position_error" |> List.map fst)
+
+    for name in training.Environment.Spec.Variants do
+        for measure in [ "return"; "position_error" ] do
+            Assert.Equal(2, (run.Series $"variants/{name}/{measure}").Length)
+
+    let report = File.ReadAllText(Path.Combine(whole.Folder, "report.html"))
+    Assert.Contains("Mean position_error of these episodes, by variant.", report)
+
+    // The same with a measure of which more is better, and one that is never reached.
+    let told measure target =
+        let folder = $"folder={place.Path measure}"
+
+        train [ folder; $"best_by={measure}"; $"target_measure={target}"; "report=false" ]
+        |> fst
+        |> fun result -> string result, result.StepsToTarget
+
+    let words, steps = told "length" 1.0
+    Assert.Equal(Some 160.0, steps)
+    Assert.Contains("Steps to a length of 1: 160", words)
+    Assert.Equal(None, told "return" 1e9 |> snd)
+
+    let refused (settings: string list) =
+        (Expect.throws<DistillException>(fun () -> train settings |> ignore)).Message
+
+    Assert.Contains("of which less is better", refused [ "target_measure=1" ])
+
+    Assert.Contains(
+        "cannot both be looked for",
+        refused [ "best_by=return"; "target_measure=1"; "target_return=1" ]
+    )
+
+[<Fact>]
 let ``a memory or choices are refused before anything is computed by SAC`` () =
     let refused (settings: string list) training =
         (Expect.throws<DistillException>(fun () -> Run.sacWith settings training (SacConfig()) |> ignore))

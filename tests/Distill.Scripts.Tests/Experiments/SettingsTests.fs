@@ -635,6 +635,7 @@ let ``every number of an algorithm says when to raise it and when to lower it`` 
             "threads" // results do not depend on it
             "target_return" // what is to be reached is the user's
             "until" // where to stop is the user's
+            "target_measure" // as target_return
         ]
 
     Assert.Equal<string list>(reasoned, Help.undirected ())
