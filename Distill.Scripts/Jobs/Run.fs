@@ -219,6 +219,29 @@ module Run =
         main [ experiment.Teacher; experiment.Config ] (fun arguments ->
             compareWith arguments variants experiment |> print)
 
+    let compareStudentsWith
+        (arguments: string list)
+        (students: (string * StudentConfig) list)
+        (options: StudentComparisonOptions)
+        (experiment: Experiment)
+        : StudentComparison =
+        let experiment, others = Experiment.withPresets arguments experiment
+
+        let options, teacher, config =
+            Settings.apply3 others (options, experiment.Teacher, experiment.Config)
+
+        StudentComparison.run arguments options students { Teacher = teacher; Config = config }
+
+    /// Distils each of the students with several seeds, and compares a measure of theirs and of their teacher, variant by variant of the
+    /// environments, in episodes that neither training nor the choice of the best has seen.
+    let compareStudents
+        (students: (string * StudentConfig) list)
+        (options: StudentComparisonOptions)
+        (experiment: Experiment)
+        : unit =
+        main [ options; experiment.Teacher; experiment.Config ] (fun arguments ->
+            compareStudentsWith arguments students options experiment |> print)
+
     /// Says which argument a script lacks.
     let private required (what: string) = fail $"This script takes {what}."
 

@@ -259,6 +259,100 @@ let ``a comparison runs every variant with every seed on the same budget`` () =
     Assert.True(File.Exists(result (List.last folders)))
 
 [<Fact>]
+let ``students are compared by a measure, variant by variant, in episodes that none of them has seen`` () =
+    use place = new Workplace()
+    let logs = place.Path "logs"
+
+    let raptor = student
+
+    let drones =
+        distillation {
+            name "students"
+
+            environment (
+                QuadrotorConfig(Envs = 32, EpisodeLimit = 60, Drones = [| "crazyflie"; "x500_real" |])
+            )
+
+            teacher (Teacher.load raptor)
+            acting (Acting.teacherUntil 1)
+            collect (Collect.stepsPerEnv 10)
+            iterations 2
+            evaluationEpisodes 4
+            finalEpisodes 4
+        }
+
+    let students =
+        [
+            for name, group in [ "absolute", "student"; "relative", "tracking" ] ->
+                name, Student.mlp { hidden = [ 8 ] } |> Student.reading group
+        ]
+
+    let options =
+        { StudentComparison.defaults with Measure = "position_error"; Episodes = 3; EpisodesSeed = 77UL }
+
+    let compare () =
+        Run.compareStudentsWith [ $"logs={logs}"; "seeds=2"; "threads=1" ] students options drones
+
+    let comparison = compare ()
+
+    let find variant name =
+        comparison.Scores |> List.find (fun score -> score.Variant = variant && score.Student = name)
+
+    Assert.Equal<(string * string * int) list>(
+        [
+            for variant in [ "crazyflie"; "x500_real"; "all" ] do
+                for name, seeds in [ "absolute", 2; "relative", 2; "teacher", 1 ] -> variant, name, seeds
+        ],
+        [ for score in comparison.Scores -> score.Variant, score.Student, score.Seeds ]
+    )
+
+    // By hand: the best student of each run in the same episodes.
+    let errors (name: string) (variant: string) =
+        [
+            for folder in
+                Directory.GetDirectories(Path.Combine(logs, "students"), $"{name}_seed-*") |> Array.sort do
+                let alone =
+                    { Evaluate.defaults with
+                        Policy = folder
+                        Environment = drones.Config.Environment
+                        Episodes = 3
+                        Seed = 77UL
+                    }
+
+                let rows = (Run.evaluateWith [] alone).Rows
+                (rows |> List.find (fst >> (=) variant) |> snd).Mean "position_error"
+        ]
+
+    for variant in [ "crazyflie"; "x500_real"; "all" ] do
+        let one, other = errors "absolute" variant, errors "relative" variant
+        Assert.Equal(2, one.Length)
+        Assert.Equal(List.average one, (find variant "absolute").Score.Estimate, 9)
+        let own = find variant "relative"
+        let difference = Statistics.mean95 (List.map2 (-) other one)
+        Assert.Equal(Some difference, own.Difference)
+        Assert.Equal(own.Score.Estimate / (find variant "teacher").Score.Estimate, own.OfTeacher, 9)
+
+    let file = Path.Combine(logs, "students", "students.csv")
+    let whole = File.ReadAllLines file
+
+    Assert.Equal(
+        "variant,student,seeds,position_error,position_error_low,position_error_high,minus_absolute,minus_absolute_low,minus_absolute_high,share_of_teacher",
+        whole[0]
+    )
+
+    Assert.Equal(10, whole.Length)
+    Assert.Contains("position_error of the students", File.ReadAllText(Path.Combine(logs, "students", "students.html")))
+
+    // Run again, it trains none of them anew.
+    let results =
+        Directory.GetFiles(Path.Combine(logs, "students"), "result.csv", SearchOption.AllDirectories)
+
+    let times = results |> Array.map File.GetLastWriteTimeUtc
+    compare () |> ignore
+    Assert.Equal<string array>(whole, File.ReadAllLines file)
+    Assert.Equal<DateTime array>(times, results |> Array.map File.GetLastWriteTimeUtc)
+
+[<Fact>]
 let ``a student beside a teacher is compared with it, resumed and fine-tuned`` () =
     use place = new Workplace()
     let teacher = place.Path "teacher.safetensors"
