@@ -11,8 +11,8 @@ public sealed record ImitationBonus
 {
     /// <summary>
     /// What an action just like the guide's is worth, in units of reward per step; where it is 0 from some iteration to the last, the
-    /// guide is no longer asked. Raise it where rewards are large beside it or the guide is good, let it fade sooner where the
-    /// student is held back.
+    /// guide is no longer asked. Raise it where rewards are large beside it or the guide is good, lower it, or let it fade sooner, where
+    /// the student is held back.
     /// </summary>
     public Schedule Weight { get; init; } = Schedule.Linear(1, 0, 500);
 

@@ -76,8 +76,9 @@ public sealed record SacConfig
     /// <summary>
     /// Experts of manipulation (<see cref="Environments.Manipulation.ManipulationConfig"/>) on 32 environments: about a thousand steps an
     /// iteration. Networks, batch, targets and the entropy aimed at are those of collective learning's experts (argator18's
-    /// framework, a fork of mtrl); that has an update after each step, gamma 0.99 and a temperature that begins at 1 and moves
-    /// by 1e-4, with which reach is not solved in the hundred thousand steps that it is here.
+    /// framework, a fork of mtrl). That has an update after each step, gamma 0.99 and a temperature that begins at 1 and moves by
+    /// 1e-4; here there is one after four, on normalized observations, gamma is 0.95, and the temperature begins at 0.1 and moves by
+    /// 1e-3: after 30,000 steps reach had a return of 3,000, and of 1,900 with gamma and temperature as they were.
     /// </summary>
     public static SacConfig Manipulation { get; } =
         new()

@@ -205,7 +205,7 @@ let ``a set has a measure beside the return, a gate of it, numbers of iterations
 
     let named = TeacherSet(place.Path "named", [| yield! read.Teachers |], "success")
     let gated = TeachersResult(named, 5, [], None, Some 1e9)
-    Assert.Contains("5 of them have a success of less than 1E+09: 00000 (", string gated)
+    Assert.Contains("5 of them have a success of less than 1000000000: 00000 (", string gated)
 
 [<Fact>]
 let ``what cannot become a set of teachers is refused in a sentence`` () =
