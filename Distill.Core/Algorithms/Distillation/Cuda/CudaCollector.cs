@@ -32,6 +32,7 @@ internal sealed class CudaCollector : IDisposable
 
     private readonly Rollout rollout;
     private readonly RolloutCollector collector;
+    private readonly PolicyTeacher labelling;
     private readonly RandomStream acting;
     private readonly bool wholeEpisodes;
     private readonly Normalizer? normalizer;
@@ -75,11 +76,11 @@ internal sealed class CudaCollector : IDisposable
     {
         (this.collector, this.rollout, this.acting) = (collector, rollout, acting);
         this.wholeEpisodes = wholeEpisodes;
-        if (collector.Teacher is not PolicyTeacher { Only: { MemorySize: 0 } advisor })
+        if (collector.Teacher is not PolicyTeacher { Only: { } advisor } labelling)
             throw new DistillException(
-                "device=cuda cannot run this teacher yet: it must be one policy of dense layers that gives its deterministic action; use "
-                    + "device=cpu."
+                "device=cuda cannot run this teacher yet: it must be one policy that gives its deterministic action; use device=cpu."
             );
+        this.labelling = labelling;
         drones = new(device, environment);
         teacher = new(device, drones, environment, advisor, "teacher");
         this.student = new(device, drones, environment, student, "student");
@@ -186,6 +187,7 @@ internal sealed class CudaCollector : IDisposable
         for (var lane = 0; lane < keep.Length; lane++)
             keep[lane] = 1 - collector.Starting[lane];
         keeps.Write(keep);
+        teacher.Memory?.Write(labelling.Memories);
         student.Memory?.Write(collector.StudentMemories);
         student.Normalizer?.Upload();
     }
@@ -198,6 +200,7 @@ internal sealed class CudaCollector : IDisposable
         keeps.Read(keep);
         for (var lane = 0; lane < keep.Length; lane++)
             collector.Starting[lane] = keep[lane] == 0 ? (byte)1 : (byte)0;
+        teacher.Memory?.Read(labelling.Memories);
         student.Memory?.Read(collector.StudentMemories);
     }
 

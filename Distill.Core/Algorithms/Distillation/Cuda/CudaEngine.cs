@@ -109,12 +109,18 @@ public sealed class CudaEngine : IDistillationEngine
     {
         device.Use();
         var passes = config.NumLearningEpochs.Whole;
+        var draws = config.Sampling is Weighted;
         for (var pass = 0; pass < passes; pass++)
         {
             var order = machine.Order(out var batch);
             if (pass == 0)
                 trainer.Begin(passes * (((long)order.Length + batch - 1) / batch));
+            if (pass == 0 && draws)
+                trainer.WriteLosses();
             trainer.Pass(order, batch);
+            // The next order may go by them.
+            if (draws || pass == passes - 1)
+                trainer.ReadLosses();
         }
         return machine.Report(trainer.End(iteration), heldOut: null, passes, iteration);
     }
@@ -181,7 +187,7 @@ public sealed class CudaEngine : IDistillationEngine
             config.Retention is not (NewestRollout or FirstInFirstOut),
             "keep a sample of the data (retention)"
         );
-        Refuse(config.Sampling is not EachOnce, "draw by weights (sampling)");
+        Refuse(config.Sampling.Ensemble > 1, "train an ensemble (sampling)");
         Refuse(config.Loss is not (MeanSquared or Huber), "compute another loss than mse and huber (loss)");
         Refuse(config.Optimizer is not AdamConfig, "take steps other than Adam's (optimizer)");
         Refuse(config.Collection.Packs, "put episodes end to end (pack_episodes=true)");

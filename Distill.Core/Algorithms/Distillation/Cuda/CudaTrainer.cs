@@ -121,7 +121,7 @@ internal sealed class CudaTrainer : IDisposable
     }
 
     /// <summary>One pass.</summary>
-    /// <param name="segments">The order of all segments.</param>
+    /// <param name="segments">The order of the segments; not all, where some are drawn more often.</param>
     /// <param name="size">Segments of a mini-batch.</param>
     public void Pass(ReadOnlySpan<int> segments, int size)
     {
@@ -130,7 +130,24 @@ internal sealed class CudaTrainer : IDisposable
             Train(segments[start..Math.Min(start + size, segments.Length)], start);
     }
 
-    /// <summary>Brings back the student and what it came to, and notes in the dataset how well it did on each segment.</summary>
+    /// <summary>Takes from the dataset how well the student did on each segment, where a pass may not come to all of them.</summary>
+    public void WriteLosses()
+    {
+        for (var segment = 0; segment < books.Count; segment++)
+            lossOf[segment] = books.Loss(segment);
+        noted!.Write(lossOf.AsSpan(0, books.Count));
+    }
+
+    /// <summary>Notes in the dataset how well the student did on each segment.</summary>
+    public void ReadLosses()
+    {
+        var losses = lossOf.AsSpan(0, books.Count);
+        noted!.Read(losses);
+        for (var segment = 0; segment < losses.Length; segment++)
+            books.RecordLoss(segment, losses[segment]);
+    }
+
+    /// <summary>Brings back the student, and what the passes came to.</summary>
     /// <returns>Weighted sum of the loss over the rows of all passes, and the sum of their weights.</returns>
     /// <exception cref="DistillException">A loss or the norm of a gradient is not finite.</exception>
     public (double Loss, double Weight) End(int iteration)
@@ -138,18 +155,14 @@ internal sealed class CudaTrainer : IDisposable
         student.Network.Download();
         var norm = adam.Download();
         var sum = 0.0;
-        var ofBatches = sumOf.AsSpan(0, batches);
-        sums!.Read(ofBatches);
-        foreach (var part in ofBatches)
+        var parts = sumOf.AsSpan(0, batches);
+        sums!.Read(parts);
+        foreach (var part in parts)
         {
             FiniteWatch.Require(part, "loss", iteration);
             sum += part;
         }
         FiniteWatch.Require(norm, "norm of the gradient", iteration);
-        var ofSegments = lossOf.AsSpan(0, books.Count);
-        noted!.Read(ofSegments);
-        for (var segment = 0; segment < ofSegments.Length; segment++)
-            books.RecordLoss(segment, ofSegments[segment]);
         return (sum, weight);
     }
 

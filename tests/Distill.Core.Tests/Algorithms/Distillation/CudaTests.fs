@@ -63,10 +63,11 @@ let private episodes (device: ComputeDevice) =
         Loss = Huber 0.1,
         Acting = LinearBeta 2,
         Retention = NewestRollout(),
-        Sampling = InOrder(),
+        Sampling = LossPrioritized(),
         Collection = EpisodesPerEpoch 34,
         Optimizer = AdamConfig(MaxGradNorm = 0.05, WeightDecay = 0.01),
-        NumLearningEpochs = 1,
+        NumLearningEpochs = 2,
+        MiniBatchSize = 50,
         Iterations = 3
     )
 
@@ -113,6 +114,26 @@ let ``with a recurrent student, too, through windows, sequences and their memori
 let ``with whole episodes of several drones, too, whose rows do not all count`` () =
     use plain = teacher Head.Plain
     alike "episodes" episodes plain
+
+[<CudaFact>]
+let ``a dataset of several chunks has the same bits, and so has a teacher that remembers`` () =
+    use remembering = raptorTeacher ()
+
+    let many device =
+        DistillationConfig(
+            Seed = 2UL,
+            Device = device,
+            Environment = QuadrotorConfig(Envs = 70, EpisodeLimit = 20),
+            Student = MlpStudent(Hidden = [ 3 ]),
+            Acting = LinearBeta 9,
+            Collection = StepsPerIteration 6,
+            Sampling = InOrder(),
+            NumLearningEpochs = 1,
+            MiniBatchSize = 3000,
+            Iterations = 11
+        )
+
+    alike "chunks" many remembering
 
 [<CudaFact>]
 let ``what was begun on a GPU goes on on the processor, and the other way round`` () =
@@ -225,7 +246,15 @@ let ``what is not finite is said as on the processor`` () =
     said rows broken
     |> Storage.contains "Iteration 1: the teacher's action of environment 0 is NaN at step 0"
 
-    // The student drives, and steps so large that its actions, or their squares, are beyond all numbers.
+    // Where and when a factor leads beyond all numbers depends on what is flown.
+    for factor in [ 3e37f; 1e38f; 3e38f ] do
+        use huge =
+            new Policy(NetworkSpec.Mlp(26, [], 4, Activation.Relu, Head.Plain), "teacher")
+
+        huge.Network.Parameters.Span[12] <- factor
+        said rows huge |> Storage.contains "must be finite"
+
+    // Steps so large that what the student gives, or its square, is beyond all numbers.
     for rate in [ 1e22; 1e30 ] do
         let wild device =
             DistillationConfig(
@@ -260,9 +289,11 @@ let ``what does not run on a GPU yet is refused in a sentence, and auto takes th
     let refused (config: DistillationConfig) (teacher: Policy) =
         (Expect.throws<DistillException>(fun () -> (start config teacher pool).Dispose())).Message
 
-    let sentence = "device=cuda cannot draw by weights (sampling) yet; use device=cpu."
-    Expect.equal (refused (config ComputeDevice.Cuda (RecencyWeighted())) plain) sentence "sampling"
-    use auto = start (config ComputeDevice.Auto (RecencyWeighted())) plain pool
+    let sentence =
+        "device=cuda cannot train an ensemble (sampling) yet; use device=cpu."
+
+    Expect.equal (refused (config ComputeDevice.Cuda (DisagreementPrioritized())) plain) sentence "sampling"
+    use auto = start (config ComputeDevice.Auto (DisagreementPrioritized())) plain pool
     Expect.equal auto.RunsOn $"processor ({sentence})" "a processor"
     use possible = start (config ComputeDevice.Auto (Permutation())) plain pool
     Expect.isTrue (not (possible.RunsOn.StartsWith "processor")) "a GPU"
@@ -281,9 +312,11 @@ let ``what does not run on a GPU yet is refused in a sentence, and auto takes th
         "device=cuda cannot fly anything but quadrotors (environment) yet; use device=cpu."
         "environment"
 
-    use remembering = raptorTeacher ()
+    let several = new TeacherPolicies([| plain; plain |], [| 0 |])
 
     Expect.equal
-        (refused (config ComputeDevice.Cuda (Permutation())) remembering)
-        "device=cuda cannot run this teacher yet: it must be one policy of dense layers that gives its deterministic action; use device=cpu."
+        ((Expect.throws<DistillException>(fun () ->
+            (new Distillation(config ComputeDevice.Cuda (Permutation()), several, pool)).Dispose()))
+            .Message)
+        "device=cuda cannot run this teacher yet: it must be one policy that gives its deterministic action; use device=cpu."
         "teacher"
