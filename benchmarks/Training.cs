@@ -2,6 +2,8 @@ using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Distill.Algorithms;
 using Distill.Datasets;
+using Distill.Environments;
+using Distill.Environments.Manipulation;
 using Distill.Environments.Quadrotor;
 using Distill.Networks;
 using Distill.Policies;
@@ -227,35 +229,61 @@ internal static class Training
         );
         foreach (var threads in session.Settings.Threads)
         {
-            // One step of the environment, for so many updates that it costs nothing.
-            var updates = quick ? 4 : 64;
-            var batch = quick ? 64 : 512;
-            var network = new MlpStudent
+            RunSacUpdates(session, environment, threads);
+            RunSacUpdates(session, new ManipulationConfig { Envs = 1 }, threads);
+        }
+    }
+
+    /// <summary>Updates of the size that manipulation takes, with an environment's observations.</summary>
+    private static void RunSacUpdates(Session session, IEnvironmentConfig environment, int threads)
+    {
+        // One step of the environment, for so many updates that it costs nothing.
+        var updates = session.Settings.Size(64, 4);
+        var batch = session.Settings.Size(512, 64);
+        var network = new MlpStudent
+        {
+            ObservationGroup = "teacher",
+            Hidden = [256, 256],
+            Activation = Activation.Relu,
+        };
+        var config = new SacConfig
+        {
+            StepsPerEnv = 1,
+            LearningStarts = 0,
+            UpdateToData = updates,
+            ActorInterval = 1,
+            MiniBatchSize = batch,
+            ReplayCapacity = 100_000,
+            Actor = network,
+            Critic = network,
+            Optimizer = new AdamConfig { LearningRate = 3e-4, MaxGradNorm = 0 },
+        };
+        Sac sac;
+        try
+        {
+            sac = new Sac(config, environment, session.Pool(threads));
+        }
+        catch (DistillException missing)
+        {
+            session.Warn(missing.Message);
+            return;
+        }
+        using (sac)
+        {
+            var inputs = sac.Actor.Network.Spec.Inputs;
+            var request = new JsonObject
             {
-                ObservationGroup = "teacher",
-                Hidden = [256, 256],
-                Activation = Activation.Relu,
+                ["job"] = "sac_update",
+                ["batch"] = batch,
+                ["observations"] = inputs,
             };
-            var config = new SacConfig
-            {
-                StepsPerEnv = 1,
-                LearningStarts = 0,
-                UpdateToData = updates,
-                ActorInterval = 1,
-                MiniBatchSize = batch,
-                ReplayCapacity = 100_000,
-                Actor = network,
-                Critic = network,
-                Optimizer = new AdamConfig { LearningRate = 3e-4, MaxGradNorm = 0 },
-            };
-            using var sac = new Sac(config, environment, session.Pool(threads));
             session.Compare(
-                new Case("sac", $"updates of 26-256-256-4, batch {batch}", "updates/s", threads)
+                new Case("sac", $"updates of {inputs}-256-256-4, batch {batch}", "updates/s", threads)
                 {
                     Goal = Goal.Ratio(3),
                 },
                 session.Ours(updates, () => sac.Iterate()),
-                session.PyTorch.Best(threads, new JsonObject { ["job"] = "sac_update", ["batch"] = batch })
+                session.PyTorch.Best(threads, request)
             );
         }
     }

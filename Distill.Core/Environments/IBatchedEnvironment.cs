@@ -7,6 +7,12 @@ public sealed record ObservationGroup(string Name, IReadOnlyList<ObservationComp
 {
     /// <summary>Number of floats per environment.</summary>
     public int Size { get; } = Components.Sum(component => component.Size);
+
+    /// <summary>
+    /// The file whose network computes it, as SHA-256 in hexadecimal digits; empty where none does. What was trained to read the numbers
+    /// of one network cannot read those of another.
+    /// </summary>
+    public string ComputedBy { get; init; } = "";
 }
 
 /// <param name="Name">With frame and unit, e.g. "position error, world, m".</param>

@@ -19,6 +19,10 @@ public interface IEnvironmentConfig
     /// <summary>The same with the environments of each variant side by side, where the order can be chosen: teachers of their own are faster so.</summary>
     IEnvironmentConfig Grouped => this;
 
+    /// <summary>The same environments, all of one variant, for a teacher of its own; null where they cannot be made.</summary>
+    /// <param name="variant">Index in <see cref="EnvironmentSpec.Variants"/>.</param>
+    IEnvironmentConfig? Only(int variant) => null;
+
     /// <summary>Makes environments; nothing has been reset yet.</summary>
     /// <param name="envs">How many, at least 1. A simulator whose number is fixed has others: see <see cref="IBatchedEnvironment.Count"/>.</param>
     /// <param name="seed">Seed of all their random numbers.</param>

@@ -25,6 +25,16 @@ public sealed class ObservationView(EnvironmentSpec environment, string groups)
         }
     }
 
+    /// <summary>The files whose networks compute groups (<see cref="ObservationGroup.ComputedBy"/>), joined by plus signs; empty where none does.</summary>
+    public string ComputedBy { get; } =
+        string.Join(
+            '+',
+            groups
+                .Split('+')
+                .Select(group => environment.Groups[environment.Group(group)].ComputedBy)
+                .Where(file => file != "")
+        );
+
     /// <summary>Writes the groups of the current state, <c>[size, 32]</c>.</summary>
     public void Observe(IBatchedEnvironment from, int panel, Panel observation)
     {

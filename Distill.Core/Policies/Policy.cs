@@ -88,11 +88,21 @@ public sealed class Policy : IDisposable
     /// <exception cref="DistillException">It does not; the message says which sizes differ.</exception>
     public void Check(EnvironmentSpec environment, string role)
     {
-        var size = new ObservationView(environment, ObservationGroup).Size;
+        var view = new ObservationView(environment, ObservationGroup);
+        var size = view.Size;
         if (size != Network.Spec.Inputs)
             throw new DistillException(
                 $"The {role} reads {Network.Spec.Inputs} numbers but observation group '{ObservationGroup}' of {environment.Name} "
                     + $"has {size}; groups: {string.Join(", ", environment.Groups.Select(g => $"{g.Name} ({g.Size})"))}."
+            );
+        if (
+            view.ComputedBy != ""
+            && Metadata.TryGetValue(PolicyFacts.Encoder, out var encoder)
+            && encoder != view.ComputedBy
+        )
+            throw new DistillException(
+                $"The {role} was trained with the encoder whose file's SHA-256 is {encoder}; that of {environment.Name} is "
+                    + $"{view.ComputedBy}, whose encodings mean something else."
             );
         if (environment.Actions.Size != Network.Spec.Outputs)
         {

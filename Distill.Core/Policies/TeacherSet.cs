@@ -24,6 +24,12 @@ public sealed record TeacherRow
     /// <summary>Share of them that ended in a terminal state, in [0, 1].</summary>
     public required double ShareTerminated { get; init; }
 
+    /// <summary>
+    /// Mean over these episodes of the measure of the environment's by which the set's policies were found (<see cref="TeacherSet.Measure"/>);
+    /// null where they were found by another.
+    /// </summary>
+    public double? Measure { get; init; }
+
     /// <summary>How many they were.</summary>
     public required long Episodes { get; init; }
 
@@ -49,6 +55,9 @@ public sealed class TeacherSet
     /// <summary>Its folder of policy files.</summary>
     public const string Policies = "policies";
 
+    /// <summary>Its folder of critics, those of each variant in a folder of their own, where they are kept.</summary>
+    public const string Critics = "critics";
+
     /// <summary>Its folder of drones, a parameter file for each.</summary>
     public const string Drones = "drones";
 
@@ -70,11 +79,13 @@ public sealed class TeacherSet
     ];
 
     /// <param name="folder">Where the policies are.</param>
+    /// <param name="measure">Name of the measure that each row has beside its return; null for none.</param>
     /// <exception cref="DistillException">There is no row, a variant stands twice, or a row has what cannot be.</exception>
-    public TeacherSet(string folder, IReadOnlyList<TeacherRow> teachers)
+    public TeacherSet(string folder, IReadOnlyList<TeacherRow> teachers, string? measure = null)
     {
         Folder = folder;
         Teachers = teachers;
+        Measure = measure;
         if (teachers.Count is 0 or > MostTeachers)
             throw new DistillException(
                 $"The set of teachers {folder} has {teachers.Count} teachers; it must have between 1 and {MostTeachers}."
@@ -90,6 +101,9 @@ public sealed class TeacherSet
 
     public string Folder { get; }
 
+    /// <summary>Name of the measure that each teacher has beside its return, the last column of the table; null where there is none.</summary>
+    public string? Measure { get; }
+
     /// <summary>In the order of the table.</summary>
     public IReadOnlyList<TeacherRow> Teachers { get; }
 
@@ -98,19 +112,19 @@ public sealed class TeacherSet
 
     /// <summary>Reads the table of a folder; the policies are read by <see cref="Load"/>.</summary>
     /// <exception cref="DistillException">It is missing, too large, or not such a table.</exception>
-    public static TeacherSet Read(string folder) =>
-        new(
-            folder,
-            InputFile.Parse(
-                Path.Combine(folder, Table),
-                Kind,
-                stream =>
-                {
-                    InputFile.CheckLength(stream, MostBytes);
-                    return Rows(stream);
-                }
-            )
+    public static TeacherSet Read(string folder)
+    {
+        var (rows, measure) = InputFile.Parse(
+            Path.Combine(folder, Table),
+            Kind,
+            stream =>
+            {
+                InputFile.CheckLength(stream, MostBytes);
+                return Rows(stream);
+            }
         );
+        return new(folder, rows, measure);
+    }
 
     /// <summary>Writes the table into the folder, which must exist; an old one is replaced in one move.</summary>
     /// <exception cref="DistillException">It cannot be written.</exception>
@@ -124,7 +138,7 @@ public sealed class TeacherSet
                     new CsvWriterOptions { NewLine = "\n" },
                     leaveOpen: true
                 );
-                csv.WriteRecord(Columns);
+                csv.WriteRecord(Measure is { } name ? [.. Columns, name] : Columns);
                 foreach (var row in Teachers)
                     csv.WriteRecord([
                         row.Variant,
@@ -136,6 +150,7 @@ public sealed class TeacherSet
                         Text(row.CoreSeconds),
                         Text(row.Seed),
                         row.Recipe,
+                        .. Measure is null ? Array.Empty<string>() : [Text(row.Measure!.Value)],
                     ]);
             }
         );
@@ -147,7 +162,7 @@ public sealed class TeacherSet
     /// <exception cref="DistillException">There are not so many.</exception>
     public TeacherSet Top(int number) =>
         number >= 1 && number <= Teachers.Count
-            ? new(Folder, [.. Ranked.Take(number)])
+            ? new(Folder, [.. Ranked.Take(number)], Measure)
             : throw new DistillException(
                 $"The set of teachers {Folder} has {Teachers.Count}; the best {number} of them cannot be taken."
             );
@@ -158,7 +173,7 @@ public sealed class TeacherSet
     {
         TeacherRow[] enough = [.. Teachers.Where(teacher => teacher.Return >= least)];
         return enough.Length > 0
-            ? new(Folder, enough)
+            ? new(Folder, enough, Measure)
             : throw new DistillException(
                 $"No teacher of {Folder} has a return of at least {Text(least)}; the best has {Text(Ranked.First().Return)}."
             );
@@ -214,32 +229,39 @@ public sealed class TeacherSet
         }
     }
 
-    private static List<TeacherRow> Rows(Stream stream)
+    private static (List<TeacherRow> Rows, string? Measure) Rows(Stream stream)
     {
         var rows = new List<TeacherRow>();
+        string? measure = null;
         try
         {
             using var csv = CsvReader.Create(stream, new CsvReaderOptions(), leaveOpen: true);
             csv.ReadHeader();
             var head = csv.Headers.ToArray();
-            if (!head.AsSpan().SequenceEqual(Columns))
-                throw new InvalidDataException($"its columns must be {string.Join(',', Columns)}");
+            if (
+                !head.AsSpan(0, Math.Min(head.Length, Columns.Length)).SequenceEqual(Columns)
+                || head.Length > Columns.Length + 1
+            )
+                throw new InvalidDataException(
+                    $"its columns must be {string.Join(',', Columns)}, and at most one measure"
+                );
+            measure = head.Length > Columns.Length ? head[^1] : null;
             while (csv.Read())
             {
-                if (csv.FieldCount != Columns.Length)
+                if (csv.FieldCount != head.Length)
                     throw new InvalidDataException(
-                        $"row {rows.Count + 1} has {csv.FieldCount} fields where there are {Columns.Length} columns"
+                        $"row {rows.Count + 1} has {csv.FieldCount} fields where there are {head.Length} columns"
                     );
                 if (rows.Count == MostTeachers)
                     throw new InvalidDataException($"it has more than {MostTeachers} rows");
-                rows.Add(Row([.. Enumerable.Range(0, Columns.Length).Select(csv.GetString)], rows.Count + 1));
+                rows.Add(Row([.. Enumerable.Range(0, head.Length).Select(csv.GetString)], rows.Count + 1));
             }
         }
         catch (Exception e) when (e is CsvFormatException or ArgumentException)
         {
             throw new InvalidDataException("it is not comma-separated values", e);
         }
-        return rows;
+        return (rows, measure);
     }
 
     private static TeacherRow Row(string[] fields, int number)
@@ -255,6 +277,7 @@ public sealed class TeacherSet
             CoreSeconds = Number<double>(6),
             Seed = Number<ulong>(7),
             Recipe = fields[8],
+            Measure = fields.Length > 9 ? Number<double>(9) : null,
         };
 
         T Number<T>(int column)
@@ -267,7 +290,7 @@ public sealed class TeacherSet
             ) && T.IsFinite(value)
                 ? value
                 : throw new InvalidDataException(
-                    $"row {number} has '{fields[column]}' for {Columns[column]}, which is not a number"
+                    $"row {number} has '{fields[column]}' for {(column < Columns.Length ? Columns[column] : "its measure")}, which is not a number"
                 );
     }
 
@@ -283,6 +306,14 @@ public sealed class TeacherSet
             "a path within the folder"
         );
         Require(double.IsFinite(teacher.Return), "return", Text(teacher.Return), "a number");
+        Require(
+            Measure is null
+                ? teacher.Measure is null
+                : teacher.Measure is { } value && double.IsFinite(value),
+            Measure ?? "measure",
+            teacher.Measure is { } own ? Text(own) : "left out",
+            Measure is null ? "left out" : "a number"
+        );
         Require(
             teacher.Length is >= 0 and < double.PositiveInfinity,
             "length",

@@ -19,23 +19,43 @@ public sealed class TrajectoryEncoder(TrajectoryTransformer network, int environ
     );
     private readonly int[] lengths = new int[Panel.Count(environments) * Panel.Width];
 
+    // Of each environment, whether the last of the states remembered is the current one.
+    private readonly byte[] seen = new byte[Panel.Count(environments) * Panel.Width];
+
     /// <summary>Numbers of an encoding.</summary>
     public int Size => network.Config.Encoding;
 
-    /// <summary>Shows the current states of a panel's environments, and writes their encodings.</summary>
+    /// <summary>Whether it has yet to be shown the current state of an environment of a panel.</summary>
+    public bool Waits(int panel) => seen.AsSpan(panel * Panel.Width, Panel.Width).Contains((byte)0);
+
+    /// <summary>Shows the current states of a panel's environments; those that it was shown already it does not look at again.</summary>
     /// <param name="states"><c>[state, 32]</c>.</param>
+    public void See(int panel, Panel states)
+    {
+        for (var lane = 0; lane < Panel.Width; lane++)
+        {
+            ref var shown = ref seen[panel * Panel.Width + lane];
+            if (shown != 0)
+                continue;
+            shown = 1;
+            var own = History(GroupOf(panel, lane)).States;
+            ref var length = ref lengths[panel * Panel.Width + lane];
+            for (var i = 0; i < own.Features; i++)
+                own[i, length, lane % Sequences.Lanes] = states[i, lane];
+            length++;
+        }
+    }
+
+    /// <summary>Writes the encodings of a panel's environments, all of whose current states it must have been shown.</summary>
     /// <param name="encodings"><c>[encoding, 32]</c>, written: for example the first rows of a policy's observation.</param>
-    public void Encode(int panel, Panel states, Panel encodings, Workspace own)
+    public void Encode(int panel, Panel encodings, Workspace own)
     {
         using var scope = own.Open();
         for (var half = 0; half < GroupsOfPanel; half++)
         {
             var group = panel * GroupsOfPanel + half;
-            var counts = Lengths(group);
-            for (var lane = 0; lane < Sequences.Lanes; lane++)
-                Remember(group, lane, states, half * Sequences.Lanes + lane);
             var encoding = own.Sequences(Size, 1);
-            Encode(group, counts, encoding, own);
+            Encode(group, Lengths(group), encoding, own);
             for (var i = 0; i < Size; i++)
                 encoding.Row(i).CopyTo(encodings.Row(i)[(half * Sequences.Lanes)..]);
         }
@@ -44,19 +64,14 @@ public sealed class TrajectoryEncoder(TrajectoryTransformer network, int environ
     /// <summary>Takes what was done in the states shown last, and what it brought.</summary>
     /// <param name="actions"><c>[action, 32]</c>.</param>
     /// <param name="rewards"><c>[32]</c>.</param>
-    /// <param name="keep"><c>[32]</c>: 0 where the next state is that of a new episode, else 1.</param>
-    public void Take(int panel, Panel actions, ReadOnlySpan<float> rewards, ReadOnlySpan<float> keep)
+    public void Take(int panel, ReadOnlySpan<float> actions, ReadOnlySpan<float> rewards)
     {
         for (var lane = 0; lane < Panel.Width; lane++)
         {
-            var group = panel * GroupsOfPanel + lane / Sequences.Lanes;
+            seen[panel * Panel.Width + lane] = 0;
             ref var length = ref lengths[panel * Panel.Width + lane];
-            if (keep[lane] == 0)
-                length = 0;
-            if (length == 0)
-                continue;
             var place = lane % Sequences.Lanes;
-            var own = History(group);
+            var own = History(GroupOf(panel, lane));
             // The oldest step goes where a window is full.
             if (length == window)
             {
@@ -68,10 +83,26 @@ public sealed class TrajectoryEncoder(TrajectoryTransformer network, int environ
             // One more state will come: what was done lies between it and the last.
             if (length == 0)
                 continue;
-            for (var i = 0; i < actions.Features; i++)
-                own.Actions[i, length - 1, place] = actions[i, lane];
+            for (var i = 0; i < network.Actions; i++)
+                own.Actions[i, length - 1, place] = actions[i * Panel.Width + lane];
             own.Rewards[0, length - 1, place] = rewards[lane];
         }
+    }
+
+    /// <summary>Forgets what was before, where the next state is that of a new episode.</summary>
+    /// <param name="keep"><c>[32]</c>: 0 there, else 1.</param>
+    public void Forget(int panel, ReadOnlySpan<float> keep)
+    {
+        for (var lane = 0; lane < Panel.Width; lane++)
+            if (keep[lane] == 0)
+                lengths[panel * Panel.Width + lane] = seen[panel * Panel.Width + lane] = 0;
+    }
+
+    /// <summary>Forgets everything.</summary>
+    public void Clear()
+    {
+        lengths.AsSpan().Clear();
+        seen.AsSpan().Clear();
     }
 
     /// <summary>What it remembers, for checkpoints.</summary>
@@ -79,6 +110,7 @@ public sealed class TrajectoryEncoder(TrajectoryTransformer network, int environ
     {
         state.Block("history", history);
         state.Block<int>("lengths", lengths);
+        state.Flags("seen", seen);
         foreach (var length in lengths)
             if (length < 0 || length > window)
                 throw new DistillException($"An encoder cannot remember {length} steps of {window}.");
@@ -87,6 +119,8 @@ public sealed class TrajectoryEncoder(TrajectoryTransformer network, int environ
     public void Dispose() => history.Dispose();
 
     private Span<int> Lengths(int group) => lengths.AsSpan(group * Sequences.Lanes, Sequences.Lanes);
+
+    private static int GroupOf(int panel, int lane) => panel * GroupsOfPanel + lane / Sequences.Lanes;
 
     private TrajectoryWindow History(int group) =>
         new(
@@ -97,15 +131,6 @@ public sealed class TrajectoryEncoder(TrajectoryTransformer network, int environ
             network.Actions,
             true
         );
-
-    private void Remember(int group, int lane, Panel states, int source)
-    {
-        ref var length = ref Lengths(group)[lane];
-        var own = History(group).States;
-        for (var i = 0; i < own.Features; i++)
-            own[i, length, lane] = states[i, source];
-        length++;
-    }
 
     /// <summary>All but the first move one place.</summary>
     private static void Forget(Sequences tokens, int lane)

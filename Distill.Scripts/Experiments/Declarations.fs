@@ -89,6 +89,16 @@ module Manipulation =
     let tasks (tasks: ManipulationTask list) (size: Envs) =
         ManipulationConfig(Tasks = List.toArray tasks, Envs = size.envs)
 
+/// A trained trajectory transformer: its file, and the observation group whose numbers are the states that it reads.
+type Encoder = { encoder: string; states: string }
+
+/// Environments around others.
+module Environment =
+    /// The same with one more observation group, `encoding`: what the encoder says of the last steps. A student reads it beside the
+    /// state: `Student.reading "reduced+encoding"`.
+    let encoded (encoder: Encoder) (environment: IEnvironmentConfig) =
+        EncodedConfig(Environment = environment, Encoder = encoder.encoder, States = encoder.states)
+
 /// Recorded data in the place of an environment (docs/recorded-data.md): to train a student on them alone.
 module Recorded =
     /// Files, or folders of which all .npz are taken. They say what observations and actions are.
@@ -412,6 +422,11 @@ module Loss =
 
     /// KL(teacher || student) of their distributions; the student learns the teacher's spread, too.
     let kl: Loss = KullbackLeibler()
+
+    /// Squared errors of the likeliest action and of log_std, the second with this weight and less where the teacher's deviation is
+    /// small: the student learns the teacher's spread, too.
+    let meanAndDeviation (deviationWeight: float) : Loss =
+        MeanAndDeviation(DeviationWeight = deviationWeight)
 
     /// For choices; smoothing spreads that share of the target over all of them.
     let crossEntropy (smoothing: float) : Loss = CrossEntropy smoothing

@@ -425,9 +425,10 @@ type Catalogued =
         Default: string
     }
 
-/// All settings that the records can have, those of kinds that they do not have now included.
+/// All settings that the records can have, those of kinds that they do not have now included. A kind that holds another of the same
+/// choice, such as an environment around others, does not list these once more.
 let catalogue (records: obj list) : Catalogued list =
-    let rec under (prefix: string) (needs: string) (record: obj) (without: string list) =
+    let rec under (above: Type list) (prefix: string) (needs: string) (record: obj) (without: string list) =
         [
             for p in properties (record.GetType()) do
                 let name = prefix + Names.snake p.Name
@@ -459,8 +460,13 @@ let catalogue (records: obj list) : Catalogued list =
                     match value with
                     | null ->
                         yield!
-                            under (name + ".") needs (Activator.CreateInstance p.PropertyType |> nonNull) []
-                    | value -> yield! under (name + ".") needs value []
+                            under
+                                above
+                                (name + ".")
+                                needs
+                                (Activator.CreateInstance p.PropertyType |> nonNull)
+                                []
+                    | value -> yield! under above (name + ".") needs value []
                 | Choice ->
                     let kinds = kindsOf p.PropertyType
 
@@ -471,18 +477,18 @@ let catalogue (records: obj list) : Catalogued list =
                         ("one of " + (kinds |> List.map fst |> String.concat ", "))
                         (Option.defaultValue "none" present)
 
-                    for kind, t in kinds do
+                    for kind, t in (if List.contains p.PropertyType above then [] else kinds) do
                         let made, without =
                             match value with
                             | null -> makeKind t null
                             | value when value.GetType() = t -> value, []
                             | _ -> makeKind t null
 
-                        yield! under (name + ".") $"{name}={kind}" made without
+                        yield! under (p.PropertyType :: above) (name + ".") $"{name}={kind}" made without
                 | Opaque -> ()
         ]
 
-    records |> List.collect (fun record -> under "" "" record [])
+    records |> List.collect (fun record -> under [] "" "" record [])
 
 /// The names that other systems have for a setting of ours, and ours for theirs.
 let otherNamesOf (name: string) : string list =

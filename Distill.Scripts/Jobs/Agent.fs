@@ -224,8 +224,8 @@ module Agent =
             Distil.start own { Teacher = teacher; Config = config }
         | [ :? TrainTeacher as training; :? TeacherFile as teacher; :? PpoConfig as ppo ] ->
             TrainTeacher.start own training (Reinforcement.ppo teacher ppo)
-        | [ :? TrainTeacher as training; :? SacConfig as sac ] ->
-            TrainTeacher.start own training (Reinforcement.sac sac)
+        | [ :? TrainTeacher as training; :? TeacherFile as teacher; :? SacConfig as sac ] ->
+            TrainTeacher.start own training (Reinforcement.sac teacher sac)
         | _ -> failwith "No other kind of job trains."
 
     let private read (folder: RunFolder) (command: Command) : AgentFiles =

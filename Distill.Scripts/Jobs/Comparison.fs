@@ -53,10 +53,10 @@ type Comparison
     override _.ToString() = string table
 
     /// The target return in words, where there is one.
-    member _.Target(target: float) =
+    member _.Target(measure: string, target: float) =
         match stepsToTarget with
-        | Some(_, Some steps) -> [ $"Steps to a return of {target:G6}: {steps:F0}" ]
-        | Some(_, None) -> [ $"Steps to a return of {target:G6}: not reached" ]
+        | Some(_, Some steps) -> [ $"Steps to a {measure} of {target:G6}: {steps:F0}" ]
+        | Some(_, None) -> [ $"Steps to a {measure} of {target:G6}: not reached" ]
         | None -> []
 
     /// For notebooks.

@@ -51,7 +51,8 @@ module Distil =
                     Best.byLoss
                 else
                     Best.by config.Environment.Spec config.BestBy
-            TargetReturn = Option.ofNullable config.TargetReturn
+            Target = config.TargetReturn |> Option.ofNullable |> Option.map (fun target -> "return", target)
+            Variants = config.Environment.Spec.Variants
         }
 
     let private setup (experiment: Experiment) : Training.Setup =
@@ -168,7 +169,7 @@ module Distil =
             Completed = fun () -> distillation.Iteration
             Iterate = fun () -> progress config (distillation.Iterate())
             Visit = distillation.Visit
-            Critic = None
+            Critics = []
             Reference = []
             Warnings = []
         }
@@ -211,7 +212,7 @@ module Distil =
                     judgement,
                     RunRecord.readWarnings folder.Path,
                     interruption,
-                    ?target = setup.Plan.TargetReturn,
+                    ?target = setup.Plan.Target,
                     ?stepsToTarget = Training.stepsToTarget folder setup "best student"
                 )
 
@@ -232,7 +233,7 @@ module Distil =
             result)
 
     /// Makes everything that a distillation needs, and says what that is.
-    let private startWith (own: Belongings) (experiment: Experiment) : Training.Session * ITeachers option =
+    let internal start (own: Belongings) (experiment: Experiment) : Training.Session =
         let config = experiment.Config
         config.Validate()
         let setup = setup experiment
@@ -277,13 +278,9 @@ module Distil =
             Setup = setup
             Pool = pool
             Algorithm = algorithm config distillation
-            Teacher = teachers |> Option.bind (_.Policies >> Seq.tryExactlyOne)
+            Teacher = teachers
             Distillation = Some distillation
-        },
-        teachers
-
-    let internal start (own: Belongings) (experiment: Experiment) : Training.Session =
-        fst (startWith own experiment)
+        }
 
     let internal run
         (options: RunOptions)
@@ -291,8 +288,8 @@ module Distil =
         (experiment: Experiment)
         : DistillationResult =
         use own = new Belongings()
-        let session, teachers = startWith own experiment
-        let setup, pool = session.Setup, session.Pool
+        let session = start own experiment
+        let setup, pool, teachers = session.Setup, session.Pool, session.Teacher
 
         let algorithm =
             match teachers with

@@ -21,7 +21,7 @@ type DistillationResult
         judgement: Judgement,
         warnings: string list,
         interruption: string option,
-        ?target: float,
+        ?target: string * float,
         ?stepsToTarget: string * float option
     ) =
     let comparison =

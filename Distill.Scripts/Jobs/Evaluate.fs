@@ -103,6 +103,14 @@ module Evaluate =
         say $"Policy: {path}: {policy.Architecture}, reads '{policy.ObservationGroup}'"
         policy
 
+    /// What environments differ in, in a word.
+    let rec private compared (environment: IEnvironmentConfig) =
+        match environment with
+        | :? QuadrotorConfig -> "drone"
+        | :? ManipulationConfig -> "task"
+        | :? EncodedConfig as encoded -> compared encoded.Environment
+        | _ -> "environments"
+
     /// Episodes of the policy: a row for all and, where environments differ, one for each variant, such as a drone.
     let internal run (evaluation: Evaluate) : Comparison =
         Training.atLeastOne "episodes" evaluation.Episodes
@@ -133,19 +141,13 @@ module Evaluate =
                 say $"Episodes: {Command.shortest evaluation.Record}"
                 all
 
-        let kind =
-            match evaluation.Environment with
-            | :? QuadrotorConfig -> "drone"
-            | :? ManipulationConfig -> "task"
-            | _ -> "environments"
-
         let each =
             if variants.IsEmpty then
                 []
             else
                 List.zip variants (List.ofSeq (all.ByVariant(evaluation.Environment.Spec.Variants)))
 
-        Comparison(kind, each @ [ "all", all ])
+        Comparison(compared evaluation.Environment, each @ [ "all", all ])
 
     /// Writes the table to the file that the evaluation names.
     let internal save (evaluation: Evaluate) (comparison: Comparison) =

@@ -19,7 +19,7 @@ module Jobs =
                 TrainTeachers.defaults
                 TrainTeacher.single
                 TrainTeacher.single
-                (Reinforcement.sac (SacConfig()))
+                (Reinforcement.sac Teacher.none (SacConfig()))
             TrainEncoder.job TrainEncoder.defaults (TrajectoryEncodingConfig())
             Evaluate.job Evaluate.defaults
         ]

@@ -33,7 +33,7 @@ module internal Labelling =
         |> String.concat "; "
 
     /// The teachers, said what they are and checked against the environment: of a set, or one of all variants.
-    let private loadTeachers (file: TeacherFile) (environment: EnvironmentSpec) : ITeachers =
+    let loadTeachers (file: TeacherFile) (environment: EnvironmentSpec) : ITeachers =
         match Teacher.kind file with
         | TeacherKind.Nobody
         | TeacherKind.File -> TeacherPolicies.Of(loadTeacher file environment, environment)
@@ -180,10 +180,6 @@ module internal Labelling =
             say $"Warning: {doubt}"
 
         result, doubts
-
-    /// The same of one teacher.
-    let solo (teacher: Policy) (setup: Training.Setup) (pool: WorkerPool) =
-        soloOf (TeacherPolicies.Of(teacher, setup.Environment.Spec)) setup pool
 
     /// The teacher's numbers beside those of every evaluation.
     let reference (teacher: EvaluationResult) =

@@ -36,7 +36,7 @@ type Reinforcement =
         CheckMemory: IEnvironmentConfig -> int -> unit
 
         /// Makes what computes, which is disposed of with it, as an algorithm for the runner.
-        Start: IEnvironmentConfig -> WorkerPool -> Policy option -> IDisposable * Algorithm
+        Start: IEnvironmentConfig -> WorkerPool -> ITeachers option -> IDisposable * Algorithm
     }
 
 module Reinforcement =
@@ -83,6 +83,12 @@ module Reinforcement =
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
+    /// The policy among teachers, where they are no more than one.
+    let private onlyPolicy (teachers: ITeachers) : Policy =
+        match List.ofSeq teachers.Policies with
+        | [ one ] -> one
+        | _ -> fail "PPO can be guided by one policy in a file alone; name a policy file: teacher=FILE."
+
     /// Proximal policy optimization, beside a teacher if one is named: `config` says how much each of the two losses counts, and
     /// who drives.
     let rec ppo (teacher: TeacherFile) (config: PpoConfig) : Reinforcement =
@@ -113,13 +119,14 @@ module Reinforcement =
                         "envs, steps_per_env or the sizes of the hidden layers"
             Start =
                 fun environment pool teacher ->
-                    let ppo = new Ppo(config, environment, pool, Option.toObj teacher)
+                    let ppo =
+                        new Ppo(config, environment, pool, teacher |> Option.map onlyPolicy |> Option.toObj)
 
                     ppo,
                     {
                         Role = if guided then "student" else "teacher"
                         Policy = ppo.Actor
-                        Critic = Some ppo.Critic
+                        Critics = [ "critic", ppo.Critic ]
                         Optimizer = ppo.ActorOptimizer
                         Completed = fun () -> ppo.Iteration
                         Iterate = fun () -> ofPpo config (ppo.Iterate())
@@ -151,20 +158,22 @@ module Reinforcement =
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
-    /// Soft actor-critic.
-    let rec sac (config: SacConfig) : Reinforcement =
+    /// Soft actor-critic, beside a teacher if one is named: `config` says what imitating it is worth.
+    let rec sac (teacher: TeacherFile) (config: SacConfig) : Reinforcement =
+        let guided = Teacher.kind teacher <> TeacherKind.Nobody
+
         {
             Kind = "sac"
             Title = "SAC"
-            Records = [ config ]
-            Defaults = [ SacConfig() ]
+            Records = [ teacher; config ]
+            Defaults = [ Experiment.empty.Teacher; SacConfig() ]
             With =
                 function
-                | [ :? SacConfig as config ] -> sac config
+                | [ :? TeacherFile as teacher; :? SacConfig as config ] -> sac teacher config
                 | _ -> failwith "These are not the records of SAC."
             Seed = config.Seed
             Iterations = config.Iterations
-            Teacher = Experiment.empty.Teacher
+            Teacher = teacher
             Check = config.Validate
             CheckMemory =
                 fun environment threads ->
@@ -177,14 +186,18 @@ module Reinforcement =
                         memory.Fits
                         "replay_capacity, envs or the sizes of the hidden layers"
             Start =
-                fun environment pool _ ->
-                    let sac = new Sac(config, environment, pool)
+                fun environment pool teacher ->
+                    let sac = new Sac(config, environment, pool, Option.toObj teacher)
 
                     sac,
                     {
-                        Role = "teacher"
+                        Role = if guided then "student" else "teacher"
                         Policy = sac.Actor
-                        Critic = None
+                        Critics =
+                            [
+                                for i, critic in Seq.indexed sac.Critics do
+                                    $"critic_{i + 1}", critic
+                            ]
                         Optimizer = sac.ActorOptimizer
                         Completed = fun () -> sac.Iteration
                         Iterate = fun () -> ofSac config (sac.Iterate())

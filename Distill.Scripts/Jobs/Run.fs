@@ -103,8 +103,22 @@ module Run =
     let trainTeacher (training: TrainTeacher) (ppo: PpoConfig) : unit =
         mainOf (TrainTeacher.job training ppo) (fun arguments -> trainTeacherWith arguments training ppo)
 
+    let guidedSacWith
+        (arguments: string list)
+        (training: TrainTeacher)
+        (teacher: TeacherFile)
+        (sac: SacConfig)
+        : TrainingResult =
+        reinforceWith arguments training (Reinforcement.sac teacher sac)
+
+    /// Trains a student by SAC beside a teacher, with a bonus for doing as it does that fades: `sac` says what it is worth. Or sweeps
+    /// settings: `sweep name=value,value`.
+    let guidedSac (training: TrainTeacher) (teacher: TeacherFile) (sac: SacConfig) : unit =
+        mainOf (TrainTeacher.guidedSacJob training teacher sac) (fun arguments ->
+            guidedSacWith arguments training teacher sac)
+
     let sacWith (arguments: string list) (training: TrainTeacher) (sac: SacConfig) : TrainingResult =
-        reinforceWith arguments training (Reinforcement.sac sac)
+        guidedSacWith arguments training Teacher.none sac
 
     /// Trains a teacher by SAC, or sweeps settings of the training: `sweep name=value,value`. `resume=RUN_FOLDER` goes on with a
     /// run that was stopped.
@@ -204,6 +218,29 @@ module Run =
     let compare (variants: int -> (string * Acting) list) (experiment: Experiment) : unit =
         main [ experiment.Teacher; experiment.Config ] (fun arguments ->
             compareWith arguments variants experiment |> print)
+
+    let compareStudentsWith
+        (arguments: string list)
+        (students: (string * StudentConfig) list)
+        (options: StudentComparisonOptions)
+        (experiment: Experiment)
+        : StudentComparison =
+        let experiment, others = Experiment.withPresets arguments experiment
+
+        let options, teacher, config =
+            Settings.apply3 others (options, experiment.Teacher, experiment.Config)
+
+        StudentComparison.run arguments options students { Teacher = teacher; Config = config }
+
+    /// Distils each of the students with several seeds, and compares a measure of theirs and of their teacher, variant by variant of the
+    /// environments, in episodes that neither training nor the choice of the best has seen.
+    let compareStudents
+        (students: (string * StudentConfig) list)
+        (options: StudentComparisonOptions)
+        (experiment: Experiment)
+        : unit =
+        main [ options; experiment.Teacher; experiment.Config ] (fun arguments ->
+            compareStudentsWith arguments students options experiment |> print)
 
     /// Says which argument a script lacks.
     let private required (what: string) = fail $"This script takes {what}."

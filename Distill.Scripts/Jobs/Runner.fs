@@ -1,6 +1,7 @@
 namespace Distill
 
 open System
+open System.Collections.Generic
 open System.Diagnostics
 open System.IO
 open System.Runtime.InteropServices
@@ -17,8 +18,8 @@ type Algorithm =
         Role: string
         Policy: Policy
 
-        /// What values states beside it, kept with the best policy as critic.safetensors; None where there is no such thing.
-        Critic: Policy option
+        /// What values states beside it, or actions in them, by the names of the files that are kept with the best policy.
+        Critics: (string * Policy) list
 
         /// What trains the policy.
         Optimizer: Optimizer
@@ -36,7 +37,15 @@ type Algorithm =
     }
 
 /// By which measure of an evaluation the best policy is found.
-type Best = { Measure: string; Highest: bool }
+type Best =
+    {
+        Measure: string
+        Highest: bool
+    }
+
+    /// Whether it is a measure of the environment's, which not every evaluation has.
+    member best.IsOwn =
+        not (List.contains best.Measure [ "return"; "length"; "share_terminated"; "loss" ])
 
 module Best =
     /// By the lowest loss, where there is nothing to evaluate in.
@@ -68,8 +77,11 @@ type Plan =
         FinalEpisodes: int
         Best: Best
 
-        /// The mean return whose first evaluation is looked for, if one is.
-        TargetReturn: float option
+        /// The measure, and what of it is to be reached, whose first evaluation is looked for, if one is.
+        Target: (string * float) option
+
+        /// What the environments differ in; evaluations tell of each, where they are few.
+        Variants: IReadOnlyList<string>
     }
 
 /// How the loop ended.
@@ -83,6 +95,10 @@ type Ending =
 module Runner =
     let stateName = "state.safetensors"
 
+    /// Variants that evaluations still tell apart.
+    [<Literal>]
+    let MostVariants = 16
+
     /// What the runner itself must remember over a restart.
     type internal Memory =
         val mutable BestReturn: float
@@ -90,7 +106,7 @@ module Runner =
         /// The measure of the best policy, if that is another than the return.
         val mutable BestValue: float
 
-        /// Environment steps after which an evaluation first reached the target return; 0 where none did.
+        /// Environment steps after which an evaluation first reached the target; 0 where none did.
         val mutable StepsToTarget: int64
 
         /// Iterations completed when the best policy was found.
@@ -114,7 +130,7 @@ module Runner =
             if plan.Best.Measure <> "return" then
                 state.Block("best_value", MemoryMarshal.CreateSpan(&memory.BestValue, 1))
 
-            if plan.TargetReturn.IsSome then
+            if plan.Target.IsSome then
                 state.Count("steps_to_target", &memory.StepsToTarget)
 
             state.Count("best_iteration", &memory.BestIteration)
@@ -182,6 +198,17 @@ module Runner =
         $"return {result.MeanReturn:F1} (std {result.StdReturn:F1}), length {result.MeanLength:F1}, "
         + $"{100.0 * result.ShareTerminated:F1} %% terminated ({result.Episodes} episodes)"
 
+    /// Returns, and what the best policy is found by, of each of a few variants of the environments.
+    let private variantMetrics (plan: Plan) (result: EvaluationResult) =
+        [
+            if plan.Variants.Count > 1 && plan.Variants.Count <= MostVariants then
+                for name, alone in Seq.zip plan.Variants (result.ByVariant plan.Variants) do
+                    $"variants/{name}/return", alone.MeanReturn
+
+                    if plan.Best.IsOwn then
+                        $"variants/{name}/{plan.Best.Measure}", alone.Mean plan.Best.Measure
+        ]
+
     /// Writes the policy after these iterations in both forms: safetensors, and .pt with what PyTorch users expect beside it.
     let internal savePolicy
         (folder: RunFolder)
@@ -230,13 +257,19 @@ module Runner =
                     float steps / max 1e-9 (progress.CollectionSeconds + progress.LearningSeconds)
             }
 
-    /// Whether the target return is reached for the first time, and the metric that says when it was.
-    let private seekTarget (plan: Plan) (display: Display) (memory: Memory) (steps: int64) (reached: float) =
-        match plan.TargetReturn with
-        | Some target ->
-            if memory.StepsToTarget = 0L && reached >= target then
+    /// Whether the target is reached for the first time, and the metric that says when it was.
+    let private seekTarget
+        (plan: Plan)
+        (display: Display)
+        (memory: Memory)
+        (steps: int64)
+        (result: EvaluationResult)
+        =
+        match plan.Target with
+        | Some(measure, target) ->
+            if memory.StepsToTarget = 0L && result.Mean measure >= target then
                 memory.StepsToTarget <- steps
-                display.Say $"The return has reached {target:G6} after {steps} environment steps"
+                display.Say $"The {measure} has reached {target:G6} after {steps} environment steps"
 
             if memory.StepsToTarget > 0L then
                 [ "evaluation/steps_to_target", float memory.StepsToTarget ]
@@ -290,26 +323,28 @@ module Runner =
             algorithm.Policy.Metadata["evaluation_return"] <- string result.MeanReturn
             savePolicy folder $"best_{algorithm.Role}" algorithm memory completed
 
-            algorithm.Critic
-            |> Option.iter (fun critic -> PolicyFile.Save(folder.Checkpoint "critic.safetensors", critic))
+            for name, critic in algorithm.Critics do
+                PolicyFile.Save(folder.Checkpoint $"{name}.safetensors", critic)
 
             algorithm.Policy.Metadata.Remove "evaluation_return" |> ignore
 
         let note =
-            match best, plan.Best.Measure with
-            | false, _ -> ""
-            | true, ("return" | "length" | "share_terminated") -> ", the best so far"
-            | true, measure -> $", the best so far by {measure} {measured:G4}"
+            if not best then
+                ""
+            elif plan.Best.IsOwn then
+                $", the best so far by {plan.Best.Measure} {measured:G4}"
+            else
+                ", the best so far"
 
         display.Say $"Evaluation after {completed} iterations: {describe result}{note}"
 
         evaluationMetrics result
-        @ (match plan.Best.Measure with
-           | "return"
-           | "length"
-           | "share_terminated" -> []
-           | measure -> [ $"evaluation/{measure}", measured ])
-        @ seekTarget plan display memory progress.StepsCollected result.MeanReturn
+        @ (if plan.Best.IsOwn then
+               [ $"evaluation/{plan.Best.Measure}", measured ]
+           else
+               [])
+        @ variantMetrics plan result
+        @ seekTarget plan display memory progress.StepsCollected result
         @ algorithm.Reference
 
     /// One iteration, which the display tells of.

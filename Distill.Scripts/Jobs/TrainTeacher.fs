@@ -44,6 +44,9 @@ type TrainTeacher =
         /// measure.
         TargetReturn: Nullable<float>
 
+        /// The same of the measure in best_by, such as success; only one of the two can be looked for.
+        TargetMeasure: Nullable<float>
+
         /// Episodes per evaluation, on environments of their own. Raise it when the best is picked by luck, lower it when evaluations
         /// take up the time.
         EvaluationEpisodes: int
@@ -60,7 +63,7 @@ type TrainingResult
         evaluation: EvaluationResult,
         interruption: string option,
         ?teacher: EvaluationResult,
-        ?target: float,
+        ?target: string * float,
         ?stepsToTarget: string * float option
     ) =
     let comparison =
@@ -87,7 +90,7 @@ type TrainingResult
     member _.Iteration = iteration
     member _.Evaluation = evaluation
 
-    /// Environment steps after which an evaluation during training first reached the target return, if one did.
+    /// Environment steps after which an evaluation during training first reached the target, if one did.
     member _.StepsToTarget = stepsToTarget |> Option.bind snd
 
     /// Where the training was interrupted, and how to go on; None where it has finished.
@@ -127,12 +130,21 @@ module TrainTeacher =
             EvaluationInterval = 25
             BestBy = "return"
             TargetReturn = Nullable()
+            TargetMeasure = Nullable()
             EvaluationEpisodes = 200
             FinalEpisodes = 1000
         }
 
     /// The same with one environment, as SAC begins with.
     let single: TrainTeacher = { defaults with Environment = QuadrotorConfig(Envs = 1) }
+
+    /// What is looked for in evaluations during training, and how much of it.
+    let private target (training: TrainTeacher) =
+        let looked (measure: string) (value: Nullable<float>) =
+            value |> Option.ofNullable |> Option.map (fun value -> measure, value)
+
+        looked "return" training.TargetReturn
+        |> Option.orElse (looked training.BestBy training.TargetMeasure)
 
     let internal setup (training: TrainTeacher) (algorithm: Reinforcement) : Training.Setup =
         {
@@ -149,7 +161,8 @@ module TrainTeacher =
                     EvaluationEpisodes = training.EvaluationEpisodes
                     FinalEpisodes = training.FinalEpisodes
                     Best = Best.by training.Environment.Spec training.BestBy
-                    TargetReturn = Option.ofNullable training.TargetReturn
+                    Target = target training
+                    Variants = training.Environment.Spec.Variants
                 }
             Parameters = Training.parameters (training :: algorithm.Records)
         }
@@ -179,7 +192,7 @@ module TrainTeacher =
         (setup: Training.Setup)
         (pool: WorkerPool)
         (saveTo: string)
-        (guide: Policy option)
+        (guide: ITeachers option)
         (algorithm: Algorithm)
         (folder: RunFolder)
         (interruption: string option)
@@ -194,8 +207,8 @@ module TrainTeacher =
                     iteration,
                     evaluation,
                     interruption,
-                    ?teacher = (guide |> Option.map evaluator.Run),
-                    ?target = setup.Plan.TargetReturn,
+                    ?teacher = (guide |> Option.map (fun teacher -> evaluator.Run teacher)),
+                    ?target = setup.Plan.Target,
                     ?stepsToTarget =
                         Training.stepsToTarget
                             folder
@@ -213,8 +226,8 @@ module TrainTeacher =
                     result.Comparison
                     [
                         match guide with
-                        | Some teacher -> "teacher", teacher
-                        | None -> ()
+                        | Some teacher when teacher.Policies.Count = 1 -> "teacher", teacher.Policies[0]
+                        | _ -> ()
                         algorithm.Role, best
                     ]
 
@@ -226,10 +239,20 @@ module TrainTeacher =
         Training.atLeastOne "evaluation_interval" training.EvaluationInterval
         Training.atLeastOne "evaluation_episodes" training.EvaluationEpisodes
         Training.atLeastOne "final_episodes" training.FinalEpisodes
-        Best.by training.Environment.Spec training.BestBy |> ignore
+        let best = Best.by training.Environment.Spec training.BestBy
 
-        if training.TargetReturn.HasValue && not (Double.IsFinite training.TargetReturn.Value) then
-            fail $"target_return={training.TargetReturn.Value} cannot work; it must be a number, or null."
+        for name, target in
+            [ "target_return", training.TargetReturn; "target_measure", training.TargetMeasure ] do
+            if target.HasValue && not (Double.IsFinite target.Value) then
+                fail $"{name}={target.Value} cannot work; it must be a number, or null."
+
+        if training.TargetMeasure.HasValue then
+            if training.TargetReturn.HasValue then
+                fail "target_return and target_measure cannot both be looked for; leave one of them out."
+
+            if not best.Highest then
+                fail
+                    $"target_measure={training.TargetMeasure.Value} cannot work with best_by={best.Measure}, of which less is better."
 
     /// Makes everything that a training needs, and says what that is.
     let internal start
@@ -247,7 +270,7 @@ module TrainTeacher =
 
         let teacher =
             if Teacher.kind file <> TeacherKind.Nobody then
-                Some(own.Add(Labelling.loadTeacher file training.Environment.Spec))
+                Some(own.Add(Labelling.loadTeachers file training.Environment.Spec))
             else
                 None
 
@@ -274,7 +297,7 @@ module TrainTeacher =
         let algorithm =
             match session.Teacher with
             | Some teacher ->
-                let alone, doubts = Labelling.solo teacher setup pool
+                let alone, doubts = Labelling.soloOf teacher setup pool
                 { session.Algorithm with Reference = Labelling.reference alone; Warnings = doubts }
             | None -> session.Algorithm
 
@@ -341,6 +364,9 @@ module TrainTeacher =
     let job (training: TrainTeacher) (ppo: PpoConfig) : Job =
         guidedJob training Experiment.empty.Teacher ppo
 
+    /// Training of a student by SAC beside a teacher: `sac` says what imitating it is worth.
+    let guidedSacJob (training: TrainTeacher) (teacher: TeacherFile) (sac: SacConfig) : Job =
+        reinforcementJob single training (Reinforcement.sac teacher sac)
+
     /// Training of a teacher by SAC.
-    let sacJob (training: TrainTeacher) (sac: SacConfig) : Job =
-        reinforcementJob single training (Reinforcement.sac sac)
+    let sacJob (training: TrainTeacher) (sac: SacConfig) : Job = guidedSacJob training Teacher.none sac

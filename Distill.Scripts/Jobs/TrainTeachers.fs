@@ -2,6 +2,7 @@ namespace Distill
 
 open System
 open System.Collections.Concurrent
+open System.Collections.Generic
 open System.Diagnostics
 open System.Globalization
 open System.IO
@@ -13,10 +14,11 @@ open Distill.Evaluation
 open Distill.Policies
 open Distill.Storage
 
-/// Training of many teachers side by side, one for each drone: all that the training of one of them has not.
+/// Training of many teachers side by side, one for each variant of an environment, such as its drones or tasks: all that the training
+/// of one of them has not.
 type TrainTeachers =
     {
-        /// The folder of the set: teachers.csv, the policies, the drones, and runs/ with the training of each. Trainings that were
+        /// The folder of the set: teachers.csv, the policies, of quadrotors the drones, and runs/ with the training of each. Trainings that were
         /// stopped go on there, and processes that work on the same set share it.
         Set: string
 
@@ -28,21 +30,60 @@ type TrainTeachers =
 
         /// Mean return that a teacher must reach to be of use; those below are named. Null for no such gate.
         MinReturn: Nullable<float>
+
+        /// The same for the measure of the environment's that says which policy is the best (best_by), such as success.
+        MinMeasure: Nullable<float>
+
+        /// Iterations of each variant's training, in the order of the variants; empty for the algorithm's own number. Give the variants
+        /// that take longer more.
+        VariantIterations: IReadOnlyList<int>
+
+        /// Whether the critics that belong to the policies are kept, too, in critics/VARIANT/: to distil values from, or to go on with.
+        KeepCritics: bool
     }
 
 /// The teachers of a set that have been trained so far.
-type TeachersResult(set: TeacherSet, wanted: int, failures: (string * string) list, minReturn: float option) =
+type TeachersResult
+    (
+        set: TeacherSet,
+        wanted: int,
+        failures: (string * string) list,
+        minReturn: float option,
+        minMeasure: float option
+    ) =
     let rows = List.ofSeq set.Teachers
     let mean (of': TeacherRow -> float) = rows |> List.averageBy of'
+    let lowest (of': TeacherRow -> float) = rows |> List.map of' |> List.min
+
+    /// What beside the return is measured.
+    let measures: (string * (TeacherRow -> float)) list =
+        set.Measure
+        |> Option.ofObj
+        |> Option.map (fun name -> name, fun (row: TeacherRow) -> row.Measure.Value)
+        |> Option.toList
 
     let table =
         Table(
-            [ "teachers"; "mean return"; "lowest"; "mean length"; "terminated %"; "core-seconds"; "each" ],
+            [
+                "teachers"
+                "mean return"
+                "lowest"
+                for name, _ in measures do
+                    $"mean {name}"
+                    $"lowest {name}"
+                "mean length"
+                "terminated %"
+                "core-seconds"
+                "each"
+            ],
             [
                 [
                     box $"{rows.Length} of {wanted}"
                     mean _.Return
-                    rows |> List.map _.Return |> List.min
+                    lowest _.Return
+                    for _, value in measures do
+                        mean value
+                        lowest value
                     mean _.Length
                     100.0 * mean _.ShareTerminated
                     rows |> List.sumBy _.CoreSeconds
@@ -51,14 +92,6 @@ type TeachersResult(set: TeacherSet, wanted: int, failures: (string * string) li
             ]
         )
 
-    /// Names and returns of those whose return is below the gate.
-    let below =
-        [
-            for row in rows do
-                if row.Return < defaultArg minReturn Double.NegativeInfinity then
-                    $"{row.Variant} ({row.Return:F1})"
-        ]
-
     let some (names: string list) =
         String.Join(", ", List.truncate 10 names)
         + if names.Length > 10 then
@@ -66,9 +99,17 @@ type TeachersResult(set: TeacherSet, wanted: int, failures: (string * string) li
           else
               ""
 
+    /// Which of them are below a gate.
+    let gate (verb: string) (of': TeacherRow -> float) (format: float -> string) (least: float) =
+        match rows |> List.filter (fun row -> not (of' row >= least)) with
+        | [] -> $"All of them {verb} at least {least}."
+        | below ->
+            $"{below.Length} of them {verb} less than {least}: "
+            + some [ for row in below -> $"{row.Variant} ({format (of' row)})" ]
+
     member _.Set = set
 
-    /// Drones whose training failed, and why.
+    /// Variants whose training failed, and why.
     member _.Failures = failures
     member _.ToHtml() = table.ToHtml()
 
@@ -78,11 +119,14 @@ type TeachersResult(set: TeacherSet, wanted: int, failures: (string * string) li
             [
                 string table
                 match minReturn with
-                | Some least when below.IsEmpty -> $"All of them return at least {least}."
-                | Some least -> $"{below.Length} of them return less than {least}: {some below}"
+                | Some least -> gate "return" _.Return (fun value -> $"{value:F1}") least
                 | None -> ()
-                for drone, why in failures do
-                    $"No teacher for drone {drone}: {why}"
+                match minMeasure, measures with
+                | Some least, (name, value) :: _ ->
+                    gate $"have a {name} of" value (fun value -> $"{value:G4}") least
+                | _ -> ()
+                for variant, why in failures do
+                    $"No teacher for {variant}: {why}"
                 $"Set of teachers: {Command.shortest set.Folder}"
             ]
         )
@@ -91,7 +135,27 @@ module TrainTeachers =
     let private kindOf (algorithm: Reinforcement) = algorithm.Kind + "_teachers"
 
     let defaults: TrainTeachers =
-        { Set = "logs/teachers"; Recipe = ""; Worker = 0; MinReturn = Nullable() }
+        {
+            Set = "logs/teachers"
+            Recipe = ""
+            Worker = 0
+            MinReturn = Nullable()
+            MinMeasure = Nullable()
+            VariantIterations = []
+            KeepCritics = false
+        }
+
+    /// What a set has a teacher for each of.
+    type private Variants =
+        {
+            Names: string array
+
+            /// The environments of one of them alone.
+            Only: string -> IEnvironmentConfig
+
+            /// Writes into the set what the environments are made from.
+            Write: unit -> unit
+        }
 
     /// Everything about the training of a set, but where each teacher is.
     type private Work =
@@ -99,26 +163,65 @@ module TrainTeachers =
             Teachers: TrainTeachers
             Training: TrainTeacher
             Algorithm: Reinforcement
-            Config: QuadrotorConfig
-            Drones: QuadrotorParameters array
-            Guide: Policy option
+            Variants: Variants
             Command: Command
         }
 
-    let private drones (training: TrainTeacher) =
-        match training.Environment with
-        | :? QuadrotorConfig as config ->
-            let drones = config.LoadDrones() |> Array.ofSeq
+    let private ofSet (teachers: TrainTeachers) (parts: string list) =
+        Path.Combine(List.toArray (teachers.Set :: parts))
 
-            match drones |> Array.countBy _.Name |> Array.tryFind (fun (_, times) -> times > 1) with
-            | Some(name, _) -> fail $"Two of the drones are called '{name}'; each needs a name of its own."
-            | None -> config, drones
-        | other -> fail $"{other.GetType().Name} has no drones: a set of teachers is for quadrotors."
+    /// Each drone, from a file in the set, so that the set is whole by itself.
+    let private ofDrones (teachers: TrainTeachers) (config: QuadrotorConfig) : Variants =
+        let drones = config.LoadDrones() |> Array.ofSeq
+
+        match drones |> Array.countBy _.Name |> Array.tryFind (fun (_, times) -> times > 1) with
+        | Some(name, _) -> fail $"Two of the drones are called '{name}'; each needs a name of its own."
+        | None ->
+            {
+                Names = [| for drone in drones -> drone.Name |]
+                Only =
+                    fun drone ->
+                        let file = ofSet teachers [ TeacherSet.Drones; drone + ".json" ]
+                        let alone = config |> Settings.set <@ _.Sampled @> null
+                        alone |> Settings.set <@ _.Drones @> [| file |] :> IEnvironmentConfig
+                Write = fun () -> ParameterFile.WriteFolder(ofSet teachers [ TeacherSet.Drones ], drones)
+            }
+
+    let private variants (teachers: TrainTeachers) (training: TrainTeacher) : Variants =
+        match training.Environment with
+        | :? QuadrotorConfig as config -> ofDrones teachers config
+        | environment ->
+            let names = environment.Spec.Variants |> Array.ofSeq
+
+            if names.Length = 0 || isNull (environment.Only 0) then
+                fail
+                    $"The environments of {environment.Spec.Name} cannot be all of one variant, such as a drone or a task, that would have a teacher of its own."
+
+            {
+                Names = names
+                Only = fun name -> environment.Only(Array.IndexOf(names, name)) |> nonNull
+                Write = ignore
+            }
 
     let private check (teachers: TrainTeachers) (training: TrainTeacher) (algorithm: Reinforcement) =
         TrainTeacher.check training algorithm
         Job.noOutput "save_to" training.SaveTo
-        drones training |> ignore
+        let names = (variants teachers training).Names
+        let iterations = teachers.VariantIterations
+
+        if iterations.Count <> 0 && iterations.Count <> names.Length then
+            fail
+                $"variant_iterations has {iterations.Count} numbers for {names.Length} variants; it must have one for each, or none."
+
+        for number in iterations do
+            Training.atLeastOne "variant_iterations" number
+
+        if teachers.MinMeasure.HasValue then
+            let best = Best.by training.Environment.Spec training.BestBy
+
+            if not (best.IsOwn && best.Highest) then
+                fail
+                    $"min_measure={teachers.MinMeasure.Value} cannot work with best_by={best.Measure}: it needs a measure of the environment's of which more is better."
 
         if teachers.Set = "" then
             fail "set= cannot work; it must name the folder of the set."
@@ -126,14 +229,13 @@ module TrainTeachers =
         if teachers.Worker < 0 then
             fail $"worker={teachers.Worker} cannot work; it must be 0 or more."
 
-    let private inSet (work: Work) (parts: string list) =
-        Path.Combine(List.toArray (work.Teachers.Set :: parts))
+    let private inSet (work: Work) (parts: string list) = ofSet work.Teachers parts
 
-    let private runOf (work: Work) (drone: string) = inSet work [ "runs"; drone ]
+    let private runOf (work: Work) (variant: string) = inSet work [ "runs"; variant ]
 
     /// The row of a teacher that is finished, in a table of its own.
-    let private finished (work: Work) (drone: string) : TeacherRow option =
-        let run = runOf work drone
+    let private finished (work: Work) (variant: string) : TeacherRow option =
+        let run = runOf work variant
 
         if TeacherSet.IsAt run then
             Some (TeacherSet.Read run).Teachers[0]
@@ -157,7 +259,7 @@ module TrainTeachers =
 
         use _ = held ()
 
-        if Directory.Exists(inSet work [ TeacherSet.Drones ]) then
+        if Directory.Exists(inSet work [ TeacherSet.Policies ]) then
             // Nor the iterations: those that are finished would have had others.
             Training.checkSettings [] folder parameters
         else
@@ -165,22 +267,47 @@ module TrainTeachers =
                 folder.WriteParameters(name, tree)
 
             Command.write folder work.Command
+            work.Variants.Write()
+            // Last: where it is, the rest is.
             Directory.CreateDirectory(inSet work [ TeacherSet.Policies ]) |> ignore
-            // Last, and in one move: where it is, the rest is.
-            ParameterFile.WriteFolder(inSet work [ TeacherSet.Drones ], work.Drones)
 
     let private silent: Display = { Say = ignore; Advance = fun _ _ -> () }
 
+    /// The measure of the environment's that each teacher has beside its return.
+    let private measureOf (work: Work) =
+        let best = Best.by work.Training.Environment.Spec work.Training.BestBy
+        if best.IsOwn then Some best.Measure else None
+
+    /// The algorithm for one of the variants.
+    let private algorithmFor (work: Work) (variant: string) =
+        match work.Teachers.VariantIterations with
+        | none when none.Count = 0 -> work.Algorithm
+        | iterations ->
+            work.Algorithm.Records
+            |> Settings.apply [ $"iterations={iterations[Array.IndexOf(work.Variants.Names, variant)]}" ]
+            |> work.Algorithm.With
+
+    /// Copies the critics of the best policy from the training's folder into the set.
+    let private keepCritics (work: Work) (folder: RunFolder) (variant: string) (algorithm: Algorithm) =
+        if work.Teachers.KeepCritics then
+            let place = inSet work [ TeacherSet.Critics; variant ]
+            Directory.CreateDirectory place |> ignore
+
+            for name, _ in algorithm.Critics do
+                let file = name + ".safetensors"
+                File.Copy(folder.Checkpoint file, Path.Combine(place, file), true)
+
     /// Notes a finished teacher in its folder, which keeps its metrics and no checkpoints.
-    let private conclude (work: Work) (folder: RunFolder) (drone: string) (flown: EvaluationResult) =
+    let private conclude (work: Work) (folder: RunFolder) (variant: string) (flown: EvaluationResult) =
         let cost = (RunCost.read folder.Path).Value
+        let measure = measureOf work
 
         TeacherSet(
             folder.Path,
             [
                 TeacherRow(
-                    Variant = drone,
-                    Policy = $"{TeacherSet.Policies}/{drone}.safetensors",
+                    Variant = variant,
+                    Policy = $"{TeacherSet.Policies}/{variant}.safetensors",
                     Return = flown.MeanReturn,
                     Length = flown.MeanLength,
                     ShareTerminated = flown.ShareTerminated,
@@ -191,29 +318,36 @@ module TrainTeachers =
                         (if work.Teachers.Recipe = "" then
                              work.Algorithm.Kind
                          else
-                             work.Teachers.Recipe)
+                             work.Teachers.Recipe),
+                    Measure = (measure |> Option.map flown.Mean |> Option.toNullable)
                 )
-            ]
+            ],
+            Option.toObj measure
         )
             .Write()
 
         Directory.Delete(Path.GetDirectoryName(folder.Checkpoint ".") |> nonNull, true)
 
     /// Trains one teacher on this thread alone, from its checkpoint if it has one, to its end or an interruption.
-    let private train (work: Work) (interruption: Script.Interruption) (folder: RunFolder) (drone: string) =
+    let private train (work: Work) (interruption: Script.Interruption) (folder: RunFolder) (variant: string) =
         use own = new Belongings()
 
-        let environment =
-            work.Config
-            |> Settings.set <@ _.Sampled @> null
-            |> Settings.set <@ _.Drones @> [| inSet work [ TeacherSet.Drones; drone + ".json" ] |]
+        let environment = work.Variants.Only variant
+        let reinforcement = algorithmFor work variant
 
         let training =
-            { work.Training with Name = drone; Environment = environment; Threads = 1 }
+            { work.Training with Name = variant; Environment = environment; Threads = 1 }
 
-        let setup = TrainTeacher.setup training work.Algorithm
+        let setup = TrainTeacher.setup training reinforcement
         let pool = own.Add(new WorkerPool(1))
-        let learner, algorithm = work.Algorithm.Start environment pool work.Guide
+
+        let guide =
+            if Teacher.kind reinforcement.Teacher = TeacherKind.Nobody then
+                None
+            else
+                Some(own.Add(Teacher.readAll reinforcement.Teacher environment.Spec))
+
+        let learner, algorithm = reinforcement.Start environment pool guide
         own.Add learner |> ignore
         Training.sign work.Command setup algorithm.Policy
         let resume = Runner.hasState folder
@@ -234,26 +368,31 @@ module TrainTeachers =
                     TrainTeacher.record
                         folder
                         algorithm.Role
-                        (inSet work [ TeacherSet.Policies; drone + ".safetensors" ])
+                        (inSet work [ TeacherSet.Policies; variant + ".safetensors" ])
                         best
                         flown
 
+                    keepCritics work folder variant algorithm
                     Some flown)
 
     /// Trains one teacher, unless another process is at it or it is finished; gives its row where it has been finished here.
-    let private attempt (work: Work) (interruption: Script.Interruption) (drone: string) : TeacherRow option =
-        let folder = RunFolder.CreateAt(runOf work drone)
+    let private attempt
+        (work: Work)
+        (interruption: Script.Interruption)
+        (variant: string)
+        : TeacherRow option =
+        let folder = RunFolder.CreateAt(runOf work variant)
         use held = folder.TryLock()
 
-        if isNull held || (finished work drone).IsSome then
+        if isNull held || (finished work variant).IsSome then
             None
         else
             AtomicFile.RemoveLeftovers(folder.Path, TimeSpan.Zero, true)
 
-            match train work interruption folder drone with
+            match train work interruption folder variant with
             | Some flown ->
-                conclude work folder drone flown
-                finished work drone
+                conclude work folder variant flown
+                finished work variant
             | None -> None
 
     /// Does the work for each item, on so many threads of their own; what one throws is thrown at the end.
@@ -285,19 +424,24 @@ module TrainTeachers =
         use interruption =
             new Script.Interruption("Stopping after the iterations at hand; again to stop now.")
 
-        let count = work.Drones.Length
+        let count = work.Variants.Names.Length
         let gate = obj ()
         let clock = Stopwatch.StartNew()
         let failures = ConcurrentQueue<string * string>()
 
         let missing =
-            work.Drones |> Array.filter (fun drone -> (finished work drone.Name).IsNone)
+            work.Variants.Names |> Array.filter (fun variant -> (finished work variant).IsNone)
 
         let before = count - missing.Length
         let done' = ref 0
 
         if before > 0 then
             say $"{before} of {count} teachers are finished"
+
+        let measured (row: TeacherRow) =
+            match measureOf work with
+            | Some name -> $", {name} {row.Measure.Value:G4}"
+            | None -> ""
 
         let tell (row: TeacherRow) =
             lock gate (fun () ->
@@ -307,7 +451,7 @@ module TrainTeachers =
                     clock.Elapsed * (float (missing.Length - done'.Value) / float done'.Value)
 
                 say
-                    $"[{before + done'.Value}/{count}] {row.Variant}: return {row.Return:F1}, {100.0 * row.ShareTerminated:F1} %% terminated, {row.CoreSeconds:F1} core-s | ETA {Display.duration left}")
+                    $"[{before + done'.Value}/{count}] {row.Variant}: return {row.Return:F1}{measured row}, {100.0 * row.ShareTerminated:F1} %% terminated, {row.CoreSeconds:F1} core-s | ETA {Display.duration left}")
 
         // So that processes which share a set do not all begin with the same teacher.
         let first =
@@ -316,20 +460,20 @@ module TrainTeachers =
             else
                 work.Teachers.Worker * 7919 % missing.Length
 
-        let take (drone: QuadrotorParameters) =
+        let take (variant: string) =
             if interruption.ExitCode = 0 then
                 try
-                    attempt work interruption drone.Name |> Option.iter tell
+                    attempt work interruption variant |> Option.iter tell
                 with :? DistillException as error ->
-                    failures.Enqueue(drone.Name, error.Message)
-                    lock gate (fun () -> say $"{drone.Name}: {error.Message}")
+                    failures.Enqueue(variant, error.Message)
+                    lock gate (fun () -> say $"{variant}: {error.Message}")
 
         /// Those that other processes are at: one of these may die, and then its teacher is taken over.
         let rec awaitOthers (told: bool) =
             let left =
                 missing
-                |> Array.filter (fun drone ->
-                    (finished work drone.Name).IsNone && failures |> Seq.forall (fst >> (<>) drone.Name))
+                |> Array.filter (fun variant ->
+                    (finished work variant).IsNone && failures |> Seq.forall (fst >> (<>) variant))
 
             if left.Length > 0 && interruption.ExitCode = 0 then
                 if not told then
@@ -345,10 +489,10 @@ module TrainTeachers =
 
     /// Writes the table of all teachers that are finished.
     let private collect (work: Work) : TeacherSet option =
-        match work.Drones |> Array.choose (fun drone -> finished work drone.Name) with
+        match work.Variants.Names |> Array.choose (finished work) with
         | [||] -> None
         | rows ->
-            let set = TeacherSet(work.Teachers.Set, rows)
+            let set = TeacherSet(work.Teachers.Set, rows, Option.toObj (measureOf work))
             set.Write()
             Some set
 
@@ -359,22 +503,15 @@ module TrainTeachers =
         (algorithm: Reinforcement)
         : TeachersResult =
         check teachers training algorithm
-        let config, drones = drones training
-
-        let guide =
-            if Teacher.kind algorithm.Teacher = TeacherKind.Nobody then
-                None
-            else
-                Some(Teacher.read algorithm.Teacher)
+        let variants = variants teachers training
+        let count = variants.Names.Length
 
         let work =
             {
                 Teachers = teachers
                 Training = training
                 Algorithm = algorithm
-                Config = config
-                Drones = drones
-                Guide = guide
+                Variants = variants
                 Command = Command.now (kindOf algorithm) "teacher" settings algorithm.Seed
             }
 
@@ -385,24 +522,31 @@ module TrainTeachers =
                 training.Threads
 
         say
-            $"{algorithm.Title}: {drones.Length} teachers, {min threads drones.Length} side by side, seed {algorithm.Seed}, {config.Envs} environments each, {Simd.Path} kernels"
+            $"{algorithm.Title}: {count} teachers, {min threads count} side by side, seed {algorithm.Seed}, {training.Environment.Envs} environments each, {Simd.Path} kernels"
 
-        algorithm.CheckMemory config 1
+        algorithm.CheckMemory training.Environment 1
         prepare work
         let failures, code = trainAll work threads
         let set = collect work
 
         if code <> 0 then
             let sentence =
-                $"Stopped with {set |> Option.map _.Teachers.Count |> Option.defaultValue 0} of {drones.Length} teachers; the same command goes on with the others."
+                $"Stopped with {set |> Option.map _.Teachers.Count |> Option.defaultValue 0} of {count} teachers; the same command goes on with the others."
 
             raise (Script.Stopped(code, sentence))
 
         match set with
-        | Some set -> TeachersResult(set, drones.Length, failures, Option.ofNullable teachers.MinReturn)
+        | Some set ->
+            TeachersResult(
+                set,
+                count,
+                failures,
+                Option.ofNullable teachers.MinReturn,
+                Option.ofNullable teachers.MinMeasure
+            )
         | None ->
             match failures with
-            | (drone, why) :: _ -> fail $"No teacher could be trained; of drone {drone}: {why}"
+            | (variant, why) :: _ -> fail $"No teacher could be trained; of {variant}: {why}"
             | [] -> failwith "A teacher that was finished is gone."
 
     /// In a folder of its own the results of a process among several.

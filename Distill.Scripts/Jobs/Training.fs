@@ -81,7 +81,7 @@ module Training =
             Setup: Setup
             Pool: WorkerPool
             Algorithm: Algorithm
-            Teacher: Policy option
+            Teacher: ITeachers option
 
             /// With the dataset, where there is one.
             Distillation: Distillation option
@@ -491,10 +491,10 @@ module Training =
             present options folder setup []
             judge folder (Some(stopped folder code (algorithm.Completed()) setup.Plan.Iterations))
 
-    /// Where a target return was looked for in a run: the label of the policy that was trained, and after how many environment
+    /// Where a target was looked for in a run: the label of the policy that was trained, and after how many environment
     /// steps it was reached.
     let stepsToTarget (folder: RunFolder) (setup: Setup) (label: string) : (string * float option) option =
-        setup.Plan.TargetReturn |> Option.map (fun _ -> label, (RunRecord.read folder.Path).StepsToTarget)
+        setup.Plan.Target |> Option.map (fun _ -> label, (RunRecord.read folder.Path).StepsToTarget)
 
     /// Does the work with the best policy of the run and the iterations behind it: with the newest where a run was interrupted
     /// before its first evaluation.

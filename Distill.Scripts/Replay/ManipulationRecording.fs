@@ -119,8 +119,8 @@ module ManipulationRecording =
         ]
 
     /// Records an episode of each of this many environments, which have the tasks in turn, with a policy that acts deterministically.
-    let record (config: ManipulationConfig) (policy: Policy) (seed: uint64) (episodes: int) =
-        use environment = (config :> IEnvironmentConfig).Create(episodes, seed)
+    let record (config: IEnvironmentConfig) (policy: Policy) (seed: uint64) (episodes: int) =
+        use environment = config.Create(episodes, seed)
         use acting = new ActingPolicy(policy, environment, "policy")
         recorded environment (Some acting)
 

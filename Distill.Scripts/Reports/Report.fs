@@ -125,6 +125,18 @@ module Report =
         |> Chart.combine
         |> overIterations run "return"
 
+    /// Metrics of evaluations by the name of what they measure: of all episodes, or of those of each variant.
+    let private measured (run: RunRecord) : (string * (string * string) list) list =
+        run.MetricNames
+        |> List.choose (fun name ->
+            match name.Split '/' with
+            | [| "evaluation"; measure |] when not (shown.Contains name) -> Some(measure, (run.Role, name))
+            | parts when parts.Length > 2 && parts[0] = "variants" ->
+                Some(Array.last parts, (String.Join("/", parts[1 .. parts.Length - 2]), name))
+            | _ -> None)
+        |> List.groupBy fst
+        |> List.map (fun (measure, lines) -> measure, List.map snd lines)
+
     let private evaluation (run: RunRecord) =
         [
             if not (run.Series("evaluation/mean_return").IsEmpty) then
@@ -143,6 +155,14 @@ module Report =
                 |> Chart.combine
                 |> overIterations run "terminated"
                 |> Chart.withYAxisStyle (TickFormat = ".0%", MinMax = (-0.03, 1.03))
+            for measure, lines in measured run do
+                $"Mean {measure} of these episodes" + (if lines.Length > 1 then ", by variant." else "."),
+                Chart.combine
+                    [
+                        for who, metric in lines do
+                            Chart.Line(run.Series metric, Name = who)
+                    ]
+                |> overIterations run measure
         ]
 
     let private isLoss (name: string) =
@@ -261,8 +281,11 @@ module Report =
         ]
 
     let private others (run: RunRecord) =
+        let before = measured run |> List.collect (snd >> List.map snd) |> set
+
         run.MetricNames
-        |> List.filter (fun name -> not (shown.Contains name || isLoss name || name.StartsWith "schedule/"))
+        |> List.filter (fun name ->
+            not (shown.Contains name || before.Contains name || isLoss name || name.StartsWith "schedule/"))
         |> List.map (fun name ->
             name,
             Chart.Line(run.Series name, Name = name, LineColor = student)

@@ -103,47 +103,15 @@ module internal ActingComparison =
         let root = Path.GetFullPath(Path.Combine(options.Logs, experiment.Config.Name))
         let hashOf = Fingerprint.hasher ()
 
-        // Each run is known by its content, as the trials of a sweep are: one that has finished is not run again, one that was
-        // stopped goes on.
-        let one (label: string) (acting: Acting) (seed: uint64) =
-            let config =
-                experiment.Config |> Settings.set <@ _.Acting @> acting |> Settings.set <@ _.Seed @> seed
-
-            let experiment = { experiment with Config = config }
-            let job = Distil.job experiment
-            let own = Job.settings job
-
-            let folder =
-                TrialFolder(
-                    root,
-                    {
-                        Kind = job.Kind
-                        Hash = hashOf own
-                        Label = $"{label.Replace(' ', '-')}_seed-{seed}"
-                        Settings = Map.ofList own
-                        Changes = settings
-                        Arguments = []
-                    }
-                )
-
-            say $"{Environment.NewLine}--- {label}, seed {seed} ---"
-
-            if folder.Result.IsSome then
-                say $"Finished before, in {Command.shortest folder.Path}"
-
-            try
-                TrialJob.runAlone folder job
-            with Script.Stopped(code, _) ->
-                raise (Script.Stopped(code, "Stopped; the same command goes on where it stopped."))
-
-            SweepTrial.ofFolder (lazy job) folder, folder.Result.Value
+        let one (label: string) (acting: Acting) =
+            let config = experiment.Config |> Settings.set <@ _.Acting @> acting
+            KeptRun.distil root hashOf settings { experiment with Config = config } label
 
         let comparison =
             ActingComparison
                 [
                     for label, acting in variants phase1 do
-                        let seeds = List.init options.Seeds (fun i -> experiment.Config.Seed + uint64 i)
-                        label, seeds |> List.map (one label acting)
+                        label, KeptRun.seeds options.Seeds experiment |> List.map (one label acting)
                 ]
 
         let path = Path.Combine(options.Logs, experiment.Config.Name, "comparison.csv")

@@ -100,7 +100,7 @@ def two_layers(inputs, outputs):
 
 def sac_update(request):
     """One update of twin critics, their targets, actor and temperature on a batch from a replay (Haarnoja et al. 2018)."""
-    observations, actions, batch, form = 26, 4, request["batch"], request["adam"]
+    observations, actions, batch, form = request["observations"], 4, request["batch"], request["adam"]
     gamma, polyak, target_entropy = 0.99, 0.005, -float(actions)
     actor, critics, targets = two_layers(observations, 2 * actions), [], []
     for networks in (critics, targets):

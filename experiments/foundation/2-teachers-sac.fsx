@@ -24,4 +24,4 @@ Run.trainTeachers
         MinReturn = System.Nullable 300.0
     }
     training
-    (Reinforcement.sac SacConfig.Raptor)
+    (Reinforcement.sac Teacher.none SacConfig.Raptor)

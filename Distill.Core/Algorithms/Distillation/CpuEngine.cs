@@ -360,7 +360,7 @@ public sealed class CpuEngine : IDistillationEngine
         var advisor = teacher(environment);
         if (config.Loss.LabelIsDistribution && advisor.Outputs != Student.Network.OutputSize)
             throw new DistillException(
-                "loss=kullback_leibler cannot work with this teacher: it has no distribution over actions, as a file without log_std has none; "
+                "The loss cannot work with this teacher: it compares distributions, and the teacher has no distribution over actions, as a file without log_std has none; "
                     + "take a loss of actions, such as loss=mse."
             );
         return new RolloutCollector(

@@ -21,7 +21,7 @@ internal sealed class PpoGuide : IDisposable
         Loss = config.GuidingLoss(environment.Spec);
         if (Loss.LabelIsDistribution && this.teacher.Outputs != actor.Network.OutputSize)
             throw new DistillException(
-                "loss=kullback_leibler cannot work with this teacher: its file has no distribution over actions (no log_std); "
+                "The loss cannot work with this teacher: it compares distributions, and the teacher's file has no distribution over actions (no log_std); "
                     + "take a loss of actions, such as loss=mse."
             );
         Last = -1;

@@ -29,18 +29,22 @@ public sealed class Sac : IArrivingRollout, IDisposable
     private readonly RandomStream warmup;
     private readonly FiniteWatch watch;
     private readonly RolloutLoop collect;
+    private readonly SacGuide? guide;
     private readonly bool varies;
     private int iteration;
     private int step;
     private long steps;
     private double owed;
+    private double likeness;
+    private long compared;
 
     // The settings of this iteration.
     private SacConfig now;
 
     /// <param name="environment">What to train in; it says how many environments run side by side.</param>
-    /// <exception cref="DistillException">The settings are wrong or do not fit the environment.</exception>
-    public Sac(SacConfig config, IEnvironmentConfig environment, WorkerPool pool)
+    /// <param name="teacher">Guides the actor, if the settings say so; left as it is, and not disposed here. Null for nobody.</param>
+    /// <exception cref="DistillException">The settings are wrong or do not fit the environment or the teacher.</exception>
+    public Sac(SacConfig config, IEnvironmentConfig environment, WorkerPool pool, ITeachers? teacher = null)
     {
         config.Validate();
         Config = now = config;
@@ -64,6 +68,16 @@ public sealed class Sac : IArrivingRollout, IDisposable
             config.Critic.ObservationGroup,
             config.CriticNormalizer(spec)
         );
+        if (config.NeedsTeacher)
+            guide = new SacGuide(
+                config,
+                teacher
+                    ?? throw new DistillException(
+                        $"imitation.weight={config.Imitation?.Weight ?? 0} and guided_steps={config.GuidedSteps} need a teacher: add "
+                            + "teacher=FILE."
+                    ),
+                this.environment
+            );
         layout = config.Layout(spec);
         replay = new Replay(layout.Columns, config.ReplayCapacity);
         learner = new SacLearner(config, spec, Actor, criticSight.Normalizer, layout, replay, pool);
@@ -84,6 +98,12 @@ public sealed class Sac : IArrivingRollout, IDisposable
     /// <summary>What is trained; flown without noise it is a teacher.</summary>
     public Policy Actor { get; }
 
+    /// <summary>
+    /// The two critics, of observation and action one after the other: the soft value of a state is the mean over the actor's actions
+    /// of min Q(s, a) - alpha log pi(a|s).
+    /// </summary>
+    public IReadOnlyList<Policy> Critics => [learner.Critics[0].Policy, learner.Critics[1].Policy];
+
     /// <summary>The actor's optimizer, for checkpoints.</summary>
     public Optimizer ActorOptimizer => learner.ActorOptimizer;
 
@@ -92,6 +112,12 @@ public sealed class Sac : IArrivingRollout, IDisposable
 
     /// <summary>Environment steps so far, all environments together.</summary>
     private long StepsCollected => steps * environment.Count;
+
+    /// <summary>The guide, in iterations that need it.</summary>
+    private SacGuide? Guide => iteration <= guide?.Last || Driven ? guide : null;
+
+    /// <summary>Whether the guide drives.</summary>
+    private bool Driven => StepsCollected < Config.GuidedSteps;
 
     /// <summary>Steps of all environments, each followed by the updates that are due.</summary>
     /// <exception cref="DistillException">
@@ -103,6 +129,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
         Resolve();
         var (collecting, learning) = (0L, 0L);
         var losses = new SacSums();
+        (likeness, compared) = (0, 0);
         for (step = 0; step < Config.StepsPerEnv; step++)
         {
             var started = Stopwatch.GetTimestamp();
@@ -114,9 +141,10 @@ public sealed class Sac : IArrivingRollout, IDisposable
         }
         actorSight.Normalize();
         criticSight.Normalize();
+        learner.Show();
         FiniteWatch.Require(Actor, "actor", iteration);
-        return new SacReport(
-            iteration++,
+        var report = new SacReport(
+            iteration,
             StepsCollected,
             learner.Updates,
             CriticLoss: Mean(losses.Critic, losses.Updates),
@@ -130,7 +158,12 @@ public sealed class Sac : IArrivingRollout, IDisposable
             episodes.ShareTerminated,
             CollectionSeconds: (double)collecting / Stopwatch.Frequency,
             LearningSeconds: (double)learning / Stopwatch.Frequency
-        );
+        )
+        {
+            Likeness = Mean(likeness, compared),
+        };
+        iteration++;
+        return report;
 
         static double? Mean(double sum, double count) => count == 0 ? null : sum / count;
     }
@@ -145,6 +178,8 @@ public sealed class Sac : IArrivingRollout, IDisposable
         state.Part("actor_normaliser", actorSight.Visit);
         state.Part("critic_normaliser", criticSight.Visit);
         state.Part("replay", replay.Visit);
+        if (guide is not null)
+            state.Part("guide", guide.Visit);
         state.Part("episodes", episodes.Visit);
         state.Part("environment", environment.Visit);
     }
@@ -157,6 +192,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
         learner.Dispose();
         transitions.Dispose();
         collect.Dispose();
+        guide?.Dispose();
     }
 
     /// <summary>The settings of this iteration.</summary>
@@ -186,6 +222,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
             environment.Reset(panel);
         for (var env = 0; env < environment.Count; env++)
             episodes.Abandon(env);
+        guide?.Restart();
     }
 
     /// <summary>The updates that are due after a step.</summary>
@@ -210,6 +247,11 @@ public sealed class Sac : IArrivingRollout, IDisposable
         var transition = Transition(panel);
         var terminated = layout.Terminated.Of(transition)[0, lane] != 0;
         episodes.Add(env, layout.Reward.Of(transition)[0, lane], terminated, truncated[env] != 0);
+        if (Guide is not null && layout.Likeness.Size > 0)
+        {
+            likeness += layout.Likeness.Of(transition)[0, lane];
+            compared++;
+        }
         if (truncated[env] != 0 && !collect.ShowsEnds)
             return;
         var row = replay.Next();
@@ -239,6 +281,11 @@ public sealed class Sac : IArrivingRollout, IDisposable
                 step.First,
                 steps
             );
+        var likeness = layout.Likeness.Of(transition).Values;
+        if (Guide is null)
+            likeness.Clear();
+        else if (!Guide.Act(step, steps, Driven, likeness, watch))
+            return false;
         step.Action.Values.CopyTo(layout.Action.Of(transition).Values);
         return AreFinite(step, observation, ofCritics)
             && !watch.Catches(step.Panel, this.step, "action", step.Action.Values);
@@ -256,6 +303,7 @@ public sealed class Sac : IArrivingRollout, IDisposable
             truncated[step.First + lane] = step.Truncated[lane] != 0 ? (byte)1 : (byte)0;
             counted[step.First + lane] = step.Counts(lane) ? (byte)1 : (byte)0;
         }
+        guide?.Take(step);
         if (!collect.ShowsEnds)
             ObserveNext(step.Panel);
         return !watch.Catches(step.Panel, this.step, "reward", step.Reward)

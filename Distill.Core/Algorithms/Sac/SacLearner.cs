@@ -55,11 +55,7 @@ internal sealed class SacLearner : IDisposable
         (this.pool, now) = (pool, config);
         var first = Schedule.Resolve(config, 0);
         var critic = config.CriticNetwork(environment);
-        Critics =
-        [
-            new SacCritic(critic, new RandomStream(config.Seed, "critic 1"), first.Optimizer, MaxChunks),
-            new SacCritic(critic, new RandomStream(config.Seed, "critic 2"), first.Optimizer, MaxChunks),
-        ];
+        Critics = [Draw("critic 1"), Draw("critic 2")];
         ActorOptimizer = first.Optimizer.Create(actor.Network, MaxChunks);
         config.Actor.Prepare(ActorOptimizer, actor);
         Temperature = new SacTemperature(config.InitialAlpha, first.Optimizer);
@@ -77,6 +73,16 @@ internal sealed class SacLearner : IDisposable
         criticGradients = new Work(CriticGradient);
         following = new Work((critic, _) => Critics[critic].Follow((float)now.Polyak));
         actorGradients = new Work(ActorGradients);
+
+        SacCritic Draw(string name) =>
+            new(
+                critic,
+                $"{config.Critic.ObservationGroup}+action",
+                config.Critic.NormalizeObservations,
+                new RandomStream(config.Seed, name),
+                first.Optimizer,
+                MaxChunks
+            );
     }
 
     public SacCritic[] Critics { get; }
@@ -145,6 +151,14 @@ internal sealed class SacLearner : IDisposable
         return losses;
     }
 
+    /// <summary>Shows the critics' policies what normalizes their observations.</summary>
+    public void Show()
+    {
+        if (criticNormalizer is { } normalizer)
+            foreach (var critic in Critics)
+                critic.Show(normalizer);
+    }
+
     /// <summary>All that learning changes.</summary>
     public void Visit(State state)
     {
@@ -206,13 +220,16 @@ internal sealed class SacLearner : IDisposable
         var (gamma, discounted) = ((float)now.Gamma, now.EntropyTarget == EntropyTarget.Discounted);
         var reward = layout.Reward.Of(sample).Values;
         var terminated = layout.Terminated.Of(sample).Values;
+        var weight = (float)(now.Imitation?.Weight.Value ?? 0);
+        var likeness = layout.Likeness.Of(sample).Values;
         var target = Target(panel);
         for (var lane = 0; lane < Panel.Width; lane++)
         {
             var value = MathF.Min(first[0, lane], second[0, lane]);
             var bonus = -alpha * logProbability[lane];
             var future = gamma * (1 - terminated[lane]);
-            target[lane] = reward[lane] + (discounted ? future * (value + bonus) : future * value + bonus);
+            var earned = weight > 0 ? reward[lane] + weight * likeness[lane] : reward[lane];
+            target[lane] = earned + (discounted ? future * (value + bonus) : future * value + bonus);
         }
     }
 

@@ -28,6 +28,9 @@ public sealed record SacReport(
     double LearningSeconds
 )
 {
+    /// <summary>How much the actions of the iteration's steps were like the guide's, mean, from 0 to 1; null where none was asked.</summary>
+    public double? Likeness { get; init; }
+
     /// <summary>What SAC alone has, for logs.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics
     {
@@ -42,6 +45,8 @@ public sealed record SacReport(
             if (Entropy is { } entropy)
                 yield return new("Loss/entropy", entropy);
             yield return new("Policy/alpha", Alpha);
+            if (Likeness is { } likeness)
+                yield return new("Policy/likeness", likeness);
             yield return new("dataset/rows", Transitions);
             if (ShareTerminated is { } share)
                 yield return new("data_collection/share_terminated", share);

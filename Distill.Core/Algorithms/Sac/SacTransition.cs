@@ -9,7 +9,8 @@ namespace Distill.Algorithms;
 internal sealed class SacTransition
 {
     /// <param name="criticInputs">Null where the critics see what the actor sees.</param>
-    public SacTransition(int actorInputs, int? criticInputs, int actions)
+    /// <param name="guided">Whether it is kept how much the action is like a guide's.</param>
+    public SacTransition(int actorInputs, int? criticInputs, int actions, bool guided)
     {
         Columns = new Columns(
             ("actor_observation", actorInputs),
@@ -18,7 +19,8 @@ internal sealed class SacTransition
             ("reward", 1),
             ("next_actor_observation", actorInputs),
             ("next_critic_observation", criticInputs ?? 0),
-            ("terminated", 1)
+            ("terminated", 1),
+            ("likeness", guided ? 1 : 0)
         );
         Shared = criticInputs is null;
         ActorObservation = Columns["actor_observation"];
@@ -28,6 +30,7 @@ internal sealed class SacTransition
         NextActorObservation = Columns["next_actor_observation"];
         NextCriticObservation = Shared ? NextActorObservation : Columns["next_critic_observation"];
         Terminated = Columns["terminated"];
+        Likeness = Columns["likeness"];
     }
 
     public Columns Columns { get; }
@@ -45,4 +48,7 @@ internal sealed class SacTransition
 
     /// <summary>1 where that state is terminal, else 0: also where the step limit ended the episode.</summary>
     public Column Terminated { get; }
+
+    /// <summary>How much the action is like the guide's, from 0 to 1; of no size where there is none.</summary>
+    public Column Likeness { get; }
 }

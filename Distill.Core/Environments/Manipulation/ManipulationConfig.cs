@@ -58,6 +58,8 @@ public sealed record ManipulationConfig : IEnvironmentConfig
 
     EnvironmentSpec IEnvironmentConfig.Spec => CheckedSpec();
 
+    public IEnvironmentConfig? Only(int variant) => this with { Tasks = [Tasks[variant]] };
+
     public IBatchedEnvironment Create(int envs, ulong seed) =>
         new ManipulationEnvironment(this with { Envs = envs }, seed);
 

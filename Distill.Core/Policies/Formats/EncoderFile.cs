@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using System.Text.Json;
 using Distill.Networks;
 using Distill.Storage;
@@ -57,6 +58,21 @@ public static class EncoderFile
         {
             network.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Which file it is: SHA-256 of its content, in hexadecimal digits.</summary>
+    /// <exception cref="DistillException">It cannot be read.</exception>
+    public static string HashOf(string path)
+    {
+        try
+        {
+            using var file = File.OpenRead(path);
+            return Convert.ToHexStringLower(SHA256.HashData(file));
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new DistillException($"The encoder '{path}' cannot be read: {error.Message}");
         }
     }
 

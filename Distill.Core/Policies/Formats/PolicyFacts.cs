@@ -12,6 +12,9 @@ public static class PolicyFacts
     private const string Action = "action";
     private const string StepSeconds = "step_seconds";
 
+    /// <summary>What computes observations that the policy reads, where a network does (<see cref="ObservationView.ComputedBy"/>).</summary>
+    internal const string Encoder = "encoder";
+
     /// <summary>Notes in the metadata of a policy what its numbers are in the environment that it is trained in.</summary>
     /// <exception cref="DistillException">The environment has no observation group of the policy's name.</exception>
     public static void Note(Policy policy, EnvironmentSpec environment)
@@ -19,11 +22,14 @@ public static class PolicyFacts
         policy.Metadata[Environment] = environment.Name;
         policy.Metadata[Observation] = Order(environment, policy.ObservationGroup);
         policy.Metadata[Action] = environment.Actions.Meaning;
+        if (new ObservationView(environment, policy.ObservationGroup).ComputedBy is { Length: > 0 } encoder)
+            policy.Metadata[Encoder] = encoder;
         policy.Metadata[StepSeconds] = environment.StepSeconds.ToString("R", CultureInfo.InvariantCulture);
     }
 
     /// <summary>Whether <see cref="Note"/> writes such an entry.</summary>
-    internal static bool IsFact(string name) => name is Environment or Observation or Action or StepSeconds;
+    internal static bool IsFact(string name) =>
+        name is Environment or Observation or Action or StepSeconds or Encoder;
 
     /// <summary>Simulated seconds of one step, as the policy's file says them; null where it does not.</summary>
     internal static double? SecondsOf(Policy policy) =>

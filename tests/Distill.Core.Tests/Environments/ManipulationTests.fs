@@ -246,6 +246,11 @@ let ``Observations, starts and goals are MetaWorld's`` () =
 
     Expect.equal (List.ofSeq spec.Variants) [ "reach"; "push"; "pick_place" ] "variants"
 
+    let push =
+        (ManipulationConfig(EpisodeLimit = 9) :> IEnvironmentConfig).Only 1 |> nonNull
+
+    Expect.equal (List.ofSeq push.Spec.Variants, push.Spec.EpisodeLimit) ([ "push" ], 9) "push alone"
+
     for panel in 0..1 do
         for round in 1..40 do
             environment.Reset panel

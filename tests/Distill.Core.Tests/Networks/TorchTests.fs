@@ -405,18 +405,19 @@ let ``Huber`` name =
 [<InlineData("kl_gaussian", Head.Gaussian, 6, 6)>]
 [<InlineData("kl_categorical", Head.Categorical, 5, 5)>]
 [<InlineData("mse_squashed", Head.SquashedGaussian, 6, 3)>]
+[<InlineData("mean_and_deviation", Head.SquashedGaussian, 6, 6)>]
 let ``Losses of distributions`` (name, head, outputs, labels) =
     let case = case name
 
     let loss: Loss =
-        if name = "mse_squashed" then
-            MeanSquared()
-        else
-            KullbackLeibler()
+        match name with
+        | "mse_squashed" -> MeanSquared()
+        | "mean_and_deviation" -> MeanAndDeviation()
+        | _ -> KullbackLeibler()
 
     let y, target = case.Rows("y", outputs), case.Rows("target", labels)
     let dy: float32[] = Array.create (outputs * width) nanf
-    let scale = 1.0 / float (8 * loss.TermsPerRow labels)
+    let scale = 1.0 / float (8 * loss.TermsPerRow 3)
 
     let sum =
         loss.Evaluate(

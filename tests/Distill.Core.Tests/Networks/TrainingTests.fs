@@ -484,6 +484,8 @@ let ``losses leave out what does not count, even if it is not a number`` () =
             CrossEntropy 0.05, 4, 1, Head.Categorical
             KullbackLeibler(), 6, 6, Head.Gaussian
             KullbackLeibler(), 4, 4, Head.Categorical
+            MeanAndDeviation(), 6, 6, Head.SquashedGaussian
+            MeanAndDeviation(), 6, 6, Head.Gaussian
         ] do
         let random = Random 3
         let weight = Array.init width (fun lane -> float32 (lane % 2))
@@ -507,3 +509,36 @@ let ``losses leave out what does not count, even if it is not a number`` () =
 
         for garbage in [ nanf; infinityf; -infinityf ] do
             Expect.equal (evaluate garbage) expected $"{loss}: {garbage}"
+
+[<Fact>]
+let ``The gradient of action and deviation is that of finite differences, under every head that it fits`` () =
+    let loss = MeanAndDeviation(0.7, 1.5)
+    let random = Random 5
+    let y, target = Draw.floats random (6 * width), Draw.floats random (6 * width)
+
+    // Some teachers are narrower than the narrowness, most are not.
+    for i in 3 * width .. target.Length - 1 do
+        target[i] <- 3f * target[i] - 1f
+
+    let weight = Array.init width (fun lane -> float32 (lane % 3))
+
+    for head in [ Head.Gaussian; Head.StateDependentStd; Head.StateDependentLogStd; Head.SquashedGaussian ] do
+        Expect.isTrue (loss.Fits head) $"{head}"
+
+        let evaluate (y: float32[]) =
+            let dy = Array.create y.Length nanf
+
+            let sum =
+                loss.Evaluate(panelOf y, panelOf target, panelOf weight, 1f, panelOf dy, head = head)
+
+            sum, dy
+
+        let _, dy = evaluate y
+
+        for i in 0..7 .. y.Length - 1 do
+            let at step =
+                evaluate (Array.updateAt i (y[i] + step) y) |> fst
+
+            Expect.close 2e-2 (float dy[i]) ((at 5e-3f - at -5e-3f) / 1e-2) $"{head}, {i}"
+
+    Expect.isTrue (not (loss.Fits Head.Plain || loss.Fits Head.Categorical)) "what has no deviation"

@@ -59,6 +59,41 @@ let ``a set is read as it was written`` () =
         |> (fun line -> Expect.equal line head "columns"))
 
 [<Fact>]
+let ``a measure beside the return is the last column, and is read as it was written`` () =
+    let measured (row: TeacherRow) (value: Nullable<float>) =
+        TeacherRow(
+            Variant = row.Variant,
+            Policy = row.Policy,
+            Return = row.Return,
+            Length = row.Length,
+            ShareTerminated = row.ShareTerminated,
+            Episodes = row.Episodes,
+            CoreSeconds = row.CoreSeconds,
+            Seed = row.Seed,
+            Recipe = row.Recipe,
+            Measure = value
+        )
+
+    let rows =
+        [ for i, row in List.indexed rows -> measured row (Nullable(0.25 * float i)) ]
+
+    inTemporaryFolder (fun folder ->
+        TeacherSet(folder, List.toArray rows, "success").Write()
+        let read = TeacherSet.Read folder
+        Expect.equal read.Measure "success" "measure"
+        Expect.equal (List.ofSeq read.Teachers) rows "rows"
+        Expect.equal (read.Top 1).Measure "success" "measure of the best"
+
+        let line = File.ReadAllLines(Path.Combine(folder, "teachers.csv"))[0]
+        Expect.equal line (head + ",success") "columns"
+
+        for value in [ Nullable(); Nullable nan ] do
+            (Expect.throws<DistillException>(fun () ->
+                TeacherSet(folder, [| measured rows[0] value |], "success") |> ignore))
+                .Message
+            |> contains "a teacher of '00000' whose success is")
+
+[<Fact>]
 let ``what is no table of teachers is refused by one sentence`` () =
     let good = "x,policies/x.safetensors,1,1,0,1,1,1,ppo\n"
 
@@ -78,6 +113,9 @@ let ``what is no table of teachers is refused by one sentence`` () =
             $"{head}\nx,,1,1,0,1,1,1,ppo\n", "a path within the folder"
             $"{head}\n,policies/x.safetensors,1,1,0,1,1,1,ppo\n", "variant is empty"
             $"{head}\nx,y\n", "row 1 has 2 fields"
+            $"{head},a,b\n", "and at most one measure"
+            $"{head},success\n{good}", "row 1 has 9 fields"
+            $"{head},success\nx,policies/x.safetensors,1,1,0,1,1,1,ppo,inf\n", "'inf' for its measure"
         ] do
         inTemporaryFolder (fun folder ->
             table folder text

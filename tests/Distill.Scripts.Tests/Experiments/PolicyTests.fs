@@ -259,6 +259,115 @@ let ``a comparison runs every variant with every seed on the same budget`` () =
     Assert.True(File.Exists(result (List.last folders)))
 
 [<Fact>]
+let ``students are compared by a measure, variant by variant, in episodes that none of them has seen`` () =
+    use place = new Workplace()
+    let logs = place.Path "logs"
+
+    let raptor = student
+
+    let drones =
+        distillation {
+            name "students"
+
+            environment (
+                QuadrotorConfig(Envs = 32, EpisodeLimit = 60, Drones = [| "crazyflie"; "x500_real" |])
+            )
+
+            teacher (Teacher.load raptor)
+            acting (Acting.teacherUntil 1)
+            collect (Collect.stepsPerEnv 10)
+            iterations 2
+            evaluationEpisodes 4
+            finalEpisodes 4
+        }
+
+    let students =
+        [
+            for name, group in [ "absolute", "student"; "relative", "tracking" ] ->
+                name, Student.mlp { hidden = [ 8 ] } |> Student.reading group
+        ]
+
+    let options =
+        { StudentComparison.defaults with Measure = "position_error"; Episodes = 3; EpisodesSeed = 77UL }
+
+    let compare () =
+        Run.compareStudentsWith [ $"logs={logs}"; "seeds=2"; "threads=1" ] students options drones
+
+    let comparison = compare ()
+
+    let find variant name =
+        comparison.Scores |> List.find (fun score -> score.Variant = variant && score.Student = name)
+
+    Assert.Equal<(string * string * int) list>(
+        [
+            for variant in [ "crazyflie"; "x500_real"; "all" ] do
+                for name, seeds in [ "absolute", 2; "relative", 2; "teacher", 1 ] -> variant, name, seeds
+        ],
+        [ for score in comparison.Scores -> score.Variant, score.Student, score.Seeds ]
+    )
+
+    // By hand: the best student of each run in the same episodes.
+    let errors (name: string) (variant: string) =
+        [
+            for folder in
+                Directory.GetDirectories(Path.Combine(logs, "students"), $"{name}_seed-*") |> Array.sort do
+                let alone =
+                    { Evaluate.defaults with
+                        Policy = folder
+                        Environment = drones.Config.Environment
+                        Episodes = 3
+                        Seed = 77UL
+                    }
+
+                let rows = (Run.evaluateWith [] alone).Rows
+                (rows |> List.find (fst >> (=) variant) |> snd).Mean "position_error"
+        ]
+
+    for variant in [ "crazyflie"; "x500_real"; "all" ] do
+        let one, other = errors "absolute" variant, errors "relative" variant
+        Assert.Equal(2, one.Length)
+        Assert.Equal(List.average one, (find variant "absolute").Score.Estimate, 9)
+        let own = find variant "relative"
+        let difference = Statistics.mean95 (List.map2 (-) other one)
+        Assert.Equal(Some difference, own.Difference)
+        Assert.Equal(own.Score.Estimate / (find variant "teacher").Score.Estimate, own.OfTeacher, 9)
+
+    for name in [ "absolute"; "relative" ] do
+        let best =
+            Directory.GetDirectories(Path.Combine(logs, "students"), $"{name}_seed-1_*")
+            |> Array.append (Directory.GetDirectories(Path.Combine(logs, "students"), $"{name}_seed-1"))
+            |> Array.exactlyOne
+
+        Assert.Equal<byte[]>(
+            File.ReadAllBytes(Path.Combine(best, "checkpoints", "best_student.safetensors")),
+            File.ReadAllBytes(Path.Combine(logs, "students", "students", $"{name}-1.safetensors"))
+        )
+
+    let file = Path.Combine(logs, "students", "students.csv")
+    let whole = File.ReadAllLines file
+
+    Assert.Equal(
+        "variant,student,seeds,position_error,position_error_low,position_error_high,minus_absolute,minus_absolute_low,minus_absolute_high,share_of_teacher",
+        whole[0]
+    )
+
+    Assert.Equal(10, whole.Length)
+
+    Assert.Contains(
+        "position_error of the students",
+        File.ReadAllText(Path.Combine(logs, "students", "students.html"))
+    )
+
+    // Run again, it trains none of them anew.
+    let results =
+        Directory.GetFiles(Path.Combine(logs, "students"), "result.csv", SearchOption.AllDirectories)
+
+    let times = results |> Array.map File.GetLastWriteTimeUtc
+    compare () |> ignore
+    Assert.Equal<string array>(whole, File.ReadAllLines file)
+    Assert.Equal<DateTime array>(times, results |> Array.map File.GetLastWriteTimeUtc)
+
+[<Fact>]
 let ``a student beside a teacher is compared with it, resumed and fine-tuned`` () =
     use place = new Workplace()
     let teacher = place.Path "teacher.safetensors"
@@ -386,6 +495,88 @@ let ``a teacher trained by SAC is saved, resumed, loaded, flown and distilled as
             Experiment.empty
 
     Assert.True(student.Interruption.IsNone)
+
+[<Fact>]
+let ``a student of SAC beside a guide goes on where it was stopped, and its steps to a measure are told`` () =
+    use place = new Workplace()
+
+    let training =
+        { TrainTeacher.single with
+            Environment =
+                Quadrotor.mixture { envs = 4 } |> Quadrotor.flying (Drones.sample { number = 2; seed = 3 })
+            EvaluationInterval = 2
+            EvaluationEpisodes = 16
+            FinalEpisodes = 16
+            BestBy = "position_error"
+        }
+
+    let calls = ref 0
+
+    let guide =
+        Teacher.compute "tracking" (fun _ action ->
+            Threading.Interlocked.Increment calls |> ignore
+            Array.fill action 0 action.Length 0.1)
+
+    let train settings =
+        calls.Value <- 0
+
+        let result =
+            Run.guidedSacWith
+                ([ "critic_hidden=[16,16]"; "imitation.weight=linear(1,0,2)"; "imitation.deviation=0.5" ]
+                 @ settings)
+                training
+                guide
+                (SacConfig(Iterations = 4, StepsPerEnv = 20, LearningStarts = 30, Seed = 5UL))
+
+        result, calls.Value
+
+    let whole, asked = train [ $"""folder={place.Path "whole"}""" ]
+    train [ $"""folder={place.Path "stopped"}"""; "iterations=4"; "until=3" ] |> ignore
+    let resumed, _ = train [ $"""resume={place.Path "stopped"}"""; "until=0" ]
+    Assert.True(asked > 0)
+
+    let weights (folder: string) (file: string) =
+        use policy =
+            PolicyFile.Load((RunFolder.Open folder).Checkpoint(file + ".safetensors"))
+
+        policy.Network.Parameters.Span.ToArray()
+
+    for file in [ "final_student"; "critic_1"; "critic_2" ] do
+        Assert.Equal<float32 array>(weights whole.Folder file, weights resumed.Folder file)
+
+    let run = RunRecord.read whole.Folder
+    Assert.Equal<int list>([ 1; 2 ], run.Series "Policy/likeness" |> List.map fst)
+    Assert.Equal<int list>([ 2; 4 ], run.Series "evaluation/position_error" |> List.map fst)
+
+    for name in training.Environment.Spec.Variants do
+        for measure in [ "return"; "position_error" ] do
+            Assert.Equal(2, (run.Series $"variants/{name}/{measure}").Length)
+
+    let report = File.ReadAllText(Path.Combine(whole.Folder, "report.html"))
+    Assert.Contains("Mean position_error of these episodes, by variant.", report)
+
+    // The same with a measure of which more is better, and one that is never reached.
+    let told measure target =
+        let folder = $"folder={place.Path measure}"
+
+        train [ folder; $"best_by={measure}"; $"target_measure={target}"; "report=false" ]
+        |> fst
+        |> fun result -> string result, result.StepsToTarget
+
+    let words, steps = told "length" 1.0
+    Assert.Equal(Some 160.0, steps)
+    Assert.Contains("Steps to a length of 1: 160", words)
+    Assert.Equal(None, told "return" 1e9 |> snd)
+
+    let refused (settings: string list) =
+        (Expect.throws<DistillException>(fun () -> train settings |> ignore)).Message
+
+    Assert.Contains("of which less is better", refused [ "target_measure=1" ])
+
+    Assert.Contains(
+        "cannot both be looked for",
+        refused [ "best_by=return"; "target_measure=1"; "target_return=1" ]
+    )
 
 [<Fact>]
 let ``a memory or choices are refused before anything is computed by SAC`` () =

@@ -201,6 +201,37 @@ let ``numbers, words, lists and null are read as what the field is`` () =
     Assert.Null((without.Environment :?> QuadrotorConfig).InitialStates)
 
 [<Fact>]
+let ``environments around others have settings of their own, and those of the others under the same names``
+    ()
+    =
+    let hands =
+        distillation {
+            environment (
+                Manipulation.tasks [ Environments.Manipulation.ManipulationTask.Push ] { envs = 8 }
+                |> Environment.encoded { encoder = "a.safetensors"; states = "reduced" }
+            )
+        }
+
+    let changed =
+        (Experiment.withSettings
+            [ "encoder=b.safetensors"; "environment.envs=64"; "tasks=[reach,push]"; "states=student" ]
+            hands)
+            .Config.Environment
+        :?> Policies.EncodedConfig
+
+    Assert.Equal(("b.safetensors", "student"), (changed.Encoder, changed.States))
+    let inner = changed.Environment :?> Environments.Manipulation.ManipulationConfig
+    Assert.Equal((64, 2), (inner.Envs, inner.Tasks.Count))
+
+    let made =
+        (Experiment.withSettings
+            [ "environment=encoded"; "encoder=b.safetensors"; "environment.envs=32" ]
+            Experiment.empty)
+            .Config.Environment
+
+    Assert.Equal(32, made.Envs)
+
+[<Fact>]
 let ``digits may be grouped anywhere between digits`` () =
     Property.check (fun (NonNegativeInt value) ->
         let plain = string value
@@ -645,6 +676,7 @@ let ``every number of an algorithm says when to raise it and when to lower it`` 
             "threads" // results do not depend on it
             "target_return" // what is to be reached is the user's
             "until" // where to stop is the user's
+            "target_measure" // as target_return
         ]
 
     Assert.Equal<string list>(reasoned, Help.undirected ())

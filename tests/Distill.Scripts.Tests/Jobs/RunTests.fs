@@ -710,7 +710,7 @@ let private failing (place: Workplace) (third: Policy -> unit) =
                 fun state ->
                     state.Block("completed", Span<int>(completed))
                     state.Part("policy", fun part -> teacher.Network.Visit part)
-            Critic = None
+            Critics = []
             Reference = []
             Warnings = []
         }
@@ -723,7 +723,8 @@ let private failing (place: Workplace) (third: Policy -> unit) =
             EvaluationEpisodes = 32
             FinalEpisodes = 32
             Best = { Measure = "return"; Highest = true }
-            TargetReturn = None
+            Target = None
+            Variants = []
         }
 
     let folder = RunFolder.CreateAt(place.Path "run")

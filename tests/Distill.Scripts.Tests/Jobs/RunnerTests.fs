@@ -60,7 +60,7 @@ type private Fake(place: Workplace, good: Set<int>, takes: TimeSpan, warnings: s
             Completed = fun () -> iteration[0]
             Iterate = iterate
             Visit = fun state -> state.Block("iteration", Span<int>(iteration))
-            Critic = None
+            Critics = []
             Reference = []
             Warnings = []
         }
@@ -96,7 +96,8 @@ let private runPlan
             EvaluationEpisodes = 32
             FinalEpisodes = 32
             Best = byReturn
-            TargetReturn = None
+            Target = None
+            Variants = []
         }
         |> change
 
@@ -205,7 +206,7 @@ let ``the steps after which an evaluation first reached a return are told, kept 
         let folder = RunFolder.CreateAt(place.Path name)
 
         let run =
-            runPlan (fun plan -> { plan with TargetReturn = Some target }) [] TimeSpan.Zero place folder
+            runPlan (fun plan -> { plan with Target = Some("return", target) }) [] TimeSpan.Zero place folder
 
         run false good 3 |> ignore
         run true good 6 |> ignore

@@ -150,6 +150,64 @@ let ``a set of teachers teaches, and those that are not good enough are named`` 
     Assert.Equal(10, student.Teacher.Episodes)
 
 [<Fact>]
+let ``a set has a measure beside the return, a gate of it, numbers of iterations of its own, and critics``
+    ()
+    =
+    use place = new Workplace()
+    let set = place.Path "set"
+
+    let settings =
+        [
+            "threads=1"
+            "best_by=position_error"
+            "variant_iterations=[1,2,1,2,1]"
+            "keep_critics=true"
+        ]
+
+    let result =
+        Run.trainTeachersWith
+            (settings @ [ "iterations=7" ])
+            { TrainTeachers.defaults with Set = set }
+            training
+            (Reinforcement.sac
+                Teacher.none
+                (SacConfig(StepsPerEnv = 4, LearningStarts = 100, UpdateToData = 0.1, MiniBatchSize = 32)))
+
+    let read = TeacherSet.Read set
+    Assert.Equal("position_error", read.Measure)
+    Assert.Contains("mean position_error", string result)
+
+    for row in read.Teachers do
+        let name = row.Variant
+        use teacher = PolicyFile.Load(Path.Combine(set, row.Policy))
+        Assert.True(row.Measure.Value > 0.0)
+        Assert.Equal((if name = "00001" || name = "00003" then 2 else 1), int teacher.Metadata["iteration"])
+
+        for i in 1..2 do
+            use critic =
+                PolicyFile.Load(Path.Combine(set, "critics", name, $"critic_{i}.safetensors"))
+
+            Assert.Equal(1, critic.Network.Spec.Outputs)
+            Assert.Equal(teacher.Network.Spec.Inputs + 4, critic.Network.Spec.Inputs)
+            Assert.Equal("teacher+action", critic.ObservationGroup)
+
+    let refused (settings: string list) =
+        (Expect.throws<DistillException>(fun () -> train (place.Path "other") settings |> ignore)).Message
+
+    Assert.Contains("variant_iterations has 2 numbers for 5 variants", refused [ "variant_iterations=[1,2]" ])
+    Assert.Contains("variant_iterations=0 cannot work", refused [ "variant_iterations=[1,2,0,1,1]" ])
+
+    for measure in [ "return"; "position_error" ] do
+        Assert.Contains(
+            $"min_measure=1 cannot work with best_by={measure}",
+            refused [ "min_measure=1"; $"best_by={measure}" ]
+        )
+
+    let named = TeacherSet(place.Path "named", [| yield! read.Teachers |], "success")
+    let gated = TeachersResult(named, 5, [], None, Some 1e9)
+    Assert.Contains("5 of them have a success of less than 1000000000: 00000 (", string gated)
+
+[<Fact>]
 let ``what cannot become a set of teachers is refused in a sentence`` () =
     use place = new Workplace()
     let set = place.Path "set"
@@ -184,7 +242,7 @@ let ``what cannot become a set of teachers is refused in a sentence`` () =
     Assert.Contains("Two of the drones are called 'crazyflie'", message (with' twice))
 
     Assert.Contains(
-        "has no drones",
+        "cannot be all of one variant",
         message (with' { training with Environment = CartPole.balance { envs = 4 } })
     )
 

@@ -50,10 +50,21 @@ type private Transition =
         NextActor: float[]
         NextCritic: float[]
         Terminated: bool
+        Likeness: float
     }
 
+/// Who guides a twin: a network that gives mean and log-deviation, of a squashed Gaussian or a plain one.
+type Guide = { Network: NetworkSpec; Parameters: float[]; Group: string }
+
 /// A twin of a Sac with the same settings whose networks start from the given parameters.
-type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], critics: float[][]) =
+type Twin
+    (
+        config: SacConfig,
+        description: IEnvironmentConfig,
+        actor: float[],
+        critics: float[][],
+        guide: Guide option
+    ) =
     let environment =
         description.Create(description.Envs, RandomStream(config.Seed, "training").Seed())
 
@@ -94,6 +105,15 @@ type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], cr
     let replay = Array.zeroCreate<Transition> config.ReplayCapacity
     let running = Array.create envs (0.0, 0)
     let finished = ResizeArray<float * int * bool>()
+
+    let memories =
+        Array.init envs (fun _ ->
+            guide
+            |> Option.map (fun guide ->
+                guide.Network.Layers |> Seq.sumBy NetworksReference.memorySize |> Array.zeroCreate<float>)
+            |> Option.defaultValue [||])
+
+    let alike = ResizeArray<float>()
     let mutable added = 0
     let mutable dropped = 0
     let mutable iteration = 0
@@ -142,11 +162,74 @@ type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], cr
                 let y, _ = run actorSpec actor (forActor x)
                 draw y (own lane) |> fst |> Array.map (float32 >> float))
 
+    let meanOf (guide: Guide) (outputs: float[]) i =
+        match guide.Network.Head with
+        | Head.SquashedGaussian -> tanh outputs[i]
+        | _ -> outputs[i]
+
+    /// A product of bells, one for each number of the action.
+    let likeness (guide: Guide) (bonus: ImitationBonus) (outputs: float[]) (action: float[]) =
+        action
+        |> Array.mapi (fun i a ->
+            let mean = meanOf guide outputs i
+
+            let sigma =
+                match Option.ofNullable bonus.Deviation with
+                | Some given -> given
+                | None -> exp outputs[actions + i]
+                |> max bonus.LeastDeviation
+
+            exp (-(((a - mean) / sigma) ** 2.0) / 2.0))
+        |> Array.reduce (*)
+
+    /// What is done and how much it is like what the guide would do, where that counts in this iteration or a later one.
+    let advise panel (chosen: float[][]) =
+        let bonus =
+            match config.Imitation with
+            | NonNull bonus when
+                [ iteration .. config.Iterations - 1 ]
+                |> List.exists (fun later -> bonus.Weight.At later > 0.0)
+                ->
+                Some bonus
+            | _ -> None
+
+        let drives = steps * envs < config.GuidedSteps
+
+        match guide with
+        | Some guide when drives || bonus.IsSome ->
+            let seen = observe guide.Group panel
+
+            [|
+                for lane in 0 .. lanes panel - 1 do
+                    let env = 32 * panel + lane
+
+                    let outputs, after, _ =
+                        NetworksReference.forward guide.Network guide.Parameters seen[lane] memories[env]
+
+                    memories[env] <- after
+
+                    let action =
+                        if drives then
+                            Array.init actions (fun i ->
+                                meanOf guide outputs i |> max -1.0 |> min 1.0 |> float32 |> float)
+                        else
+                            chosen[lane]
+
+                    match bonus with
+                    | Some bonus ->
+                        let likeness = likeness guide bonus outputs action
+                        alike.Add likeness
+                        action, likeness
+                    | None -> action, 0.0
+            |]
+        | _ -> chosen |> Array.map (fun action -> action, 0.0)
+
     let count env reward terminated truncated =
         let sum, length = running[env]
         running[env] <- sum + reward, length + 1
 
         if terminated || truncated then
+            Array.Clear memories[env]
             finished.Add(sum + reward, length + 1, terminated)
             running[env] <- 0.0, 0
 
@@ -159,7 +242,7 @@ type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], cr
         for x in ofCritics do
             ofCritic.Add x
 
-        let chosen = choose panel seen
+        let chosen, likeness = choose panel seen |> advise panel |> Array.unzip
         let rows = Array.zeroCreate<float32>(StepOutcome.Rows * 32)
         let given = NetworksReference.panel chosen actions
 
@@ -189,6 +272,7 @@ type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], cr
                         NextActor = next[lane]
                         NextCritic = nextOfCritics[lane]
                         Terminated = terminated
+                        Likeness = likeness[lane]
                     }
 
                 added <- added + 1
@@ -217,11 +301,17 @@ type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], cr
             targets |> Array.map (fun p -> fst (q p t.NextCritic action)) |> Array.min
 
         let bonus = -alpha * logProbability
+
+        let earned =
+            match config.Imitation with
+            | null -> t.Reward
+            | bonus -> t.Reward + bonus.Weight.At iteration * t.Likeness
+
         let goesOn = if t.Terminated then 0.0 else config.Gamma.At iteration
 
         match config.EntropyTarget with
-        | EntropyTarget.Discounted -> t.Reward + goesOn * (value + bonus)
-        | _ -> t.Reward + goesOn * value + bonus
+        | EntropyTarget.Discounted -> earned + goesOn * (value + bonus)
+        | _ -> earned + goesOn * value + bonus
 
     let learnCritics alpha (drawn: (Transition * float[])[]) =
         let scale = 1.0 / float drawn.Length
@@ -309,6 +399,8 @@ type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], cr
         Seq.length (Seq.filter (fun (_, _, terminated) -> not terminated) finished)
 
     member _.Iterate() : (string * float) list =
+        alike.Clear()
+
         let done' =
             [
                 for _ in 1 .. config.StepsPerEnv do
@@ -344,6 +436,8 @@ type Twin(config: SacConfig, description: IEnvironmentConfig, actor: float[], cr
                 "entropy", byActor |> List.averageBy snd
             "alpha", exp logAlpha[0]
             "transitions", float (held ())
+            if alike.Count > 0 then
+                "likeness", Seq.average alike
             if not recent.IsEmpty then
                 "return", recent |> List.averageBy (fun (sum, _, _) -> sum)
                 "length", recent |> List.averageBy (fun (_, length, _) -> float length)

@@ -159,6 +159,147 @@ let ``A run that is saved and restored goes on bit for bit`` () =
 
         sameState (bytes resumed.Visit) (bytes undisturbed.Visit) "state"
 
+/// The small settings with a bonus for doing as a guide does.
+let private imitating (bonus: ImitationBonus) =
+    SacConfig(
+        Seed = small.Seed,
+        Iterations = small.Iterations,
+        StepsPerEnv = small.StepsPerEnv,
+        LearningStarts = small.LearningStarts,
+        WarmupSteps = small.WarmupSteps,
+        UpdateToData = small.UpdateToData,
+        MiniBatchSize = small.MiniBatchSize,
+        ReplayCapacity = small.ReplayCapacity,
+        Actor = small.Actor,
+        Critic = small.Critic,
+        Imitation = bonus
+    )
+
+/// A guide that remembers.
+let private remembering () : ITeachers =
+    let group =
+        drones.Create(1, 0UL).Spec.Groups |> Seq.find (fun group -> group.Name = "tracking")
+
+    let guide =
+        GruStudent(ObservationGroup = "tracking", Hidden = 6)
+            .Create(group.Size, 4, Head.SquashedGaussian, RandomStream(1UL, "guide"))
+
+    TeacherPolicies.Of(guide, drones.Create(1, 0UL).Spec)
+
+[<Fact>]
+let ``A run with a guide has the same bits on any number of threads, and goes on to them`` () =
+    use guide = remembering ()
+    let config = imitating (ImitationBonus(Weight = Schedule.Linear(2.0, 0.0, 4)))
+    use three = new WorkerPool(3)
+    use one = new WorkerPool(1)
+    use undisturbed = new Sac(config, drones, three, guide)
+    use resumed = new Sac(config, drones, one, guide)
+
+    for _ in 1..2 do
+        undisturbed.Iterate() |> ignore
+
+    Storage.inTemporaryFolder (fun folder ->
+        let path = Path.Combine(folder, "state.safetensors")
+        save path undisturbed.Visit
+        load path resumed.Visit)
+
+    for iteration in 3..6 do
+        let expected = undisturbed.Iterate()
+        let report = resumed.Iterate()
+        Expect.equal report.Likeness expected.Likeness "likeness"
+        Expect.equal report.Likeness.HasValue (iteration <= 4) $"likeness in iteration {iteration}"
+
+    sameState (bytes resumed.Visit) (bytes undisturbed.Visit) "state"
+    Expect.isTrue (parameters undisturbed <> train small drones 1 6) "the bonus changes nothing"
+
+[<Fact>]
+let ``Where the bonus is worth nothing the guide is not asked, and SAC is as it is without`` () =
+    let calls = ref 0
+
+    use guide =
+        new FunctionTeachers("teacher", fun _ _ -> Threading.Interlocked.Increment calls |> ignore)
+
+    use pool = new WorkerPool(1)
+
+    let run (weight: Schedule) =
+        use sac =
+            new Sac(imitating (ImitationBonus(Weight = weight, Deviation = 0.3)), drones, pool, guide)
+
+        let asked =
+            [
+                for _ in 1..4 do
+                    calls.Value <- 0
+                    sac.Iterate() |> ignore
+                    calls.Value > 0
+            ]
+
+        asked, parameters sac
+
+    let asked, withoutWeight = run (Schedule.op_Implicit 0.0)
+    Expect.equal asked [ false; false; false; false ] "asked without weight"
+    Paths.sameBits withoutWeight (train small drones 1 4) "actor without weight"
+
+    Expect.equal
+        (fst (run (Schedule.Linear(1.0, 0.0, 2))))
+        [ true; true; false; false ]
+        "asked while it fades"
+
+    // What comes later needs to know of it now.
+    Expect.equal
+        (fst (run (Schedule.Linear(0.0, 1.0, 3))))
+        [ true; true; true; true ]
+        "asked before it counts"
+
+[<Fact>]
+let ``The critics are policies of observation and action, and give what they gave`` () =
+    use pool = new WorkerPool(1)
+    use sac = new Sac(small, drones, pool)
+
+    for _ in 1..4 do
+        sac.Iterate() |> ignore
+
+    Storage.inTemporaryFolder (fun folder ->
+        for i, critic in Seq.indexed sac.Critics do
+            let path = Path.Combine(folder, "critic.safetensors")
+            PolicyFile.Save(path, critic)
+            use loaded = PolicyFile.Load path
+            Expect.equal loaded.ObservationGroup "teacher+action" "reads"
+            Expect.equal loaded.Network.Spec.Outputs 1 "a value"
+            let shown = nonNull loaded.Normalizer
+            let state = Blocks.read sac.Visit |> Map.ofList
+
+            let weights =
+                loaded.Network.Parameters.Span.Slice(0, loaded.Network.ParameterCount).ToArray()
+
+            let floats (name: string) =
+                Runtime.InteropServices.MemoryMarshal.Cast<byte, float32>(ReadOnlySpan state[name]).ToArray()
+
+            Expect.isTrue (shown.Count > 0L) "has seen observations"
+
+            Paths.sameBits
+                shown.Mean
+                (Array.append (floats "critic_normaliser.mean") (Array.zeroCreate 4))
+                "mean"
+
+            // Actions stay as they are.
+            let panel = Array.create (32 * shown.Size) 0.75f
+            let expected = Normalizer(shown.Size - 4)
+            floats "critic_normaliser.mean" |> fun mean -> mean.CopyTo(expected.Mean, 0)
+            floats "critic_normaliser.variance" |> fun variance -> variance.CopyTo(expected.Variance, 0)
+            expected.Refresh()
+            shown.Apply(Panel(Span panel, shown.Size))
+            let alone = Array.create (32 * expected.Size) 0.75f
+            expected.Apply(Panel(Span alone, expected.Size))
+            Paths.sameBits panel (Array.append alone (Array.create (4 * 32) 0.75f)) "as SAC shows it"
+
+            let drawn =
+                state
+                |> Map.filter (fun name _ -> name.StartsWith $"critic_{i + 1}.network.")
+                |> Map.toList
+                |> List.sumBy (fun (_, bytes) -> bytes.Length / 4)
+
+            Expect.equal weights.Length drawn "parameters")
+
 [<Fact>]
 let ``A run does not load the replay of other settings`` () =
     use pool = new WorkerPool(1)
@@ -299,6 +440,11 @@ let ``Memory is known before it is taken`` () =
     let row = 58L * 4L
     let full = estimate 1_000_000 SacConfig.Raptor
     Expect.equal full.ReplayBytes (1_000_032L * row) "a full replay"
+
+    let guided =
+        SacMemory.Of(SacConfig(Imitation = ImitationBonus()), QuadrotorConfig(Envs = 1), 1)
+
+    Expect.equal guided.ReplayBytes (1_000_032L * 59L * 4L) "a full replay with likenesses"
     Expect.isTrue full.Fits "a quarter of a gigabyte"
     let short = estimate 1_000_000 (SacConfig(Iterations = 10, StepsPerEnv = 100))
     Expect.equal short.ReplayBytes (1_032L * row) "a replay that stays small"
@@ -351,7 +497,21 @@ let ``Settings that cannot work are refused with a sentence`` () =
             SacConfig(Critic = GruStudent()), "its critic cannot have a memory"
             SacConfig(Critic = FileStudent(File = "x")), "cannot come from a file"
             SacConfig(Actor = dense "eyes" [ 8 ] false), "no observation group 'eyes'"
+            SacConfig(Imitation = ImitationBonus()),
+            "imitation.weight=linear(1,0,500) and guided_steps=0 need a teacher: add teacher=FILE."
+            SacConfig(GuidedSteps = 5), "imitation.weight=0 and guided_steps=5 need a teacher"
+            SacConfig(GuidedSteps = -1), "guided_steps=-1"
+            SacConfig(Imitation = ImitationBonus(Weight = -1.0)), "imitation.weight=-1"
+            SacConfig(Imitation = ImitationBonus(Deviation = 0.0)), "imitation.deviation=0 cannot work"
+            SacConfig(Imitation = ImitationBonus(LeastDeviation = 0.0)), "imitation.least_deviation=0"
         ] do
         refused config drones part
 
     refused (SacConfig()) (CartPoleConfig()) "those of cart_pole are choices; use PPO"
+
+    use silent = new FunctionTeachers("teacher", fun _ _ -> ())
+
+    (Expect.throws<DistillException>(fun () ->
+        (new Sac(SacConfig(Imitation = ImitationBonus()), drones, pool, silent)).Dispose()))
+        .Message
+    |> Storage.contains "imitation.deviation=null cannot work with this teacher: it gives actions"

@@ -9,6 +9,7 @@ open Distill.Compute
 open Distill.Environments
 open Distill.Environments.Quadrotor
 open Distill.Networks
+open Distill.Policies
 open Xunit
 open Distill.Tests.DistillationTestbed
 
@@ -109,6 +110,7 @@ let private numbers (report: SacReport) =
                 "entropy", report.Entropy
                 "alpha", Nullable report.Alpha
                 "transitions", Nullable(float report.Transitions)
+                "likeness", report.Likeness
                 "return", report.MeanReturn
                 "length", report.MeanEpisodeLength
                 "terminated", report.ShareTerminated
@@ -127,10 +129,16 @@ let private sameWeights (start: float[]) (actual: float[]) (expected: float[]) w
 let private critics = [ "critic_1"; "critic_2" ]
 
 /// Trains both for three iterations; returns the twin's ends of episodes, and the transitions that were not kept.
-let private agree (environment: IEnvironmentConfig) changes =
+let private agreeBeside (guide: Policy option) (environment: IEnvironmentConfig) changes =
     let config = but changes
     use pool = new WorkerPool(2)
-    use sac = new Sac(config, environment, pool)
+
+    use teacher =
+        guide
+        |> Option.map (fun guide -> TeacherPolicies.Of(guide, environment.Spec) :> ITeachers)
+        |> Option.toObj
+
+    use sac = new Sac(config, environment, pool, teacher)
     let start = bytes sac.Visit
     let first name = part (name + ".network.") start
 
@@ -139,7 +147,14 @@ let private agree (environment: IEnvironmentConfig) changes =
             config,
             environment,
             part "actor." start,
-            [| for name in critics -> first name |]
+            [| for name in critics -> first name |],
+            guide
+            |> Option.map (fun guide ->
+                {
+                    Network = guide.Network.Spec
+                    Parameters = part "" (bytes guide.Network.Visit)
+                    Group = guide.ObservationGroup
+                })
         )
 
     for iteration in 1..3 do
@@ -169,6 +184,8 @@ let private agree (environment: IEnvironmentConfig) changes =
                 Expect.equal (BitConverter.ToInt64 bytes) (int64 count) $"{what}: {name}'s count"
 
     twin.Ends, twin.Dropped
+
+let private agree environment changes = agreeBeside None environment changes
 
 /// Many start close to the limits of their flight. 40 environments fill a panel and a part of another.
 let private drones =
@@ -208,3 +225,37 @@ let ``One environment and more updates than steps are those of plain loops`` () 
             "Optimizer", AdamConfig(LearningRate = 1e-2, Epsilon = 1e-3, MaxGradNorm = 0.5)
         ]
     |> ignore
+
+[<Fact>]
+let ``The bonus for doing as a guide does is that of plain loops, until it has faded`` () =
+    let guide (spec: StudentConfig) head =
+        let shown = drones.Create(1, 0UL).Spec
+
+        spec.Create(shown.Groups[shown.Group spec.ObservationGroup].Size, 4, head, RandomStream(3UL, "guide"))
+
+    // The last iteration is without: the guide is not asked there.
+    let fading = Schedule.Linear(2.0, 0.0, 2)
+
+    for guide, bonus in
+        [
+            guide (GruStudent(ObservationGroup = "tracking", Hidden = 5)) Head.SquashedGaussian,
+            ImitationBonus(Weight = fading)
+            guide (dense "teacher" [ 6 ] false) Head.Gaussian, ImitationBonus(Weight = 3.0, Deviation = 0.8)
+            guide (dense "teacher" [ 6 ] false) Head.SquashedGaussian,
+            ImitationBonus(Weight = 3.0, LeastDeviation = 1.7)
+        ] do
+        agreeBeside (Some guide) drones [ "Imitation", bonus ] |> ignore
+
+[<Fact>]
+let ``A guide that drives the first steps is that of plain loops, with and without a bonus`` () =
+    let shown = drones.Create(1, 0UL).Spec
+
+    let guide () =
+        (dense "teacher" [ 6 ] false)
+            .Create(shown.Groups[shown.Group "teacher"].Size, 4, Head.Gaussian, RandomStream(3UL, "guide"))
+
+    let bonus: (string * objnull) list =
+        [ "Imitation", ImitationBonus(Weight = 3.0, Deviation = 0.8) ]
+
+    for bonus in [ []; bonus ] do
+        agreeBeside (Some(guide ())) drones (("GuidedSteps", 150) :: bonus) |> ignore

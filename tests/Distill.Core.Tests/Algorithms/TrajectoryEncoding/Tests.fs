@@ -340,18 +340,23 @@ let ``An encoder that acts sees what windows of the recorded episode show, over 
     let begins env step =
         [| (if snd (place env (step + 1)) = 0 then 0f else 1f) |]
 
+    let goOn step panel =
+        acting.Take(
+            panel,
+            panelWith 2 (fun env -> actionOf env step) panel,
+            panelWith 1 (fun env -> rewardOf env step) panel
+        )
+
+        acting.Forget(panel, panelWith 1 (fun env -> begins env step) panel)
+
     let saved = Path.GetTempFileName()
 
     for step in 0 .. steps - 1 do
         for panel in 0..1 do
             let states = panelWith 3 (fun env -> stateOf env step) panel
-            acting.Encode(panel, Panel(states, 3), Panel(encodings[panel], 4), own)
-            let actions = panelWith 2 (fun env -> actionOf env step) panel
-            let rewards = panelWith 1 (fun env -> rewardOf env step) panel
-
-            let keep = panelWith 1 (fun env -> begins env step) panel
-
-            acting.Take(panel, Panel(actions, 2), rewards, keep)
+            acting.See(panel, Panel(states, 3))
+            acting.Encode(panel, Panel(encodings[panel], 4), own)
+            goOn step panel
 
         let expected =
             let windows =
@@ -375,12 +380,10 @@ let ``An encoder that acts sees what windows of the recorded episode show, over 
             for panel in 0..1 do
                 let states = panelWith 3 (fun env -> stateOf env step) panel
                 let again = Array.zeroCreate<float32>(4 * 32)
-                acting.Encode(panel, Panel(states, 3), Panel(again, 4), own)
+                acting.See(panel, Panel(states, 3))
+                acting.Encode(panel, Panel(again, 4), own)
                 Paths.sameBits again encodings[panel] "after restoring"
-                let actions = panelWith 2 (fun env -> actionOf env step) panel
-                let rewards = panelWith 1 (fun env -> rewardOf env step) panel
-                let keep = panelWith 1 (fun env -> begins env step) panel
-                acting.Take(panel, Panel(actions, 2), rewards, keep)
+                goOn step panel
 
     File.Delete saved
 
@@ -427,8 +430,10 @@ let ``Training allocates nothing from its second update on, nor does an encoder 
     let keep = Array.create 32 1f
 
     let step () =
-        acting.Encode(0, Panel(states, 3), Panel(encodings, 4), own)
-        acting.Take(0, Panel(actions, 2), rewards, keep)
+        acting.See(0, Panel(states, 3))
+        acting.Encode(0, Panel(encodings, 4), own)
+        acting.Take(0, actions, rewards)
+        acting.Forget(0, keep)
 
     // Until the window is full, a step needs more memory than the one before.
     for _ in 1..5 do

@@ -1,0 +1,32 @@
+// Makes an expert for each task by SAC, side by side, each on one core, and keeps their critics. It goes on where it was stopped.
+// dotnet fsi build.fsx run experiments/multitask/1-experts.fsx [environment.tasks=[reach]] [variant_iterations=[100]]
+#load "../../Distill.Scripts/load.fsx"
+
+open System
+open Distill
+open Distill.Algorithms
+open Distill.Environments.Manipulation
+
+let training =
+    { TrainTeacher.single with
+        Environment =
+            Manipulation.tasks
+                [ ManipulationTask.Reach; ManipulationTask.Push; ManipulationTask.PickPlace ]
+                { envs = 32 }
+        BestBy = "success"
+        SaveInterval = 20
+        EvaluationInterval = 10
+        EvaluationEpisodes = 50
+        FinalEpisodes = 100
+    }
+
+Run.trainTeachers
+    { TrainTeachers.defaults with
+        Set = "logs/multitask/experts"
+        MinMeasure = Nullable 0.95
+        // In about thousands of steps.
+        VariantIterations = [ 100; 900; 2400 ]
+        KeepCritics = true
+    }
+    training
+    (Reinforcement.sac Teacher.none SacConfig.Manipulation)
