@@ -111,7 +111,7 @@ internal sealed class CudaTrainer : IDisposable
         var room = (int)(books.Capacity / books.SegmentLength);
         Reserve(ref order, room, "an order");
         Reserve(ref noted, room, "losses");
-        Reserve(ref sums, mostBatches, "losses");
+        Reserve(ref sums, Math.Max(1, mostBatches), "losses");
         if (lossOf.Length < room)
             lossOf = new float[room];
         if (sumOf.Length < mostBatches)
