@@ -15,7 +15,8 @@ internal sealed class DatasetExport(AggregatedDataset dataset, Func<long, bool> 
     private readonly int rows = CountRows(dataset);
 
     /// <summary>Numbers of every row, in a row of an array.</summary>
-    public NpzArray Numbers(string name, Column column) =>
+    /// <param name="of">What to write of each; null for itself.</param>
+    public NpzArray Numbers(string name, Column column, Func<float, float>? of = null) =>
         new(
             name,
             ElementType.Float32,
@@ -24,7 +25,12 @@ internal sealed class DatasetExport(AggregatedDataset dataset, Func<long, bool> 
                 Write<float>(
                     stream,
                     column.Size,
-                    (chunk, row, _, values) => chunk.Rows.Cell(row, column).CopyTo(values)
+                    (chunk, row, _, values) =>
+                    {
+                        chunk.Rows.Cell(row, column).CopyTo(values);
+                        for (var i = 0; of is not null && i < values.Length; i++)
+                            values[i] = of(values[i]);
+                    }
                 )
         );
 

@@ -5,6 +5,7 @@ open System.IO
 open Distill.Algorithms
 open Distill.Evaluation
 open Distill.Policies
+open Distill.Storage
 
 /// What a comparison of students measures, and where it is kept.
 type StudentComparisonOptions =
@@ -233,10 +234,20 @@ module StudentComparison =
             Labelling.labellers experiment
             |> Option.defaultWith (fun () -> fail "A comparison of students needs a teacher.")
 
-        let flown (trial: SweepTrial, _) =
-            use policy =
-                PolicyFile.Load(Path.Combine(trial.Folder, "checkpoints", "best_student.safetensors"))
+        let policies = Path.Combine(root, "students")
+        Directory.CreateDirectory policies |> ignore
 
+        let flown (name: string) (trial: SweepTrial, _) =
+            let best = Path.Combine(trial.Folder, "checkpoints", "best_student.safetensors")
+
+            AtomicFile.Write(
+                Path.Combine(policies, $"{name}-{trial.Seed}.safetensors"),
+                fun stream ->
+                    use file = File.OpenRead best
+                    file.CopyTo stream
+            )
+
+            use policy = PolicyFile.Load best
             trial.Seed, evaluator.Run policy
 
         let comparison =
@@ -244,11 +255,14 @@ module StudentComparison =
                 options.Measure,
                 variants,
                 evaluator.Run teachers,
-                [ for name, trials in runs -> name, List.map flown trials ]
+                [ for name, trials in runs -> name, List.map (flown name) trials ]
             )
 
         let file (ending: string) = Path.Combine(root, "students" + ending)
         comparison.WriteCsv(file ".csv")
         comparison.SaveHtml(file ".html")
-        say $"""{Environment.NewLine}Table and page: {Command.shortest (file ".csv")}, students.html"""
+
+        say
+            $"""{Environment.NewLine}Table and page: {Command.shortest (file ".csv")}, students.html; policies: students/NAME-SEED.safetensors"""
+
         comparison

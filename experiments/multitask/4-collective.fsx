@@ -40,13 +40,12 @@ distillation {
 
     teacher (Teacher.environment "expert")
     // The expert's share of the steps falls from 1 to 0 in the first third; then the student drives.
-    acting (Acting.linear 20)
+    acting (Acting.linear 7)
     collect (Collect.stepsPerEnv 50)
     loss Loss.mse
-    epochs 1
-    miniBatchSize 512
-    optimizer (AdamConfig(LearningRate = Schedule.exponential 1e-3 1e-4 60))
-    iterations 60
+    epochs 6
+    optimizer (AdamConfig(LearningRate = Schedule.exponential 1e-3 1e-4 20))
+    iterations 20
     evaluationInterval 20
     evaluationEpisodes 60
     finalEpisodes 60

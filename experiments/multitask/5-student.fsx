@@ -1,5 +1,5 @@
-// Students of each task by SAC that begin with the collective's advice and outgrow it, beside the same SAC without: after how many
-// steps they have 90 % success. It goes on where it was stopped; teacher=FILE imitation.deviation=null names another guide.
+// Students of each task by SAC that begin with the collective network's advice and outgrow it, beside the same SAC without: after how
+// many steps they have 90 % success. It goes on where it was stopped; teacher=environment:expert asks the scripted experts instead.
 // dotnet fsi build.fsx run experiments/multitask/5-student.fsx [iterations=THOUSANDS_OF_STEPS]
 #load "../../Distill.Scripts/load.fsx"
 
@@ -11,7 +11,9 @@ open Distill.Environments.Manipulation
 
 let training (task: ManipulationTask) =
     { TrainTeacher.single with
-        Environment = Manipulation.tasks [ task ] { envs = 32 }
+        Environment =
+            Manipulation.tasks [ task ] { envs = 32 }
+            |> Environment.encoded { encoder = "logs/multitask/encoder.safetensors"; states = "reduced" }
         BestBy = "success"
         TargetMeasure = Nullable 0.9
         EvaluationInterval = 5
@@ -19,9 +21,9 @@ let training (task: ManipulationTask) =
         FinalEpisodes = 50
     }
 
-// The scripted expert, until there is a collective. The bonus has faded after half of the steps.
-let guide = Teacher.environment "expert"
+let collective = Teacher.file "logs/multitask/collective/students/cls-0.safetensors"
 
+// It has faded after half of the steps. The network learned actions alone, so that its own deviation means nothing.
 let imitating =
     ImitationBonus(Weight = Schedule.piecewise [ 10, 10.0; 100, 0.0 ], Deviation = Nullable 0.5)
 
@@ -35,7 +37,7 @@ let student arguments (task: ManipulationTask) (bonus: ImitationBonus | null) (s
         |> Settings.set <@ _.Imitation @> bonus
 
     let work own =
-        Run.guidedSacWith (arguments @ own @ [ $"seed={seed}" ]) (training task) guide sac
+        Run.guidedSacWith (arguments @ own @ [ $"seed={seed}" ]) (training task) collective sac
 
     Run.stage folder work
     (RunRecord.read folder).StepsToTarget

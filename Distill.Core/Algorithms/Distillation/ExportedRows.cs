@@ -1,6 +1,7 @@
 using Distill.Datasets;
 using Distill.Environments;
 using Distill.Environments.Recorded;
+using Distill.Networks;
 using Distill.Storage;
 
 namespace Distill.Algorithms;
@@ -28,8 +29,7 @@ internal static class ExportedRows
             path,
             [
                 .. groups.Select(group => export.Numbers(RecordedForm.Observations + group.Name, group)),
-                .. Labels(dataset.Columns[1], config, spec)
-                    .Select(label => export.Numbers(label.Name, label)),
+                .. Labels(export, dataset.Columns[1], config, spec),
                 .. dataset
                     .Columns.Where(column => column.Name == RolloutCollector.StudentAction)
                     .Select(column => export.Numbers(RecordedForm.StudentActions, column)),
@@ -86,15 +86,26 @@ internal static class ExportedRows
     }
 
     /// <summary>Actions, and all that describes the teacher's distribution where that is the label.</summary>
-    private static IEnumerable<Column> Labels(Column label, DistillationConfig config, EnvironmentSpec spec)
+    private static IEnumerable<NpzArray> Labels(
+        DatasetExport export,
+        Column label,
+        DistillationConfig config,
+        EnvironmentSpec spec
+    )
     {
         if (config.Loss.LabelIsDistribution)
-            yield return label with
+            yield return export.Numbers(RecordedForm.Distributions, label);
+        if (config.Loss.LabelIsDistribution && spec.Actions.Discrete)
+            yield break;
+        // Of a Gaussian the means come first; those of a squashed one are not squashed yet.
+        var squashed = config.Loss.LabelIsDistribution && config.HeadOf(spec) == Head.SquashedGaussian;
+        yield return export.Numbers(
+            RecordedForm.Actions,
+            label with
             {
-                Name = RecordedForm.Distributions,
-            };
-        // Of a Gaussian the means come first.
-        if (!config.Loss.LabelIsDistribution || !spec.Actions.Discrete)
-            yield return new Column(RecordedForm.Actions, label.Start, spec.Actions.Floats);
+                Size = spec.Actions.Floats,
+            },
+            squashed ? MathF.Tanh : null
+        );
     }
 }

@@ -332,6 +332,17 @@ let ``students are compared by a measure, variant by variant, in episodes that n
         Assert.Equal(Some difference, own.Difference)
         Assert.Equal(own.Score.Estimate / (find variant "teacher").Score.Estimate, own.OfTeacher, 9)
 
+    for name in [ "absolute"; "relative" ] do
+        let best =
+            Directory.GetDirectories(Path.Combine(logs, "students"), $"{name}_seed-1_*")
+            |> Array.append (Directory.GetDirectories(Path.Combine(logs, "students"), $"{name}_seed-1"))
+            |> Array.exactlyOne
+
+        Assert.Equal<byte[]>(
+            File.ReadAllBytes(Path.Combine(best, "checkpoints", "best_student.safetensors")),
+            File.ReadAllBytes(Path.Combine(logs, "students", "students", $"{name}-1.safetensors"))
+        )
+
     let file = Path.Combine(logs, "students", "students.csv")
     let whole = File.ReadAllLines file
 
@@ -341,7 +352,11 @@ let ``students are compared by a measure, variant by variant, in episodes that n
     )
 
     Assert.Equal(10, whole.Length)
-    Assert.Contains("position_error of the students", File.ReadAllText(Path.Combine(logs, "students", "students.html")))
+
+    Assert.Contains(
+        "position_error of the students",
+        File.ReadAllText(Path.Combine(logs, "students", "students.html"))
+    )
 
     // Run again, it trains none of them anew.
     let results =

@@ -285,6 +285,43 @@ let ``rows of several files and folders are exported as they came, with their we
             Expect.equal (marked "failed") (set [ 0..33 ] + set [ 170..175 ]) "failed")
 
 [<Fact>]
+let ``exported actions are what the teacher does, also where labels are distributions of what is squashed later``
+    ()
+    =
+    inTemporaryFolder (fun folder ->
+        use pool = new WorkerPool(1)
+
+        let squashed (group: string) =
+            MlpStudent(ObservationGroup = group, Hidden = [| 5 |], Head = Head.SquashedGaussian)
+
+        use teacher =
+            (squashed "teacher").Create(26, 4, Head.SquashedGaussian, RandomStream(1UL, "teacher"))
+
+        use distillation =
+            new Distillation(
+                DistillationConfig(
+                    Environment = Quadrotor.QuadrotorConfig(Envs = 32),
+                    Student = squashed "student",
+                    Acting = TeacherAlways(),
+                    Loss = KullbackLeibler(),
+                    Collection = StepsPerIteration 3
+                ),
+                teacher,
+                pool
+            )
+
+        distillation.Iterate() |> ignore
+        let target = Path.Combine(folder, "out.npz")
+        distillation.ExportDataset target
+        let arrays = arraysOf target
+        let distributions = arrays["action_distributions"].ToFloats() |> Array.chunkBySize 8
+
+        Expect.equal
+            (arrays["actions"].ToFloats())
+            (distributions |> Array.collect (Array.take 4 >> Array.map MathF.Tanh))
+            "actions")
+
+[<Fact>]
 let ``episodes are held out as a whole, across the pieces that rows are cut into`` () =
     inTemporaryFolder (fun folder ->
         let path, target = Path.Combine(folder, "in.npz"), Path.Combine(folder, "out.npz")
