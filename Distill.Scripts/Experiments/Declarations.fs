@@ -82,7 +82,7 @@ module CartPole =
     /// Keep the pole upright.
     let balance (size: Envs) = CartPoleConfig(Envs = size.envs)
 
-/// Tasks of MetaWorld's with a hand, a table and a puck, simulated by MuJoCo. The observation group expert is a scripted controller:
+/// Tasks of MetaWorld's at a table with a puck, a drawer or a button, simulated by MuJoCo. The group expert is a scripted controller:
 /// `Teacher.environment "expert"`.
 module Manipulation =
     /// Environment i has task i modulo their number.

@@ -325,11 +325,10 @@ module TrainEncoder =
             ]
         |> Dictionary
 
-    /// Writes result.csv in the form that all runs have.
     let private writeResults (folder: RunFolder) (heldOut: int) (found: TaskSeparation) (loss: float) =
         Csv.write
             (Training.results folder)
-            [ "policy"; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
+            RunRecord.encoderColumns
             [
                 for name, value in
                     [
@@ -337,7 +336,7 @@ module TrainEncoder =
                         PolicyResult.silhouette, found.Silhouette
                         PolicyResult.encoderLoss, -loss
                     ] do
-                    [ name; Csv.number value; "0"; string found.Seen; "0"; string heldOut ]
+                    [ name; Csv.number value; string found.Seen; string heldOut ]
             ]
 
     let internal run

@@ -3,14 +3,13 @@ namespace Distill
 open System
 open Distill.Compute
 open Distill.Environments
-open Distill.Environments.Manipulation
 open Distill.Evaluation
 open Distill.Policies
 
 /// One episode of a hand on a table, step by step: the state before every step. World frame right-handed with z up, the table's top at 0.
 type ManipulationRecording =
     {
-        /// What was to be done: reach, push, pick_place.
+        /// What was to be done: reach, push, pick_place, drawer_open, button_press.
         Task: string
         /// Seconds of one step.
         StepTime: float
@@ -18,10 +17,10 @@ type ManipulationRecording =
         Hand: float[][]
         /// Distance of the fingers in units of 0.1 m, `[steps]`.
         Opening: float[]
-        /// Centre of the puck, world, m, `[steps][3]`.
-        Puck: float[][]
-        /// Unit quaternion (w, x, y, z) of the puck, `[steps][4]`.
-        PuckOrientation: float[][]
+        /// Centre of the puck, or a centimetre before the drawer's handle, or the button's top: world, m, `[steps][3]`.
+        Object: float[][]
+        /// Its unit quaternion (w, x, y, z), `[steps][4]`.
+        ObjectOrientation: float[][]
         /// World, m.
         Goal: float[]
         /// `[steps][4]`: the hand's motion along x, y, z in cm, and how hard the fingers close.
@@ -107,8 +106,8 @@ module ManipulationRecording =
                     StepTime = environment.Spec.StepSeconds
                     Hand = rows 0 3
                     Opening = steps |> Array.map (Array.item 3)
-                    Puck = rows 4 3
-                    PuckOrientation = rows 7 4 |> Array.map (fun q -> [| q[3]; q[0]; q[1]; q[2] |])
+                    Object = rows 4 3
+                    ObjectOrientation = rows 7 4 |> Array.map (fun q -> [| q[3]; q[0]; q[1]; q[2] |])
                     Goal = Array.sub steps[0] 36 3
                     Action = rows 39 4
                     Reward = steps |> Array.map (Array.item 43)
@@ -125,6 +124,6 @@ module ManipulationRecording =
         recorded environment (Some acting)
 
     /// The same with the scripted expert.
-    let ofExpert (config: ManipulationConfig) (seed: uint64) (episodes: int) =
-        use environment = (config :> IEnvironmentConfig).Create(episodes, seed)
+    let ofExpert (config: IEnvironmentConfig) (seed: uint64) (episodes: int) =
+        use environment = config.Create(episodes, seed)
         recorded environment None

@@ -51,8 +51,9 @@ module internal Actor =
                     "position", rounded episode.Hand
                     "orientation", each [| 1.; 0.; 0.; 0. |]
                     "opening", round episode.Opening
-                    "puck", rounded episode.Puck
-                    "puckOrientation", rounded episode.PuckOrientation
+                    "task", Json.Text episode.Task
+                    "object", rounded episode.Object
+                    "objectOrientation", rounded episode.ObjectOrientation
                     "bars", each (Array.zeroCreate 4)
                     "command", command episode.Action
                     "reference", each episode.Goal
@@ -195,7 +196,7 @@ type Replay
         $"Replay '{title}' of {names}"
 
 module Replay =
-    /// Episodes of hands on a table, with their pucks and goals; those that are shown together should have the same goal.
+    /// Episodes of hands on a table, with what they move and their goals; those that are shown together should have the same goal.
     let ofHands (title: string) (episodes: (string * ManipulationRecording) list) : Replay =
         if episodes.IsEmpty then
             fail "A replay was given no episode; record one with ManipulationRecording.record."
@@ -210,7 +211,14 @@ module Replay =
                 Json.Text "The action: motion along x, y and z, and closing; the line is from -1 to 1"
                 "distance", Json.Text "distance to the goal"
                 "floor", Json.Number 0.
-                "near", Json.Number 0.05
+                // Within this it is done.
+                "near",
+                Json.Number(
+                    match (snd episodes.Head).Task with
+                    | "drawer_open" -> 0.03
+                    | "button_press" -> 0.024
+                    | _ -> 0.05
+                )
             ]
         )
 

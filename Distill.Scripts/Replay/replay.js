@@ -33,8 +33,8 @@ replay.ready = (async function () {
   for (const flight of flights) {
     flight.path = points(flight.position);
     flight.target = points(flight.reference);
-    flight.puckPath = points(flight.puck ?? []);
-    for (const point of [...flight.path, ...flight.target, ...flight.puckPath]) box.expandByPoint(point);
+    flight.objectPath = points(flight.object ?? []);
+    for (const point of [...flight.path, ...flight.target, ...flight.objectPath]) box.expandByPoint(point);
   }
   const extent = Math.max(0.3, box.getSize(new THREE.Vector3()).length());
   const centre = box.getCenter(new THREE.Vector3());
@@ -108,7 +108,29 @@ replay.ready = (async function () {
     return { body: group, beside: [], move };
   }
 
-  // Sizes are those of assets/manipulation/tabletop.xml.
+  // What a hand moves, and what stands beside it; sizes and places are those of assets/manipulation.
+  function furniture(flight, dark) {
+    const glass = tint(new THREE.MeshLambertMaterial({ transparent: true, opacity: 0.3, depthWrite: false }), "muted");
+    const box = (material, x, y, z) => new THREE.Mesh(new THREE.BoxGeometry(x, y, z), material);
+    const round = (radius, length) => new THREE.CylinderGeometry(radius, radius, length, 32);
+    const at = (mesh, x, y, z) => (mesh.position.set(x, y, z), mesh);
+    const moved = new THREE.Group();
+    const goal = flight.target[0];
+    if (flight.task === "drawer_open") {
+      moved.add(at(box(dark, 0.2, 0.01, 0.104), 0, 0.08, 0.008));
+      moved.add(at(new THREE.Mesh(round(0.009, 0.118).rotateZ(Math.PI / 2), dark), 0, 0.01, 0));
+      for (const x of [-0.05, 0.05]) moved.add(at(new THREE.Mesh(round(0.009, 0.06), dark), x, 0.04, 0));
+      return { moved, still: [at(box(glass, 0.236, 0.19, 0.168), goal.x, goal.y + 0.365, goal.z - 0.006)] };
+    }
+    if (flight.task === "button_press") {
+      moved.add(at(new THREE.Mesh(round(0.043, 0.022).rotateX(Math.PI / 2), dark), 0, 0, -0.01));
+      moved.add(at(new THREE.Mesh(round(0.02, 0.08).rotateX(Math.PI / 2), dark), 0, 0, -0.06));
+      return { moved, still: [at(box(glass, 0.24, 0.24, 0.204), goal.x, goal.y, goal.z - 0.112)] };
+    }
+    moved.add(new THREE.Mesh(round(0.02, 0.04).rotateX(Math.PI / 2), dark));
+    return { moved, still: [] };
+  }
+
   function hand(flight) {
     const skin = tint(new THREE.MeshLambertMaterial({ transparent: true, opacity: 0.85 }), flight.colour);
     const dark = tint(new THREE.MeshLambertMaterial(), "ink");
@@ -121,19 +143,19 @@ replay.ready = (async function () {
       return { pad, side };
     });
     body.add(palm, ...pads.map(({ pad }) => pad));
-    const puck = new THREE.Mesh(new THREE.CylinderGeometry(0.02, 0.02, 0.04, 32).rotateX(Math.PI / 2), dark);
+    const { moved, still } = furniture(flight, dark);
     const move = (step) => {
       const i = Math.floor(step);
       for (const { pad, side } of pads) pad.position.y = side * (0.05 * flight.opening[i] - 0.003);
-      puck.position.copy(between(flight.puckPath, step));
-      puck.quaternion.copy(attitude(flight.puckOrientation, step));
+      moved.position.copy(between(flight.objectPath, step));
+      moved.quaternion.copy(attitude(flight.objectOrientation, step));
     };
-    return { body, beside: [puck], move };
+    return { body, beside: [moved, ...still], move };
   }
 
   const actors = flights.map((flight) => {
     const group = new THREE.Group();
-    const { body, beside, move } = flight.puck ? hand(flight) : drone(flight);
+    const { body, beside, move } = flight.object ? hand(flight) : drone(flight);
     const trail = tube(flight.path, tint(new THREE.MeshBasicMaterial(), flight.colour));
     const drop = new THREE.Line(
       new THREE.BufferGeometry().setFromPoints([new THREE.Vector3(), new THREE.Vector3()]),

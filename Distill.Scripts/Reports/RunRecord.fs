@@ -104,7 +104,7 @@ module PolicyResult =
     /// minus its loss there.
     let byLoss = "best student, minus its loss"
 
-    /// Rows of a trajectory encoder's results, which are no policy's: the number stands where a mean return would.
+    /// Rows of a trajectory encoder's results, which are no policy's: read, the number stands where a mean return would.
     let tasksFound = "encoder, share of tasks found"
 
     let silhouette = "encoder, silhouette"
@@ -165,6 +165,9 @@ module RunRecord =
             | :? InvalidOperationException as e ->
                 raise (DistillException($"'{path}' holds no JSON object.", e))
 
+    /// Columns of a trajectory encoder's result.csv.
+    let internal encoderColumns = [ "measure"; "value"; "steps_seen"; "episodes" ]
+
     let internal readResults (folder: string) : PolicyResult list =
         let path = Path.Combine(folder, "result.csv")
 
@@ -172,11 +175,25 @@ module RunRecord =
             fail
                 $"'{path}' is not a table of results: its columns must be policy, mean_return, std_return, mean_length, share_terminated and episodes, and its values numbers."
 
+        let finite (row: Map<string, string>) (column: string) =
+            match row.TryFind column |> Option.bind Names.number with
+            | Some value when Double.IsFinite value -> value
+            | _ -> broken ()
+
+        let encoder (row: Map<string, string>) =
+            {
+                Policy = row["measure"]
+                MeanReturn = finite row "value"
+                StdReturn = 0.0
+                MeanLength = finite row "steps_seen"
+                ShareTerminated = 0.0
+                Episodes = int (finite row "episodes")
+                StepsToTarget = None
+                MinusTeacher = None
+            }
+
         let result (label: string) (row: Map<string, string>) =
-            let number (column: string) =
-                match row.TryFind column |> Option.bind Names.number with
-                | Some value when Double.IsFinite value -> value
-                | _ -> broken ()
+            let number = finite row
 
             {
                 Policy = row[label]
@@ -217,6 +234,7 @@ module RunRecord =
                         [ "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
                     ->
                     List.map (result label) rows
+                | Some(columns, rows) when columns = encoderColumns -> List.map encoder rows
                 | _ -> broken ()
 
             let teacher = results |> List.tryFind (fun result -> result.Policy = "teacher")

@@ -11,6 +11,12 @@ public enum ManipulationTask
 
     /// <summary>Lift the puck to a point in the air.</summary>
     PickPlace,
+
+    /// <summary>Pull a drawer open by its handle.</summary>
+    DrawerOpen,
+
+    /// <summary>Press a button down from above.</summary>
+    ButtonPress,
 }
 
 /// <summary>
@@ -38,12 +44,16 @@ public sealed record ExpertNoise
 }
 
 /// <summary>
-/// A batch of manipulation environments: tasks of MetaWorld's on a table with a puck and a hand, simulated by MuJoCo 2.2.2
+/// A batch of manipulation environments: tasks of MetaWorld's on a table with a hand and a puck, a drawer or a button, simulated by MuJoCo 2.2.2
 /// (<c>apt-get install libmujoco2.2.2</c>).
 /// </summary>
 public sealed record ManipulationConfig : IEnvironmentConfig
 {
-    /// <summary>Environments side by side, 0.2 MB each. Multiples of 32 waste nothing; of the number of tasks all tasks are as frequent.</summary>
+    /// <summary>
+    /// Environments side by side, 0.2 MB each. Multiples of 32 waste nothing, and multiples of 32 for each thread keep all threads busy:
+    /// a thread takes 32 at a time, so that 96 take two threads as long as 128. Of multiples of the number of tasks all tasks are as
+    /// frequent.
+    /// </summary>
     public int Envs { get; init; } = 96;
 
     /// <summary>The tasks: environment i has task i modulo their number.</summary>

@@ -1,28 +1,14 @@
 namespace Distill.Environments.Manipulation;
 
 /// <summary>
-/// MetaWorld's tasks reach, push and pick-place, each environment one of them, with its observations, actions, rewards, successes and
-/// random starts, in a scene of its own without an arm. Episodes end at the step limit; and, as terminal, where MuJoCo's state was
+/// MetaWorld's tasks reach, push, pick-place, drawer-open and button-press-topdown, each environment one of them, with its observations,
+/// actions, rewards, successes and random starts, in scenes of its own without an arm. Episodes end at the step limit; and, as terminal, where MuJoCo's state was
 /// not finite: then the reward is 0, the measure warnings says how often MuJoCo warned, and the last finite state is shown.
 /// </summary>
 public sealed class ManipulationEnvironment : IHoldingEnvironment
 {
-    /// <summary>Where the hand begins.</summary>
-    internal static readonly Point HandStart = new(0, 0.6, 0.2);
-
-    // Where the puck and the goal may be, m.
-    private const double HalfWidth = 0.1;
-    private const double ObjectFrom = 0.6;
-    private const double GoalFrom = 0.8;
-    private const double Depth = 0.1;
-    private const double ObjectHeight = 0.02;
-    private const double GoalLowest = 0.05;
-    private const double GoalHighest = 0.3;
-    private const double Apart = 0.15;
-
     private readonly ManipulationTask[] tasks;
     private readonly ExpertNoise noise;
-    private readonly Tabletop table;
     private readonly World[] worlds;
     private readonly NativeBuffer<Episode> episodes;
     private readonly RandomStream starts;
@@ -34,13 +20,15 @@ public sealed class ManipulationEnvironment : IHoldingEnvironment
     public ManipulationEnvironment(ManipulationConfig config, ulong seed)
     {
         Spec = config.CheckedSpec();
-        table = Tabletop.Load();
         (Count, tasks, noise) = (config.Envs, [.. config.Tasks], config.ExpertNoise);
         (starts, noises) = (new(seed, "manipulation.reset"), new(seed, "manipulation.noise"));
         episodes = new(Count);
         worlds = new World[Count];
         for (var environment = 0; environment < Count; environment++)
+        {
+            var table = Tabletop.Load(TaskOf(environment));
             worlds[environment] = new(table, MujocoCalls.MakeData(table.Model));
+        }
         Rewind();
     }
 
@@ -128,14 +116,21 @@ public sealed class ManipulationEnvironment : IHoldingEnvironment
             state.Require("manipulation.episodes", episode.Step >= 0, episode.Step, "a count");
             state.Require("manipulation.episodes", episode.Started >= 0, episode.Started, "a count");
         }
-        var size = worlds[0].StateSize;
-        using var states = new NativeBuffer<double>((long)Count * size);
+        using var states = new NativeBuffer<double>(worlds.Sum(world => (long)world.StateSize));
         // Whether something is saved or restored cannot be told, so MuJoCo gets back what it gave, or what was saved.
-        for (var environment = 0; environment < Count; environment++)
-            worlds[environment].Copy(states.Slice(environment * size, size), into: false);
+        Copy(into: false);
         state.Block("manipulation.states", states.Span);
-        for (var environment = 0; environment < Count; environment++)
-            worlds[environment].Copy(states.Slice(environment * size, size), into: true);
+        Copy(into: true);
+
+        void Copy(bool into)
+        {
+            var rest = states.Span;
+            foreach (var world in worlds)
+            {
+                world.Copy(rest[..world.StateSize], into);
+                rest = rest[world.StateSize..];
+            }
+        }
     }
 
     public void Dispose()
@@ -156,36 +151,11 @@ public sealed class ManipulationEnvironment : IHoldingEnvironment
     {
         ref var episode = ref episodes.Span[environment];
         episode = new() { Started = episode.Started + 1 };
-        var (puck, goal) = Draw(environment, episode.Started);
-        episode.Goal = goal;
-        worlds[environment].Reset(puck);
+        var layout = Starts.Draw(TaskOf(environment), starts, environment, episode.Started);
+        episode.Goal = layout.Goal;
+        worlds[environment].Reset(layout);
         episode.Start = episode.Now = episode.Before = worlds[environment].Look();
         episode.StartGrip = worlds[environment].Grip();
-    }
-
-    /// <summary>Draws the places of the puck and the goal until they are apart.</summary>
-    private (Point Puck, Point Goal) Draw(int environment, long episode)
-    {
-        for (var attempt = 0u; ; attempt++)
-        {
-            var puck = new Point(
-                Uniform(0, -HalfWidth, 2 * HalfWidth),
-                Uniform(1, ObjectFrom, Depth),
-                ObjectHeight
-            );
-            var goal = new Point(
-                Uniform(2, -HalfWidth, 2 * HalfWidth),
-                Uniform(3, GoalFrom, Depth),
-                TaskOf(environment) == ManipulationTask.Push
-                    ? ObjectHeight
-                    : Uniform(4, GoalLowest, GoalHighest - GoalLowest)
-            );
-            if ((puck - goal).FlatLength >= Apart)
-                return (puck, goal);
-
-            double Uniform(uint number, double from, double width) =>
-                from + width * starts.Uniform((uint)environment, (uint)episode, attempt, number);
-        }
     }
 
     private void Advance(int environment, int lane, ReadOnlySpan<float> actions, StepOutcome outcome)

@@ -34,7 +34,7 @@ internal static class ManipulationViews
                 new("teacher", [.. Now, .. Before, Goal]),
                 new("student", [.. Now, .. Before, Goal]),
                 new("reduced", [.. Now, Goal]),
-                new("task", [new("task, one of all", Enum.GetValues<ManipulationTask>().Length)]),
+                new("task", [new("task, one of all", TasksOfScenes(config.Tasks))]),
                 new("expert", Action),
                 new("noisy_expert", Action),
             ],
@@ -77,12 +77,18 @@ internal static class ManipulationViews
         rows[2 * Panel.Width + lane] = (float)point.Z;
     }
 
+    /// <summary>How many tasks the scenes have: those with a puck only, or all.</summary>
+    private static int TasksOfScenes(IReadOnlyList<ManipulationTask> tasks) =>
+        tasks.All(task => task <= ManipulationTask.PickPlace)
+            ? (int)ManipulationTask.PickPlace + 1
+            : Enum.GetValues<ManipulationTask>().Length;
+
     private static ObservationComponent[] Show(string when) =>
         [
             new($"hand{when}, world, m", 3),
             new($"opening of the hand{when}, 0.1 m", 1),
-            new($"puck{when}, world, m", 3),
-            new($"orientation of the puck{when}, quaternion x y z w", 4),
+            new($"puck, handle or button{when}, world, m", 3),
+            new($"its orientation{when}, quaternion x y z w", 4),
             new($"nothing{when}", 7),
         ];
 
@@ -91,6 +97,8 @@ internal static class ManipulationViews
         {
             ManipulationTask.Reach => "reach",
             ManipulationTask.Push => "push",
-            _ => "pick_place",
+            ManipulationTask.PickPlace => "pick_place",
+            ManipulationTask.DrawerOpen => "drawer_open",
+            _ => "button_press",
         };
 }

@@ -21,6 +21,20 @@ internal static class Rewards
     private const double Held = 0.02;
     private const double Lifted = 0.01;
 
+    /// <summary>How near the hand is to be to a handle or a button.</summary>
+    private const double HandThere = 0.01;
+
+    // From closed to MetaWorld's goal, where the reward is full, and what counts as open.
+    private const double DrawerTravel = 0.2;
+    private const double DrawerThere = 0.02;
+    private const double DrawerOpened = 0.03;
+
+    // Likewise, with how near the tips must be for it to count.
+    private const double ButtonTravel = 0.0935;
+    private const double ButtonThere = 0.005;
+    private const double ButtonPressed = 0.024;
+    private const double OnButton = 0.03;
+
     private const double ObjectRadius = 0.015;
     private const double PadReach = 0.05;
     private const double AcrossReach = 0.005;
@@ -32,14 +46,15 @@ internal static class Rewards
         {
             ManipulationTask.Reach => Reach(episode, grip),
             ManipulationTask.Push => Push(episode, grip, close),
-            _ => PickPlace(episode, grip, close),
+            ManipulationTask.PickPlace => PickPlace(episode, grip, close),
+            ManipulationTask.DrawerOpen => DrawerOpen(episode),
+            _ => ButtonPress(episode, grip),
         };
 
     private static Gain Reach(in Episode episode, in Grip grip)
     {
         var toGoal = (grip.Tip - episode.Goal).Length;
-        var reward =
-            Most * Tolerance(toGoal, 0, Near, (ManipulationEnvironment.HandStart - episode.Goal).Length);
+        var reward = Most * Tolerance(toGoal, 0, Near, (Starts.Hand - episode.Goal).Length);
         return new(reward, toGoal <= Near, toGoal);
     }
 
@@ -77,6 +92,34 @@ internal static class Rewards
         if (Holds(episode, grip) && episode.Now.Object.Z > episode.Start.Object.Z + Lifted)
             reward += 1 + 5 * inPlace;
         return new(toGoal < Near ? Most : reward, toGoal <= NearInTheAir, toGoal);
+    }
+
+    private static Gain DrawerOpen(in Episode episode)
+    {
+        var toGoal = (episode.Now.Object - episode.Goal).Length;
+        var opened = Tolerance(toGoal, 0, DrawerThere, DrawerTravel);
+        var closed = episode.Goal + new Point(0, DrawerTravel, 0);
+        var caged = Tolerance(
+            Sideways(episode.Now.Object - episode.Now.Hand).Length,
+            0,
+            HandThere,
+            Sideways(closed - episode.StartGrip.Tip).Length
+        );
+        return new(Most / 2 * (caged + opened), toGoal <= DrawerOpened, toGoal);
+
+        // That the fingers come down behind the handle from above and not through it.
+        static Point Sideways(Point difference) => new(3 * difference.X, 3 * difference.Y, difference.Z);
+    }
+
+    private static Gain ButtonPress(in Episode episode, in Grip grip)
+    {
+        var toGoal = Math.Abs(episode.Goal.Z - episode.Now.Object.Z);
+        var toButton = (episode.Now.Object - grip.Tip).Length;
+        var near = Tolerance(toButton, 0, HandThere, (episode.Now.Object - episode.StartGrip.Tip).Length);
+        var reward = Most / 2 * Both(1 - episode.Now.Opening, near);
+        if (toButton <= OnButton)
+            reward += Most / 2 * Tolerance(toGoal, 0, ButtonThere, ButtonTravel);
+        return new(reward, toGoal <= ButtonPressed, toGoal);
     }
 
     private static double InPlace(in Episode episode, double toGoal) =>

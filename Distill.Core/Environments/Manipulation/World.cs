@@ -4,7 +4,7 @@ namespace Distill.Environments.Manipulation;
 /// <param name="Data">Its address.</param>
 internal readonly record struct World(Tabletop Table, nint Data)
 {
-    // The hand's pose (7), the two fingers, the puck's pose (7).
+    // The hand's pose (7), the two fingers, and the puck's pose (7) or how far the drawer or the button is.
     private const int PuckPlace = 9;
 
     /// <summary>Steps of MuJoCo in one of the environment.</summary>
@@ -20,19 +20,19 @@ internal readonly record struct World(Tabletop Table, nint Data)
     private static readonly Point ShownHigh = new(0.525, 1.025, 0.7);
 
     /// <summary>Numbers from which everything follows that comes after.</summary>
-    public int StateSize => Table.Positions + 2 * Table.Velocities + Table.Controls + 3 + 1;
+    public int StateSize => Table.Positions + 2 * Table.Velocities + Table.Controls + 3 * Table.Movers + 1;
 
     private Span<double> Positions => Array(MujocoLayout.Array.Qpos, Table.Positions);
     private Span<double> Controls => Array(MujocoLayout.Array.Ctrl, Table.Controls);
-    private Span<double> Mover => Array(MujocoLayout.Array.MocapPos, 3);
+    private Span<double> Movers => Array(MujocoLayout.Array.MocapPos, 3 * Table.Movers);
 
-    /// <summary>Puts the hand to its start, open, and the puck on the table.</summary>
-    /// <param name="puck">Its centre.</param>
-    public void Reset(Point puck)
+    /// <summary>Puts the hand to its start, open, and the puck, the chest or the box to its place.</summary>
+    public void Reset(in Layout layout)
     {
         MujocoCalls.ResetData(Table.Model, Data);
-        var place = Positions[PuckPlace..];
-        (place[0], place[1], place[2]) = (puck.X, puck.Y, puck.Z);
+        layout.Hand.CopyTo(Positions);
+        layout.Hand.CopyTo(Movers);
+        layout.Place.CopyTo(Table.Object < 0 ? Positions[PuckPlace..] : Movers[3..]);
         MujocoCalls.Kinematics(Table.Model, Data);
     }
 
@@ -42,7 +42,7 @@ internal readonly record struct World(Tabletop Table, nint Data)
     /// <returns>Whether the state stayed finite; if not, MuJoCo has begun anew.</returns>
     public bool Step(double x, double y, double z, double close, int environment, out int warnings)
     {
-        var mover = Mover;
+        var mover = Movers;
         mover[0] = Math.Clamp(mover[0] + HandPerAction * x, Low.X, High.X);
         mover[1] = Math.Clamp(mover[1] + HandPerAction * y, Low.Y, High.Y);
         mover[2] = Math.Clamp(mover[2] + HandPerAction * z, Low.Z, High.Z);
@@ -56,21 +56,31 @@ internal readonly record struct World(Tabletop Table, nint Data)
     public Frame Look()
     {
         var hand = Site(Table.Hand);
-        var puck = Positions[PuckPlace..];
-        return new(
+        var frame = new Frame(
             new(
                 Math.Clamp(hand.X, ShownLow.X, ShownHigh.X),
                 Math.Clamp(hand.Y, ShownLow.Y, ShownHigh.Y),
                 Math.Clamp(hand.Z, ShownLow.Z, ShownHigh.Z)
             ),
             Math.Clamp((Site(Table.LeftTip) - Site(Table.RightTip)).Length / WidestOpening, 0, 1),
-            new(puck[0], puck[1], puck[2]),
-            // MuJoCo has the real part first.
-            puck[4],
-            puck[5],
-            puck[6],
-            puck[3]
+            default,
+            0,
+            0,
+            0,
+            1
         );
+        if (Table.Object >= 0)
+            return frame with { Object = Site(Table.Object) };
+        var puck = Positions[PuckPlace..];
+        // MuJoCo has the real part first.
+        return frame with
+        {
+            Object = new(puck[0], puck[1], puck[2]),
+            Qx = puck[4],
+            Qy = puck[5],
+            Qz = puck[6],
+            Qw = puck[3],
+        };
     }
 
     public Grip Grip() =>
@@ -89,7 +99,7 @@ internal readonly record struct World(Tabletop Table, nint Data)
         // Where the solver starts from.
         Part(Array(MujocoLayout.Array.QaccWarmstart, Table.Velocities), ref state);
         Part(Controls, ref state);
-        Part(Mover, ref state);
+        Part(Movers, ref state);
         Part(new(ref MujocoCalls.Number(Data, MujocoLayout.Number.Time)), ref state);
 
         void Part(Span<double> part, ref Span<double> rest)

@@ -52,6 +52,9 @@ let private walkers limit =
             new PerEnvironment(walker limit, envs, seed)
     }
 
+let private furnished =
+    [| ManipulationTask.DrawerOpen; ManipulationTask.ButtonPress |]
+
 let private all: (string * IEnvironmentConfig) list =
     [
         "walkers", walkers 20
@@ -62,6 +65,7 @@ let private all: (string * IEnvironmentConfig) list =
             "pendulums in C", NativeConfig(NativeLibraries.pendulum 20, Envs = 40)
         if Tools.mujoco.Value then
             "manipulation", ManipulationConfig(Envs = 40, EpisodeLimit = 20)
+            "manipulation of furniture", ManipulationConfig(Envs = 40, EpisodeLimit = 20, Tasks = furnished)
     ]
 
 /// Observations, rewards, ends and measures of some steps with the same actions, after a reset of every panel.
@@ -182,6 +186,9 @@ let ``Environments that hold show the states in which episodes end, and go on as
                 "pendulums in C", NativeConfig(NativeLibraries.pendulum limit, Envs = 40)
             if Tools.mujoco.Value then
                 "manipulation", ManipulationConfig(Envs = 40, EpisodeLimit = limit)
+
+                "manipulation of furniture",
+                ManipulationConfig(Envs = 40, EpisodeLimit = limit, Tasks = furnished)
         ]
 
     for (name, config), (_, endless) in List.zip (limited 6) (limited 1000) do

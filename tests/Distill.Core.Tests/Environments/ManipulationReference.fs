@@ -3,6 +3,7 @@ module Distill.Tests.ManipulationReference
 
 type Scene =
     {
+        Hand: float[]
         Tip: float[]
         LeftPad: float
         RightPad: float
@@ -85,3 +86,27 @@ let pickPlace (s: Scene) =
             r
 
     (if d < 0.05 then 10.0 else r), d <= 0.07
+
+let drawerOpen (s: Scene) =
+    let d = distance s.Object s.Goal
+
+    let scaled (a: float[]) (b: float[]) =
+        [| 3.0 * (a[0] - b[0]); 3.0 * (a[1] - b[1]); a[2] - b[2] |]
+
+    let norm v = distance v [| 0.0; 0.0; 0.0 |]
+    let closed = [| s.Goal[0]; s.Goal[1] + 0.2; s.Goal[2] |]
+    let opening = tol 0.0 0.02 0.2 d
+
+    let caging =
+        tol 0.0 0.01 (norm (scaled closed s.StartTip)) (norm (scaled s.Object s.Hand))
+
+    5.0 * (caging + opening), d <= 0.03
+
+let buttonPress (s: Scene) =
+    let d = abs (s.Goal[2] - s.Object[2])
+    let toButton = distance s.Object s.Tip
+    let near = tol 0.0 0.01 (distance s.Object s.StartTip) toButton
+    // The button's start is 0.1935 above its box, the hole 0.1.
+    let pressed = tol 0.0 0.005 (0.1935 - 0.1) d
+    let r = 5.0 * H (1.0 - s.Opening) near
+    (if toButton <= 0.03 then r + 5.0 * pressed else r), d <= 0.024

@@ -19,9 +19,21 @@ open Xunit
 
 let private zeros rows : float32[] = Array.zeroCreate (rows * Panel.Width)
 
-let private create envs limit seed =
-    ManipulationConfig(Envs = envs, EpisodeLimit = limit)
+let private createOf tasks envs limit seed =
+    ManipulationConfig(Envs = envs, EpisodeLimit = limit, Tasks = tasks)
     |> fun config -> (config :> IEnvironmentConfig).Create(envs, seed)
+
+let private create envs limit seed =
+    createOf (ManipulationConfig().Tasks) envs limit seed
+
+let private all = Enum.GetValues<ManipulationTask>()
+
+/// Those with a drawer and a button.
+let private furnished =
+    [| ManipulationTask.DrawerOpen; ManipulationTask.ButtonPress |]
+
+/// A task for each scene.
+let private scenes = Array.append [| ManipulationTask.Push |] furnished
 
 let private see (environment: IBatchedEnvironment) panel (group: string) =
     let group = environment.Spec.Group group
@@ -80,40 +92,46 @@ let private printed (dump: string) (name: string) =
 
 [<MujocoFact>]
 let ``Fields are where MuJoCo itself prints them from`` () =
-    let table = Tabletop.Load()
-    let world = World(table, MujocoCalls.MakeData table.Model)
+    for task in scenes do
+        let table = Tabletop.Load task
+        let world = World(table, MujocoCalls.MakeData table.Model)
+        let start = Starts.Draw(task, RandomStream(3UL, "dump"), 0, 1L)
 
-    Storage.inTemporaryFolder (fun folder ->
-        world.Reset(Point(0.05, 0.65, 0.02))
+        Storage.inTemporaryFolder (fun folder ->
+            world.Reset &start
 
-        for step in 1..20 do
-            let mutable warnings = 0
-            world.Step(0.3, -0.2, -1.0, float step / 20.0, 0, &warnings) |> ignore
+            for step in 1..20 do
+                let mutable warnings = 0
+                world.Step(0.3, -0.2, -1.0, float step / 20.0, 0, &warnings) |> ignore
 
-        let file name = Path.Combine(folder, name)
-        MujocoCalls.Print(table.Model, world.Data, file "model", file "data")
-        let model, data = File.ReadAllText(file "model"), File.ReadAllText(file "data")
+            let file name = Path.Combine(folder, name)
+            MujocoCalls.Print(table.Model, world.Data, file "model", file "data")
+            let model, data = File.ReadAllText(file "model"), File.ReadAllText(file "data")
 
-        for name, place in fields typeof<MujocoLayout.Count> do
-            let expected =
-                match Regex.Match(model, $@"(?m)^{name}\s+(\d+)") with
-                | found when found.Success -> int found.Groups[1].Value
-                | _ -> 0 // Zeros are not printed.
+            for name, place in fields typeof<MujocoLayout.Count> do
+                let expected =
+                    match Regex.Match(model, $@"(?m)^{name}\s+(\d+)") with
+                    | found when found.Success -> int found.Groups[1].Value
+                    | _ -> 0 // Zeros are not printed.
 
-            Expect.equal (MujocoCalls.Integer(table.Model, place)) expected name
+                Expect.equal (MujocoCalls.Integer(table.Model, place)) expected name
 
-        for name, place in fields typeof<MujocoLayout.Number> do
-            Expect.equal [| MujocoCalls.Number(world.Data, place) |] (printed data name) name
+            for name, place in fields typeof<MujocoLayout.Number> do
+                Expect.equal [| MujocoCalls.Number(world.Data, place) |] (printed data name) name
 
-        let arrays = fields typeof<MujocoLayout.Array>
-        Expect.equal arrays.Length 6 "arrays"
+            let arrays = fields typeof<MujocoLayout.Array>
+            Expect.equal arrays.Length 6 "arrays"
 
-        for name, place in arrays do
-            let expected = printed data name
-            Expect.isTrue (Array.exists ((<>) 0.0) expected) $"{name} says something"
-            Expect.equal (MujocoCalls.Numbers(world.Data, place, expected.Length).ToArray()) expected name)
+            for name, place in arrays do
+                let expected = printed data name
+                Expect.isTrue (Array.exists ((<>) 0.0) expected) $"{name} says something"
 
-    MujocoCalls.DeleteData world.Data
+                Expect.equal
+                    (MujocoCalls.Numbers(world.Data, place, expected.Length).ToArray())
+                    expected
+                    $"{task}: {name}")
+
+        MujocoCalls.DeleteData world.Data
 
 let private header = "/usr/include/mujoco/mujoco.h"
 
@@ -136,10 +154,10 @@ let ``The layout is what its generator prints`` () =
         Expect.equal (succeedIn folder program []) (File.ReadAllText kept) "layout")
 
 [<MujocoFact>]
-let ``The shared model is never written`` () =
-    let table = Tabletop.Load()
+let ``The shared models are never written`` () =
+    let dump task =
+        let table = Tabletop.Load task
 
-    let dump () =
         Storage.inTemporaryFolderOf (fun folder ->
             let data = MujocoCalls.MakeData table.Model
             let file name = Path.Combine(folder, name)
@@ -147,10 +165,11 @@ let ``The shared model is never written`` () =
             MujocoCalls.DeleteData data
             File.ReadAllText(file "model"))
 
-    let before = dump ()
-    use environment = create 6 30 3UL
+    let before = Array.map dump scenes
+    Expect.equal (Array.distinct before).Length 3 "scenes"
+    use environment = createOf all 10 30 3UL
     run environment "noisy_expert" 70 0 |> ignore
-    Expect.equal (dump ()) before "model"
+    Expect.equal (Array.map dump scenes) before "models"
 
 [<Fact>]
 let ``Settings without sense are refused with a sentence`` () =
@@ -159,7 +178,8 @@ let ``Settings without sense are refused with a sentence`` () =
             ManipulationConfig(Envs = 0), "envs is 0; it must be between 1 and 65536"
             ManipulationConfig(EpisodeLimit = 0), "episode_limit is 0"
             ManipulationConfig(Tasks = [||]), "tasks is empty; it must be a list of at least one"
-            ManipulationConfig(Tasks = [| enum 9 |]), "tasks is 9; it must be of: Reach, Push, PickPlace"
+            ManipulationConfig(Tasks = [| enum 9 |]),
+            "tasks is 9; it must be of: Reach, Push, PickPlace, DrawerOpen, ButtonPress"
             ManipulationConfig(Tasks = [| ManipulationTask.Push; ManipulationTask.Push |]),
             "tasks is a list with repetitions"
             ManipulationConfig(ExpertNoise = ExpertNoise(Deviation = nan)), "expert_noise.deviation is NaN"
@@ -186,11 +206,12 @@ let ``Rewards and successes are those of the formulas`` () =
         let start = near [| 0.0; 0.65; 0.02 |]
         let goal = near [| 0.0; 0.85; 0.1 |]
         let puck = near (if trial % 3 = 0 then goal else near [| 0.0; 0.7; 0.05 |])
-        let tip = near puck
+        let tip, hand = near puck, near puck
         let half = 0.02 + 0.03 * random.NextDouble()
 
         let scene: ManipulationReference.Scene =
             {
+                Hand = hand
                 Tip = tip
                 LeftPad = tip[1] + half
                 RightPad = tip[1] - half
@@ -207,7 +228,7 @@ let ``Rewards and successes are those of the formulas`` () =
         let point (p: float[]) = Point(p[0], p[1], p[2])
 
         let frame (p: float[]) opening =
-            Frame(Point(), opening, point p, 0.0, 0.0, 0.0, 1.0)
+            Frame(point hand, opening, point p, 0.0, 0.0, 0.0, 1.0)
 
         let mutable episode = Episode()
         episode.Goal <- point goal
@@ -223,6 +244,10 @@ let ``Rewards and successes are those of the formulas`` () =
                 ManipulationTask.PickPlace,
                 ManipulationReference.pickPlace,
                 ManipulationReference.distance puck goal
+                ManipulationTask.DrawerOpen,
+                ManipulationReference.drawerOpen,
+                ManipulationReference.distance puck goal
+                ManipulationTask.ButtonPress, ManipulationReference.buttonPress, abs (puck[2] - goal[2])
             ] do
             let gain = Rewards.Of(task, &episode, &grip, scene.Close)
             let reward, success = reference scene
@@ -232,7 +257,7 @@ let ``Rewards and successes are those of the formulas`` () =
 
             gains.Add $"{task} {success} {reward = 10.0} {reward > 1.0} {reward > 0.01}" |> ignore
 
-    Expect.isTrue (gains.Count >= 11) $"all cases: {gains.Count}"
+    Expect.isTrue (gains.Count >= 19) $"all cases: {gains.Count}"
 
 [<MujocoFact>]
 let ``Observations, starts and goals are MetaWorld's`` () =
@@ -291,6 +316,47 @@ let ``Observations, starts and goals are MetaWorld's`` () =
         Expect.equal (lane reduced l) (Array.append (part after l 0 17) (part after l 36 38)) "reduced"
 
 [<MujocoFact>]
+let ``Drawers and buttons are seen as MetaWorld shows them`` () =
+    use environment = createOf furnished 64 30 7UL
+
+    Expect.equal
+        [ for group in environment.Spec.Groups -> group.Name, group.Size ]
+        [ "teacher", 39; "student", 39; "reduced", 21; "task", 5; "expert", 4; "noisy_expert", 4 ]
+        "groups"
+
+    Expect.equal (List.ofSeq environment.Spec.Variants) [ "drawer_open"; "button_press" ] "variants"
+    let places = Array.init 2 (fun _ -> ResizeArray<float[]>())
+
+    for round in 1..10 do
+        for panel in 0..1 do
+            environment.Reset panel
+            let seen, tasks = see environment panel "teacher", see environment panel "task"
+
+            for l in 0 .. Panel.Width - 1 do
+                let o, task = lane seen l, l % 2
+                places[task].Add o[4..6]
+                Expect.equal (lane tasks l) (Array.init 5 (fun i -> if i = 3 + task then 1.0 else 0.0)) "task"
+                Expect.equal o[18..35] o[0..17] "a step before"
+                Expect.equal o[7..17] [| 0.0; 0.0; 0.0; 1.0; 0.0; 0.0; 0.0; 0.0; 0.0; 0.0; 0.0 |] "upright"
+                let y = if task = 0 then 0.6 else 0.4
+                Expect.closeAll 1e-6 o[0..3] [ 0.0; y; 0.2; 1.0 ] "hand"
+                // The chest is at y 0.9, its handle 0.17 before it; the button is 0.193 above its box.
+                let toGoal =
+                    if task = 0 then
+                        [ 0.0; -0.19; 0.0 ]
+                    else
+                        [ 0.0; 0.0; -0.093 ]
+
+                Expect.closeAll 1e-6 [ for i in 0..2 -> o[36 + i] - o[4 + i] ] toGoal "goal"
+
+    for task, low, high in
+        [ 0, [ -0.1; 0.73; 0.09 ], [ 0.1; 0.73; 0.09 ]; 1, [ -0.1; 0.8; 0.308 ], [ 0.1; 0.9; 0.308 ] ] do
+        for i in 0..2 do
+            let numbers = places[task] |> Seq.map (Array.item i)
+            Expect.close (0.02 * (high[i] - low[i]) + 1e-6) (Seq.min numbers) low[i] $"least of {i}"
+            Expect.close (0.02 * (high[i] - low[i]) + 1e-6) (Seq.max numbers) high[i] $"most of {i}"
+
+[<MujocoFact>]
 let ``The hand goes a centimetre a step, within its box, and closes where it is told`` () =
     use environment = create 1 1000 1UL
 
@@ -319,10 +385,10 @@ let ``The hand goes a centimetre a step, within its box, and closes where it is 
 
 [<MujocoFact>]
 let ``Scripted experts reach their goals and stay there`` () =
-    use environment = create 96 130 12UL
-    let reached = zeros 3
+    use environment = createOf all 160 130 12UL
+    let reached = zeros 5
 
-    for panel in 0..2 do
+    for panel in 0..4 do
         for step in 1..130 do
             let outcome = follow environment panel "expert"
 
@@ -341,7 +407,7 @@ let ``Scripted experts reach their goals and stay there`` () =
                     Expect.isTrue ((rows 3)[l] = 0f || (rows 5)[l] <= 0.07f) "where it should be"
 
     // 32 episodes of each task.
-    Expect.equal reached[0..2] [| 32f; 32f; 32f |] "successes"
+    Expect.equal reached[0..4] (Array.create 5 32f) "successes"
 
 [<MujocoFact>]
 let ``The noise of the noisy expert fades during an episode`` () =
@@ -410,7 +476,7 @@ let ``A state that is not finite ends the episode, is counted, and disturbs nobo
 [<MujocoFact>]
 let ``Panels give the same bits on any threads, and other bits for other seeds`` () =
     let panels seed (each: (int -> unit) -> unit) =
-        use environment = create 96 40 seed
+        use environment = createOf all 96 40 seed
         let results = Array.zeroCreate 3
         each (fun panel -> results[panel] <- run environment "noisy_expert" 60 panel)
         Array.concat results
@@ -423,20 +489,23 @@ let ``Panels give the same bits on any threads, and other bits for other seeds``
     Paths.sameBits atOnce (inTurn 9UL) "threads"
     Expect.isTrue (inTurn 10UL <> atOnce) "another seed"
 
+/// What environments show after 100 steps: hand, opening, what is moved, and the reward.
+let private hundredSteps (environment: IBatchedEnvironment) =
+    [
+        for step in 1..100 do
+            let outcome = follow environment 0 "noisy_expert"
+
+            if step = 100 then
+                for l in 0 .. environment.Count - 1 do
+                    let o = lane (see environment 0 "teacher") l
+                    [ yield! o[0..6]; (number outcome l 0) ]
+    ]
+
 [<MujocoFact>]
 let ``A trajectory is as it was`` () =
     use environment = create 3 200 1UL
-
-    let seen =
-        [
-            for step in 1..100 do
-                let outcome = follow environment 0 "noisy_expert"
-
-                if step = 100 then
-                    for l in 0..2 do
-                        let o = lane (see environment 0 "teacher") l
-                        [ yield! o[0..6]; (number outcome l 0) ]
-        ]
+    use furnished = createOf furnished 2 200 1UL
+    let seen = hundredSteps environment @ hundredSteps furnished
 
     // MuJoCo's functions for sines differ in the last bits between machines, which contacts make larger.
     List.iter2
@@ -446,12 +515,15 @@ let ``A trajectory is as it was`` () =
             [ -0.1064694; 0.8144116; 0.1779940; 0.7410199; 0.0375716; 0.6072683; 0.0198578; 10.0 ]
             [ -0.0092563; 0.8006181; 0.0599537; 0.5118879; -0.0007290; 0.7997894; 0.0246106; 10.0 ]
             [ 0.0422179; 0.9032642; 0.1305895; 0.5208892; 0.0558933; 0.9006764; 0.0982474; 10.0 ]
+            [ 0.0243600; 0.5241135; 0.0839024; 1.0; 0.0375716; 0.5395775; 0.0900000; 9.4538870 ]
+            [ -0.0196562; 0.8499619; 0.2792314; 0.1967139; -0.0116701; 0.8511233; 0.2332552; 8.2505579 ]
         ]
 
 [<MujocoFact>]
 let ``An environment that is restored goes on bit for bit, in the middle of a grip`` () =
-    use undisturbed = create 34 90 6UL
-    let steps = 75
+    use undisturbed = createOf all 34 90 6UL
+    // In the second episode, in which everything stands elsewhere.
+    let steps = 90 + 75
 
     Storage.inTemporaryFolder (fun folder ->
         let path = Path.Combine(folder, "state.safetensors")
@@ -461,7 +533,7 @@ let ``An environment that is restored goes on bit for bit, in the middle of a gr
 
         save path undisturbed.Visit
         let expected = [ for panel in 0..1 -> run undisturbed "noisy_expert" 40 panel ]
-        use resumed = create 34 90 6UL
+        use resumed = createOf all 34 90 6UL
         run resumed "noisy_expert" 33 0 |> ignore
         load path resumed.Visit
 

@@ -485,7 +485,7 @@ let ``what does not fit together is refused before anything runs`` () =
             drawing false (environment "expert"), "teacher_deterministic=false cannot work with this teacher"
             drawing true (environment "expert"), "gives actions, not a distribution"
             refusedWith (KullbackLeibler()) true "student" true (environment "expert"),
-            "it has no distribution over actions"
+            "the teacher has no distribution over actions"
             refused false (TeacherPolicies.Choosing([| pusher false 0 |], spec, "teacher")),
             "has 2 numbers; one that chooses a teacher has 1, its index."
         ] do

@@ -105,7 +105,7 @@ let ``an evaluation takes any environment, and only quadrotors are played`` () =
     let play () =
         Run.playWith [ $"policy={teacher}"; "environment=cart_pole" ] Play.defaults |> ignore
 
-    Assert.Contains("only flights of quadrotors", Expect.throws<DistillException>(play).Message)
+    Assert.Contains("only flights of quadrotors and hands", Expect.throws<DistillException>(play).Message)
 
 [<Fact>]
 let ``numbers that evaluations, flights and teachers cannot work with are refused in a sentence`` () =

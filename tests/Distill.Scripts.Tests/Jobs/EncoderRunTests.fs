@@ -78,6 +78,10 @@ let ``an encoder's run leaves the best encoder, its curves, and what it knows be
     Assert.Equal(6, losses.Length)
     let found = record.Result PolicyResult.tasksFound
     Assert.Equal(result.TasksFound, found.Value.MeanReturn)
+    let written = File.ReadAllLines(Path.Combine(result.Folder, "result.csv"))
+    Assert.Equal("measure,value,steps_seen,episodes", written[0])
+    Assert.Contains(PolicyResult.tasksFound, written[1])
+    Assert.Equal(4, written.Length)
     let loss = record.Result PolicyResult.encoderLoss
     Assert.Equal(losses |> List.map snd |> List.min, -loss.Value.MeanReturn, 12)
 

@@ -25,6 +25,13 @@ let private constant (throttle: float32) =
     policy.Network.Parameters.Span.Slice(policy.Network.ParameterCount - 4).Fill throttle
     policy
 
+/// A policy that closes the fingers of a hand, which stays where it is.
+let private saveClosing path =
+    use policy = new Policy(NetworkSpec.Mlp(39, [ 4 ], 4), "teacher")
+    policy.Network.Parameters.Span.Clear()
+    policy.Network.Parameters.Span[policy.Network.ParameterCount - 1] <- 1f
+    PolicyFile.Save(path, policy)
+
 let private config =
     QuadrotorConfig(Task = QuadrotorTask.Langevin, EpisodeLimit = 60)
 
@@ -82,7 +89,7 @@ let ``position and velocity are off by their distance to the reference`` () =
         Assert.NotEqual(position, velocity)
 
     // The table of a flight takes each from its own.
-    let table = PlayResult [ flight ]
+    let table = PlayResult([ flight ], [])
     Expect.close 1e-12 table.Position.Mean (Array.average flight.PositionError) "position"
     Expect.close 1e-12 table.Velocity.Mean (Array.average flight.VelocityError) "velocity"
     Expect.close 1e-12 table.Velocity.Max (Array.max flight.VelocityError) "velocity"
@@ -322,6 +329,53 @@ let ``what is trained is filmed on the way, and training is the same`` () =
     Assert.False(Directory.Exists(place.Path "logs/distillation"))
 
 [<MujocoFact>]
+let ``hands are played by an expert or a policy, with a line and a page for each task`` () =
+    use place = new Workplace()
+    let output = place.Path "play"
+
+    let settings =
+        [ "environment=manipulation"; "tasks=[drawer_open,button_press]"; "episode_limit=110" ]
+
+    let result =
+        Run.playWith ([ "policy=expert"; "episodes=2"; $"output={output}" ] @ settings) Play.defaults
+
+    Assert.Equal<string list>(
+        [ "drawer_open"; "button_press"; "drawer_open"; "button_press" ],
+        result.Hands |> List.map _.Task
+    )
+
+    Assert.All(result.Hands, (fun episode -> Assert.True episode.Success))
+
+    let lines = File.ReadAllLines(Path.Combine(output, "tasks.csv"))
+    Assert.Equal("task,episodes,success,mean_return,object_to_goal_m", lines[0])
+    Assert.StartsWith("drawer_open,2,1,", lines[1])
+    Assert.StartsWith("button_press,2,1,", lines[2])
+    Assert.Contains("button_press", string result)
+    Assert.Empty result.Flights
+
+    let still = place.Path "still.safetensors"
+    saveClosing still
+
+    let idle =
+        Run.playWith ([ $"policy={still}"; "episodes=1" ] @ settings) Play.defaults
+
+    for episode in idle.Hands do
+        Assert.False episode.Success
+        Expect.closeAll 1e-2 (Array.last episode.Hand) episode.Hand[0] "stays"
+        Assert.True((Array.last episode.Opening) < 0.25)
+
+    if Browser.Path.IsSome && Page.canEmbed then
+        let look (browser: Browser) =
+            browser.Evaluate "replay.ready.then(() => replay.seek(1.3))" |> ignore
+
+            Assert.StartsWith(
+                "1.30 / 1.36 s",
+                (browser.Evaluate "document.getElementById('clock').textContent").ToString()
+            )
+
+        browse [ for task in [ "drawer_open"; "button_press" ] -> Path.Combine(output, task + ".html"), look ]
+
+[<MujocoFact>]
 let ``a hand is replayed with its puck, and where the goal is`` () =
     let config =
         Manipulation.tasks [ ManipulationTask.Reach; ManipulationTask.PickPlace ] { envs = 1 }
@@ -338,12 +392,12 @@ let ``a hand is replayed with its puck, and where the goal is`` () =
         Assert.Equal(10.0, Array.last episode.Reward)
 
     let carried = episodes[1]
-    Expect.closeAll 0.05 (Array.last carried.Puck) carried.Goal "the puck is at the goal"
+    Expect.closeAll 0.05 (Array.last carried.Object) carried.Goal "the puck is at the goal"
     Assert.Equal(1.0, (Array.last carried.Action)[3])
     Assert.True(carried.Opening[0] = 1.0 && Array.last carried.Opening < 0.6)
 
     let replay = Replay.ofHands "hands" [ "expert", carried; "again", carried ]
-    Assert.Contains("\"puckOrientation\"", replay.ToPage())
+    Assert.Contains("\"objectOrientation\"", replay.ToPage())
     Assert.Equal("Replay 'hands' of expert, again", string replay)
 
     Assert.Contains(
