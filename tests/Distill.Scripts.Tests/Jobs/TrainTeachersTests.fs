@@ -157,12 +157,7 @@ let ``a set has a measure beside the return, a gate of it, numbers of iterations
     let set = place.Path "set"
 
     let settings =
-        [
-            "threads=1"
-            "best_by=position_error"
-            "variant_iterations=[1,2,1,2,1]"
-            "keep_critics=true"
-        ]
+        [ "threads=1"; "best_by=position_error"; "variant_iterations=[1,2,1,2,1]"; "keep_critics=true" ]
 
     let result =
         Run.trainTeachersWith

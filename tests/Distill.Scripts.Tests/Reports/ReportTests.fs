@@ -174,7 +174,9 @@ let ``the steps to a target return stand with the policy that was trained, in th
             )
 
         comparison.WriteCsv(Path.Combine(folder, "result.csv"))
-        comparison.Target("return", 490.0), RunRecord.readResults folder |> List.map PolicyResult.stepsToTarget
+
+        comparison.Target("return", 490.0),
+        RunRecord.readResults folder |> List.map PolicyResult.stepsToTarget
 
     Assert.Equal(
         ([ "Steps to a return of 490: 12000" ], [ []; [ "steps_to_target", 12000.0 ] ]),
