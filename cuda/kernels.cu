@@ -2,3 +2,4 @@
 #include "gru.cu"
 #include "optimizers.cu"
 #include "quadrotor.cu"
+#include "training.cu"

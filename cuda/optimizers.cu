@@ -1,4 +1,5 @@
 // The steps of optimizers, with the bits of Distill.Core/Networks/Optimizers.
+#pragma once
 #include "distill.cuh"
 
 // Numbers of one training that stay on the device.

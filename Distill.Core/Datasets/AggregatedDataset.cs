@@ -77,6 +77,20 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>What a row consists of.</summary>
     public Columns Columns { get; }
 
+    /// <summary>
+    /// Takes over rows and memory from a device's rollout to its own dataset, instead of those of the machine: first segment there, first
+    /// place here within one chunk, and how many. Null where there is no device.
+    /// </summary>
+    internal Action<int, int, int>? CopiesElsewhere { get; set; }
+
+    /// <summary>Segments of a chunk.</summary>
+    internal int ChunkSegments => chunkSegments;
+
+    internal IReadOnlyList<DatasetChunk> Chunks => chunks;
+
+    /// <summary>Segments held in a chunk.</summary>
+    internal int UsedOf(int chunk) => Math.Clamp(count - chunk * chunkSegments, 0, chunkSegments);
+
     /// <summary>Rows per segment.</summary>
     public int SegmentLength { get; }
 
@@ -449,21 +463,34 @@ public sealed class AggregatedDataset : IDisposable
         var chunk = chunks[target / chunkSegments];
         var local = target % chunkSegments;
         CountClasses(chunk, local, replaced, -1);
-        CopyRows(rollout, position * SegmentLength, chunk, local * SegmentLength, run * SegmentLength);
-        var memory = chunk.Memory.Slice(local * memorySize, run * memorySize);
-        rollout.Memory.Slice(position * memorySize, run * memorySize).CopyTo(memory);
-        ClearUnusable(memory);
+        if (CopiesElsewhere is null)
+        {
+            CopyRows(rollout, position * SegmentLength, chunk, local * SegmentLength, run * SegmentLength);
+            var memory = chunk.Memory.Slice(local * memorySize, run * memorySize);
+            rollout.Memory.Slice(position * memorySize, run * memorySize).CopyTo(memory);
+            ClearUnusable(memory);
+        }
+        else
+        {
+            CopyMarks(rollout, position * SegmentLength, chunk, local * SegmentLength, run * SegmentLength);
+            CopiesElsewhere(position, target, run);
+        }
         Note(chunk, local, run);
     }
 
     private static void CopyRows(Rollout rollout, int from, DatasetChunk chunk, int to, int rows)
     {
         rollout.Table.Rows(from, rows).CopyTo(chunk.Rows.Rows(to, rows));
-        rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.Span[to..]);
-        rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.Span[to..]);
+        CopyMarks(rollout, from, chunk, to, rows);
         for (var row = 0; row < rows; row++)
             if (chunk.Valid.Span[to + row] == 0)
                 ClearUnusable(chunk.Rows.Rows(to + row, 1));
+    }
+
+    private static void CopyMarks(Rollout rollout, int from, DatasetChunk chunk, int to, int rows)
+    {
+        rollout.Valid.AsSpan(from, rows).CopyTo(chunk.Valid.Span[to..]);
+        rollout.EpisodeStart.AsSpan(from, rows).CopyTo(chunk.EpisodeStart.Span[to..]);
         if (chunk.HeldOut is { } heldOut)
             rollout.HeldOut.AsSpan(from, rows).CopyTo(heldOut.Span[to..]);
         if (chunk.Failed is { } failed)

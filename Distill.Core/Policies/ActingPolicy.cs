@@ -26,6 +26,9 @@ public sealed class ActingPolicy : IDisposable
     /// <summary>The policy's memory in the environments of a panel, <c>[memory, 32]</c>.</summary>
     public Panel Memory(int panel) => Panel.At(memory.Span, panel, Policy.MemorySize);
 
+    /// <summary>The same of all panels, <c>[panels, memory, 32]</c>.</summary>
+    internal Span<float> Memories => memory.Span;
+
     /// <summary>Clears the memory where an episode starts.</summary>
     /// <param name="keep"><c>[32]</c>: 0 there, else 1.</param>
     public void Forget(int panel, ReadOnlySpan<float> keep) => Elementwise.ScaleLanes(Memory(panel), keep);

@@ -110,6 +110,14 @@ public sealed class FiniteWatch(int envs)
         return true;
     }
 
+    /// <summary>Notes what a device found in an environment, if nothing earlier of its panel is known.</summary>
+    internal void Note(int environment, int step, string quantity, float value)
+    {
+        ref var finding = ref findings[environment / Panel.Width];
+        if (finding.Quantity is null || step < finding.Step)
+            finding = new Finding(quantity, step, environment, value);
+    }
+
     /// <summary>Throws if something was found; call it when all panels are done.</summary>
     /// <param name="iteration">From 0; the message counts from 1, as a run's lines do. Null for an evaluation.</param>
     /// <exception cref="DistillException">The message names quantity, environment and step.</exception>

@@ -144,6 +144,12 @@ public sealed class PolicyTeacher : ITeacher
         memory = new FloatBuffer(room);
     }
 
+    /// <summary>The only policy, where it always gives its deterministic action; null elsewhere.</summary>
+    internal Policy? Only => policies is [var only] && noise is null && chooser is null ? only : null;
+
+    /// <summary>What the only policy remembers, <c>[panels, memory, 32]</c>.</summary>
+    internal Span<float> Memories => memory.Span;
+
     public int Outputs =>
         Array.TrueForAll(policies, policy => policy.Distribution is not null)
         && policies.Select(policy => policy.Network.OutputSize).Distinct().ToArray() is [var size]

@@ -263,10 +263,10 @@ module Teacher =
     let private policy (file: TeacherFile) (path: string) : Policy =
         PolicyFile.Load(path, group file, file.TeacherActivation)
 
-    /// Reads the file, where there is one.
-    let internal read (file: TeacherFile) : Policy =
+    /// Refuses what is not one policy in a file.
+    let internal checkFile (file: TeacherFile) =
         match kind file with
-        | TeacherKind.File -> policy file file.Teacher
+        | TeacherKind.File -> ()
         | TeacherKind.Set ->
             fail $"{file.Teacher} is a set of teachers, but one policy is needed here; name one of its files."
         | TeacherKind.Nobody -> fail "There is no teacher; name a policy file: teacher=FILE."
@@ -275,6 +275,11 @@ module Teacher =
         | TeacherKind.Code _ ->
             fail
                 "The teacher is no policy in a file, but one is needed here, where it is asked about more than the states as they come; name a policy file: teacher=FILE."
+
+    /// Reads the file, where there is one.
+    let internal read (file: TeacherFile) : Policy =
+        checkFile file
+        policy file file.Teacher
 
     /// Reads what is in files, and checks it against the environment.
     let internal readAll (file: TeacherFile) (environment: EnvironmentSpec) : ITeachers =

@@ -397,6 +397,10 @@ type DistillationBuilder() =
     [<CustomOperation "threads">]
     member _.Threads(e, threads: int) = e |> set <@ _.Threads @> threads
 
+    /// Where it is computed: the processor, an NVIDIA GPU, or a GPU where that is possible.
+    [<CustomOperation "device">]
+    member _.Device(e, device: ComputeDevice) = e |> set <@ _.Device @> device
+
     /// Iterations between checkpoints.
     [<CustomOperation "saveInterval">]
     member _.SaveInterval(e, iterations: int) =

@@ -225,11 +225,12 @@ let private ourKind (text: string) =
     | true, ours -> ours
     | _ -> text
 
-/// What an argument assigns, by our names. `device` is no setting yet: there is one device.
+/// What an argument assigns, by our names. `device` is a setting of distillations alone: all else has one device.
 let private assignments (settings: Setting list) (name: string, text: string) : (string * string) list =
     let known (name: string) = not (matching name settings).IsEmpty
 
     match ourName known name with
+    | "device" when known "device" && text = "cuda:0" -> [ "device", "cuda" ]
     | name when known name && Seq.contains (IO.Path.GetExtension text) Policies.PolicyFile.Endings ->
         // A choice that a file can be.
         match matching name settings with
@@ -238,7 +239,9 @@ let private assignments (settings: Setting list) (name: string, text: string) : 
         | _ -> [ name, text ]
     | name when known name -> [ name, text ]
     | "device" when text = "cpu" -> []
-    | "device" -> fail $"device={text} cannot be: Distill computes on the CPU, device=cpu."
+    | "device" ->
+        fail
+            $"device={text} cannot be: only distillations are computed elsewhere than on the CPU, device=cpu."
     | name when ambiguous.ContainsKey name -> fail $"{name}={text}: {name} {ambiguous[name]}"
     | name -> unflag settings (name, text)
 

@@ -252,6 +252,9 @@ module Distil =
                 let nobody (_: IBatchedEnvironment) : ITeacher = fail "Nobody labels."
                 own.Add(new Distillation(config, Func<_, _> nobody, pool))
 
+        if config.Device <> ComputeDevice.Cpu then
+            say $"Computes on: {distillation.RunsOn}"
+
         let student = distillation.Student
 
         say

@@ -83,12 +83,6 @@ module Reinforcement =
             Metrics = Progress.metrics report.Metrics @ Progress.schedules [ config ] report.Iteration
         }
 
-    /// The policy among teachers, where they are no more than one.
-    let private onlyPolicy (teachers: ITeachers) : Policy =
-        match List.ofSeq teachers.Policies with
-        | [ one ] -> one
-        | _ -> fail "PPO can be guided by one policy in a file alone; name a policy file: teacher=FILE."
-
     /// Proximal policy optimization, beside a teacher if one is named: `config` says how much each of the two losses counts, and
     /// who drives.
     let rec ppo (teacher: TeacherFile) (config: PpoConfig) : Reinforcement =
@@ -106,7 +100,12 @@ module Reinforcement =
             Seed = config.Seed
             Iterations = config.Iterations
             Teacher = teacher
-            Check = config.Validate
+            Check =
+                fun () ->
+                    config.Validate()
+
+                    if guided then
+                        Teacher.checkFile teacher
             CheckMemory =
                 fun environment threads ->
                     let memory = PpoMemory.Of(config, environment, threads, guided)
@@ -119,8 +118,8 @@ module Reinforcement =
                         "envs, steps_per_env or the sizes of the hidden layers"
             Start =
                 fun environment pool teacher ->
-                    let ppo =
-                        new Ppo(config, environment, pool, teacher |> Option.map onlyPolicy |> Option.toObj)
+                    let guide = teacher |> Option.map (fun one -> Seq.exactlyOne one.Policies)
+                    let ppo = new Ppo(config, environment, pool, Option.toObj guide)
 
                     ppo,
                     {

@@ -126,6 +126,14 @@ public sealed class CpuEngine : IDistillationEngine
 
     public VariantStatistics? Variants => choice?.Statistics;
 
+    internal IBatchedEnvironment Environment => environment;
+
+    internal Rollout Rollout => rollout;
+
+    internal RolloutCollector? Collector => collector;
+
+    internal AggregatedDataset Rows => dataset;
+
     public DatasetSize Dataset =>
         new(dataset.Rows, dataset.Capacity, dataset.Limit, (long)segmentsAdded * dataset.SegmentLength);
 
@@ -156,6 +164,12 @@ public sealed class CpuEngine : IDistillationEngine
             correction?.Assign();
         }
         collector!.Collect(teacherShare, iteration, config.Exploration);
+        Count(teacherShare, iteration);
+    }
+
+    /// <summary>Counts what is in the rollout, and says whose rows are kept.</summary>
+    internal void Count(double teacherShare, int iteration)
+    {
         marks.Mark();
         CountEpisodes(teacherShare < 1);
         choice?.Select(teacherShare < 1, iteration);
@@ -164,6 +178,12 @@ public sealed class CpuEngine : IDistillationEngine
     public void Add()
     {
         collector!.Normalize();
+        Aggregate();
+    }
+
+    /// <summary>Takes the rollout over into the dataset.</summary>
+    internal void Aggregate()
+    {
         var before = dataset.Added;
         if (packing is null)
             dataset.Add(rollout);
@@ -174,24 +194,44 @@ public sealed class CpuEngine : IDistillationEngine
 
     public TrainingLosses Train(int iteration)
     {
-        var segments = Math.Max(1, segmentsAdded);
         var (sum, passes, enough) = ((Loss: 0.0, Weight: 0.0), 0, false);
         heldOut?.Choose();
         stopping?.Begin();
         while (passes < config.NumLearningEpochs.Whole && !enough)
         {
-            Pass(segments, iteration, ref sum);
+            Pass(iteration, ref sum);
             passes++;
             enough = stopping is not null && stopping.After(heldOut?.Mean(pool));
         }
         stopping?.Restore();
+        return Report(sum, stopping is null ? heldOut?.Mean(pool) : stopping.Best, passes, iteration);
+    }
+
+    /// <summary>The order of the next pass.</summary>
+    /// <param name="batch">Segments of a mini-batch.</param>
+    internal ReadOnlySpan<int> Order(out int batch)
+    {
+        var order = sampler.Order(pool, dataset, Math.Max(1, segmentsAdded), epoch++);
+        batch = DistillationShape.MiniBatch(config, dataset.SegmentLength, order.Length);
+        return order;
+    }
+
+    /// <summary>What a training came to, and that the student is made of numbers.</summary>
+    /// <param name="sum">Weighted loss and weights of the rows.</param>
+    internal TrainingLosses Report(
+        (double Loss, double Weight) sum,
+        double? heldOut,
+        int passes,
+        int iteration
+    )
+    {
         FiniteWatch.Require(Student, "student", iteration);
         var (newest, historical) = dataset.MeanLosses(dataset.Added - segmentsAdded);
         return new TrainingLosses(
             sum.Weight == 0 ? double.NaN : sum.Loss / sum.Weight,
             newest,
             historical,
-            stopping is null ? heldOut?.Mean(pool) : stopping.Best,
+            heldOut,
             passes
         );
     }
@@ -274,12 +314,11 @@ public sealed class CpuEngine : IDistillationEngine
 
     /// <summary>One pass of gradient steps.</summary>
     /// <param name="sum">Weighted loss and weights of the rows: what they come to is added.</param>
-    private void Pass(int segments, int iteration, ref (double Loss, double Weight) sum)
+    private void Pass(int iteration, ref (double Loss, double Weight) sum)
     {
         if (dataset.Count == 0)
             return;
-        var order = sampler.Order(pool, dataset, segments, epoch++);
-        var size = DistillationShape.MiniBatch(config, dataset.SegmentLength, order.Length);
+        var order = Order(out var size);
         for (var start = 0; start < order.Length; start += size)
         {
             var batch = order[start..Math.Min(start + size, order.Length)];

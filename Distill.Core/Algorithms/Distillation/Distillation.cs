@@ -139,12 +139,16 @@ public sealed class Distillation : IDisposable
         config.Validate();
         Config = config;
         varies = Schedule.AnyVaries(config);
-        engine = new CpuEngine(config, teacher, pool);
+        engine = CreateEngine(config, teacher, pool, out var reason);
+        RunsOn = engine is CudaEngine { Name: var name } ? name : $"processor{reason}";
         watch = config.HeldOut > 0 ? new OverfittingWatch() : null;
     }
 
     public DistillationConfig Config { get; }
     public Policy Student => engine.Student;
+
+    /// <summary>What computes: the GPU's name, or the processor, and why where a GPU might have been taken.</summary>
+    public string RunsOn { get; }
 
     /// <summary>Iterations completed.</summary>
     public int Iteration => iteration;
@@ -237,6 +241,29 @@ public sealed class Distillation : IDisposable
     }
 
     public void Dispose() => engine.Dispose();
+
+    /// <param name="reason">Why not a GPU, where one might have been taken.</param>
+    private static IDistillationEngine CreateEngine(
+        DistillationConfig config,
+        Func<IBatchedEnvironment, ITeacher> teacher,
+        WorkerPool pool,
+        out string reason
+    )
+    {
+        reason = "";
+        if (config.Device == ComputeDevice.Cuda)
+            return new CudaEngine(config, teacher, pool);
+        if (config.Device == ComputeDevice.Auto)
+            try
+            {
+                return new CudaEngine(config, teacher, pool);
+            }
+            catch (DistillException e)
+            {
+                reason = $" ({e.Message})";
+            }
+        return new CpuEngine(config, teacher, pool);
+    }
 
     private static Func<IBatchedEnvironment, ITeacher> Maker(DistillationConfig config, ITeachers teachers)
     {

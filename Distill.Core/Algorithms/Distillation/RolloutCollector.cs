@@ -107,6 +107,22 @@ public sealed class RolloutCollector : IRollout, IDisposable
     /// <summary>The environment, where it shows what was recorded: lanes end where that does.</summary>
     internal RecordedEnvironment? Recorded { get; init; }
 
+    /// <summary>What labels.</summary>
+    internal ITeacher Teacher => teacher;
+
+    /// <summary>The student's memory, <c>[panels, memory, 32]</c>.</summary>
+    internal Span<float> StudentMemories => student.Memories;
+
+    /// <summary><c>[panels, 32]</c>: 1 where an episode starts with the next step.</summary>
+    internal Span<byte> Starting => starting;
+
+    /// <summary>Steps of every environment since the start.</summary>
+    internal long Steps
+    {
+        get => steps;
+        set => steps = value;
+    }
+
     /// <summary>Whether <see cref="Use"/> brings a teacher before every collection, so that none needs to be saved.</summary>
     internal bool ChangesTeacher { get; init; }
 

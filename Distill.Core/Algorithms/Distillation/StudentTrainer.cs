@@ -227,9 +227,10 @@ public sealed class StudentTrainer : IWork, IDisposable
 
     private int PanelsOf(int segments) => PanelsOf(segments, width);
 
-    private static int PanelsOf(int segments, int width) => (int)(((long)segments + width - 1) / width);
+    internal static int PanelsOf(int segments, int width) => (int)(((long)segments + width - 1) / width);
 
-    private static int WidthOf(int batch, int segmentLength) =>
+    /// <summary>Segments side by side where a mini-batch has at most so many.</summary>
+    internal static int WidthOf(int batch, int segmentLength) =>
         segmentLength > 1 && batch <= MostInHalves ? Panel.HalfWidth : Panel.Width;
 
     private ReadOnlySpan<int> Segments(int panel) =>
@@ -241,7 +242,7 @@ public sealed class StudentTrainer : IWork, IDisposable
     /// Depends on the problem alone, never on the machine. Summing a chunk's gradient costs as much as training a few rows,
     /// so short mini-batches of rows are cut less finely than sequences.
     /// </summary>
-    private static int Chunks(int panels, int segmentLength) =>
+    internal static int Chunks(int panels, int segmentLength) =>
         segmentLength > 1 ? Math.Min(panels, MaxChunks)
         : panels < 128 ? Math.Clamp((panels + 1) / 2, 1, MaxChunks / 2)
         : MaxChunks;

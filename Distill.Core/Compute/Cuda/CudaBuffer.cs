@@ -31,10 +31,14 @@ internal sealed class CudaBuffer<T> : IDisposable
     public nint Address { get; }
 
     /// <summary>Makes all of it zero.</summary>
-    public void Clear() =>
+    public void Clear() => Fill(0);
+
+    /// <summary>Sets all of it.</summary>
+    /// <param name="word">Its four bytes, again and again.</param>
+    public void Fill(uint word) =>
         device.Check(
-            CudaCalls.Fill(Address, 0, (nuint)Length * (nuint)Unsafe.SizeOf<T>() / sizeof(uint)),
-            "clearing memory"
+            CudaCalls.Fill(Address, word, (nuint)Length * (nuint)Unsafe.SizeOf<T>() / sizeof(uint)),
+            "filling memory"
         );
 
     /// <summary>Brings numbers to the GPU.</summary>

@@ -117,14 +117,6 @@ internal sealed class CudaQuadrotors : IDisposable
 
     // The records of cuda/quadrotor.cuh and cuda/quadrotor.cu.
 
-    private readonly struct Stream(RandomStream stream)
-    {
-        private readonly uint key0 = stream.Key0;
-        private readonly uint key1 = stream.Key1;
-        private readonly uint key2 = stream.Key2;
-        private readonly uint key3 = stream.Key3;
-    }
-
     private readonly struct Rules(QuadrotorRules rules)
     {
         private readonly int episodeLimit = rules.EpisodeLimit;
@@ -134,8 +126,8 @@ internal sealed class CudaQuadrotors : IDisposable
         private readonly float loopSize = rules.LoopSize;
         private readonly float loopRamp = rules.LoopRamp;
         private readonly float loopSpeed = MathF.Tau * rules.LoopRate;
-        private readonly Stream resets = new(rules.ResetStream);
-        private readonly Stream langevin = new(rules.LangevinStream);
+        private readonly CudaStream resets = new(rules.ResetStream);
+        private readonly CudaStream langevin = new(rules.LangevinStream);
     }
 
     private struct Quadrotors

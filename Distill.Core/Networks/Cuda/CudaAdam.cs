@@ -43,6 +43,9 @@ internal sealed class CudaAdam : IDisposable
     /// <summary><c>[chunks, parameters]</c>: what each chunk adds to, after <see cref="Clear"/>.</summary>
     public CudaBuffer<float> Gradients => gradients;
 
+    /// <summary>Where the device keeps what <c>cuda/optimizers.cu</c> calls progress.</summary>
+    public nint ProgressAddress => progress.Address;
+
     /// <summary>Takes the moments.</summary>
     public void Upload()
     {
@@ -58,7 +61,7 @@ internal sealed class CudaAdam : IDisposable
         second.Read(adam.SecondMoments);
         Span<Progress> now = stackalloc Progress[1];
         progress.Read(now);
-        adam.CountClipped(now[0].Clipped);
+        adam.Took(now[0].GradientNorm, now[0].Clipped);
         progress.Write([now[0] with { Clipped = 0 }]);
         return now[0].GradientNorm;
     }

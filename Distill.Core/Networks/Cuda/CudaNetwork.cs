@@ -33,6 +33,7 @@ internal sealed class CudaNetwork : IDisposable
     {
         this.network = network;
         stages = [.. StagesOf(network.Spec)];
+        ActivationSize = stages[^1].Output + stages[^1].Outputs;
         GradientSize = stages.Sum(stage => stage.GradientSize);
         parameters = new(device, network.Parameters.Length, "a network");
         product = device.Kernel<Product>("panel_product");
@@ -48,7 +49,10 @@ internal sealed class CudaNetwork : IDisposable
     public CudaBuffer<float> Parameters => parameters;
 
     /// <summary>Features of what <see cref="Forward"/> keeps; the last are the outputs.</summary>
-    public int ActivationSize => network.ActivationSize;
+    public int ActivationSize { get; }
+
+    /// <summary>Numbers of the output: of a Gaussian its mean alone.</summary>
+    public int OutputSize => stages[^1].Outputs;
 
     /// <summary>Features of what <see cref="Backward"/> needs to work; the last are the outputs' gradients.</summary>
     public int GradientSize { get; }
@@ -63,12 +67,10 @@ internal sealed class CudaNetwork : IDisposable
     public void Download() => parameters.Read(network.Parameters.Span);
 
     /// <summary>The outputs where these are the activations.</summary>
-    public CudaPanels Outputs(CudaPanels activations) =>
-        activations.From(ActivationSize - network.OutputSize);
+    public CudaPanels Outputs(CudaPanels activations) => activations.From(ActivationSize - OutputSize);
 
     /// <summary>The gradients of the outputs where these are what <see cref="Backward"/> works with.</summary>
-    public CudaPanels OutputGradients(CudaPanels gradients) =>
-        gradients.From(GradientSize - network.OutputSize);
+    public CudaPanels OutputGradients(CudaPanels gradients) => gradients.From(GradientSize - OutputSize);
 
     /// <summary>Runs all panels through their steps.</summary>
     /// <param name="shape">Panels, and steps of each.</param>
@@ -212,6 +214,9 @@ internal sealed class CudaNetwork : IDisposable
         var (parameters, activations, gradients, memory) = (0, 0, 0, 0);
         foreach (var (layer, inputs) in spec.LayersWithInputs)
         {
+            // What acts, and what losses of actions train, is the mean; the deviations follow from no input.
+            if (layer is GaussianOutput)
+                yield break;
             var stage = layer switch
             {
                 Dense dense => new Stage(inputs, dense.Size, 0, dense.Activation),

@@ -92,8 +92,14 @@ public abstract class Optimizer : IDisposable
         pool.Run(updates, blocks);
     }
 
-    /// <summary>Counts steps that a device took and scaled down.</summary>
-    internal void CountClipped(long steps) => clippedSteps += steps;
+    /// <summary>Takes over what a device's steps came to.</summary>
+    /// <param name="gradientNorm">Of the last, before clipping.</param>
+    /// <param name="clipped">How many were scaled down.</param>
+    internal void Took(double gradientNorm, long clipped)
+    {
+        GradientNorm = gradientNorm;
+        clippedSteps += clipped;
+    }
 
     /// <summary>Hands moments and counters to one of the same kind, for a network of the same architecture.</summary>
     internal void CopyTo(Optimizer other)

@@ -321,8 +321,18 @@ let ``a name that systems use for different things is asked back`` () =
     sentence |> mentions "steps_per_env"
 
 [<Fact>]
-let ``another device than the CPU is refused`` () =
-    pole |> refusal [ "device=cuda:0" ] |> mentions "device=cpu"
+let ``a distillation has a device, and everything else is computed on the CPU`` () =
+    Assert.Equal(ComputeDevice.Cpu, pole.Config.Device)
+
+    for text, device in [ "cpu", ComputeDevice.Cpu; "auto", ComputeDevice.Auto; "cuda:0", ComputeDevice.Cuda ] do
+        Assert.Equal(device, (pole |> with' [ $"device={text}" ]).Device)
+
+    Settings.apply1 [ "device=cpu" ] TrainTeacher.defaults |> ignore
+
+    (Expect.throws<DistillException>(fun () ->
+        Settings.apply1 [ "device=cuda" ] TrainTeacher.defaults |> ignore))
+        .Message
+    |> mentions "device=cpu"
 
 [<Fact>]
 let ``whole numbers may have exponents`` () =
@@ -734,6 +744,7 @@ let ``every field of a distillation has an operation, and an operation sets its 
             typeof<float>, 0.25
             typeof<string list>, [ "student_action" ]
             typeof<SeedLabels>, SeedLabels.Teacher
+            typeof<ComputeDevice>, ComputeDevice.Auto
             typeof<IEnvironmentConfig>, CartPole.balance { envs = 7 }
             typeof<StudentConfig>, Student.mlp { hidden = [ 5 ] }
             typeof<Acting>, Acting.studentAlways

@@ -1,0 +1,37 @@
+using Distill.Compute.Cuda;
+using Distill.Networks;
+
+namespace Distill.Algorithms;
+
+/// <summary>What a policy's observations are normalized with, in the memory of a GPU.</summary>
+internal sealed class CudaNormalizer : IDisposable
+{
+    private readonly Normalizer normalizer;
+    private readonly CudaBuffer<float> mean;
+    private readonly CudaBuffer<float> scale;
+
+    public CudaNormalizer(CudaDevice device, Normalizer normalizer)
+    {
+        this.normalizer = normalizer;
+        mean = new(device, normalizer.Size, "a normalizer");
+        scale = new(device, normalizer.Size, "a normalizer");
+        Upload();
+    }
+
+    public nint Mean => mean.Address;
+
+    public nint Scale => scale.Address;
+
+    /// <summary>Takes the statistics.</summary>
+    public void Upload()
+    {
+        mean.Write(normalizer.Mean);
+        scale.Write(normalizer.Scale);
+    }
+
+    public void Dispose()
+    {
+        mean.Dispose();
+        scale.Dispose();
+    }
+}

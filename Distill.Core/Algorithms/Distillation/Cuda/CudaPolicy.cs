@@ -1,0 +1,121 @@
+using Distill.Compute.Cuda;
+using Distill.Environments.Quadrotor;
+using Distill.Networks;
+using Distill.Networks.Cuda;
+using Distill.Policies;
+
+namespace Distill.Algorithms;
+
+/// <summary>A policy at work in quadrotors on a GPU, with the bits of <see cref="ActingPolicy"/>.</summary>
+internal sealed class CudaPolicy : IDisposable
+{
+    private readonly CudaQuadrotors drones;
+    private readonly int group;
+    private readonly int inputs;
+    private readonly int panels;
+    private readonly CudaBuffer<float> observations;
+    private readonly CudaBuffer<float>? normalized;
+    private readonly CudaBuffer<float> activations;
+    private readonly CudaBuffer<float>? memory;
+    private readonly CudaKernel<NormalizeArguments> normalize;
+
+    /// <param name="role">For messages: "teacher" or "student".</param>
+    /// <exception cref="DistillException">It is of a kind that does not run there yet.</exception>
+    public CudaPolicy(
+        CudaDevice device,
+        CudaQuadrotors drones,
+        QuadrotorEnvironment environment,
+        Policy policy,
+        string role
+    )
+    {
+        if (policy.Network.Spec.Head is not (Head.Plain or Head.Gaussian))
+            throw new DistillException(
+                $"device=cuda cannot run this {role} yet: its head is {SettingCheck.Word(policy.Network.Spec.Head)}, not plain or gaussian; use "
+                    + "device=cpu."
+            );
+        if (policy.ObservationGroup.Contains('+'))
+            throw new DistillException(
+                $"device=cuda cannot run this {role} yet: it reads several observation groups, {policy.ObservationGroup}; use device=cpu."
+            );
+        this.drones = drones;
+        group = environment.Spec.Group(policy.ObservationGroup);
+        inputs = policy.Network.Spec.Inputs;
+        panels = (int)(drones.Lanes / Panel.Width);
+        Network = new(device, policy.Network);
+        observations = new(device, drones.Lanes * inputs, "observations");
+        activations = new(device, drones.Lanes * Network.ActivationSize, "activations");
+        normalize = device.Kernel<NormalizeArguments>("normalize");
+        if (policy.Normalizer is { } statistics)
+        {
+            Normalizer = new(device, statistics);
+            normalized = new(device, drones.Lanes * inputs, "observations");
+        }
+        if (Network.MemorySize > 0)
+            memory = new(device, drones.Lanes * Network.MemorySize, "a policy's memory");
+    }
+
+    public CudaNetwork Network { get; }
+
+    public CudaNormalizer? Normalizer { get; }
+
+    /// <summary>Numbers that it reads.</summary>
+    public int Inputs => inputs;
+
+    /// <summary><c>[panels, inputs, 32]</c>, not normalized.</summary>
+    public CudaPanels Observations => CudaPanels.Of(observations, inputs);
+
+    /// <summary><c>[panels, outputs, 32]</c>: its action, or the mean of a Gaussian.</summary>
+    public CudaPanels Outputs => Network.Outputs(CudaPanels.Of(activations, Network.ActivationSize));
+
+    /// <summary><c>[panels, memory, 32]</c>; null for a policy without.</summary>
+    public CudaBuffer<float>? Memory => memory;
+
+    /// <summary>Looks, and says what it would do.</summary>
+    /// <param name="keeps"><c>[panels, 1, 32]</c>: 0 where an episode starts, so that memory is cleared before, else 1.</param>
+    public void Act(CudaPanels keeps)
+    {
+        drones.Observe(group, observations);
+        if (normalized is not null)
+            normalize.Start(
+                new()
+                {
+                    From = Observations,
+                    To = CudaPanels.Of(normalized, inputs),
+                    Mean = Normalizer!.Mean,
+                    Scale = Normalizer.Scale,
+                    Samples = (uint)drones.Lanes,
+                    Features = inputs,
+                },
+                drones.Lanes * inputs
+            );
+        Network.Forward(
+            new(panels, 1, Panel.Width),
+            CudaPanels.Of(normalized ?? observations, inputs),
+            memory is null ? default : new(keeps, CudaPanels.Of(memory, Network.MemorySize)),
+            CudaPanels.Of(activations, Network.ActivationSize)
+        );
+    }
+
+    public void Dispose()
+    {
+        Network.Dispose();
+        Normalizer?.Dispose();
+        observations.Dispose();
+        normalized?.Dispose();
+        activations.Dispose();
+        memory?.Dispose();
+    }
+
+    // The record of cuda/collection.cu.
+
+    private struct NormalizeArguments
+    {
+        public CudaPanels From;
+        public CudaPanels To;
+        public nint Mean;
+        public nint Scale;
+        public uint Samples;
+        public int Features;
+    }
+}

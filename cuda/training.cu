@@ -1,0 +1,221 @@
+// Rows of the aggregated dataset and the losses of a distillation, with the bits of Distill.Core/Datasets/AggregatedDataset.cs,
+// Distill.Core/Networks/Losses and Distill.Core/Algorithms/Distillation/StudentTrainer.cs.
+#pragma once
+#include "collection.cu"
+#include "optimizers.cu"
+
+// Rows that are masked go through networks like others, and must give numbers; as in the dataset.
+constexpr float LargestMasked = 1e15f;
+
+DEVICE float usable(float value) { return absolute(value) <= LargestMasked ? value : 0.0f; }
+
+struct AddArguments {
+    // [rows, columns] and [rows], from those of a rollout to those of a chunk.
+    const float *rows;
+    const int *marks;
+    float *toRows;
+    int *toMarks;
+    // [segments, memory].
+    const float *memory;
+    float *toMemory;
+    long long rowCount;
+    long long memoryCount;
+    int columns;
+};
+
+KERNEL(add_rows, AddArguments) {
+    long long i = globalIndex();
+    if (i < given.memoryCount)
+        given.toMemory[i] = usable(given.memory[i]);
+    if (i >= given.rowCount * given.columns)
+        return;
+    long long row = i / given.columns;
+    given.toRows[i] = given.marks[row] & Mark::Valid ? given.rows[i] : usable(given.rows[i]);
+    if (i % given.columns == 0)
+        given.toMarks[row] = given.marks[row];
+}
+
+// Some segments of the dataset.
+struct Chunk {
+    const float *rows;
+    const int *marks;
+    const float *memory;
+};
+
+struct GatherArguments {
+    const Chunk *chunks;
+    // [segments]: the places of a mini-batch.
+    const int *places;
+    // [features], or null for no normalization.
+    const float *mean;
+    const float *scale;
+    // Written: [panels, steps, observation and label, lanes], [panels, steps, 1, lanes] twice, and, where the first step is the
+    // segments' first, [panels, 1, memory, lanes].
+    Panels rows;
+    Panels weights;
+    Panels keeps;
+    Panels memory;
+    unsigned samples;
+    int segments;
+    int chunkSegments;
+    int segmentLength;
+    int columns;
+    int observation;
+    int features;
+    int memorySize;
+    int first;
+    int steps;
+};
+
+// A thread has a row.
+KERNEL(gather_rows, GatherArguments) {
+    unsigned sample = globalIndex();
+    if (sample >= given.samples)
+        return;
+    int lanes = given.rows.lanes, lane = sample % lanes, step = sample / lanes % given.steps, panel = sample / lanes / given.steps;
+    bool used = panel * lanes + lane < given.segments;
+    // Unused lanes repeat the panel's first segment, so that they hold numbers like any other.
+    int place = given.places[panel * lanes + (used ? lane : 0)];
+    const Chunk &chunk = given.chunks[place / given.chunkSegments];
+    long long local = place % given.chunkSegments, at = local * given.segmentLength + given.first + step;
+    const float *row = chunk.rows + at * given.columns;
+    for (int i = 0; i < given.features; i++) {
+        float value = row[i];
+        bool normalized = given.mean && i < given.observation;
+        *elementOf(given.rows, sample, i) = normalized ? (value - given.mean[i]) * given.scale[i] : value;
+    }
+    *elementOf(given.weights, sample, 0) = used && (chunk.marks[at] & Mark::Valid) ? 1.0f : 0.0f;
+    *elementOf(given.keeps, sample, 0) = chunk.marks[at] & Mark::Start ? 0.0f : 1.0f;
+    for (int i = 0; i < given.memorySize && given.first + step == 0; i++)
+        *elementOf(given.memory, panel * lanes + lane, i) = used ? chunk.memory[local * given.memorySize + i] : 0.0f;
+}
+
+struct LossArguments {
+    // [panels, steps, actions, lanes].
+    Panels outputs;
+    Panels labels;
+    // Written.
+    Panels gradients;
+    // [panels, steps, 1, lanes].
+    Panels weights;
+    // [samples], written: each row's share of the sum.
+    double *losses;
+    unsigned samples;
+    int actions;
+    // Factor of the gradient.
+    float scale;
+    // Of Huber's loss.
+    float delta;
+};
+
+// A thread has a row. What does not count is left out, not multiplied by 0: it may be infinite or not a number.
+KERNEL(mean_squared, LossArguments) {
+    unsigned sample = globalIndex();
+    if (sample >= given.samples)
+        return;
+    float weight = *elementOf(given.weights, sample, 0), slope = 2.0f * given.scale;
+    double sum = 0.0;
+    for (int i = 0; i < given.actions; i++) {
+        float error = weight == 0.0f ? 0.0f : *elementOf(given.outputs, sample, i) - *elementOf(given.labels, sample, i);
+        *elementOf(given.gradients, sample, i) = slope * weight * error;
+        sum += weight * (error * error);
+    }
+    given.losses[sample] = sum;
+}
+
+KERNEL(huber, LossArguments) {
+    unsigned sample = globalIndex();
+    if (sample >= given.samples)
+        return;
+    float weight = *elementOf(given.weights, sample, 0), delta = given.delta;
+    double sum = 0.0;
+    for (int i = 0; i < given.actions; i++) {
+        float error = weight == 0.0f ? 0.0f : *elementOf(given.outputs, sample, i) - *elementOf(given.labels, sample, i);
+        float size = absolute(error);
+        float limited = error < -delta ? -delta : error > delta ? delta : error;
+        *elementOf(given.gradients, sample, i) = given.scale * weight * limited;
+        sum += weight * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
+    }
+    given.losses[sample] = sum;
+}
+
+constexpr int SumThreads = 256;
+
+struct SumLossesArguments {
+    // [panels, steps, lanes] and [panels]; the second for a moment.
+    const double *losses;
+    double *ofPanels;
+    // What the mini-batch's windows come to, added to.
+    double *sum;
+    Progress *progress;
+    int panels;
+    int steps;
+    int lanes;
+    int chunks;
+    // Numbers of a row.
+    int terms;
+};
+
+// The loss of a window of a mini-batch, in the order of lanes, steps, panels and chunks. One block.
+KERNEL(sum_losses, SumLossesArguments) {
+    for (int panel = threadIndex(); panel < given.panels; panel += SumThreads) {
+        double sum = 0.0;
+        for (int step = given.steps - 1; step >= 0; step--) {
+            const double *row = given.losses + ((long long)panel * given.steps + step) * given.lanes;
+            double total = 0.0;
+            for (int lane = 0; lane < given.lanes; lane++)
+                total += row[lane];
+            sum += total;
+        }
+        given.ofPanels[panel] = sum;
+    }
+    barrier();
+    if (threadIndex() != 0 || given.progress->failed)
+        return;
+    double sum = *given.sum;
+    for (int chunk = 0; chunk < given.chunks; chunk++) {
+        double part = 0.0;
+        for (int panel = chunkStart(chunk, given.panels, given.chunks); panel < chunkStart(chunk + 1, given.panels, given.chunks); panel++)
+            part += given.ofPanels[panel];
+        sum += part / given.terms;
+    }
+    *given.sum = sum;
+    if (!(__builtin_fabs(sum) < __builtin_inf()))
+        given.progress->failed = 1;
+}
+
+// What is known of a segment so far.
+struct SegmentLoss {
+    double sum, weight;
+};
+
+struct NoteLossesArguments {
+    const double *losses;
+    Panels weights;
+    const int *places;
+    // [segments], and [places]: the mean of each, written with the last window.
+    SegmentLoss *segmentLosses;
+    float *noted;
+    int segments;
+    int steps;
+    int terms;
+    int isFirst;
+    int isLast;
+};
+
+// A thread has a segment.
+KERNEL(note_losses, NoteLossesArguments) {
+    int segment = globalIndex();
+    if (segment >= given.segments)
+        return;
+    int lanes = given.weights.lanes, panel = segment / lanes, lane = segment % lanes;
+    SegmentLoss loss = given.isFirst ? SegmentLoss{} : given.segmentLosses[segment];
+    for (int step = given.steps - 1; step >= 0; step--) {
+        unsigned sample = (panel * given.steps + step) * lanes + lane;
+        loss.sum += given.losses[sample];
+        loss.weight += *elementOf(given.weights, sample, 0);
+    }
+    given.segmentLosses[segment] = loss;
+    if (given.isLast)
+        given.noted[given.places[segment]] = loss.weight == 0.0 ? 0.0f : (float)(loss.sum / (loss.weight * given.terms));
+}

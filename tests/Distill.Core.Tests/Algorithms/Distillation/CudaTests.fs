@@ -1,0 +1,322 @@
+/// A distillation on a GPU against the same one on the processor.
+module Distill.Tests.CudaDistillationTests
+
+open System
+open Distill
+open Distill.Algorithms
+open Distill.Compute
+open Distill.Datasets
+open Distill.Environments.CartPole
+open Distill.Environments.Quadrotor
+open Distill.Networks
+open Distill.Policies
+open Distill.Tests.CudaDriver
+open Distill.Tests.DistillationTestbed
+
+/// Flies the quadrotor somehow.
+let private teacher head =
+    randomPolicy 3 0.3f (NetworkSpec.Mlp(26, [ 12 ], 4, Activation.Tanh, head)) "teacher" true
+
+let private rows (device: ComputeDevice) =
+    DistillationConfig(
+        Seed = 9UL,
+        Device = device,
+        Environment = QuadrotorConfig(Envs = 37, EpisodeLimit = 9),
+        Student = MlpStudent(Hidden = [ 10; 7 ], NormalizeObservations = true),
+        Acting = TeacherUntil 1,
+        Retention = FirstInFirstOut 500L,
+        Collection = StepsPerIteration 5,
+        NumLearningEpochs = 2,
+        MiniBatchSize = 100,
+        Iterations = 4,
+        GradientLength = 4
+    )
+
+let private sequences (device: ComputeDevice) =
+    DistillationConfig(
+        Seed = 4UL,
+        Device = device,
+        Environment = QuadrotorConfig(Envs = 35, EpisodeLimit = 7, Task = QuadrotorTask.FigureEight),
+        Student = GruStudent(Hidden = 5, NormalizeObservations = true),
+        Acting = Mixed 0.5,
+        Retention = FirstInFirstOut 700L,
+        Collection = StepsPerIteration 6,
+        SequenceLength = 3,
+        NumLearningEpochs = 2,
+        MiniBatchSize = 30,
+        Iterations = 4,
+        GradientLength = 2
+    )
+
+let private start (config: DistillationConfig) teacher pool =
+    new Distillation(config, (teacher: Policy), pool)
+
+let private metrics (report: IterationReport) =
+    [ for metric in report.Metrics -> metric.Key, metric.Value ]
+
+let private episodes (device: ComputeDevice) =
+    DistillationConfig(
+        Seed = 5UL,
+        Device = device,
+        Environment = QuadrotorConfig(EpisodeLimit = 7, Sampled = DroneSampling(Number = 3)),
+        Student = MlpStudent(Hidden = [ 8 ], Activation = Activation.Relu),
+        Loss = Huber 0.1,
+        Acting = LinearBeta 2,
+        Retention = NewestRollout(),
+        Sampling = LossPrioritized(),
+        Collection = EpisodesPerEpoch 34,
+        Optimizer = AdamConfig(MaxGradNorm = 0.05, WeightDecay = 0.01),
+        NumLearningEpochs = 2,
+        MiniBatchSize = 50,
+        Iterations = 3
+    )
+
+/// One of each processor: what a device must report as the processor does.
+let private pair (config: ComputeDevice -> DistillationConfig) (teacher: Policy) pool =
+    (device ()).Dispose()
+    let theirs = start (config ComputeDevice.Cuda) teacher pool
+    Expect.isTrue (not (theirs.RunsOn.StartsWith "processor")) "the GPU computes"
+    theirs, start (config ComputeDevice.Cpu) teacher pool
+
+/// Runs one iteration of both and compares all that they report, and the students.
+let private iterate (what: string) (theirs: Distillation, ours: Distillation) =
+    let expected, actual = ours.Iterate(), theirs.Iterate()
+    Expect.equal (metrics actual) (metrics expected) $"{what}, iteration {ours.Iteration}: metrics"
+
+    Paths.sameBits
+        (floats theirs.Student.Network.Parameters)
+        (floats ours.Student.Network.Parameters)
+        $"{what}, iteration {ours.Iteration}: student"
+
+/// All iterations, and all that a checkpoint has after them.
+let private alike (what: string) (config: ComputeDevice -> DistillationConfig) (teacher: Policy) =
+    use pool = new WorkerPool 2
+    let theirs, ours = pair config teacher pool
+    use theirs = theirs
+    use ours = ours
+
+    for _ in 1 .. ours.Config.Iterations do
+        iterate what (theirs, ours)
+
+    sameState (bytes theirs.Visit) (bytes ours.Visit) what
+
+[<CudaFact>]
+let ``a distillation on a GPU is that of the processor, to the last bit`` () =
+    use plain = teacher Head.Plain
+    alike "rows" rows plain
+
+[<CudaFact>]
+let ``with a recurrent student, too, through windows, sequences and their memories`` () =
+    use gaussian = teacher Head.Gaussian
+    alike "sequences" sequences gaussian
+
+[<CudaFact>]
+let ``with whole episodes of several drones, too, whose rows do not all count`` () =
+    use plain = teacher Head.Plain
+    alike "episodes" episodes plain
+
+[<CudaFact>]
+let ``a dataset of several chunks has the same bits, and so has a teacher that remembers`` () =
+    use remembering = raptorTeacher ()
+
+    let many device =
+        DistillationConfig(
+            Seed = 2UL,
+            Device = device,
+            Environment = QuadrotorConfig(Envs = 70, EpisodeLimit = 20),
+            Student = MlpStudent(Hidden = [ 3 ]),
+            Acting = LinearBeta 9,
+            Collection = StepsPerIteration 6,
+            Sampling = InOrder(),
+            NumLearningEpochs = 1,
+            MiniBatchSize = 3000,
+            Iterations = 11
+        )
+
+    alike "chunks" many remembering
+
+[<CudaFact>]
+let ``what was begun on a GPU goes on on the processor, and the other way round`` () =
+    use plain = teacher Head.Plain
+    use pool = new WorkerPool 1
+
+    for what, config in [ "rows", rows; "sequences", sequences ] do
+        let began, reference = pair config plain pool
+        use began = began
+        use reference = reference
+
+        for _ in 1..2 do
+            began.Iterate() |> ignore
+            reference.Iterate() |> ignore
+
+        let folder = IO.Directory.CreateTempSubdirectory("distill-cuda-resume-").FullName
+
+        try
+            let onGpu, onProcessor =
+                IO.Path.Combine(folder, "gpu"), IO.Path.Combine(folder, "cpu")
+
+            save onGpu began.Visit
+            save onProcessor reference.Visit
+            // A walk that saves leaves all as it was.
+            iterate what (began, reference)
+            let theirs, ours = pair config plain pool
+            use theirs = theirs
+            use ours = ours
+            load onProcessor theirs.Visit
+            load onGpu ours.Visit
+
+            for _ in 3 .. ours.Config.Iterations do
+                iterate what (theirs, ours)
+
+            reference.Iterate() |> ignore
+            sameState (bytes theirs.Visit) (bytes reference.Visit) $"{what}, from the processor"
+            sameState (bytes ours.Visit) (bytes reference.Visit) $"{what}, from the GPU"
+        finally
+            IO.Directory.Delete(folder, true)
+
+[<CudaFact>]
+let ``nothing but marks, metrics and orders crosses the bus`` () =
+    (device ()).Dispose()
+    use plain = teacher Head.Plain
+    use pool = new WorkerPool 1
+    let config = rows ComputeDevice.Cuda
+    let teachers = TeacherPolicies.Of(plain, config.Environment.Spec)
+
+    use engine =
+        new CudaEngine(config, (fun environment -> (teachers :> ITeachers).Teach environment), pool)
+
+    /// Bytes and launches of a phase.
+    let cost (phase: unit -> unit) =
+        let bus, launches = engine.Device.BusBytes, engine.Device.Launches
+        phase ()
+        engine.Device.BusBytes - bus, engine.Device.Launches - launches
+
+    let envs, steps, observation = 37L, 5L, 22L
+    let held = envs * steps
+
+    // Of every row reward and mark, of every environment what was not finite; each step observes, normalizes and runs both
+    // networks, chooses, flies and takes.
+    Expect.equal
+        (cost (fun () -> engine.Collect(0.5, 0)))
+        (held * 8L + envs * 12L, steps * ((2L + 2L) + (2L + 3L) + 3L))
+        "collecting"
+
+    // The moments, and what the student is normalized with.
+    Expect.equal (cost engine.Add) (observation * (2L * 8L + 2L * 4L), 3L) "adding"
+    let parameters = int64 engine.Student.Network.Parameters.Length
+    let batches = 2L * ((held + 99L) / 100L)
+
+    // The order of each pass, then the losses of segments and mini-batches, the student, Adam's moments and its progress. A
+    // mini-batch is gathered, goes forward and backward, and is a step.
+    Expect.equal
+        (cost (fun () -> engine.Train 0 |> ignore))
+        (2L * held * 4L + held * 4L + batches * 8L + parameters * 12L + 2L * 24L,
+         batches * (1L + 3L + 3L + (2L + 2L * 3L + 2L) + 4L))
+        "training"
+
+[<CudaFact>]
+let ``what is not finite is said as on the processor`` () =
+    use plain = teacher Head.Plain
+    use pool = new WorkerPool 1
+
+    let said (config: ComputeDevice -> DistillationConfig) (teacher: Policy) =
+        let theirs, ours = pair config teacher pool
+        use theirs = theirs
+        use ours = ours
+
+        let sentence (distillation: Distillation) =
+            (Expect.throws<DistillException>(fun () ->
+                for _ in 1..3 do
+                    distillation.Iterate() |> ignore))
+                .Message
+
+        let expected = sentence ours
+        Expect.equal (sentence theirs) expected "sentence"
+
+        Paths.sameBits
+            (floats theirs.Student.Network.Parameters)
+            (floats ours.Student.Network.Parameters)
+            expected
+
+        expected
+
+    use broken = teacher Head.Plain
+    broken.Network.Parameters.Span[3] <- nanf
+
+    said rows broken
+    |> Storage.contains "Iteration 1: the teacher's action of environment 0 is NaN at step 0"
+
+    // Where and when a factor leads beyond all numbers depends on what is flown.
+    for factor in [ 3e37f; 1e38f; 3e38f ] do
+        use huge =
+            new Policy(NetworkSpec.Mlp(26, [], 4, Activation.Relu, Head.Plain), "teacher")
+
+        huge.Network.Parameters.Span[12] <- factor
+        said rows huge |> Storage.contains "must be finite"
+
+    // Steps so large that what the student gives, or its square, is beyond all numbers.
+    for rate in [ 1e22; 1e30 ] do
+        let wild device =
+            DistillationConfig(
+                Seed = 9UL,
+                Device = device,
+                Environment = QuadrotorConfig(Envs = 37, EpisodeLimit = 9),
+                Student = MlpStudent(Hidden = [ 10 ], Activation = Activation.Relu),
+                Acting = TeacherAlways(),
+                Collection = StepsPerIteration 5,
+                NumLearningEpochs = 3,
+                MiniBatchSize = 100,
+                Optimizer = AdamConfig(LearningRate = rate)
+            )
+
+        said wild plain |> Storage.contains "lower the learning rate"
+
+[<CudaFact>]
+let ``what does not run on a GPU yet is refused in a sentence, and auto takes the processor`` () =
+    (device ()).Dispose()
+    use plain = teacher Head.Plain
+    use pool = new WorkerPool 1
+
+    let config device (sampling: Sampling) =
+        DistillationConfig(
+            Device = device,
+            Environment = QuadrotorConfig(Envs = 32),
+            Student = MlpStudent(),
+            Collection = StepsPerIteration 5,
+            Sampling = sampling
+        )
+
+    let refused (config: DistillationConfig) (teacher: Policy) =
+        (Expect.throws<DistillException>(fun () -> (start config teacher pool).Dispose())).Message
+
+    let sentence =
+        "device=cuda cannot train an ensemble (sampling) yet; use device=cpu."
+
+    Expect.equal (refused (config ComputeDevice.Cuda (DisagreementPrioritized())) plain) sentence "sampling"
+    use auto = start (config ComputeDevice.Auto (DisagreementPrioritized())) plain pool
+    Expect.equal auto.RunsOn $"processor ({sentence})" "a processor"
+    use possible = start (config ComputeDevice.Auto (Permutation())) plain pool
+    Expect.isTrue (not (possible.RunsOn.StartsWith "processor")) "a GPU"
+
+    use cart = cartPoleTeacher ()
+
+    Expect.equal
+        (refused
+            (DistillationConfig(
+                Device = ComputeDevice.Cuda,
+                Environment = CartPoleConfig(),
+                Student = MlpStudent(),
+                Loss = CrossEntropy()
+            ))
+            cart)
+        "device=cuda cannot fly anything but quadrotors (environment) yet; use device=cpu."
+        "environment"
+
+    let several = new TeacherPolicies([| plain; plain |], [| 0 |])
+
+    Expect.equal
+        ((Expect.throws<DistillException>(fun () ->
+            (new Distillation(config ComputeDevice.Cuda (Permutation()), several, pool)).Dispose()))
+            .Message)
+        "device=cuda cannot run this teacher yet: it must be one policy that gives its deterministic action; use device=cpu."
+        "teacher"
