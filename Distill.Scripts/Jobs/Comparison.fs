@@ -4,14 +4,18 @@ open Distill.Evaluation
 
 /// Closed-loop results side by side, a row for each of what is compared: "policy", "drone". With a reference, which is one
 /// of the rows, the others have their difference from it, episode by episode: all must have flown the same episodes.
-/// `stepsToTarget` are of one of the rows, by its label, and None where the target was not reached.
+/// `stepsToTarget` are of one of the rows, by its label, and None where the target was not reached. `measures` are those of the
+/// environments that have a column each, the last ones.
 type Comparison
     (
         compared: string,
         rows: (string * EvaluationResult) list,
         ?reference: string,
-        ?stepsToTarget: string * float option
+        ?stepsToTarget: string * float option,
+        ?measures: string list
     ) =
+    let measures = defaultArg measures []
+
     /// Label, result and, of all but the reference, the difference from it.
     let entries =
         let flown =
@@ -33,12 +37,14 @@ type Comparison
         Table(
             [ compared; "mean return"; "std" ]
             @ ifReferred (fun name -> [ $"minus {name} [95 %%]" ])
-            @ [ "mean length"; "terminated %"; "episodes" ],
+            @ [ "mean length"; "terminated %"; "episodes" ]
+            @ measures,
             [
                 for label, result, difference in entries do
                     [ box label; result.MeanReturn; result.StdReturn ]
                     @ ifReferred (fun _ -> [ box difference ])
                     @ [ result.MeanLength; 100.0 * result.ShareTerminated; result.Episodes ]
+                    @ [ for measure in measures -> box (result.Mean measure) ]
             ]
         )
 
@@ -63,7 +69,7 @@ type Comparison
     member _.ToHtml() = table.ToHtml()
 
     /// Writes what is compared, mean_return, std_return, mean_length, share_terminated and episodes, with all digits; with a
-    /// reference also minus_REFERENCE, and _low and _high of it; with a target return steps_to_target.
+    /// reference also minus_REFERENCE, and _low and _high of it; with a target return steps_to_target; and the measures.
     member _.WriteCsv(path: string) =
         let numbers (difference: Interval option) =
             match difference with
@@ -75,7 +81,8 @@ type Comparison
             path
             ([ compared; "mean_return"; "std_return"; "mean_length"; "share_terminated"; "episodes" ]
              @ ifReferred (fun name -> [ $"minus_{name}"; $"minus_{name}_low"; $"minus_{name}_high" ])
-             @ (stepsToTarget |> Option.map (fun _ -> "steps_to_target") |> Option.toList))
+             @ (stepsToTarget |> Option.map (fun _ -> "steps_to_target") |> Option.toList)
+             @ measures)
             [
                 for label, result, difference in entries do
                     [
@@ -91,4 +98,5 @@ type Comparison
                        | Some(trained, Some steps) when trained = label -> [ Csv.number steps ]
                        | Some _ -> [ "" ]
                        | None -> [])
+                    @ [ for measure in measures -> Csv.number (result.Mean measure) ]
             ]

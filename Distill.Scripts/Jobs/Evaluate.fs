@@ -147,7 +147,11 @@ module Evaluate =
             else
                 List.zip variants (List.ofSeq (all.ByVariant(evaluation.Environment.Spec.Variants)))
 
-        Comparison(compared evaluation.Environment, each @ [ "all", all ])
+        Comparison(
+            compared evaluation.Environment,
+            each @ [ "all", all ],
+            measures = [ for measure in evaluation.Environment.Spec.Measures -> measure.Name ]
+        )
 
     /// Writes the table to the file that the evaluation names.
     let internal save (evaluation: Evaluate) (comparison: Comparison) =

@@ -87,8 +87,16 @@ let ``an evaluation has a row for every drone and one for all, and a CSV with th
     Assert.InRange(mean "crazyflie", 500.0, 700.0)
     let lines = File.ReadAllLines csv
     Assert.Equal(4, lines.Length)
-    Assert.Equal("drone,mean_return,std_return,mean_length,share_terminated,episodes", lines[0])
+
+    Assert.Equal(
+        "drone,mean_return,std_return,mean_length,share_terminated,episodes,position_error,velocity_error",
+        lines[0]
+    )
+
     Assert.Equal(mean "x500_real", invariant (lines[2].Split(',')[1]))
+    let _, ofX500 = comparison.Rows[1]
+    Assert.Equal(ofX500.Mean "position_error", invariant (lines[2].Split(',')[6]))
+    Assert.Contains("velocity_error", string comparison)
 
 [<Fact>]
 let ``an evaluation takes any environment, and only quadrotors are played`` () =
