@@ -21,7 +21,7 @@ let training (task: ManipulationTask) =
         FinalEpisodes = 50
     }
 
-let collective = Teacher.file "logs/multitask/collective/students/cls-0.safetensors"
+let collective = Teacher.load "logs/multitask/collective/students/cls-0.safetensors"
 
 // It has faded after half of the steps. The network learned actions alone, so that its own deviation means nothing.
 let imitating =
