@@ -13,12 +13,10 @@
 DEVICE unsigned threadIndex() { return __nvvm_read_ptx_sreg_tid_x(); }
 DEVICE unsigned blockIndex() { return __nvvm_read_ptx_sreg_ctaid_x(); }
 DEVICE unsigned threads() { return __nvvm_read_ptx_sreg_ntid_x(); }
-DEVICE unsigned blocks() { return __nvvm_read_ptx_sreg_nctaid_x(); }
 DEVICE void barrier() { __syncthreads(); }
 DEVICE float squareRoot(float x) { return __nvvm_sqrt_rn_f(x); }
 DEVICE double squareRoot(double x) { return __nvvm_sqrt_rn_d(x); }
 DEVICE float shuffleXor(float value, int mask) { return __nvvm_shfl_sync_bfly_f32(-1, value, mask, 31); }
-DEVICE unsigned ballot(bool holds) { return __nvvm_vote_ballot_sync(-1, holds); }
 
 #else
 

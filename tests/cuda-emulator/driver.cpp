@@ -219,7 +219,7 @@ int runBlocks(unsigned blocks, unsigned threads) {
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), orders);
     for (auto block : order)
-        if (int failure = runBlock({0, threads, block, blocks}))
+        if (int failure = runBlock({0, threads, block}))
             return failure;
     return Success;
 }
@@ -263,14 +263,6 @@ unsigned exchange(unsigned word, unsigned from) {
     give(Waits::ForWarp);
     auto result = words[thread / WarpWidth * WarpWidth + from];
     give(Waits::ForWarp);
-    return result;
-}
-
-unsigned vote(bool holds) {
-    unsigned result = 0;
-    auto lanes = std::min(WarpWidth, current->place.threads - current->place.thread / WarpWidth * WarpWidth);
-    for (unsigned lane = 0; lane < lanes; lane++)
-        result |= exchange(holds, lane) << lane;
     return result;
 }
 

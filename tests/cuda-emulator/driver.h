@@ -12,7 +12,7 @@ struct Kernel {
 
 // Where the thread that runs is.
 struct Place {
-    unsigned thread, threads, block, blocks;
+    unsigned thread, threads, block;
 };
 
 const Place &place();
@@ -20,4 +20,3 @@ const Place &place();
 // Waits for all threads of the block, or exchanges a word with those of the warp.
 void waitForBlock();
 unsigned exchange(unsigned word, unsigned from);
-unsigned vote(bool holds);

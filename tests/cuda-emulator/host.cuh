@@ -17,7 +17,6 @@
 DEVICE unsigned threadIndex() { return place().thread; }
 DEVICE unsigned blockIndex() { return place().block; }
 DEVICE unsigned threads() { return place().threads; }
-DEVICE unsigned blocks() { return place().blocks; }
 DEVICE void barrier() { waitForBlock(); }
 DEVICE float squareRoot(float x) { return __builtin_sqrtf(x); }
 DEVICE double squareRoot(double x) { return __builtin_sqrt(x); }
@@ -25,5 +24,3 @@ DEVICE double squareRoot(double x) { return __builtin_sqrt(x); }
 DEVICE float shuffleXor(float value, int mask) {
     return __builtin_bit_cast(float, exchange(__builtin_bit_cast(unsigned, value), (place().thread % 32) ^ mask));
 }
-
-DEVICE unsigned ballot(bool holds) { return vote(holds); }
