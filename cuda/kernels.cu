@@ -1,4 +1,5 @@
 // All kernels, as one text.
+#include "evaluation.cu"
 #include "gru.cu"
 #include "optimizers.cu"
 #include "quadrotor.cu"

@@ -17,6 +17,20 @@ DEVICE float *elementOf(const Panels &panels, unsigned sample, int feature) {
     return panels.at + (sample / panels.lanes) * panels.stride + feature * panels.lanes + sample % panels.lanes;
 }
 
+struct CopyArguments {
+    Panels from;
+    Panels to;
+    unsigned samples;
+    int features;
+};
+
+KERNEL(copy_features, CopyArguments) {
+    unsigned sample = globalIndex() % given.samples;
+    int feature = globalIndex() / given.samples;
+    if (feature < given.features)
+        *elementOf(given.to, sample, feature) = *elementOf(given.from, sample, feature);
+}
+
 enum class Activation : int { Identity, Relu, Elu, Tanh, Selu };
 
 constexpr float SeluScale = 1.0507009873554805f, SeluNegative = (float)(1.0507009873554805 * 1.6732632423543772);

@@ -1,4 +1,5 @@
 using Distill.Environments;
+using Distill.Environments.Quadrotor;
 using Distill.Policies;
 
 namespace Distill.Evaluation;
@@ -82,10 +83,8 @@ public sealed class Evaluator : IRollout, IDisposable
     private readonly IBatchedEnvironment environment;
     private readonly IReadOnlyList<EnvironmentMeasure> names;
     private readonly RolloutLoop loop;
-    private readonly float[] returns;
-    private readonly int[] lengths;
-    private readonly bool[] terminated;
-    private readonly float[][] measures;
+    private readonly CudaEvaluation? onGpu;
+    private readonly Results results;
     private readonly byte[] running;
     private readonly int[] variants;
     private readonly FiniteWatch watch;
@@ -96,15 +95,24 @@ public sealed class Evaluator : IRollout, IDisposable
 
     /// <param name="episodes">Episodes per evaluation. Raise it for tighter means: the error falls with the square root.</param>
     /// <param name="seed">Derived so that training never sees these episodes.</param>
-    public Evaluator(IEnvironmentConfig config, int episodes, ulong seed, WorkerPool pool)
+    /// <param name="device">Where, if it can be there; what cannot is computed on the processor, with the same results.</param>
+    public Evaluator(
+        IEnvironmentConfig config,
+        int episodes,
+        ulong seed,
+        WorkerPool pool,
+        ComputeDevice device = ComputeDevice.Cpu
+    )
     {
         environment = config.Create(episodes, new RandomStream(seed, "evaluation").Seed());
         names = environment.Spec.Measures;
         loop = new RolloutLoop(environment, pool, this, measured: true);
-        returns = new float[episodes];
-        lengths = new int[episodes];
-        terminated = new bool[episodes];
-        measures = [.. names.Select(_ => new float[episodes])];
+        results = new(
+            new float[episodes],
+            new int[episodes],
+            new bool[episodes],
+            [.. names.Select(_ => new float[episodes])]
+        );
         running = new byte[Panel.Count(environment.Count) * Panel.Width];
         variants =
             environment.Spec.Variants.Count == 0
@@ -116,7 +124,12 @@ public sealed class Evaluator : IRollout, IDisposable
                         .Select(episode => environment.VariantOf(episode % environment.Count)),
                 ];
         watch = new FiniteWatch(environment.Count);
+        if (device != ComputeDevice.Cpu && CudaEvaluation.IsPossible(environment, episodes))
+            onGpu = CudaEvaluation.TryCreate((QuadrotorEnvironment)environment);
     }
+
+    /// <summary>Kernels that were started on a GPU, for tests.</summary>
+    internal long Launches => onGpu?.Launches ?? 0;
 
     /// <param name="record">Takes every step of the episodes; null for none.</param>
     /// <exception cref="DistillException">
@@ -124,6 +137,9 @@ public sealed class Evaluator : IRollout, IDisposable
     /// </exception>
     public EvaluationResult Run(Policy policy, EpisodeRecord? record = null)
     {
+        policy.Check(environment.Spec, "policy");
+        if (record is null && onGpu is not null && onGpu.Run(policy, results))
+            return Result();
         using var acting = new ActingPolicy(policy, environment, "policy");
         (this.policy, teacher, this.record) = (acting, null, record);
         return Run();
@@ -141,27 +157,30 @@ public sealed class Evaluator : IRollout, IDisposable
     private EvaluationResult Run()
     {
         environment.Rewind();
-        for (firstEpisode = 0; firstEpisode < returns.Length; firstEpisode += environment.Count)
+        for (firstEpisode = 0; firstEpisode < results.Returns.Length; firstEpisode += environment.Count)
         {
             loop.Run(int.MaxValue);
             watch.Check();
         }
-        return new EvaluationResult([.. returns], [.. lengths], [.. terminated])
+        return Result();
+    }
+
+    private EvaluationResult Result() =>
+        new([.. results.Returns], [.. results.Lengths], [.. results.Terminated])
         {
             Measures = names
-                .Zip(measures)
+                .Zip(results.Measures)
                 .ToDictionary(pair => pair.First.Name, pair => pair.Second.ToArray()),
             Variants = variants,
         };
-    }
 
     void IRollout.Begin(int panel)
     {
         var (first, lanes) = (Episode(panel), Lanes(panel));
         running.AsSpan(panel * Panel.Width, Panel.Width).Clear();
         running.AsSpan(panel * Panel.Width, lanes).Fill(1);
-        returns.AsSpan(first, lanes).Clear();
-        foreach (var measure in measures)
+        results.Returns.AsSpan(first, lanes).Clear();
+        foreach (var measure in results.Measures)
             measure.AsSpan(first, lanes).Clear();
         if (firstEpisode > 0)
             Forget(panel);
@@ -196,10 +215,10 @@ public sealed class Evaluator : IRollout, IDisposable
         if (watch.Catches(step.Panel, step.Number, "reward", step.Reward, counted))
             return false;
         var lanes = Lanes(step.Panel);
-        for (var i = 0; i < measures.Length; i++)
+        for (var i = 0; i < results.Measures.Length; i++)
         {
             var over = names[i].Over;
-            var soFar = measures[i].AsSpan(Episode(step.Panel), lanes);
+            var soFar = results.Measures[i].AsSpan(Episode(step.Panel), lanes);
             for (var lane = 0; lane < lanes; lane++)
                 if (counted[lane] != 0)
                     soFar[lane] = over.Add(soFar[lane], step.Measures[i * Panel.Width + lane], step.Number);
@@ -209,13 +228,13 @@ public sealed class Evaluator : IRollout, IDisposable
             if (counted[lane] == 0)
                 continue;
             var episode = Episode(step.Panel) + lane;
-            returns[episode] += step.Reward[lane];
+            results.Returns[episode] += step.Reward[lane];
             record?.Take(episode, step.Number, step.Reward[lane]);
             if (!step.Done(lane))
                 continue;
             counted[lane] = 0;
-            lengths[episode] = step.Number + 1;
-            terminated[episode] = step.Terminated[lane] != 0;
+            results.Lengths[episode] = step.Number + 1;
+            results.Terminated[episode] = step.Terminated[lane] != 0;
         }
         return counted.Contains((byte)1);
     }
@@ -224,6 +243,7 @@ public sealed class Evaluator : IRollout, IDisposable
 
     public void Dispose()
     {
+        onGpu?.Dispose();
         loop.Dispose();
         environment.Dispose();
     }
@@ -238,12 +258,15 @@ public sealed class Evaluator : IRollout, IDisposable
     }
 
     /// <summary>The episode in lane 0 of a panel; past the last where a round needs no such panel.</summary>
-    private int Episode(int panel) => Math.Min(firstEpisode + panel * Panel.Width, returns.Length);
+    private int Episode(int panel) => Math.Min(firstEpisode + panel * Panel.Width, results.Returns.Length);
 
     /// <summary>How many lanes of a panel have an episode.</summary>
     private int Lanes(int panel)
     {
-        var round = Math.Min(environment.Count, returns.Length - firstEpisode);
+        var round = Math.Min(environment.Count, results.Returns.Length - firstEpisode);
         return Math.Clamp(round - panel * Panel.Width, 0, Panel.Width);
     }
+
+    /// <summary>What is known of the episodes: sums of rewards, steps, whether they ended in a terminal state, and measures, <c>[measures, episodes]</c>.</summary>
+    internal sealed record Results(float[] Returns, int[] Lengths, bool[] Terminated, float[][] Measures);
 }

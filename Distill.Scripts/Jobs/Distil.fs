@@ -64,6 +64,7 @@ module Distil =
             RunName = config.RunName
             Seed = config.Seed
             Environment = config.Environment
+            Device = config.Device
             Plan = plan config
             Parameters = Training.parameters [ experiment.Teacher; config ]
         }

@@ -91,7 +91,13 @@ module internal Labelling =
             let variants = max 1 names.Count
 
             use evaluator =
-                new Evaluator(setup.Environment.Grouped, variants * file.TeacherEpisodes, setup.Seed, pool)
+                new Evaluator(
+                    setup.Environment.Grouped,
+                    variants * file.TeacherEpisodes,
+                    setup.Seed,
+                    pool,
+                    setup.Device
+                )
 
             let all = evaluator.Run teachers
 
@@ -164,7 +170,7 @@ module internal Labelling =
     /// speaks against them.
     let soloOf (teachers: ITeachers) (setup: Training.Setup) (pool: WorkerPool) =
         use evaluator =
-            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)
+            new Evaluator(setup.Environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool, setup.Device)
 
         let result = evaluator.Run teachers
         say $"Teacher alone: {Runner.describe result}"

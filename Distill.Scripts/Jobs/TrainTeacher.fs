@@ -153,6 +153,7 @@ module TrainTeacher =
             RunName = training.RunName
             Seed = algorithm.Seed
             Environment = training.Environment
+            Device = ComputeDevice.Cpu
             Plan =
                 {
                     Iterations = algorithm.Iterations

@@ -69,6 +69,9 @@ module Training =
             RunName: string
             Seed: uint64
             Environment: IEnvironmentConfig
+
+            /// Where evaluations are computed, if they can be there.
+            Device: ComputeDevice
             Plan: Plan
 
             /// What params/agent.yaml and params/env.yaml say.
@@ -428,7 +431,17 @@ module Training =
             match setup.Environment with
             | :? RecordedConfig -> None
             | environment ->
-                Some(own.Add(new Evaluator(environment, setup.Plan.EvaluationEpisodes, setup.Seed, pool)))
+                Some(
+                    own.Add(
+                        new Evaluator(
+                            environment,
+                            setup.Plan.EvaluationEpisodes,
+                            setup.Seed,
+                            pool,
+                            setup.Device
+                        )
+                    )
+                )
 
         let resume = options.Resume <> ""
 
@@ -513,5 +526,6 @@ module Training =
             setup.Environment,
             setup.Plan.FinalEpisodes,
             RandomStream(setup.Seed, "final evaluation").Seed(),
-            pool
+            pool,
+            setup.Device
         )

@@ -228,7 +228,7 @@ module StudentComparison =
         let episodes = max 1 variants.Length * options.Episodes
 
         use evaluator =
-            new Evaluator(config.Environment, episodes, options.EpisodesSeed, pool)
+            new Evaluator(config.Environment, episodes, options.EpisodesSeed, pool, config.Device)
 
         use teachers =
             Labelling.labellers experiment

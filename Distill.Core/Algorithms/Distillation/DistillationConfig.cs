@@ -350,19 +350,6 @@ public sealed record DistillationConfig
         new ObservationView(environment, groups).Size;
 }
 
-/// <summary>Where a distillation is computed.</summary>
-public enum ComputeDevice
-{
-    /// <summary>On the processor.</summary>
-    Cpu,
-
-    /// <summary>On an NVIDIA GPU, or not at all.</summary>
-    Cuda,
-
-    /// <summary>On an NVIDIA GPU where that is possible, else on the processor.</summary>
-    Auto,
-}
-
 /// <summary>Who labels recorded data.</summary>
 public enum SeedLabels
 {

@@ -5,6 +5,7 @@ using Distill.Environments.Quadrotor;
 using Distill.Networks;
 using Distill.Networks.Cuda;
 using Distill.Policies;
+using Distill.Policies.Cuda;
 
 namespace Distill.Algorithms;
 
@@ -39,13 +40,12 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaQuadrotors drones;
     private readonly CudaPolicy teacher;
     private readonly CudaPolicy student;
-    private readonly FiniteWatch watch;
+    private readonly CudaFiniteWatch watch;
     private readonly CudaBuffer<float> rows;
     private readonly CudaBuffer<float> rewards;
     private readonly CudaBuffer<int> marks;
     private readonly CudaBuffer<float> keeps;
     private readonly CudaBuffer<float> alive;
-    private readonly CudaBuffer<Finding> findings;
     private readonly CudaBuffer<float> actions;
     private readonly CudaBuffer<float> outcomes;
     private readonly CudaBuffer<float>? memories;
@@ -57,7 +57,6 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaKernel<StatisticsArguments> sum;
     private readonly CudaKernel<StatisticsArguments> merge;
     private readonly int[] markOf;
-    private readonly Finding[] found;
     private readonly RolloutRows all;
 
     /// <param name="collector">Whose environments, policies and counters these are; it stays as it is until <see cref="Download"/>.</param>
@@ -85,7 +84,7 @@ internal sealed class CudaCollector : IDisposable
         teacher = new(device, drones, environment, advisor, "teacher");
         this.student = new(device, drones, environment, student, "student");
         normalizer = student.Normalizer;
-        watch = new(environment.Count);
+        watch = new(device, environment.Count, Quantities);
         var lanes = drones.Lanes;
         var columns = rollout.Table.Columns.Size;
         rows = new(device, (long)rollout.Rows * columns, "the rollout");
@@ -93,7 +92,6 @@ internal sealed class CudaCollector : IDisposable
         marks = new(device, rollout.Rows, "the rollout");
         keeps = new(device, lanes, "the rollout");
         alive = new(device, lanes, "the rollout");
-        findings = new(device, rollout.Envs, "the rollout");
         actions = new(device, lanes * environment.Spec.Actions.Size, "actions");
         outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
         if (student.MemorySize > 0)
@@ -109,7 +107,6 @@ internal sealed class CudaCollector : IDisposable
         sum = device.Kernel<StatisticsArguments>("sum_deviations");
         merge = device.Kernel<StatisticsArguments>("merge_deviations");
         markOf = new int[rollout.Rows];
-        found = new Finding[rollout.Envs];
         all = new()
         {
             Rows = rows.Address,
@@ -117,7 +114,7 @@ internal sealed class CudaCollector : IDisposable
             Marks = marks.Address,
             Keeps = keeps.Address,
             Alive = alive.Address,
-            Findings = findings.Address,
+            Findings = watch.Address,
             Envs = (uint)rollout.Envs,
             Lanes = (uint)lanes,
             Steps = rollout.Steps,
@@ -143,7 +140,7 @@ internal sealed class CudaCollector : IDisposable
     public void Collect(double teacherShare, int iteration)
     {
         alive.Fill(BitConverter.SingleToUInt32Bits(1));
-        findings.Clear();
+        watch.Clear();
         if (wholeEpisodes)
         {
             drones.Restart();
@@ -152,7 +149,7 @@ internal sealed class CudaCollector : IDisposable
         for (var step = 0; step < rollout.Steps; step++)
             Step(step, teacherShare);
         ReadMarks();
-        Check(iteration);
+        watch.Check(iteration);
         collector.Steps += rollout.Steps;
     }
 
@@ -214,7 +211,7 @@ internal sealed class CudaCollector : IDisposable
         marks.Dispose();
         keeps.Dispose();
         alive.Dispose();
-        findings.Dispose();
+        watch.Dispose();
         actions.Dispose();
         outcomes.Dispose();
         memories?.Dispose();
@@ -289,23 +286,7 @@ internal sealed class CudaCollector : IDisposable
         }
     }
 
-    /// <summary>Says what was not finite: within a panel the earliest, and of the same step what comes first in it.</summary>
-    private void Check(int iteration)
-    {
-        findings.Read(found);
-        foreach (
-            var (environment, finding) in found
-                .Index()
-                .Where(one => one.Item.Step > 0)
-                .OrderBy(one => one.Item.Quantity)
-        )
-            watch.Note(environment, finding.Step - 1, Quantities[finding.Quantity], finding.Value);
-        watch.Check(iteration);
-    }
-
     // The records of cuda/collection.cu.
-
-    private readonly record struct Finding(int Step, int Quantity, float Value);
 
     private struct RolloutRows
     {

@@ -3,6 +3,7 @@ using Distill.Datasets;
 using Distill.Networks;
 using Distill.Networks.Cuda;
 using Distill.Policies;
+using Distill.Policies.Cuda;
 
 namespace Distill.Algorithms;
 

@@ -2,12 +2,11 @@ using Distill.Compute.Cuda;
 using Distill.Environments.Quadrotor;
 using Distill.Networks;
 using Distill.Networks.Cuda;
-using Distill.Policies;
 
-namespace Distill.Algorithms;
+namespace Distill.Policies.Cuda;
 
 /// <summary>A policy at work in quadrotors on a GPU, with the bits of <see cref="ActingPolicy"/>.</summary>
-internal sealed class CudaPolicy : IDisposable
+internal sealed class CudaPolicy : ICudaPolicy
 {
     private readonly CudaQuadrotors drones;
     private readonly int group;
@@ -59,20 +58,15 @@ internal sealed class CudaPolicy : IDisposable
 
     public CudaNormalizer? Normalizer { get; }
 
-    /// <summary>Numbers that it reads.</summary>
     public int Inputs => inputs;
 
-    /// <summary><c>[panels, inputs, 32]</c>, not normalized.</summary>
     public CudaPanels Observations => CudaPanels.Of(observations, inputs);
 
-    /// <summary><c>[panels, outputs, 32]</c>: its action, or the mean of a Gaussian.</summary>
     public CudaPanels Outputs => Network.Outputs(CudaPanels.Of(activations, Network.ActivationSize));
 
     /// <summary><c>[panels, memory, 32]</c>; null for a policy without.</summary>
     public CudaBuffer<float>? Memory => memory;
 
-    /// <summary>Looks, and says what it would do.</summary>
-    /// <param name="keeps"><c>[panels, 1, 32]</c>: 0 where an episode starts, so that memory is cleared before, else 1.</param>
     public void Act(CudaPanels keeps)
     {
         drones.Observe(group, observations);

@@ -1,7 +1,6 @@
 using Distill.Compute.Cuda;
-using Distill.Networks;
 
-namespace Distill.Algorithms;
+namespace Distill.Networks.Cuda;
 
 /// <summary>What a policy's observations are normalized with, in the memory of a GPU.</summary>
 internal sealed class CudaNormalizer : IDisposable
