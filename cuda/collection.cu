@@ -6,7 +6,7 @@
 
 // What is noted of a row.
 struct Mark {
-    enum : int { Valid = 1, Start = 2, Terminated = 4, Truncated = 8 };
+    enum : int { Valid = 1, Start = 2, Terminated = 4, Truncated = 8, HeldOut = 16, Failed = 32 };
 };
 
 struct Quantity {
@@ -54,6 +54,8 @@ struct ChooseArguments {
     Panels teacherSays;
     Panels studentSees;
     Panels studentSays;
+    // [panels, features, 32]: what is taken from what the student saw, after it has acted; null for nothing.
+    Panels correction;
     // [panels, actions, 32], written.
     Panels actions;
     int teacherInputs;
@@ -64,8 +66,18 @@ struct ChooseArguments {
     unsigned time;
     // Probability that the teacher drives.
     double share;
+    // Whether the processor asks the teacher for blocks of steps of an environment, and where none counts writes zeros.
+    int later;
     Stream acting;
 };
+
+constexpr int StepsLater = 32;
+
+// Whether a step counts in the block that this one is in.
+DEVICE bool countsLater(const RolloutRows &rollout, unsigned env, int step) {
+    int first = step - step % StepsLater;
+    return first == step ? rollout.alive[env] != 0.0f : rollout.marks[(ulong)env * rollout.steps + first] & Mark::Valid;
+}
 
 // Who drives, and the row of a step.
 KERNEL(choose_actions, ChooseArguments) {
@@ -82,9 +94,10 @@ KERNEL(choose_actions, ChooseArguments) {
         return;
     float *row = rollout.rows + ((ulong)env * rollout.steps + given.step) * rollout.columns;
     for (int i = 0; i < given.studentInputs; i++)
-        row[i] = *elementOf(given.studentSees, env, i);
+        row[i] = *elementOf(given.studentSees, env, i) - (given.correction.at ? *elementOf(given.correction, env, i) : 0.0f);
+    bool asked = !given.later || countsLater(rollout, env, given.step);
     for (int i = 0; i < given.actionSize; i++)
-        row[given.studentInputs + i] = *elementOf(given.teacherSays, env, i);
+        row[given.studentInputs + i] = asked ? *elementOf(given.teacherSays, env, i) : 0.0f;
     if (rollout.alive[env] == 0.0f)
         return;
     Finding &finding = rollout.findings[env];

@@ -106,6 +106,82 @@ KERNEL(panel_product, ProductArguments) {
         *elementOf(given.to, sample, firstRow + row) = activated(given.activation, sums[row]);
 }
 
+// The same of equal networks side by side, each in panels of its own.
+
+constexpr int StackThreads = 128, StackRows = 32, StackInner = 64;
+
+struct StackArguments {
+    // Of the first network: [rows, inner] and [rows]; those of the others follow so many floats after each other.
+    const float *matrices;
+    const float *biases;
+    long long stride;
+    // [panels]: which network each has.
+    const int *networks;
+    Panels from;
+    Panels to;
+    int rows;
+    int inner;
+    Activation activation;
+};
+
+// A block has 32 rows of one network's matrix in shared memory, a part at a time, and takes them to one panel: a warp has eight rows.
+KERNEL(stacked_product, StackArguments) {
+    SHARED float matrix[StackInner][StackRows + 1];
+    int down = (given.rows + StackRows - 1) / StackRows;
+    int panel = blockIndex() / down, firstRow = blockIndex() % down * StackRows;
+    const float *weights = given.matrices + given.networks[panel] * given.stride, *biases = given.biases + given.networks[panel] * given.stride;
+    unsigned sample = panel * PanelWidth + threadIndex() % PanelWidth;
+    int mine = threadIndex() / PanelWidth * ProductRows;
+    float sums[ProductRows];
+#pragma unroll
+    for (int row = 0; row < ProductRows; row++)
+        sums[row] = firstRow + mine + row < given.rows ? biases[firstRow + mine + row] : 0.0f;
+    for (int start = 0; start < given.inner; start += StackInner) {
+        int count = given.inner - start < StackInner ? given.inner - start : StackInner;
+        barrier();
+        for (int i = threadIndex(); i < count * StackRows; i += StackThreads) {
+            int row = i / count, inner = i % count;
+            matrix[inner][row] = firstRow + row < given.rows ? weights[(firstRow + row) * given.inner + start + inner] : 0.0f;
+        }
+        barrier();
+        for (int inner = 0; inner < count; inner++) {
+            float value = *elementOf(given.from, sample, start + inner);
+#pragma unroll
+            for (int row = 0; row < ProductRows; row++)
+                sums[row] = fma(matrix[inner][mine + row], value, sums[row]);
+        }
+    }
+    for (int row = 0; row < ProductRows && firstRow + mine + row < given.rows; row++)
+        *elementOf(given.to, sample, firstRow + mine + row) = activated(given.activation, sums[row]);
+}
+
+struct LanesArguments {
+    Panels from;
+    Panels to;
+    // [samples]: of each, which of the others it becomes.
+    const int *sources;
+    // [panels] of what is written: which network's; and [networks, features], or null for no normalization.
+    const int *networks;
+    const float *means;
+    const float *scales;
+    unsigned samples;
+    int features;
+};
+
+// Puts samples in another order, and normalizes them as the network does that is to read them.
+KERNEL(gather_lanes, LanesArguments) {
+    unsigned sample = globalIndex() % given.samples;
+    int feature = globalIndex() / given.samples;
+    if (feature >= given.features)
+        return;
+    float value = *elementOf(given.from, given.sources[sample], feature);
+    if (given.means) {
+        int place = given.networks[sample / PanelWidth] * given.features + feature;
+        value = (value - given.means[place]) * given.scales[place];
+    }
+    *elementOf(given.to, sample, feature) = value;
+}
+
 struct ActivationArguments {
     // What the forward pass gave, and the gradient, changed in place.
     Panels values;

@@ -37,10 +37,43 @@ KERNEL(add_rows, AddArguments) {
 
 // Some segments of the dataset.
 struct Chunk {
+    float *rows;
+    int *marks;
+    float *memory;
+};
+
+struct PackArguments {
+    // [rows, columns] and [rows] of a rollout.
     const float *rows;
     const int *marks;
-    const float *memory;
+    const Chunk *chunks;
+    // [segments]: their places, which are all different; and [segments, rows of a segment]: the rollout's rows they become.
+    const int *places;
+    const int *sources;
+    int segments;
+    int chunkSegments;
+    int segmentLength;
+    int columns;
+    int memorySize;
 };
+
+// Segments of rows from here and there, which begin without memory. A thread has a row.
+KERNEL(pack_rows, PackArguments) {
+    unsigned i = globalIndex();
+    if (i >= (unsigned)given.segments * given.segmentLength)
+        return;
+    int place = given.places[i / given.segmentLength], local = place % given.chunkSegments, step = i % given.segmentLength;
+    const Chunk &chunk = given.chunks[place / given.chunkSegments];
+    long long source = given.sources[i], target = (long long)local * given.segmentLength + step;
+    bool valid = given.marks[source] & Mark::Valid;
+    for (int column = 0; column < given.columns; column++) {
+        float value = given.rows[source * given.columns + column];
+        chunk.rows[target * given.columns + column] = valid ? value : usable(value);
+    }
+    chunk.marks[target] = given.marks[source];
+    for (int j = 0; j < given.memorySize && step == 0; j++)
+        chunk.memory[(long long)local * given.memorySize + j] = 0.0f;
+}
 
 struct GatherArguments {
     const Chunk *chunks;
@@ -65,7 +98,17 @@ struct GatherArguments {
     int memorySize;
     int first;
     int steps;
+    // Whether the rows that are held out count, instead of those that are trained on; and how much where the episode failed.
+    int heldOut;
+    float failedWeight;
 };
+
+// How much a row counts, by its mark; DatasetChunk.
+DEVICE float weightOf(int mark, int heldOut, float failedWeight) {
+    if (!(mark & Mark::Valid) || ((mark & Mark::HeldOut) != 0) != (heldOut != 0))
+        return 0.0f;
+    return mark & Mark::Failed ? failedWeight : 1.0f;
+}
 
 // A thread has a row.
 KERNEL(gather_rows, GatherArguments) {
@@ -84,7 +127,7 @@ KERNEL(gather_rows, GatherArguments) {
         bool normalized = given.mean && i < given.observation;
         *elementOf(given.rows, sample, i) = normalized ? (value - given.mean[i]) * given.scale[i] : value;
     }
-    *elementOf(given.weights, sample, 0) = used && (chunk.marks[at] & Mark::Valid) ? 1.0f : 0.0f;
+    *elementOf(given.weights, sample, 0) = used ? weightOf(chunk.marks[at], given.heldOut, given.failedWeight) : 0.0f;
     *elementOf(given.keeps, sample, 0) = chunk.marks[at] & Mark::Start ? 0.0f : 1.0f;
     for (int i = 0; i < given.memorySize && given.first + step == 0; i++)
         *elementOf(given.memory, panel * lanes + lane, i) = used ? chunk.memory[local * given.memorySize + i] : 0.0f;
@@ -218,4 +261,30 @@ KERNEL(note_losses, NoteLossesArguments) {
     given.segmentLosses[segment] = loss;
     if (given.isLast)
         given.noted[given.places[segment]] = loss.weight == 0.0 ? 0.0f : (float)(loss.sum / (loss.weight * given.terms));
+}
+
+struct SumHeldOutArguments {
+    // [panels, steps, lanes].
+    const double *losses;
+    // [panels]: added to.
+    double *sums;
+    int panels;
+    int steps;
+    int lanes;
+};
+
+// What a window of rows that are held out comes to, in the order of lanes and steps. A thread has a panel.
+KERNEL(sum_held_out, SumHeldOutArguments) {
+    int panel = globalIndex();
+    if (panel >= given.panels)
+        return;
+    double sum = 0.0;
+    for (int step = 0; step < given.steps; step++) {
+        const double *row = given.losses + ((long long)panel * given.steps + step) * given.lanes;
+        double total = 0.0;
+        for (int lane = 0; lane < given.lanes; lane++)
+            total += row[lane];
+        sum += total;
+    }
+    given.sums[panel] += sum;
 }

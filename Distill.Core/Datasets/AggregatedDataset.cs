@@ -77,11 +77,8 @@ public sealed class AggregatedDataset : IDisposable
     /// <summary>What a row consists of.</summary>
     public Columns Columns { get; }
 
-    /// <summary>
-    /// Takes over rows and memory from a device's rollout to its own dataset, instead of those of the machine: first segment there, first
-    /// place here within one chunk, and how many. Null where there is no device.
-    /// </summary>
-    internal Action<int, int, int>? CopiesElsewhere { get; set; }
+    /// <summary>Takes over rows and memory from a device's rollout to its own dataset; null where there is no device.</summary>
+    internal IRowsElsewhere? Elsewhere { get; set; }
 
     /// <summary>Segments of a chunk.</summary>
     internal int ChunkSegments => chunkSegments;
@@ -274,6 +271,7 @@ public sealed class AggregatedDataset : IDisposable
             var local = target % chunkSegments;
             CountClasses(chunk, local, target < held ? 1 : 0, -1);
             var row = local * SegmentLength;
+            Elsewhere?.Pack(target);
             CopyRows(rollout, run.First, chunk, row, run.Count);
             for (var filled = run.Count; filled < SegmentLength; filled += run.Count)
             {
@@ -284,6 +282,7 @@ public sealed class AggregatedDataset : IDisposable
             Note(chunk, local, 1);
             added++;
         }
+        Elsewhere?.EndPacking();
     }
 
     /// <summary>Valid rows among steps <paramref name="first"/> to <paramref name="last"/> (exclusive) of the given segments.</summary>
@@ -463,7 +462,7 @@ public sealed class AggregatedDataset : IDisposable
         var chunk = chunks[target / chunkSegments];
         var local = target % chunkSegments;
         CountClasses(chunk, local, replaced, -1);
-        if (CopiesElsewhere is null)
+        if (Elsewhere is null)
         {
             CopyRows(rollout, position * SegmentLength, chunk, local * SegmentLength, run * SegmentLength);
             var memory = chunk.Memory.Slice(local * memorySize, run * memorySize);
@@ -473,13 +472,19 @@ public sealed class AggregatedDataset : IDisposable
         else
         {
             CopyMarks(rollout, position * SegmentLength, chunk, local * SegmentLength, run * SegmentLength);
-            CopiesElsewhere(position, target, run);
+            Elsewhere.Copy(position, target, run);
         }
         Note(chunk, local, run);
     }
 
-    private static void CopyRows(Rollout rollout, int from, DatasetChunk chunk, int to, int rows)
+    private void CopyRows(Rollout rollout, int from, DatasetChunk chunk, int to, int rows)
     {
+        if (Elsewhere is not null)
+        {
+            CopyMarks(rollout, from, chunk, to, rows);
+            Elsewhere.PackRows(from, rows);
+            return;
+        }
         rollout.Table.Rows(from, rows).CopyTo(chunk.Rows.Rows(to, rows));
         CopyMarks(rollout, from, chunk, to, rows);
         for (var row = 0; row < rows; row++)

@@ -150,6 +150,8 @@ public sealed class Evaluator : IRollout, IDisposable
     public EvaluationResult Run(ITeachers teachers, EpisodeRecord? record = null)
     {
         using var acting = teachers.Teach(environment);
+        if (record is null && onGpu is not null && onGpu.Run(acting, results))
+            return Result();
         (policy, teacher, this.record) = (null, acting, record);
         return Run();
     }

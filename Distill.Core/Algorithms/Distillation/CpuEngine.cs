@@ -134,6 +134,10 @@ public sealed class CpuEngine : IDistillationEngine
 
     internal AggregatedDataset Rows => dataset;
 
+    internal HeldOutLoss? HeldOut => heldOut;
+
+    internal EarlyStopping? Stopping => stopping;
+
     public DatasetSize Dataset =>
         new(dataset.Rows, dataset.Capacity, dataset.Limit, (long)segmentsAdded * dataset.SegmentLength);
 
@@ -157,14 +161,21 @@ public sealed class CpuEngine : IDistillationEngine
 
     public void Collect(double teacherShare, int iteration)
     {
-        if (choice is { Assigns: true })
-        {
-            choice.Assign(config.VariantFocus, iteration);
-            collector!.Use(teacher(environment));
-            correction?.Assign();
-        }
+        Assign(iteration);
         collector!.Collect(teacherShare, iteration, config.Exploration);
         Count(teacherShare, iteration);
+    }
+
+    /// <summary>Gives the environments to other variants, where that is asked for.</summary>
+    /// <returns>Whether it was.</returns>
+    internal bool Assign(int iteration)
+    {
+        if (choice is not { Assigns: true })
+            return false;
+        choice.Assign(config.VariantFocus, iteration);
+        collector!.Use(teacher(environment));
+        correction?.Assign();
+        return true;
     }
 
     /// <summary>Counts what is in the rollout, and says whose rows are kept.</summary>

@@ -32,7 +32,7 @@ internal sealed class HeldOutLoss(Policy student, AggregatedDataset dataset) : I
     {
         if (segments.Length < dataset.Count)
         {
-            segments = new int[Math.Max(dataset.Count, Math.Min(2 * segments.Length, Places))];
+            segments = new int[Math.Max(dataset.Count, Math.Min(2 * segments.Length, Room))];
             sums = new double[Panel.Count(segments.Length)];
             weights = new double[Panel.Count(segments.Length)];
         }
@@ -50,8 +50,25 @@ internal sealed class HeldOutLoss(Policy student, AggregatedDataset dataset) : I
     public double? Mean(WorkerPool pool)
     {
         this.pool = pool;
+        pool.Run(this, Panel.Count(count));
+        return Mean();
+    }
+
+    /// <summary>Sums of the weighted loss over the rows that are held out, for each 32 of some segments.</summary>
+    internal delegate void Sums(Loss loss, ReadOnlySpan<int> segments, Span<double> sums);
+
+    /// <summary>The same where a device does the sums.</summary>
+    internal double? Mean(Sums device)
+    {
+        device(loss, segments.AsSpan(0, count), sums.AsSpan(0, Panel.Count(count)));
+        for (var panel = 0; panel < Panel.Count(count); panel++)
+            weights[panel] = dataset.Weight(Places(panel), 0, dataset.SegmentLength, heldOut: true);
+        return Mean();
+    }
+
+    private double? Mean()
+    {
         var panels = Panel.Count(count);
-        pool.Run(this, panels);
         var (sum, weight) = (0.0, 0.0);
         for (var panel = 0; panel < panels; panel++)
         {
@@ -65,7 +82,7 @@ internal sealed class HeldOutLoss(Policy student, AggregatedDataset dataset) : I
     {
         var own = pool.Workspace(worker);
         using var scope = own.Open();
-        var places = segments.AsSpan(panel * Panel.Width, Math.Min(Panel.Width, count - panel * Panel.Width));
+        var places = Places(panel);
         var memory = own.Panel(student.MemorySize);
         dataset.GatherMemory(places, memory);
         sums[panel] = 0;
@@ -80,7 +97,10 @@ internal sealed class HeldOutLoss(Policy student, AggregatedDataset dataset) : I
             );
     }
 
-    private int Places => (int)(dataset.Capacity / dataset.SegmentLength);
+    private int Room => (int)(dataset.Capacity / dataset.SegmentLength);
+
+    private ReadOnlySpan<int> Places(int panel) =>
+        segments.AsSpan(panel * Panel.Width, Math.Min(Panel.Width, count - panel * Panel.Width));
 
     private double Sum(ReadOnlySpan<int> places, int first, int steps, Panel memory, Workspace own)
     {

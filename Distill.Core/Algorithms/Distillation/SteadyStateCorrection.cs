@@ -92,6 +92,26 @@ internal sealed class SteadyStateCorrection : IDisposable
         }
     }
 
+    /// <summary>What <see cref="Apply"/> subtracts.</summary>
+    /// <param name="observations"><c>[panels, observation, 32]</c>, written.</param>
+    public void Write(Span<float> observations)
+    {
+        observations.Clear();
+        var panels = Panel.Count(environment.Count);
+        for (var panel = 0; panel < panels; panel++)
+        {
+            var from = 0;
+            var observation = Panel.At(observations, panel, observations.Length / panels / Panel.Width);
+            foreach (var part in parts)
+            {
+                Bias(panel)
+                    .Rows(from, part.Size)
+                    .Values.CopyTo(observation.Rows(part.Start, part.Size).Values);
+                from += part.Size;
+            }
+        }
+    }
+
     public void Dispose() => bias.Dispose();
 
     private Panel Bias(int panel) => Panel.At(bias.Span, panel, size);

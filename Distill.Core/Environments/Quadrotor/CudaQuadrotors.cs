@@ -13,17 +13,18 @@ internal sealed class CudaQuadrotors : IDisposable
 
     private readonly QuadrotorEnvironment environment;
     private readonly CudaBuffer<float> states;
-    private readonly CudaBuffer<float> constants;
+    private readonly CudaDevice device;
+    private CudaBuffer<float> constants;
     private readonly CudaBuffer<int> blocks;
     private readonly CudaKernel<StepArguments> step;
     private readonly CudaKernel<RestartArguments> restart;
     private readonly CudaKernel<ObserveArguments> observe;
-    private readonly Quadrotors drones;
+    private Quadrotors drones;
 
     /// <param name="environment">What they are and where they begin; it stays as it is until <see cref="Download"/>.</param>
     public CudaQuadrotors(CudaDevice device, QuadrotorEnvironment environment)
     {
-        this.environment = environment;
+        (this.device, this.environment) = (device, environment);
         states = new(device, environment.States.Length, "the drones' states");
         constants = new(device, environment.Constants.Length, "the drones' parameters");
         blocks = new(device, environment.Blocks.Length, "the drones' blocks");
@@ -41,6 +42,19 @@ internal sealed class CudaQuadrotors : IDisposable
             Constants = constants.Address,
             Blocks = blocks.Address,
         };
+    }
+
+    /// <summary>Takes over who flies what, where the environment has changed that.</summary>
+    public void Assign()
+    {
+        if (environment.Constants.Length != constants.Length)
+        {
+            constants.Dispose();
+            constants = new(device, environment.Constants.Length, "the drones' parameters");
+            drones.Constants = constants.Address;
+        }
+        constants.Write(environment.Constants);
+        blocks.Write(environment.Blocks);
     }
 
     /// <summary>Lanes: environments, and what fills their last panel.</summary>

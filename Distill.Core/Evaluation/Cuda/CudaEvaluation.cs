@@ -81,6 +81,11 @@ internal sealed class CudaEvaluation : IDisposable
     public bool Run(Policy policy, Evaluator.Results results) =>
         Run(() => new CudaPolicy(device, drones, environment, policy, "policy"), "", "policy's ", results);
 
+    /// <summary>Evaluates what labels these environments.</summary>
+    /// <inheritdoc cref="Run(Func{ICudaPolicy}, string, string, Evaluator.Results)"/>
+    public bool Run(ITeacher teacher, Evaluator.Results results) =>
+        Run(() => CudaTeachers.Of(device, drones, environment, teacher), "teacher's ", "teacher's ", results);
+
     /// <summary>Runs one episode in each environment, from their first.</summary>
     /// <param name="make">Makes who acts.</param>
     /// <param name="eyes">For messages: whose observations, and</param>

@@ -209,7 +209,7 @@ internal sealed class CudaNetwork : IDisposable
 
     public void Dispose() => parameters.Dispose();
 
-    private static IEnumerable<Stage> StagesOf(NetworkSpec spec)
+    internal static IEnumerable<Stage> StagesOf(NetworkSpec spec)
     {
         var (parameters, activations, gradients, memory) = (0, 0, 0, 0);
         foreach (var (layer, inputs) in spec.LayersWithInputs)
@@ -274,7 +274,7 @@ internal sealed class CudaNetwork : IDisposable
 
     /// <summary>A layer, and where its parts of the parameters, activations, gradients and memory begin.</summary>
     /// <param name="Units">Of a gated recurrent unit; 0 for a dense layer.</param>
-    private sealed record Stage(int Inputs, int Outputs, int Units, Activation Activation)
+    internal sealed record Stage(int Inputs, int Outputs, int Units, Activation Activation)
     {
         public int Parameters { get; init; }
         public int Activations { get; init; }

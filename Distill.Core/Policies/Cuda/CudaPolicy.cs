@@ -28,15 +28,7 @@ internal sealed class CudaPolicy : ICudaPolicy
         string role
     )
     {
-        if (policy.Network.Spec.Head is not (Head.Plain or Head.Gaussian))
-            throw new DistillException(
-                $"device=cuda cannot run this {role} yet: its head is {SettingCheck.Word(policy.Network.Spec.Head)}, not plain or gaussian; use "
-                    + "device=cpu."
-            );
-        if (policy.ObservationGroup.Contains('+'))
-            throw new DistillException(
-                $"device=cuda cannot run this {role} yet: it reads several observation groups, {policy.ObservationGroup}; use device=cpu."
-            );
+        RefuseWhatCannotBe(policy, role);
         this.drones = drones;
         group = environment.Spec.Group(policy.ObservationGroup);
         inputs = policy.Network.Spec.Inputs;
@@ -64,8 +56,22 @@ internal sealed class CudaPolicy : ICudaPolicy
 
     public CudaPanels Outputs => Network.Outputs(CudaPanels.Of(activations, Network.ActivationSize));
 
-    /// <summary><c>[panels, memory, 32]</c>; null for a policy without.</summary>
     public CudaBuffer<float>? Memory => memory;
+
+    /// <param name="role">For messages.</param>
+    /// <exception cref="DistillException">It is of a kind that does not run there yet.</exception>
+    public static void RefuseWhatCannotBe(Policy policy, string role)
+    {
+        if (policy.Network.Spec.Head is not (Head.Plain or Head.Gaussian))
+            throw new DistillException(
+                $"device=cuda cannot run this {role} yet: its head is {SettingCheck.Word(policy.Network.Spec.Head)}, not plain or gaussian; use "
+                    + "device=cpu."
+            );
+        if (policy.ObservationGroup.Contains('+'))
+            throw new DistillException(
+                $"device=cuda cannot run this {role} yet: it reads several observation groups, {policy.ObservationGroup}; use device=cpu."
+            );
+    }
 
     public void Act(CudaPanels keeps)
     {

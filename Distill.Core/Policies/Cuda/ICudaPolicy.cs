@@ -1,3 +1,4 @@
+using Distill.Compute.Cuda;
 using Distill.Networks.Cuda;
 
 namespace Distill.Policies.Cuda;
@@ -13,6 +14,9 @@ internal interface ICudaPolicy : IDisposable
 
     /// <summary><c>[panels, actions, 32]</c>: its action, or the mean of a Gaussian.</summary>
     CudaPanels Outputs { get; }
+
+    /// <summary><c>[panels, memory, 32]</c>; null where there is none.</summary>
+    CudaBuffer<float>? Memory { get; }
 
     /// <summary>Looks, and says what it would do.</summary>
     /// <param name="keeps"><c>[panels, 1, 32]</c>: 0 where an episode starts, so that memory is cleared before, else 1.</param>

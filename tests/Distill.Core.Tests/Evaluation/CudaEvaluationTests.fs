@@ -53,6 +53,32 @@ let ``an evaluation on a GPU is that of the processor, to the last bit, again an
     Expect.equal onProcessor.Launches 0L "the processor's"
 
 [<CudaFact>]
+let ``teachers of several drones are evaluated on a GPU, too`` () =
+    (device ()).Dispose()
+    use pool = new WorkerPool 2
+    use onGpu = evaluator environment pool ComputeDevice.Cuda
+    use onProcessor = evaluator environment pool ComputeDevice.Cpu
+    let plain, other = mlp Head.Plain, mlp Head.Plain
+    other.Network.Parameters.Span[40] <- 0.7f
+    use several = new TeacherPolicies([| plain; other |], [| 0; 1; 0 |])
+    let expected = onProcessor.Run several
+    same (onGpu.Run several) expected "several"
+    Expect.isTrue (onGpu.Launches > 0L) "computed on the GPU"
+
+    use one =
+        TeacherPolicies.Of(raptorTeacher (), (environment :> Environments.IEnvironmentConfig).Spec)
+
+    same (onGpu.Run one) (onProcessor.Run one) "one that remembers"
+    other.Network.Parameters.Span[3] <- nanf
+
+    let sentence (evaluator: Evaluator) =
+        (Expect.throws<DistillException>(fun () -> evaluator.Run several |> ignore)).Message
+
+    let said = sentence onProcessor
+    said |> Storage.contains "the teacher's action of environment 1 is NaN at step 0"
+    Expect.equal (sentence onGpu) said "sentence"
+
+[<CudaFact>]
 let ``an evaluation on a GPU ends when its last episode has`` () =
     (device ()).Dispose()
     use pool = new WorkerPool 1

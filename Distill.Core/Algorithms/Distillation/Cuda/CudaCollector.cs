@@ -20,6 +20,8 @@ internal sealed class CudaCollector : IDisposable
     private const int StartMark = 2;
     private const int TerminatedMark = 4;
     private const int TruncatedMark = 8;
+    private const int HeldOutMark = 16;
+    private const int FailedMark = 32;
 
     // In the order of cuda/collection.cu.
     private static readonly string[] Quantities =
@@ -33,12 +35,13 @@ internal sealed class CudaCollector : IDisposable
 
     private readonly Rollout rollout;
     private readonly RolloutCollector collector;
-    private readonly PolicyTeacher labelling;
     private readonly RandomStream acting;
     private readonly bool wholeEpisodes;
     private readonly Normalizer? normalizer;
+    private readonly CudaDevice device;
+    private readonly QuadrotorEnvironment environment;
     private readonly CudaQuadrotors drones;
-    private readonly CudaPolicy teacher;
+    private ICudaPolicy teacher;
     private readonly CudaPolicy student;
     private readonly CudaFiniteWatch watch;
     private readonly CudaBuffer<float> rows;
@@ -48,6 +51,7 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaBuffer<float> alive;
     private readonly CudaBuffer<float> actions;
     private readonly CudaBuffer<float> outcomes;
+    private readonly CudaBuffer<float>? correction;
     private readonly CudaBuffer<float>? memories;
     private readonly CudaBuffer<double>? sums;
     private readonly CudaBuffer<double>? squares;
@@ -74,14 +78,9 @@ internal sealed class CudaCollector : IDisposable
     )
     {
         (this.collector, this.rollout, this.acting) = (collector, rollout, acting);
-        this.wholeEpisodes = wholeEpisodes;
-        if (collector.Teacher is not PolicyTeacher { Only: { } advisor } labelling)
-            throw new DistillException(
-                "device=cuda cannot run this teacher yet: it must be one policy that gives its deterministic action; use device=cpu."
-            );
-        this.labelling = labelling;
+        (this.device, this.environment, this.wholeEpisodes) = (device, environment, wholeEpisodes);
         drones = new(device, environment);
-        teacher = new(device, drones, environment, advisor, "teacher");
+        teacher = CudaTeachers.Of(device, drones, environment, collector.Teacher);
         this.student = new(device, drones, environment, student, "student");
         normalizer = student.Normalizer;
         watch = new(device, environment.Count, Quantities);
@@ -94,6 +93,12 @@ internal sealed class CudaCollector : IDisposable
         alive = new(device, lanes, "the rollout");
         actions = new(device, lanes * environment.Spec.Actions.Size, "actions");
         outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
+        if (collector.Correction is not null)
+            correction = new(
+                device,
+                lanes * rollout.Table.Columns[0].Size,
+                "what observations are corrected by"
+            );
         if (student.MemorySize > 0)
             memories = new(device, rollout.Memory.Length, "the student's memory");
         if (normalizer is not null)
@@ -120,6 +125,7 @@ internal sealed class CudaCollector : IDisposable
             Steps = rollout.Steps,
             Columns = columns,
         };
+        WriteCorrection();
         Upload();
     }
 
@@ -134,6 +140,16 @@ internal sealed class CudaCollector : IDisposable
 
     /// <summary><c>[envs, steps / sequence, memory]</c>; null for a student without.</summary>
     public CudaBuffer<float>? Memories => memories;
+
+    /// <summary>Takes over what the environments have become, and their teacher, which remembers nothing.</summary>
+    /// <exception cref="DistillException">The GPU's memory is not enough.</exception>
+    public void Assign()
+    {
+        drones.Assign();
+        teacher.Dispose();
+        teacher = CudaTeachers.Of(device, drones, environment, collector.Teacher);
+        WriteCorrection();
+    }
 
     /// <summary>As <see cref="RolloutCollector.Collect"/>.</summary>
     /// <exception cref="DistillException">An observation, an action or a reward of a valid row is not finite.</exception>
@@ -151,6 +167,14 @@ internal sealed class CudaCollector : IDisposable
         ReadMarks();
         watch.Check(iteration);
         collector.Steps += rollout.Steps;
+    }
+
+    /// <summary>Takes over which rows are held out, and which are of episodes that failed.</summary>
+    public void WriteMarks()
+    {
+        for (var row = 0; row < markOf.Length; row++)
+            markOf[row] |= rollout.HeldOut[row] * HeldOutMark | rollout.Failed[row] * FailedMark;
+        marks.Write(markOf);
     }
 
     /// <summary>Merges what the student saw into its normalizer.</summary>
@@ -184,7 +208,7 @@ internal sealed class CudaCollector : IDisposable
         for (var lane = 0; lane < keep.Length; lane++)
             keep[lane] = 1 - collector.Starting[lane];
         keeps.Write(keep);
-        teacher.Memory?.Write(labelling.Memories);
+        teacher.Memory?.Write(((PolicyTeacher)collector.Teacher).Memories);
         student.Memory?.Write(collector.StudentMemories);
         student.Normalizer?.Upload();
     }
@@ -197,7 +221,7 @@ internal sealed class CudaCollector : IDisposable
         keeps.Read(keep);
         for (var lane = 0; lane < keep.Length; lane++)
             collector.Starting[lane] = keep[lane] == 0 ? (byte)1 : (byte)0;
-        teacher.Memory?.Read(labelling.Memories);
+        teacher.Memory?.Read(((PolicyTeacher)collector.Teacher).Memories);
         student.Memory?.Read(collector.StudentMemories);
     }
 
@@ -214,9 +238,19 @@ internal sealed class CudaCollector : IDisposable
         watch.Dispose();
         actions.Dispose();
         outcomes.Dispose();
+        correction?.Dispose();
         memories?.Dispose();
         sums?.Dispose();
         squares?.Dispose();
+    }
+
+    private void WriteCorrection()
+    {
+        if (correction is null)
+            return;
+        var values = new float[correction.Length];
+        collector.Correction!.Write(values);
+        correction.Write(values);
     }
 
     private void Step(int step, double teacherShare)
@@ -245,6 +279,9 @@ internal sealed class CudaCollector : IDisposable
                 TeacherSays = teacher.Outputs,
                 StudentSees = student.Observations,
                 StudentSays = student.Outputs,
+                Correction = correction is null
+                    ? default
+                    : CudaPanels.Of(correction, rollout.Table.Columns[0].Size),
                 Actions = CudaPanels.Of(actions, rollout.Table.Columns[1].Size),
                 TeacherInputs = teacher.Inputs,
                 StudentInputs = student.Inputs,
@@ -252,6 +289,7 @@ internal sealed class CudaCollector : IDisposable
                 Step = step,
                 Time = (uint)(collector.Steps + step),
                 Share = teacherShare,
+                Later = teacherShare <= 0 && collector.Teacher.Reads is not null ? 1 : 0,
                 Acting = new(acting),
             },
             all.Lanes
@@ -309,6 +347,7 @@ internal sealed class CudaCollector : IDisposable
         public CudaPanels TeacherSays;
         public CudaPanels StudentSees;
         public CudaPanels StudentSays;
+        public CudaPanels Correction;
         public CudaPanels Actions;
         public int TeacherInputs;
         public int StudentInputs;
@@ -316,6 +355,7 @@ internal sealed class CudaCollector : IDisposable
         public int Step;
         public uint Time;
         public double Share;
+        public int Later;
         public CudaStream Acting;
     }
 

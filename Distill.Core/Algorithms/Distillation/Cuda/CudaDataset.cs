@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Distill.Compute.Cuda;
 using Distill.Datasets;
 
@@ -7,10 +8,12 @@ namespace Distill.Algorithms;
 /// The rows of an <see cref="AggregatedDataset"/> in the memory of a GPU, chunk by chunk as it has them: growing adds chunks and moves
 /// nothing. The machine's dataset keeps the books (places, marks, births and losses) and has the rows only after <see cref="Download"/>.
 /// </summary>
-internal sealed class CudaDataset : IDisposable
+internal sealed class CudaDataset : IRowsElsewhere, IDisposable
 {
     private const int ValidMark = 1;
     private const int StartMark = 2;
+    private const int HeldOutMark = 16;
+    private const int FailedMark = 32;
 
     private readonly CudaDevice device;
     private readonly AggregatedDataset books;
@@ -18,6 +21,14 @@ internal sealed class CudaDataset : IDisposable
     private readonly int memorySize;
     private readonly List<Chunk> chunks = [];
     private readonly CudaKernel<AddArguments> add;
+    private readonly CudaKernel<PackArguments> pack;
+
+    // What is being put together: places, and for each of their rows that of the rollout.
+    private readonly List<int> packed = [];
+    private readonly HashSet<int> taken = [];
+    private readonly List<int> sources = [];
+    private CudaBuffer<int>? packedPlaces;
+    private CudaBuffer<int>? packedSources;
     private CudaBuffer<Addresses>? table;
 
     /// <param name="books">From now on rows that are added to it are added here.</param>
@@ -26,7 +37,8 @@ internal sealed class CudaDataset : IDisposable
         (this.device, this.books, this.collector) = (device, books, collector);
         this.memorySize = memorySize;
         add = device.Kernel<AddArguments>("add_rows");
-        books.CopiesElsewhere = Add;
+        pack = device.Kernel<PackArguments>("pack_rows");
+        books.Elsewhere = this;
         Grow();
     }
 
@@ -45,7 +57,11 @@ internal sealed class CudaDataset : IDisposable
                 continue;
             var marks = new int[segments * books.SegmentLength];
             for (var row = 0; row < marks.Length; row++)
-                marks[row] = held.Valid.Span[row] * ValidMark + held.EpisodeStart.Span[row] * StartMark;
+                marks[row] =
+                    held.Valid.Span[row] * ValidMark
+                    | held.EpisodeStart.Span[row] * StartMark
+                    | (held.HeldOut?.Span[row] ?? 0) * HeldOutMark
+                    | (held.Failed?.Span[row] ?? 0) * FailedMark;
             chunk.Rows.Write(held.Rows.Rows(0, marks.Length));
             chunk.Marks.Write(marks);
             chunk.Memory?.Write(held.Memory.Slice(0, segments * memorySize));
@@ -66,12 +82,13 @@ internal sealed class CudaDataset : IDisposable
     public void Dispose()
     {
         table?.Dispose();
+        packedPlaces?.Dispose();
+        packedSources?.Dispose();
         foreach (var chunk in chunks)
             chunk.Dispose();
     }
 
-    /// <summary>Copies segments of the rollout to places of one chunk.</summary>
-    private void Add(int first, int place, int segments)
+    public void Copy(int first, int place, int segments)
     {
         Grow();
         var chunk = chunks[place / books.ChunkSegments];
@@ -93,6 +110,62 @@ internal sealed class CudaDataset : IDisposable
             },
             Math.Max(rows * columns, (long)segments * memorySize)
         );
+    }
+
+    public void Pack(int place)
+    {
+        // Its threads write all places at once.
+        if (!taken.Add(place))
+        {
+            EndPacking();
+            taken.Add(place);
+        }
+        packed.Add(place);
+    }
+
+    public void PackRows(int first, int rows)
+    {
+        for (var row = first; row < first + rows; row++)
+            sources.Add(row);
+    }
+
+    public void EndPacking()
+    {
+        Grow();
+        if (packed.Count > 0)
+        {
+            Write(ref packedPlaces, packed);
+            Write(ref packedSources, sources);
+            pack.Start(
+                new()
+                {
+                    Rows = collector.Rows.Address,
+                    Marks = collector.Marks.Address,
+                    Chunks = Chunks,
+                    Places = packedPlaces!.Address,
+                    Sources = packedSources!.Address,
+                    Segments = packed.Count,
+                    ChunkSegments = books.ChunkSegments,
+                    SegmentLength = books.SegmentLength,
+                    Columns = books.Columns.Size,
+                    MemorySize = memorySize,
+                },
+                sources.Count
+            );
+        }
+        packed.Clear();
+        taken.Clear();
+        sources.Clear();
+    }
+
+    private void Write(ref CudaBuffer<int>? buffer, List<int> values)
+    {
+        if (buffer is null || buffer.Length < values.Count)
+        {
+            buffer?.Dispose();
+            buffer = new(device, values.Count, "the dataset");
+        }
+        buffer.Write(CollectionsMarshal.AsSpan(values));
     }
 
     /// <summary>Makes room where the machine's dataset has.</summary>
@@ -136,6 +209,20 @@ internal sealed class CudaDataset : IDisposable
     // The records of cuda/training.cu.
 
     private readonly record struct Addresses(nint Rows, nint Marks, nint Memory);
+
+    private struct PackArguments
+    {
+        public nint Rows;
+        public nint Marks;
+        public nint Chunks;
+        public nint Places;
+        public nint Sources;
+        public int Segments;
+        public int ChunkSegments;
+        public int SegmentLength;
+        public int Columns;
+        public int MemorySize;
+    }
 
     private struct AddArguments
     {

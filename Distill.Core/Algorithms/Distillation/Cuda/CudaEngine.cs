@@ -20,6 +20,7 @@ public sealed class CudaEngine : IDistillationEngine
     private readonly CudaCollector collector;
     private readonly CudaDataset dataset;
     private readonly CudaTrainer trainer;
+    private readonly CudaHeldOutLoss? heldOut;
     private DistillationConfig config;
 
     /// <param name="teacher">Makes what labels the states of the environments.</param>
@@ -56,6 +57,8 @@ public sealed class CudaEngine : IDistillationEngine
                 (int)Math.Ceiling(config.GradientLength.Range(config.Iterations).Highest),
                 shape.LargestBatch
             );
+            if (machine.HeldOut is not null)
+                heldOut = new(device, machine.Rows, dataset, collector.Student);
         }
         catch
         {
@@ -94,8 +97,12 @@ public sealed class CudaEngine : IDistillationEngine
     public void Collect(double teacherShare, int iteration)
     {
         device.Use();
+        if (machine.Assign(iteration))
+            collector.Assign();
         collector.Collect(teacherShare, iteration);
         machine.Count(teacherShare, iteration);
+        if (machine.Rows.Weighs)
+            collector.WriteMarks();
     }
 
     public void Add()
@@ -108,21 +115,35 @@ public sealed class CudaEngine : IDistillationEngine
     public TrainingLosses Train(int iteration)
     {
         device.Use();
-        var passes = config.NumLearningEpochs.Whole;
+        var (most, passes, enough) = (config.NumLearningEpochs.Whole, 0, false);
+        if (machine.Rows.Count == 0)
+            return machine.Report((0, 0), heldOut: null, most, iteration);
         var draws = config.Sampling is Weighted;
-        for (var pass = 0; pass < passes; pass++)
+        machine.HeldOut?.Choose();
+        machine.Stopping?.Begin();
+        while (passes < most && !enough)
         {
             var order = machine.Order(out var batch);
-            if (pass == 0)
-                trainer.Begin(passes * (((long)order.Length + batch - 1) / batch));
-            if (pass == 0 && draws)
+            if (passes == 0)
+                trainer.Begin(most * (((long)order.Length + batch - 1) / batch));
+            // Of those that no pass comes to.
+            if (passes == 0 && (draws || machine.Rows.Weighs))
                 trainer.WriteLosses();
             trainer.Pass(order, batch);
+            passes++;
             // The next order may go by them.
-            if (draws || pass == passes - 1)
+            if (draws)
                 trainer.ReadLosses();
+            enough = machine.Stopping is { } stopping && Stops(stopping, iteration);
         }
-        return machine.Report(trainer.End(iteration), heldOut: null, passes, iteration);
+        if (!draws && passes > 0)
+            trainer.ReadLosses();
+        var sum = trainer.End(iteration);
+        if (machine.Stopping is null)
+            return machine.Report(sum, HeldOutMean(), passes, iteration);
+        machine.Stopping.Restore();
+        trainer.Upload();
+        return machine.Report(sum, machine.Stopping.Best, passes, iteration);
     }
 
     public void Export(string path, string teacher)
@@ -148,12 +169,23 @@ public sealed class CudaEngine : IDistillationEngine
     {
         device.Use();
         // Where the constructor ended early, not all are there.
+        heldOut?.Dispose();
         trainer?.Dispose();
         dataset?.Dispose();
         collector?.Dispose();
         machine?.Dispose();
         device.Dispose();
     }
+
+    /// <summary>Whether the passes have come to their end.</summary>
+    private bool Stops(EarlyStopping stopping, int iteration)
+    {
+        // What is kept is the machine's.
+        trainer.End(iteration);
+        return stopping.After(HeldOutMean());
+    }
+
+    private double? HeldOutMean() => heldOut is null ? null : machine.HeldOut!.Mean(heldOut.Sum);
 
     /// <exception cref="DistillException">A setting asks for what does not run on a GPU yet.</exception>
     private static void RefuseWhatCannotBe(DistillationConfig config)
@@ -164,33 +196,14 @@ public sealed class CudaEngine : IDistillationEngine
             config.Exploration.Range(config.Iterations).Highest > 0,
             $"explore (exploration={config.Exploration})"
         );
-        Refuse(config.ActiveTeachers.Selects, "choose among teachers (active_teachers)");
-        Refuse(
-            config.VariantFocus.Range(config.Iterations).Highest > 0,
-            $"give environments to other variants (variant_focus={config.VariantFocus})"
-        );
-        Refuse(
-            config.SteadyStateEpisodes > 0,
-            $"correct biases (steady_state_episodes={config.SteadyStateEpisodes})"
-        );
         Refuse(config.SeedData.Count > 0, "begin with recorded data (seed_data)");
         Refuse(
             config.Recorded.Count > 0,
             $"record more of a step (recorded=[{string.Join(',', config.Recorded)}])"
         );
-        Refuse(
-            config.FailedWeight.Range(config.Iterations).Lowest < 1,
-            $"weigh failed episodes (failed_weight={config.FailedWeight})"
-        );
-        Refuse(config.HeldOut > 0, $"hold episodes out (held_out={config.HeldOut})");
-        Refuse(
-            config.Retention is not (NewestRollout or FirstInFirstOut),
-            "keep a sample of the data (retention)"
-        );
         Refuse(config.Sampling.Ensemble > 1, "train an ensemble (sampling)");
         Refuse(config.Loss is not (MeanSquared or Huber), "compute another loss than mse and huber (loss)");
         Refuse(config.Optimizer is not AdamConfig, "take steps other than Adam's (optimizer)");
-        Refuse(config.Collection.Packs, "put episodes end to end (pack_episodes=true)");
     }
 
     private static void Refuse(bool asked, string what)

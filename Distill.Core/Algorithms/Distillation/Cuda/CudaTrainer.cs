@@ -18,24 +18,14 @@ internal sealed class CudaTrainer : IDisposable
 
     private readonly CudaDevice device;
     private readonly AggregatedDataset books;
-    private readonly CudaDataset dataset;
     private readonly CudaPolicy student;
     private readonly CudaAdam adam;
     private readonly int lanes;
-    private readonly int labels;
     private readonly int longest;
-    private readonly CudaBuffer<float> rows;
-    private readonly CudaBuffer<float> weights;
-    private readonly CudaBuffer<float> keeps;
-    private readonly CudaBuffer<float>? memory;
-    private readonly CudaBuffer<float> activations;
+    private readonly CudaWindow windows;
     private readonly CudaBuffer<float> gradients;
-    private readonly CudaBuffer<double> losses;
     private readonly CudaBuffer<double> ofPanels;
     private readonly CudaBuffer<SegmentLoss> segmentLosses;
-    private readonly CudaKernel<GatherArguments> gather;
-    private readonly CudaKernel<LossArguments> squared;
-    private readonly CudaKernel<LossArguments> huber;
     private readonly CudaKernel<SumArguments> sumLosses;
     private readonly CudaKernel<NoteArguments> noteLosses;
 
@@ -68,34 +58,18 @@ internal sealed class CudaTrainer : IDisposable
         int batch
     )
     {
-        (this.device, this.books, this.dataset, this.student, this.loss) = (
-            device,
-            books,
-            dataset,
-            student,
-            loss
-        );
+        (this.device, this.books, this.student, this.loss) = (device, books, student, loss);
         this.longest = Math.Min(longest, books.SegmentLength);
         window = this.longest;
         lanes = StudentTrainer.WidthOf(batch, books.SegmentLength);
-        labels = books.Columns[1].Size;
         var panels = StudentTrainer.PanelsOf(batch, lanes);
         var samples = (long)panels * this.longest * lanes;
         var network = student.Network;
         adam = new(device, network, optimizer, StudentTrainer.Chunks(panels, books.SegmentLength));
-        rows = new(device, samples * books.Columns[1].End, "a mini-batch");
-        weights = new(device, samples, "a mini-batch");
-        keeps = new(device, samples, "a mini-batch");
-        if (network.MemorySize > 0)
-            memory = new(device, (long)panels * lanes * network.MemorySize, "a mini-batch");
-        activations = new(device, samples * network.ActivationSize, "activations");
+        windows = new(device, books, dataset, student, panels, this.longest, lanes);
         gradients = new(device, samples * network.GradientSize, "gradients");
-        losses = new(device, samples, "losses");
         ofPanels = new(device, panels, "losses");
         segmentLosses = new(device, (long)panels * lanes, "losses");
-        gather = device.Kernel<GatherArguments>("gather_rows");
-        squared = device.Kernel<LossArguments>("mean_squared");
-        huber = device.Kernel<LossArguments>("huber");
         sumLosses = device.Kernel<SumArguments>("sum_losses");
         noteLosses = device.Kernel<NoteArguments>("note_losses");
     }
@@ -177,13 +151,8 @@ internal sealed class CudaTrainer : IDisposable
     public void Dispose()
     {
         adam.Dispose();
-        rows.Dispose();
-        weights.Dispose();
-        keeps.Dispose();
-        memory?.Dispose();
-        activations.Dispose();
+        windows.Dispose();
         gradients.Dispose();
-        losses.Dispose();
         ofPanels.Dispose();
         segmentLosses.Dispose();
         order?.Dispose();
@@ -204,7 +173,7 @@ internal sealed class CudaTrainer : IDisposable
             var places = order!.Address + start * sizeof(int);
             var counted = books.Weight(batch, first, first + steps);
             weight += counted;
-            Gather(shape, places, batch.Length, first);
+            windows.Take(shape, places, batch.Length, first, heldOut: false);
             Learn(shape, chunks, counted);
             Note(shape, places, batch.Length, first);
             if (counted > 0)
@@ -213,61 +182,20 @@ internal sealed class CudaTrainer : IDisposable
         batches++;
     }
 
-    private void Gather(CudaShape shape, nint places, int segments, int first) =>
-        gather.Start(
-            new()
-            {
-                Chunks = dataset.Chunks,
-                Places = places,
-                Mean = student.Normalizer?.Mean ?? 0,
-                Scale = student.Normalizer?.Scale ?? 0,
-                Rows = Of(rows, books.Columns[1].End),
-                Weights = Of(weights, 1),
-                Keeps = Of(keeps, 1),
-                Memory = memory is null ? default : Of(memory, student.Network.MemorySize),
-                Samples = (uint)shape.Samples,
-                Segments = segments,
-                ChunkSegments = books.ChunkSegments,
-                SegmentLength = books.SegmentLength,
-                Columns = books.Columns.Size,
-                Observation = books.Columns[0].Size,
-                Features = books.Columns[1].End,
-                MemorySize = student.Network.MemorySize,
-                First = first,
-                Steps = shape.Steps,
-            },
-            shape.Samples
-        );
-
-    /// <summary>Forward, loss and backward of one window.</summary>
+    /// <summary>Loss and backward of one window.</summary>
     /// <param name="counted">Weights of its rows.</param>
     private void Learn(CudaShape shape, int chunks, double counted)
     {
         var network = student.Network;
-        var (inputs, kept) = (Of(rows, books.Columns[1].End), Of(activations, network.ActivationSize));
-        var slopes = Of(gradients, network.GradientSize);
-        var remembered = memory is null
-            ? default
-            : new CudaMemory(Of(keeps, 1), Of(memory, network.MemorySize));
-        network.Forward(shape, inputs, remembered, kept);
-        var arguments = new LossArguments
-        {
-            Outputs = network.Outputs(kept),
-            Labels = inputs.From(books.Columns[1].Start),
-            Gradients = network.OutputGradients(slopes),
-            Weights = Of(weights, 1),
-            Losses = losses.Address,
-            Samples = (uint)shape.Samples,
-            Actions = labels,
-            // A window without a row to train on has nothing to teach, but its memory must still be carried on.
-            Scale = counted == 0 ? 0 : 1f / ((float)counted * labels),
-            Delta = loss is Huber { Delta: var delta } ? (float)delta : 0,
-        };
-        (loss is Huber ? huber : squared).Start(arguments, shape.Samples);
+        var slopes = CudaPanels.Of(gradients, network.GradientSize, lanes);
+        var terms = loss.TermsPerRow(network.OutputSize);
+        // A window without a row to train on has nothing to teach, but its memory must still be carried on.
+        var scale = counted == 0 ? 0 : 1f / ((float)counted * terms);
+        windows.Evaluate(shape, loss, scale, network.OutputGradients(slopes));
         sumLosses.StartBlocks(
             new()
             {
-                Losses = losses.Address,
+                Losses = windows.Losses,
                 OfPanels = ofPanels.Address,
                 Sum = sums!.Address + batches * sizeof(double),
                 Progress = adam.ProgressAddress,
@@ -275,34 +203,40 @@ internal sealed class CudaTrainer : IDisposable
                 Steps = shape.Steps,
                 Lanes = lanes,
                 Chunks = chunks,
-                Terms = labels,
+                Terms = terms,
             },
             1,
             SumThreads
         );
         adam.Clear();
-        network.Backward(shape, inputs, remembered, kept, slopes, adam.Gradients, chunks);
+        network.Backward(
+            shape,
+            windows.Rows,
+            windows.Memory,
+            windows.Activations,
+            slopes,
+            adam.Gradients,
+            chunks
+        );
     }
 
     private void Note(CudaShape shape, nint places, int segments, int first) =>
         noteLosses.Start(
             new()
             {
-                Losses = losses.Address,
-                Weights = Of(weights, 1),
+                Losses = windows.Losses,
+                Weights = windows.Weights,
                 Places = places,
                 SegmentLosses = segmentLosses.Address,
                 Noted = noted!.Address,
                 Segments = segments,
                 Steps = shape.Steps,
-                Terms = labels,
+                Terms = loss.TermsPerRow(student.Network.OutputSize),
                 IsFirst = first == 0 ? 1 : 0,
                 IsLast = first + shape.Steps == books.SegmentLength ? 1 : 0,
             },
             segments
         );
-
-    private CudaPanels Of(CudaBuffer<float> buffer, int features) => CudaPanels.Of(buffer, features, lanes);
 
     private void Reserve<T>(ref CudaBuffer<T>? buffer, long length, string what)
         where T : unmanaged
@@ -316,41 +250,6 @@ internal sealed class CudaTrainer : IDisposable
     // The records of cuda/training.cu.
 
     private readonly record struct SegmentLoss(double Sum, double Weight);
-
-    private struct GatherArguments
-    {
-        public nint Chunks;
-        public nint Places;
-        public nint Mean;
-        public nint Scale;
-        public CudaPanels Rows;
-        public CudaPanels Weights;
-        public CudaPanels Keeps;
-        public CudaPanels Memory;
-        public uint Samples;
-        public int Segments;
-        public int ChunkSegments;
-        public int SegmentLength;
-        public int Columns;
-        public int Observation;
-        public int Features;
-        public int MemorySize;
-        public int First;
-        public int Steps;
-    }
-
-    private struct LossArguments
-    {
-        public CudaPanels Outputs;
-        public CudaPanels Labels;
-        public CudaPanels Gradients;
-        public CudaPanels Weights;
-        public nint Losses;
-        public uint Samples;
-        public int Actions;
-        public float Scale;
-        public float Delta;
-    }
 
     private struct SumArguments
     {

@@ -48,8 +48,8 @@ let private sequences (device: ComputeDevice) =
         GradientLength = 2
     )
 
-let private start (config: DistillationConfig) teacher pool =
-    new Distillation(config, (teacher: Policy), pool)
+let private start (config: DistillationConfig) (teacher: Policy) pool =
+    new Distillation(config, teacher, pool)
 
 let private metrics (report: IterationReport) =
     [ for metric in report.Metrics -> metric.Key, metric.Value ]
@@ -72,11 +72,14 @@ let private episodes (device: ComputeDevice) =
     )
 
 /// One of each processor: what a device must report as the processor does.
-let private pair (config: ComputeDevice -> DistillationConfig) (teacher: Policy) pool =
+let private pairOf (config: ComputeDevice -> DistillationConfig) (start: DistillationConfig -> Distillation) =
     (device ()).Dispose()
-    let theirs = start (config ComputeDevice.Cuda) teacher pool
+    let theirs = start (config ComputeDevice.Cuda)
     Expect.isTrue (not (theirs.RunsOn.StartsWith "processor")) "the GPU computes"
-    theirs, start (config ComputeDevice.Cpu) teacher pool
+    theirs, start (config ComputeDevice.Cpu)
+
+let private pair config (teacher: Policy) pool =
+    pairOf config (fun config -> start config teacher pool)
 
 /// Runs one iteration of both and compares all that they report, and the students.
 let private iterate (what: string) (theirs: Distillation, ours: Distillation) =
@@ -89,9 +92,13 @@ let private iterate (what: string) (theirs: Distillation, ours: Distillation) =
         $"{what}, iteration {ours.Iteration}: student"
 
 /// All iterations, and all that a checkpoint has after them.
-let private alike (what: string) (config: ComputeDevice -> DistillationConfig) (teacher: Policy) =
+let private alikeWith
+    (what: string)
+    (config: ComputeDevice -> DistillationConfig)
+    (start: WorkerPool -> DistillationConfig -> Distillation)
+    =
     use pool = new WorkerPool 2
-    let theirs, ours = pair config teacher pool
+    let theirs, ours = pairOf config (start pool)
     use theirs = theirs
     use ours = ours
 
@@ -99,6 +106,9 @@ let private alike (what: string) (config: ComputeDevice -> DistillationConfig) (
         iterate what (theirs, ours)
 
     sameState (bytes theirs.Visit) (bytes ours.Visit) what
+
+let private alike what config (teacher: Policy) =
+    alikeWith what config (fun pool config -> start config teacher pool)
 
 [<CudaFact>]
 let ``a distillation on a GPU is that of the processor, to the last bit`` () =
@@ -114,6 +124,114 @@ let ``with a recurrent student, too, through windows, sequences and their memori
 let ``with whole episodes of several drones, too, whose rows do not all count`` () =
     use plain = teacher Head.Plain
     alike "episodes" episodes plain
+
+/// Five drones for three policies that normalize, wider than what a block of a product takes at once.
+let private several head =
+    let spec = NetworkSpec.Mlp(26, [ 70; 37 ], 4, Activation.Elu, head)
+
+    new TeacherPolicies(
+        [| for seed in 1..3 -> randomPolicy seed 0.2f spec "teacher" true |],
+        [| 2; 0; 1; 1; 0 |]
+    )
+
+let private drones limit assignment =
+    QuadrotorConfig(
+        Envs = 35,
+        EpisodeLimit = limit,
+        Sampled = DroneSampling(Number = 5),
+        DroneAssignment = assignment
+    )
+
+[<CudaFact>]
+let ``with a teacher for each drone, too, whose episodes are packed and corrected as RAPTOR's are`` () =
+    use teachers = several Head.Gaussian
+
+    let raptor (pack: bool) device =
+        DistillationConfig(
+            Seed = 6UL,
+            Device = device,
+            Environment = drones 34 DroneAssignment.InTurn,
+            Student = GruStudent(Hidden = 3),
+            Acting = TeacherUntil 1,
+            Retention = NewestRollout(),
+            Collection = EpisodesPerEpoch(35, pack),
+            SteadyStateEpisodes = 1,
+            ActiveTeachers = RandomActiveTeachers 3,
+            NumLearningEpochs = 1,
+            MiniBatchSize = 8,
+            Iterations = 3,
+            GradientLength = 34
+        )
+
+    for pack in [ true; false ] do
+        alikeWith $"packed: {pack}" (raptor pack) (fun pool config ->
+            new Distillation(config, teachers, pool))
+
+[<CudaFact>]
+let ``drones that change from iteration to iteration have the same bits, and so has a sample of the data``
+    ()
+    =
+    let changing reservoir device =
+        DistillationConfig(
+            Seed = 3UL,
+            Device = device,
+            Environment = drones 12 DroneAssignment.InBlocks,
+            Student = MlpStudent(Hidden = [ 6 ], NormalizeObservations = true),
+            Acting = Mixed 0.3,
+            Retention =
+                (if reservoir then
+                     Reservoir 450L :> Retention
+                 else
+                     FirstInFirstOut 500L),
+            Collection = EpisodesPerEpoch 35,
+            VariantFocus = 0.7,
+            SteadyStateEpisodes = 1,
+            NumLearningEpochs = 1,
+            MiniBatchSize = 200,
+            Iterations = 4
+        )
+
+    use teachers = several Head.Plain
+    alikeWith "several" (changing true) (fun pool config -> new Distillation(config, teachers, pool))
+    use remembering = raptorTeacher ()
+    alike "one that remembers" (changing false) remembering
+
+[<CudaFact>]
+let ``episodes that failed or are held out count as on the processor, and passes end as early`` () =
+    use plain = teacher Head.Plain
+
+    let weighed (recurrent: bool) (passes: Schedule) patience device =
+        DistillationConfig(
+            Seed = 8UL,
+            Device = device,
+            Environment = QuadrotorConfig(Envs = 24, EpisodeLimit = 50),
+            Student =
+                (if recurrent then
+                     GruStudent(Hidden = 3) :> StudentConfig
+                 else
+                     MlpStudent(Hidden = [ 9 ], NormalizeObservations = true)),
+            Acting = TeacherUntil 1,
+            Retention = FirstInFirstOut 1200L,
+            Sampling =
+                (if recurrent then
+                     Permutation() :> Sampling
+                 else
+                     LossPrioritized()),
+            Collection = StepsPerIteration 30,
+            SequenceLength = 15,
+            FailedWeight = 0.3,
+            HeldOut = 0.25,
+            EarlyStopping = patience,
+            Optimizer = AdamConfig(LearningRate = 0.02),
+            NumLearningEpochs = passes,
+            MiniBatchSize = Schedule.op_Implicit (if recurrent then 20 else 400),
+            Iterations = 3,
+            GradientLength = 15
+        )
+
+    alike "rows" (weighed false (Schedule.op_Implicit 2) 0) plain
+    alike "early" (weighed false (Schedule.op_Implicit 6) 1) plain
+    alike "sequences" (weighed true (Schedule.op_Implicit 4) 1) plain
 
 [<CudaFact>]
 let ``a dataset of several chunks has the same bits, and so has a teacher that remembers`` () =
@@ -312,11 +430,23 @@ let ``what does not run on a GPU yet is refused in a sentence, and auto takes th
         "device=cuda cannot fly anything but quadrotors (environment) yet; use device=cpu."
         "environment"
 
-    let several = new TeacherPolicies([| plain; plain |], [| 0 |])
+    let refusedTeachers (policies: Policy array) =
+        let teachers = new TeacherPolicies(policies, [| 0 |])
+
+        (Expect.throws<DistillException>(fun () ->
+            (new Distillation(config ComputeDevice.Cuda (Permutation()), teachers, pool)).Dispose()))
+            .Message
+
+    use other = randomPolicy 3 0.3f (NetworkSpec.Mlp(26, [ 8 ], 4)) "teacher" false
 
     Expect.equal
-        ((Expect.throws<DistillException>(fun () ->
-            (new Distillation(config ComputeDevice.Cuda (Permutation()), several, pool)).Dispose()))
-            .Message)
-        "device=cuda cannot run this teacher yet: it must be one policy that gives its deterministic action; use device=cpu."
-        "teacher"
+        (refusedTeachers [| plain; other |])
+        "device=cuda cannot run these teachers yet: they must have the same layers and read the same observation group; use device=cpu."
+        "teachers that differ"
+
+    use remembering = raptorTeacher ()
+
+    Expect.equal
+        (refusedTeachers [| remembering; remembering |])
+        "device=cuda cannot run several teachers that remember yet; use device=cpu."
+        "teachers with memory"
