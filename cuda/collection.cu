@@ -54,6 +54,8 @@ struct ChooseArguments {
     Panels teacherSays;
     Panels studentSees;
     Panels studentSays;
+    // What it does of that: the same, but where it explores.
+    Panels studentDoes;
     // [panels, features, 32]: what is taken from what the student saw, after it has acted; null for nothing.
     Panels correction;
     // [panels, actions, 32], written.
@@ -89,7 +91,7 @@ KERNEL(choose_actions, ChooseArguments) {
     if (given.share > 0.0 && given.share < 1.0)
         taught = (double)uniform(randomWords(given.acting, env, given.time, 0, 0).x[0]) < given.share;
     for (int i = 0; i < given.actionSize; i++)
-        *elementOf(given.actions, env, i) = *elementOf(taught ? given.teacherSays : given.studentSays, env, i);
+        *elementOf(given.actions, env, i) = *elementOf(taught ? given.teacherSays : given.studentDoes, env, i);
     if (env >= rollout.envs)
         return;
     float *row = rollout.rows + ((ulong)env * rollout.steps + given.step) * rollout.columns;
@@ -135,6 +137,61 @@ KERNEL(take_outcomes, TakeArguments) {
     rollout.keeps[env] = terminated || truncated ? 0.0f : 1.0f;
     if (given.wholeEpisodes && (terminated || truncated))
         rollout.alive[env] = 0.0f;
+}
+
+struct DrawArguments {
+    // [panels, actions, 32]: means, and what is drawn.
+    Panels means;
+    Panels actions;
+    // [networks, actions]: standard deviations; and [lanes]: which network acts.
+    const float *deviations;
+    const int *networks;
+    // Steps since the start of training, the counter of draws: its low and its high word.
+    unsigned time;
+    unsigned epoch;
+    unsigned lanes;
+    int actionSize;
+    // How far an action goes from the mean to a draw; a draw, where it is negative.
+    float exploration;
+    Stream noise;
+};
+
+// Draws from normal distributions, or goes a part of the way there; Policy.Explore and Gaussian.Sample.
+KERNEL(draw_actions, DrawArguments) {
+    unsigned env = globalIndex();
+    if (env >= given.lanes)
+        return;
+    const float *deviations = given.deviations + given.networks[env] * given.actionSize;
+    float drawn[4];
+    for (int i = 0; i < given.actionSize; i++) {
+        if (i % 4 == 0) {
+            Words words = randomWords(given.noise, env, given.time, given.epoch, i / 4);
+            normals(words.x[0], words.x[1], drawn[0], drawn[1]);
+            normals(words.x[2], words.x[3], drawn[2], drawn[3]);
+        }
+        float mean = *elementOf(given.means, env, i), draw = mean + deviations[i] * drawn[i % 4];
+        *elementOf(given.actions, env, i) = given.exploration < 0.0f ? draw : mean + given.exploration * (draw - mean);
+    }
+}
+
+struct RecordColumnArguments {
+    RolloutRows rollout;
+    // [panels, features, 32].
+    Panels from;
+    int features;
+    // Where it begins in a row.
+    int column;
+    int step;
+};
+
+// What else is wanted of a step.
+KERNEL(record_column, RecordColumnArguments) {
+    unsigned env = globalIndex();
+    if (env >= given.rollout.envs)
+        return;
+    float *row = given.rollout.rows + ((ulong)env * given.rollout.steps + given.step) * given.rollout.columns;
+    for (int i = 0; i < given.features; i++)
+        row[given.column + i] = *elementOf(given.from, env, i);
 }
 
 struct RecordMemoryArguments {

@@ -15,6 +15,8 @@ struct AddArguments {
     const int *marks;
     float *toRows;
     int *toMarks;
+    // [rows], or null where all count alike.
+    float *toWeights;
     // [segments, memory].
     const float *memory;
     float *toMemory;
@@ -31,8 +33,11 @@ KERNEL(add_rows, AddArguments) {
         return;
     long long row = i / given.columns;
     given.toRows[i] = given.marks[row] & Mark::Valid ? given.rows[i] : usable(given.rows[i]);
-    if (i % given.columns == 0)
-        given.toMarks[row] = given.marks[row];
+    if (i % given.columns != 0)
+        return;
+    given.toMarks[row] = given.marks[row];
+    if (given.toWeights)
+        given.toWeights[row] = 1.0f;
 }
 
 // Some segments of the dataset.
@@ -40,6 +45,8 @@ struct Chunk {
     float *rows;
     int *marks;
     float *memory;
+    // How much each row counts, or null where all count alike.
+    float *weights;
 };
 
 struct PackArguments {
@@ -54,10 +61,9 @@ struct PackArguments {
     int chunkSegments;
     int segmentLength;
     int columns;
-    int memorySize;
 };
 
-// Segments of rows from here and there, which begin without memory. A thread has a row.
+// Segments of rows from here and there; their memory is 0, and stays so. A thread has a row.
 KERNEL(pack_rows, PackArguments) {
     unsigned i = globalIndex();
     if (i >= (unsigned)given.segments * given.segmentLength)
@@ -71,8 +77,8 @@ KERNEL(pack_rows, PackArguments) {
         chunk.rows[target * given.columns + column] = valid ? value : usable(value);
     }
     chunk.marks[target] = given.marks[source];
-    for (int j = 0; j < given.memorySize && step == 0; j++)
-        chunk.memory[(long long)local * given.memorySize + j] = 0.0f;
+    if (chunk.weights)
+        chunk.weights[target] = 1.0f;
 }
 
 struct GatherArguments {
@@ -104,10 +110,12 @@ struct GatherArguments {
 };
 
 // How much a row counts, by its mark; DatasetChunk.
-DEVICE float weightOf(int mark, int heldOut, float failedWeight) {
+DEVICE float weightOf(const Chunk &chunk, long long row, int heldOut, float failedWeight) {
+    int mark = chunk.marks[row];
     if (!(mark & Mark::Valid) || ((mark & Mark::HeldOut) != 0) != (heldOut != 0))
         return 0.0f;
-    return mark & Mark::Failed ? failedWeight : 1.0f;
+    float weight = mark & Mark::Failed ? failedWeight : 1.0f;
+    return chunk.weights ? weight * chunk.weights[row] : weight;
 }
 
 // A thread has a row.
@@ -127,7 +135,7 @@ KERNEL(gather_rows, GatherArguments) {
         bool normalized = given.mean && i < given.observation;
         *elementOf(given.rows, sample, i) = normalized ? (value - given.mean[i]) * given.scale[i] : value;
     }
-    *elementOf(given.weights, sample, 0) = used ? weightOf(chunk.marks[at], given.heldOut, given.failedWeight) : 0.0f;
+    *elementOf(given.weights, sample, 0) = used ? weightOf(chunk, at, given.heldOut, given.failedWeight) : 0.0f;
     *elementOf(given.keeps, sample, 0) = chunk.marks[at] & Mark::Start ? 0.0f : 1.0f;
     for (int i = 0; i < given.memorySize && given.first + step == 0; i++)
         *elementOf(given.memory, panel * lanes + lane, i) = used ? chunk.memory[local * given.memorySize + i] : 0.0f;
@@ -256,8 +264,9 @@ KERNEL(note_losses, NoteLossesArguments) {
     for (int step = given.steps - 1; step >= 0; step--) {
         unsigned sample = (panel * given.steps + step) * lanes + lane;
         loss.sum += given.losses[sample];
-        loss.weight += *elementOf(given.weights, sample, 0);
     }
+    for (int step = 0; step < given.steps; step++)
+        loss.weight += *elementOf(given.weights, (panel * given.steps + step) * lanes + lane, 0);
     given.segmentLosses[segment] = loss;
     if (given.isLast)
         given.noted[given.places[segment]] = loss.weight == 0.0 ? 0.0f : (float)(loss.sum / (loss.weight * given.terms));

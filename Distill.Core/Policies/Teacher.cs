@@ -144,12 +144,12 @@ public sealed class PolicyTeacher : ITeacher
         memory = new FloatBuffer(room);
     }
 
-    /// <summary>The only policy, where it always gives its deterministic action; null elsewhere.</summary>
-    internal Policy? Only => policies is [var only] && noise is null && chooser is null ? only : null;
+    /// <summary>Draws actions; null for deterministic ones.</summary>
+    internal RandomStream? Noise => noise;
 
-    /// <summary>The policies and <c>[lanes]</c>: the index of each one's, where all always give their deterministic action; null elsewhere.</summary>
+    /// <summary>The policies and <c>[lanes]</c>: the index of each one's; null where an observation group chooses.</summary>
     internal (IReadOnlyList<Policy> Policies, int[] Assignment)? ByEnvironment =>
-        noise is null && chooser is null ? (policies, assigned) : null;
+        chooser is null ? (policies, assigned) : null;
 
     /// <summary>What the only policy remembers, <c>[panels, memory, 32]</c>.</summary>
     internal Span<float> Memories => memory.Span;

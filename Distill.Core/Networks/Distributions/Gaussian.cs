@@ -135,6 +135,14 @@ internal sealed class Gaussian : ActionDistribution
 
     private static Vector256<float> Load(ReadOnlySpan<float> row, int lane) => Vector256.Create(row[lane..]);
 
+    /// <summary>The standard deviation of this logarithm.</summary>
+    public static float Deviation(float logStd)
+    {
+        Span<float> deviation = stackalloc float[1];
+        Exp(1, [logStd], deviation);
+        return deviation[0];
+    }
+
     /// <summary>e^(factor x) of each lane; of one for all where, as without states that it depends on, they are equal.</summary>
     private static void Exp(float factor, ReadOnlySpan<float> row, Span<float> result)
     {

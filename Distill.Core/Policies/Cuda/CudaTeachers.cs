@@ -82,7 +82,7 @@ internal sealed class CudaTeachers : ICudaPolicy
 
     public CudaBuffer<float>? Memory => null;
 
-    /// <summary>A teacher of these environments there.</summary>
+    /// <summary>A teacher of these environments there; what it gives are its deterministic actions.</summary>
     /// <exception cref="DistillException">It is of a kind that does not run there yet.</exception>
     public static ICudaPolicy Of(
         CudaDevice device,
@@ -92,7 +92,7 @@ internal sealed class CudaTeachers : ICudaPolicy
     ) =>
         teacher switch
         {
-            PolicyTeacher { Only: { } policy } => new CudaPolicy(
+            PolicyTeacher { ByEnvironment: { Policies: [var policy] } } => new CudaPolicy(
                 device,
                 drones,
                 environment,
@@ -107,8 +107,7 @@ internal sealed class CudaTeachers : ICudaPolicy
                 several.Assignment
             ),
             _ => throw new DistillException(
-                "device=cuda cannot run this teacher yet: it must be one policy, or one for each variant, that gives its deterministic "
-                    + "action; use device=cpu."
+                "device=cuda cannot run this teacher yet: it must be one policy, or one for each variant; use device=cpu."
             ),
         };
 

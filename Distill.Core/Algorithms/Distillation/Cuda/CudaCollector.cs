@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using Distill.Compute.Cuda;
 using Distill.Datasets;
 using Distill.Environments;
@@ -41,7 +42,11 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaDevice device;
     private readonly QuadrotorEnvironment environment;
     private readonly CudaQuadrotors drones;
+    private readonly CudaNoise? exploring;
+    private readonly (Column Column, int Group, CudaBuffer<float> Observations)[] recorded;
+    private readonly Column? studentAction;
     private ICudaPolicy teacher;
+    private CudaNoise? drawing;
     private readonly CudaPolicy student;
     private readonly CudaFiniteWatch watch;
     private readonly CudaBuffer<float> rows;
@@ -57,6 +62,7 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaBuffer<double>? squares;
     private readonly CudaKernel<ChooseArguments> choose;
     private readonly CudaKernel<TakeArguments> take;
+    private readonly CudaKernel<ColumnArguments> recordColumn;
     private readonly CudaKernel<RecordArguments> record;
     private readonly CudaKernel<StatisticsArguments> sum;
     private readonly CudaKernel<StatisticsArguments> merge;
@@ -66,6 +72,7 @@ internal sealed class CudaCollector : IDisposable
     /// <param name="collector">Whose environments, policies and counters these are; it stays as it is until <see cref="Download"/>.</param>
     /// <param name="rollout">Is given rewards and marks; its rows stay on the device.</param>
     /// <param name="acting">Draws who drives.</param>
+    /// <param name="exploration">Draws the noise of a student that explores; null where it never does.</param>
     /// <exception cref="DistillException">A policy is of a kind that does not run there yet.</exception>
     public CudaCollector(
         CudaDevice device,
@@ -74,13 +81,14 @@ internal sealed class CudaCollector : IDisposable
         Policy student,
         Rollout rollout,
         RandomStream acting,
+        RandomStream? exploration,
         bool wholeEpisodes
     )
     {
         (this.collector, this.rollout, this.acting) = (collector, rollout, acting);
         (this.device, this.environment, this.wholeEpisodes) = (device, environment, wholeEpisodes);
         drones = new(device, environment);
-        teacher = CudaTeachers.Of(device, drones, environment, collector.Teacher);
+        MakeTeacher();
         this.student = new(device, drones, environment, student, "student");
         normalizer = student.Normalizer;
         watch = new(device, environment.Count, Quantities);
@@ -93,6 +101,25 @@ internal sealed class CudaCollector : IDisposable
         alive = new(device, lanes, "the rollout");
         actions = new(device, lanes * environment.Spec.Actions.Size, "actions");
         outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
+        if (exploration is { } noise)
+            exploring = new(device, [student], new int[lanes], noise);
+        studentAction = rollout
+            .Table.Columns.Skip(2)
+            .Select(column => (Column?)column)
+            .FirstOrDefault(column => column!.Value.Name == RolloutCollector.StudentAction);
+        recorded =
+        [
+            .. rollout
+                .Table.Columns.Skip(2)
+                .Where(column => column != studentAction)
+                .Select(column =>
+                    (
+                        column,
+                        environment.Spec.Group(column.Name),
+                        new CudaBuffer<float>(device, lanes * column.Size, "what is recorded")
+                    )
+                ),
+        ];
         if (collector.Correction is not null)
             correction = new(
                 device,
@@ -108,6 +135,7 @@ internal sealed class CudaCollector : IDisposable
         }
         choose = device.Kernel<ChooseArguments>("choose_actions");
         take = device.Kernel<TakeArguments>("take_outcomes");
+        recordColumn = device.Kernel<ColumnArguments>("record_column");
         record = device.Kernel<RecordArguments>("record_memory");
         sum = device.Kernel<StatisticsArguments>("sum_deviations");
         merge = device.Kernel<StatisticsArguments>("merge_deviations");
@@ -147,14 +175,16 @@ internal sealed class CudaCollector : IDisposable
     {
         drones.Assign();
         teacher.Dispose();
-        teacher = CudaTeachers.Of(device, drones, environment, collector.Teacher);
+        drawing?.Dispose();
+        MakeTeacher();
         WriteCorrection();
     }
 
     /// <summary>As <see cref="RolloutCollector.Collect"/>.</summary>
     /// <exception cref="DistillException">An observation, an action or a reward of a valid row is not finite.</exception>
-    public void Collect(double teacherShare, int iteration)
+    public void Collect(double teacherShare, int iteration, double exploration)
     {
+        exploring?.Upload();
         alive.Fill(BitConverter.SingleToUInt32Bits(1));
         watch.Clear();
         if (wholeEpisodes)
@@ -163,7 +193,7 @@ internal sealed class CudaCollector : IDisposable
             keeps.Clear();
         }
         for (var step = 0; step < rollout.Steps; step++)
-            Step(step, teacherShare);
+            Step(step, teacherShare, (float)exploration);
         ReadMarks();
         watch.Check(iteration);
         collector.Steps += rollout.Steps;
@@ -238,10 +268,50 @@ internal sealed class CudaCollector : IDisposable
         watch.Dispose();
         actions.Dispose();
         outcomes.Dispose();
+        drawing?.Dispose();
+        exploring?.Dispose();
+        foreach (var (_, _, observations) in recorded)
+            observations.Dispose();
         correction?.Dispose();
         memories?.Dispose();
         sums?.Dispose();
         squares?.Dispose();
+    }
+
+    [MemberNotNull(nameof(teacher))]
+    private void MakeTeacher()
+    {
+        teacher = CudaTeachers.Of(device, drones, environment, collector.Teacher);
+        if (
+            collector.Teacher is PolicyTeacher { Noise: { } noise, ByEnvironment: var (policies, assignment) }
+        )
+            drawing = new(device, policies, assignment, noise);
+    }
+
+    /// <summary>Writes what else is wanted of a step.</summary>
+    /// <param name="action"><c>[panels, actions, 32]</c>: the student's.</param>
+    private void Record(int step, CudaPanels action)
+    {
+        foreach (var (column, group, observations) in recorded)
+        {
+            drones.Observe(group, observations);
+            Record(column, CudaPanels.Of(observations, column.Size));
+        }
+        if (studentAction is { } copy)
+            Record(copy, action);
+
+        void Record(Column column, CudaPanels from) =>
+            recordColumn.Start(
+                new()
+                {
+                    Rollout = all,
+                    From = from,
+                    Features = column.Size,
+                    Column = column.Start,
+                    Step = step,
+                },
+                rollout.Envs
+            );
     }
 
     private void WriteCorrection()
@@ -253,7 +323,7 @@ internal sealed class CudaCollector : IDisposable
         correction.Write(values);
     }
 
-    private void Step(int step, double teacherShare)
+    private void Step(int step, double teacherShare, float exploration)
     {
         var starts = CudaPanels.Of(keeps, 1);
         if (memories is not null && step % rollout.Sequence == 0)
@@ -271,14 +341,20 @@ internal sealed class CudaCollector : IDisposable
             );
         teacher.Act(starts);
         student.Act(starts);
+        var time = collector.Steps + step;
+        drawing?.Draw(teacher.Outputs, time, exploration: null);
+        if (exploration > 0)
+            exploring!.Draw(student.Outputs, time, exploration);
+        var action = exploration > 0 ? exploring!.Actions : student.Outputs;
         choose.Start(
             new()
             {
                 Rollout = all,
                 TeacherSees = teacher.Observations,
-                TeacherSays = teacher.Outputs,
+                TeacherSays = drawing?.Actions ?? teacher.Outputs,
                 StudentSees = student.Observations,
                 StudentSays = student.Outputs,
+                StudentDoes = action,
                 Correction = correction is null
                     ? default
                     : CudaPanels.Of(correction, rollout.Table.Columns[0].Size),
@@ -287,13 +363,14 @@ internal sealed class CudaCollector : IDisposable
                 StudentInputs = student.Inputs,
                 ActionSize = rollout.Table.Columns[1].Size,
                 Step = step,
-                Time = (uint)(collector.Steps + step),
+                Time = (uint)time,
                 Share = teacherShare,
                 Later = teacherShare <= 0 && collector.Teacher.Reads is not null ? 1 : 0,
                 Acting = new(acting),
             },
             all.Lanes
         );
+        Record(step, action);
         drones.Step(actions, outcomes);
         take.Start(
             new()
@@ -347,6 +424,7 @@ internal sealed class CudaCollector : IDisposable
         public CudaPanels TeacherSays;
         public CudaPanels StudentSees;
         public CudaPanels StudentSays;
+        public CudaPanels StudentDoes;
         public CudaPanels Correction;
         public CudaPanels Actions;
         public int TeacherInputs;
@@ -365,6 +443,15 @@ internal sealed class CudaCollector : IDisposable
         public nint Outcomes;
         public int Step;
         public int WholeEpisodes;
+    }
+
+    private struct ColumnArguments
+    {
+        public RolloutRows Rollout;
+        public CudaPanels From;
+        public int Features;
+        public int Column;
+        public int Step;
     }
 
     private struct RecordArguments

@@ -45,6 +45,12 @@ internal sealed class CudaDataset : IRowsElsewhere, IDisposable
     /// <summary><c>[chunks]</c>: where each has its rows, marks and memory.</summary>
     public nint Chunks => table!.Address;
 
+    /// <summary>Bytes that a segment takes.</summary>
+    public long SegmentBytes =>
+        (long)books.SegmentLength
+            * ((books.Columns.Size + (chunks[0].Weights is null ? 0 : 1)) * sizeof(float) + sizeof(int))
+        + (long)memorySize * sizeof(float);
+
     /// <summary>Takes all that is held.</summary>
     public void Upload()
     {
@@ -64,6 +70,8 @@ internal sealed class CudaDataset : IRowsElsewhere, IDisposable
                     | (held.Failed?.Span[row] ?? 0) * FailedMark;
             chunk.Rows.Write(held.Rows.Rows(0, marks.Length));
             chunk.Marks.Write(marks);
+            if (held.Weights is { } weights)
+                chunk.Weights!.Write(weights.Slice(0, marks.Length));
             chunk.Memory?.Write(held.Memory.Slice(0, segments * memorySize));
         }
     }
@@ -102,6 +110,7 @@ internal sealed class CudaDataset : IRowsElsewhere, IDisposable
                 Marks = At(collector.Marks, (long)first * length),
                 ToRows = At(chunk.Rows, local * length * columns),
                 ToMarks = At(chunk.Marks, local * length),
+                ToWeights = At(chunk.Weights, local * length),
                 Memory = At(collector.Memories, (long)first * memorySize),
                 ToMemory = At(chunk.Memory, local * memorySize),
                 RowCount = rows,
@@ -148,7 +157,6 @@ internal sealed class CudaDataset : IRowsElsewhere, IDisposable
                     ChunkSegments = books.ChunkSegments,
                     SegmentLength = books.SegmentLength,
                     Columns = books.Columns.Size,
-                    MemorySize = memorySize,
                 },
                 sources.Count
             );
@@ -196,19 +204,24 @@ internal sealed class CudaDataset : IRowsElsewhere, IDisposable
         public CudaBuffer<float>? Memory { get; } =
             memorySize == 0 ? null : new(device, like.Memory.Length, "the dataset");
 
-        public Addresses Addresses => new(Rows.Address, Marks.Address, Memory?.Address ?? 0);
+        public CudaBuffer<float>? Weights { get; } =
+            like.Weights is null ? null : new(device, like.Rows.Length, "the dataset");
+
+        public Addresses Addresses =>
+            new(Rows.Address, Marks.Address, Memory?.Address ?? 0, Weights?.Address ?? 0);
 
         public void Dispose()
         {
             Rows.Dispose();
             Marks.Dispose();
             Memory?.Dispose();
+            Weights?.Dispose();
         }
     }
 
     // The records of cuda/training.cu.
 
-    private readonly record struct Addresses(nint Rows, nint Marks, nint Memory);
+    private readonly record struct Addresses(nint Rows, nint Marks, nint Memory, nint Weights);
 
     private struct PackArguments
     {
@@ -221,7 +234,6 @@ internal sealed class CudaDataset : IRowsElsewhere, IDisposable
         public int ChunkSegments;
         public int SegmentLength;
         public int Columns;
-        public int MemorySize;
     }
 
     private struct AddArguments
@@ -230,6 +242,7 @@ internal sealed class CudaDataset : IRowsElsewhere, IDisposable
         public nint Marks;
         public nint ToRows;
         public nint ToMarks;
+        public nint ToWeights;
         public nint Memory;
         public nint ToMemory;
         public long RowCount;

@@ -33,6 +33,7 @@ public sealed class CudaEngine : IDistillationEngine
         this.config = config;
         RefuseWhatCannotBe(config);
         device = new CudaDevice();
+        var (free, _) = device.Memory;
         try
         {
             machine = new CpuEngine(config, teacher, pool);
@@ -44,6 +45,9 @@ public sealed class CudaEngine : IDistillationEngine
                 machine.Student,
                 machine.Rollout,
                 new RandomStream(config.Seed, "acting"),
+                config.Exploration.Range(config.Iterations).Highest > 0
+                    ? new RandomStream(config.Seed, "exploration")
+                    : null,
                 shape.WholeEpisodes
             );
             dataset = new CudaDataset(device, machine.Rows, collector, machine.Student.MemorySize);
@@ -59,6 +63,7 @@ public sealed class CudaEngine : IDistillationEngine
             );
             if (machine.HeldOut is not null)
                 heldOut = new(device, machine.Rows, dataset, collector.Student);
+            CheckMemory(free);
         }
         catch
         {
@@ -92,14 +97,24 @@ public sealed class CudaEngine : IDistillationEngine
         trainer.Use(now.Loss, now.GradientLength.Whole);
     }
 
-    public SeedReport? Seed() => null;
+    public SeedReport? Seed()
+    {
+        device.Use();
+        // The processor reads them into a rollout of its own.
+        machine.Rows.Elsewhere = null;
+        var report = machine.Seed();
+        machine.Rows.Elsewhere = dataset;
+        dataset.Upload();
+        collector.Student.Normalizer?.Upload();
+        return report;
+    }
 
     public void Collect(double teacherShare, int iteration)
     {
         device.Use();
         if (machine.Assign(iteration))
             collector.Assign();
-        collector.Collect(teacherShare, iteration);
+        collector.Collect(teacherShare, iteration, config.Exploration);
         machine.Count(teacherShare, iteration);
         if (machine.Rows.Weighs)
             collector.WriteMarks();
@@ -177,6 +192,31 @@ public sealed class CudaEngine : IDistillationEngine
         device.Dispose();
     }
 
+    /// <summary>Refuses what will not fit when the dataset is full; all else is there already.</summary>
+    /// <param name="free">Bytes before anything was there.</param>
+    /// <exception cref="DistillException">The GPU's memory is not enough.</exception>
+    private void CheckMemory(long free)
+    {
+        var books = machine.Rows;
+        var (left, _) = device.Memory;
+        var held = books.Capacity / books.SegmentLength * dataset.SegmentBytes;
+        var ofSegment = dataset.SegmentBytes + CudaTrainer.SegmentBytes;
+        var segments =
+            Math.Max(books.Capacity, config.Retention.Rows(machine.Rollout.Rows)) / books.SegmentLength;
+        var missing = segments * ofSegment - held;
+        if (missing <= left)
+            return;
+        var fits = (left + held) / ofSegment * books.SegmentLength;
+        throw new DistillException(
+            $"The distillation would take {(free - left + missing) >> 20} MiB of the GPU's memory but {device.Name} has {free >> 20} MiB free; "
+                + (
+                    config.Retention.Accumulates && fits >= books.Capacity
+                        ? $"max_buffer_size={fits} would fit."
+                        : "lower envs, the steps of an iteration or the sizes of the student's layers."
+                )
+        );
+    }
+
     /// <summary>Whether the passes have come to their end.</summary>
     private bool Stops(EarlyStopping stopping, int iteration)
     {
@@ -191,15 +231,9 @@ public sealed class CudaEngine : IDistillationEngine
     private static void RefuseWhatCannotBe(DistillationConfig config)
     {
         Refuse(config.Environment is not QuadrotorConfig, "fly anything but quadrotors (environment)");
-        Refuse(!config.TeacherDeterministic, "draw the teacher's actions (teacher_deterministic=false)");
         Refuse(
-            config.Exploration.Range(config.Iterations).Highest > 0,
-            $"explore (exploration={config.Exploration})"
-        );
-        Refuse(config.SeedData.Count > 0, "begin with recorded data (seed_data)");
-        Refuse(
-            config.Recorded.Count > 0,
-            $"record more of a step (recorded=[{string.Join(',', config.Recorded)}])"
+            config.Recorded.Any(name => name.Contains('+')),
+            $"record several observation groups as one (recorded=[{string.Join(',', config.Recorded)}])"
         );
         Refuse(config.Sampling.Ensemble > 1, "train an ensemble (sampling)");
         Refuse(config.Loss is not (MeanSquared or Huber), "compute another loss than mse and huber (loss)");

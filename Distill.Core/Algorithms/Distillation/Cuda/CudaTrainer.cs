@@ -14,6 +14,9 @@ namespace Distill.Algorithms;
 /// </summary>
 internal sealed class CudaTrainer : IDisposable
 {
+    /// <summary>Bytes that training takes for each segment of the dataset: its place in an order, and its loss.</summary>
+    public const int SegmentBytes = sizeof(int) + sizeof(float);
+
     private const int SumThreads = 256;
 
     private readonly CudaDevice device;

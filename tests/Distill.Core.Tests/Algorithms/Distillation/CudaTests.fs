@@ -5,11 +5,14 @@ open System
 open Distill
 open Distill.Algorithms
 open Distill.Compute
+open Distill.Compute.Cuda
 open Distill.Datasets
 open Distill.Environments.CartPole
 open Distill.Environments.Quadrotor
 open Distill.Networks
+open Distill.Networks.Cuda
 open Distill.Policies
+open Distill.Storage
 open Distill.Tests.CudaDriver
 open Distill.Tests.DistillationTestbed
 
@@ -234,6 +237,75 @@ let ``episodes that failed or are held out count as on the processor, and passes
     alike "sequences" (weighed true (Schedule.op_Implicit 4) 1) plain
 
 [<CudaFact>]
+let ``who explores, draws or is recorded does and is so with the bits of the processor`` () =
+    let noisy device =
+        DistillationConfig(
+            Seed = 7UL,
+            Device = device,
+            Environment = drones 15 DroneAssignment.InTurn,
+            Student = MlpStudent(Hidden = [ 6 ], Head = Head.Gaussian),
+            Acting = LinearBeta 2,
+            Retention = FirstInFirstOut 600L,
+            Collection = StepsPerIteration 6,
+            TeacherDeterministic = false,
+            Exploration = Schedule.Linear(1.0, 0.0, 2),
+            Recorded = [| "privileged"; "student_action" |],
+            NumLearningEpochs = 1,
+            MiniBatchSize = 100,
+            Iterations = 3
+        )
+
+    use teachers = several Head.Gaussian
+    alikeWith "several" noisy (fun pool config -> new Distillation(config, teachers, pool))
+    use one = teacher Head.Gaussian
+    alike "one" noisy one
+
+[<CudaFact>]
+let ``what begins with recorded rows, whose weights differ, has the same bits`` () =
+    use plain = teacher Head.Plain
+
+    Storage.inTemporaryFolder (fun folder ->
+        let recorded = IO.Path.Combine(folder, "rows.npz")
+
+        (use pool = new WorkerPool 1
+         use distillation = start (rows ComputeDevice.Cpu) plain pool
+         distillation.Iterate() |> ignore
+         distillation.ExportDataset recorded)
+
+        let held = List.ofSeq (Npz.Read recorded)
+
+        let count =
+            (held |> List.find (fun array -> array.Name = "rewards" || array.Name = "actions")).Shape[0]
+
+        let weights =
+            [| for row in 0 .. int count - 1 -> [| 1f; 0.3f; 0f; 1e-3f |][row % 4] |]
+
+        Npz.Write(recorded, held @ [ Tensor.OfFloats("weights", ReadOnlySpan weights, int count) ])
+
+        let seeded (recurrent: bool) device =
+            DistillationConfig(
+                Seed = 9UL,
+                Device = device,
+                Environment = QuadrotorConfig(Envs = 33, EpisodeLimit = 9),
+                Student =
+                    (if recurrent then
+                         GruStudent(Hidden = 3, NormalizeObservations = true) :> StudentConfig
+                     else
+                         MlpStudent(Hidden = [ 7 ], NormalizeObservations = true)),
+                Acting = TeacherUntil 1,
+                Retention = FirstInFirstOut 400L,
+                Collection = StepsPerIteration 5,
+                SeedData = [| recorded |],
+                NumLearningEpochs = 1,
+                MiniBatchSize = Schedule.op_Implicit (if recurrent then 20 else 100),
+                Iterations = 3,
+                GradientLength = 5
+            )
+
+        for recurrent in [ false; true ] do
+            alike $"recurrent: {recurrent}" (seeded recurrent) plain)
+
+[<CudaFact>]
 let ``a dataset of several chunks has the same bits, and so has a teacher that remembers`` () =
     use remembering = raptorTeacher ()
 
@@ -450,3 +522,99 @@ let ``what does not run on a GPU yet is refused in a sentence, and auto takes th
         (refusedTeachers [| remembering; remembering |])
         "device=cuda cannot run several teachers that remember yet; use device=cpu."
         "teachers with memory"
+
+[<EmulatorFact>]
+let ``a dataset that will not fit the GPU is refused before anything begins, and what would fit is named``
+    ()
+    =
+    (device ()).Dispose()
+    use plain = teacher Head.Plain
+    use pool = new WorkerPool 1
+
+    let config rows device =
+        DistillationConfig(
+            Device = device,
+            Environment = QuadrotorConfig(Envs = 32),
+            Student = MlpStudent(Hidden = [ 8 ]),
+            Collection = StepsPerIteration 5,
+            Retention = FirstInFirstOut rows,
+            MiniBatchSize = 64
+        )
+
+    let limited (rows: int64) =
+        emulating "memory" (16L <<< 20) (8L <<< 30) (fun () ->
+            use distillation = start (config rows ComputeDevice.Auto) plain pool
+            distillation.RunsOn)
+
+    let refused = limited 1_000_000L
+    // 22 + 4 numbers and a mark a row, with its place in an order and its loss.
+    refused |> Storage.contains "The distillation would take 11"
+    refused |> Storage.contains "MiB of the GPU's memory but emulated device has 1"
+
+    let fits =
+        (Text.RegularExpressions.Regex.Match(refused, "max_buffer_size=([0-9]+) would fit")).Groups[1].Value
+        |> int64
+
+    Expect.isTrue (fits > 100_000L && fits < 145_000L) $"{fits} rows fit"
+    Expect.isTrue (not ((limited fits).StartsWith "processor")) "they do"
+    Expect.isTrue ((limited (fits + 20L)).StartsWith "processor") "no more do"
+
+/// The argument of note_losses.
+[<Struct>]
+type private NoteArguments =
+    {
+        Losses: nativeint
+        Weights: CudaPanels
+        Places: nativeint
+        SegmentLosses: nativeint
+        Noted: nativeint
+        Segments: int
+        Steps: int
+        Terms: int
+        IsFirst: int
+        IsLast: int
+    }
+
+[<CudaFact>]
+let ``the losses of a segment are added up from a window's last step to its first`` () =
+    use device = device ()
+    let steps, lanes, segments = 5, 16, 3
+    // From the last to the first 1e16 swallows what comes before -1e16; the other way round it would be something else.
+    let ofSteps = [| 3.0; -1e16; 1.0; 1e16; 2.0 |]
+    use losses = new CudaBuffer<double>(device, int64 (steps * lanes), "losses")
+
+    losses.Write(
+        ReadOnlySpan
+            [|
+                for loss in ofSteps do
+                    yield! Array.create lanes loss
+            |]
+    )
+
+    use weights = new CudaBuffer<float32>(device, int64 (steps * lanes), "weights")
+    weights.Write(ReadOnlySpan(Array.create (steps * lanes) 1f))
+    use places = new CudaBuffer<int>(device, int64 segments, "places")
+    places.Write(ReadOnlySpan [| 2; 0; 1 |])
+    use sums = new CudaBuffer<double>(device, int64 (2 * lanes), "sums")
+    use noted = new CudaBuffer<float32>(device, int64 segments, "losses")
+
+    let arguments =
+        {
+            Losses = losses.Address
+            Weights = CudaPanels.Of(weights, 1, lanes)
+            Places = places.Address
+            SegmentLosses = sums.Address
+            Noted = noted.Address
+            Segments = segments
+            Steps = steps
+            Terms = 1
+            IsFirst = 1
+            IsLast = 1
+        }
+
+    device.Kernel<NoteArguments>("note_losses").Start(&arguments, int64 segments)
+    let result = Array.zeroCreate<float32> segments
+    noted.Read(Span result)
+    let sum = Array.foldBack (fun loss sum -> sum + loss) ofSteps 0.0
+    Expect.isTrue (sum <> Array.fold (+) 0.0 ofSteps) "the order matters"
+    Expect.equal result (Array.create segments (float32 (sum / 5.0))) "losses"
