@@ -2,7 +2,7 @@
 // panel of sequences and keeps it for all steps; what the input brings to the gates is there already.
 #include "networks.cu"
 
-constexpr int GruThreads = 256, MostUnits = 64;
+constexpr int GruThreads = 256;
 
 struct GruArguments {
     // [panels, steps, 6 units, lanes]: r, z, n, the hidden part of n, the memory before the step, and after it. Before the forward
@@ -15,7 +15,7 @@ struct GruArguments {
     Panels keeps;
     // [panels, 1, units, lanes]: before the first step; on return after the last.
     Panels memory;
-    // [panels, steps, units, lanes]: of the outputs.
+    // [panels, steps, units, lanes]: of the outputs; the backward pass needs it to work.
     Panels gradients;
     // [panels, steps, 3 units, lanes]: written by the backward pass, of the gates and of their hidden parts.
     Panels gates;
@@ -30,17 +30,15 @@ DEVICE float kept(float value, float keep) { return keep == 0.0f ? 0.0f : value 
 DEVICE float *stepOf(const Panels &panels, int step, int steps) { return panels.at + ((long long)blockIndex() * steps + step) * panels.stride; }
 
 KERNEL(gru_forward, GruArguments) {
-    SHARED float memory[MostUnits * MostLanes];
     int lanes = given.activations.lanes, units = given.units, size = units * lanes;
     float *start = stepOf(given.memory, 0, 1);
-    for (int i = threadIndex(); i < size; i += GruThreads)
-        memory[i] = start[i];
+    // What a thread wrote itself in the step before; what others wrote is read behind the barrier.
+    const float *memory = start;
     for (int step = 0; step < given.steps; step++) {
         float *now = stepOf(given.activations, step, given.steps);
-        const float *keep = stepOf(given.keeps, step, given.steps);
-        barrier();
+        const float *keep = stepOf(given.keeps, step, given.steps), *before = now + 4 * size;
         for (int i = threadIndex(); i < size; i += GruThreads)
-            now[4 * size + i] = memory[i] = kept(memory[i], keep[i % lanes]);
+            now[4 * size + i] = kept(memory[i], keep[i % lanes]);
         barrier();
         for (int i = threadIndex(); i < size; i += GruThreads) {
             int unit = i / lanes, lane = i % lanes;
@@ -49,7 +47,7 @@ KERNEL(gru_forward, GruArguments) {
                 const float *weights = given.weights + (gate * units + unit) * units;
                 float sum = given.bias[gate * units + unit];
                 for (int other = 0; other < units; other++)
-                    sum = fma(weights[other], memory[other * lanes + lane], sum);
+                    sum = fma(weights[other], before[other * lanes + lane], sum);
                 hidden[gate] = sum;
             }
             float r = sigmoid(now[i] + hidden[0]);
@@ -59,46 +57,42 @@ KERNEL(gru_forward, GruArguments) {
             now[size + i] = z;
             now[2 * size + i] = n;
             now[3 * size + i] = hidden[2];
-            now[5 * size + i] = fma(z, memory[i] - n, n);
+            now[5 * size + i] = fma(z, before[i] - n, n);
         }
-        barrier();
-        for (int i = threadIndex(); i < size; i += GruThreads)
-            memory[i] = now[5 * size + i];
+        memory = now + 5 * size;
     }
     for (int i = threadIndex(); i < size; i += GruThreads)
         start[i] = memory[i];
 }
 
+// The gradient of the memory after a step is added to that of the step's output, and takes its place.
 KERNEL(gru_backward, GruArguments) {
-    SHARED float dMemory[MostUnits * MostLanes];
-    SHARED float dHidden[3 * MostUnits * MostLanes];
     int lanes = given.activations.lanes, units = given.units, size = units * lanes;
-    for (int i = threadIndex(); i < size; i += GruThreads)
-        dMemory[i] = 0.0f;
     for (int step = given.steps - 1; step >= 0; step--) {
         const float *now = stepOf(given.activations, step, given.steps);
         const float *keep = stepOf(given.keeps, step, given.steps);
         float *dy = stepOf(given.gradients, step, given.steps);
         float *gates = stepOf(given.gates, step, given.steps), *hiddenGates = stepOf(given.hiddenGates, step, given.steps);
-        barrier();
         for (int i = threadIndex(); i < size; i += GruThreads) {
             float r = now[i], z = now[size + i], n = now[2 * size + i];
-            float d = dy[i] + dMemory[i];
+            // Adding 0 makes 0 of -0, as where there is a step after it.
+            float d = step == given.steps - 1 ? dy[i] + 0.0f : dy[i];
             float dn = d * (1.0f - z) * (1.0f - n * n);
             float dz = d * (now[4 * size + i] - n) * (z * (1.0f - z));
             float dr = dn * now[3 * size + i] * (r * (1.0f - r));
-            gates[i] = hiddenGates[i] = dHidden[i] = dr;
-            gates[size + i] = hiddenGates[size + i] = dHidden[size + i] = dz;
+            gates[i] = hiddenGates[i] = dr;
+            gates[size + i] = hiddenGates[size + i] = dz;
             gates[2 * size + i] = dn;
-            hiddenGates[2 * size + i] = dHidden[2 * size + i] = dn * r;
-            dMemory[i] = d * z;
+            hiddenGates[2 * size + i] = dn * r;
+            dy[i] = d * z;
         }
         barrier();
-        for (int i = threadIndex(); i < size; i += GruThreads) {
-            float sum = dMemory[i];
+        float *dyBefore = step == 0 ? nullptr : stepOf(given.gradients, step - 1, given.steps);
+        for (int i = threadIndex(); i < size && dyBefore; i += GruThreads) {
+            float sum = dy[i];
             for (int row = 0; row < 3 * units; row++)
-                sum = fma(given.weights[row * units + i / lanes], dHidden[row * lanes + i % lanes], sum);
-            dMemory[i] = kept(sum, keep[i % lanes]);
+                sum = fma(given.weights[row * units + i / lanes], hiddenGates[row * lanes + i % lanes], sum);
+            dyBefore[i] += kept(sum, keep[i % lanes]);
         }
     }
 }

@@ -15,7 +15,6 @@ internal sealed class CudaNetwork : IDisposable
     private const int GradientThreads = 256;
     private const int GradientTile = 64;
     private const int GruThreads = 256;
-    private const int MostUnits = 64;
 
     private readonly Network network;
     private readonly Stage[] stages;
@@ -220,10 +219,9 @@ internal sealed class CudaNetwork : IDisposable
             var stage = layer switch
             {
                 Dense dense => new Stage(inputs, dense.Size, 0, dense.Activation),
-                Gru { Size: <= MostUnits } gru => new Stage(inputs, gru.Size, gru.Size, Activation.Identity),
+                Gru gru => new Stage(inputs, gru.Size, gru.Size, Activation.Identity),
                 _ => throw new DistillException(
-                    $"device=cuda can run dense layers and gru of up to {MostUnits}, and this network has {layer.Kind} of {layer.Size}; use "
-                        + "device=cpu."
+                    $"device=cuda can run dense layers and gru, and this network has {layer.Kind}; use device=cpu."
                 ),
             };
             yield return stage with

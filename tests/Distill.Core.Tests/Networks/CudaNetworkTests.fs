@@ -148,6 +148,8 @@ let ``recurrent networks learn through time with the bits of the processor`` () 
     together 22 layers (16, 3, 7, 3) (AdamConfig()) |> ignore
     // Panels that share a chunk, a memory upon another, and one whose inputs need no gradient.
     together 5 [ gru 9; gru 33; action ] (32, 5, 4, 2) (AdamConfig()) |> ignore
+    // One that is wider than a block.
+    together 3 [ gru 70; action ] (16, 2, 3, 2) (AdamConfig()) |> ignore
 
 [<CudaFact>]
 let ``after a gradient that is not finite nothing changes, and the norm says so`` () =
@@ -169,9 +171,9 @@ let ``after a gradient that is not finite nothing changes, and the norm says so`
 [<CudaFact>]
 let ``a network that does not run on a GPU is refused in a sentence`` () =
     use device = device ()
-    use wide = network 5 [ gru 65; action ]
+    use other = network 5 [ Lstm 6; action ]
 
     Expect.equal
-        (Expect.throws<DistillException>(fun () -> (new CudaNetwork(device, wide)).Dispose())).Message
-        "device=cuda can run dense layers and gru of up to 64, and this network has gru of 65; use device=cpu."
+        (Expect.throws<DistillException>(fun () -> (new CudaNetwork(device, other)).Dispose())).Message
+        "device=cuda can run dense layers and gru, and this network has lstm; use device=cpu."
         "sentence"

@@ -294,12 +294,16 @@ let ``what begins with recorded rows, whose weights differ, has the same bits`` 
                          MlpStudent(Hidden = [ 7 ], NormalizeObservations = true)),
                 Acting = TeacherUntil 1,
                 Retention = FirstInFirstOut 400L,
-                Collection = StepsPerIteration 5,
+                Collection =
+                    (if recurrent then
+                         EpisodesPerEpoch(33, true) :> Collection
+                     else
+                         StepsPerIteration 5),
                 SeedData = [| recorded |],
                 NumLearningEpochs = 1,
                 MiniBatchSize = Schedule.op_Implicit (if recurrent then 20 else 100),
                 Iterations = 3,
-                GradientLength = 5
+                GradientLength = 9
             )
 
         for recurrent in [ false; true ] do
