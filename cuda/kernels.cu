@@ -1,6 +1,7 @@
 // All kernels, as one text.
 #include "evaluation.cu"
 #include "gru.cu"
+#include "limits.cu"
 #include "optimizers.cu"
 #include "quadrotor.cu"
 #include "training.cu"

@@ -17,14 +17,14 @@ DEVICE float *elementOf(const Panels &panels, unsigned sample, int feature) {
     return panels.at + (sample / panels.lanes) * panels.stride + feature * panels.lanes + sample % panels.lanes;
 }
 
-struct CopyArguments {
+struct CopyFeaturesArguments {
     Panels from;
     Panels to;
     unsigned samples;
     int features;
 };
 
-KERNEL(copy_features, CopyArguments) {
+KERNEL(copy_features, CopyFeaturesArguments) {
     unsigned sample = globalIndex() % given.samples;
     int feature = globalIndex() / given.samples;
     if (feature < given.features)

@@ -24,7 +24,7 @@ internal sealed class CudaEvaluation : IDisposable
     private readonly CudaBuffer<int> lengths;
     private readonly CudaBuffer<int> terminated;
     private readonly CudaBuffer<float> measures;
-    private readonly CudaKernel<CopyArguments> copy;
+    private readonly CudaKernel<CopyFeaturesArguments> copy;
     private readonly CudaKernel<EvaluateArguments> evaluate;
 
     private CudaEvaluation(QuadrotorEnvironment environment)
@@ -42,7 +42,7 @@ internal sealed class CudaEvaluation : IDisposable
             lengths = new(device, environment.Count, "an evaluation");
             terminated = new(device, environment.Count, "an evaluation");
             measures = new(device, (long)measureCount * environment.Count, "an evaluation");
-            copy = device.Kernel<CopyArguments>("copy_features");
+            copy = device.Kernel<CopyFeaturesArguments>("copy_features");
             evaluate = device.Kernel<EvaluateArguments>("evaluate_step");
             keeps.Fill(BitConverter.SingleToUInt32Bits(1));
         }
@@ -208,7 +208,7 @@ internal sealed class CudaEvaluation : IDisposable
 
     // The record of cuda/networks.cu, and that of cuda/evaluation.cu.
 
-    private struct CopyArguments
+    private struct CopyFeaturesArguments
     {
         public CudaPanels From;
         public CudaPanels To;

@@ -82,8 +82,17 @@ internal sealed class CudaNetworkStack : IDisposable
 
     // The record of cuda/networks.cu.
 
-    private struct StackArguments
+    private struct StackArguments : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks)
+        {
+            double panels = blocks / ((Rows + CudaNetworkStack.Rows - 1) / CudaNetworkStack.Rows);
+            return new(
+                2.0 * Rows * Inner * Panel.Width * panels,
+                sizeof(float) * panels * ((double)Rows * Inner + (double)(Rows + Inner) * Panel.Width)
+            );
+        }
+
         public nint Matrices;
         public nint Biases;
         public long Stride;

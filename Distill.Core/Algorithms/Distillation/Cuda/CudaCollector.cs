@@ -87,74 +87,82 @@ internal sealed class CudaCollector : IDisposable
     {
         (this.collector, this.rollout, this.acting) = (collector, rollout, acting);
         (this.device, this.environment, this.wholeEpisodes) = (device, environment, wholeEpisodes);
-        drones = new(device, environment);
-        MakeTeacher();
-        this.student = new(device, drones, environment, student, "student");
-        normalizer = student.Normalizer;
-        watch = new(device, environment.Count, Quantities);
-        var lanes = drones.Lanes;
-        var columns = rollout.Table.Columns.Size;
-        rows = new(device, (long)rollout.Rows * columns, "the rollout");
-        rewards = new(device, rollout.Rows, "the rollout");
-        marks = new(device, rollout.Rows, "the rollout");
-        keeps = new(device, lanes, "the rollout");
-        alive = new(device, lanes, "the rollout");
-        actions = new(device, lanes * environment.Spec.Actions.Size, "actions");
-        outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
-        if (exploration is { } noise)
-            exploring = new(device, [student], new int[lanes], noise);
-        studentAction = rollout
-            .Table.Columns.Skip(2)
-            .Select(column => (Column?)column)
-            .FirstOrDefault(column => column!.Value.Name == RolloutCollector.StudentAction);
-        recorded =
-        [
-            .. rollout
+        try
+        {
+            drones = new(device, environment);
+            MakeTeacher();
+            this.student = new(device, drones, environment, student, "student");
+            normalizer = student.Normalizer;
+            watch = new(device, environment.Count, Quantities);
+            var lanes = drones.Lanes;
+            var columns = rollout.Table.Columns.Size;
+            rows = new(device, (long)rollout.Rows * columns, "the rollout");
+            rewards = new(device, rollout.Rows, "the rollout");
+            marks = new(device, rollout.Rows, "the rollout");
+            keeps = new(device, lanes, "the rollout");
+            alive = new(device, lanes, "the rollout");
+            actions = new(device, lanes * environment.Spec.Actions.Size, "actions");
+            outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
+            if (exploration is { } noise)
+                exploring = new(device, [student], new int[lanes], noise);
+            studentAction = rollout
                 .Table.Columns.Skip(2)
-                .Where(column => column != studentAction)
-                .Select(column =>
-                    (
-                        column,
-                        environment.Spec.Group(column.Name),
-                        new CudaBuffer<float>(device, lanes * column.Size, "what is recorded")
-                    )
-                ),
-        ];
-        if (collector.Correction is not null)
-            correction = new(
-                device,
-                lanes * rollout.Table.Columns[0].Size,
-                "what observations are corrected by"
-            );
-        if (student.MemorySize > 0)
-            memories = new(device, rollout.Memory.Length, "the student's memory");
-        if (normalizer is not null)
-        {
-            sums = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
-            squares = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
+                .Select(column => (Column?)column)
+                .FirstOrDefault(column => column!.Value.Name == RolloutCollector.StudentAction);
+            recorded =
+            [
+                .. rollout
+                    .Table.Columns.Skip(2)
+                    .Where(column => column != studentAction)
+                    .Select(column =>
+                        (
+                            column,
+                            environment.Spec.Group(column.Name),
+                            new CudaBuffer<float>(device, lanes * column.Size, "what is recorded")
+                        )
+                    ),
+            ];
+            if (collector.Correction is not null)
+                correction = new(
+                    device,
+                    lanes * rollout.Table.Columns[0].Size,
+                    "what observations are corrected by"
+                );
+            if (student.MemorySize > 0)
+                memories = new(device, rollout.Memory.Length, "the student's memory");
+            if (normalizer is not null)
+            {
+                sums = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
+                squares = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
+            }
+            choose = device.Kernel<ChooseArguments>("choose_actions");
+            take = device.Kernel<TakeArguments>("take_outcomes");
+            recordColumn = device.Kernel<ColumnArguments>("record_column");
+            record = device.Kernel<RecordArguments>("record_memory");
+            sum = device.Kernel<StatisticsArguments>("sum_deviations");
+            merge = device.Kernel<StatisticsArguments>("merge_deviations");
+            markOf = new int[rollout.Rows];
+            all = new()
+            {
+                Rows = rows.Address,
+                Rewards = rewards.Address,
+                Marks = marks.Address,
+                Keeps = keeps.Address,
+                Alive = alive.Address,
+                Findings = watch.Address,
+                Envs = (uint)rollout.Envs,
+                Lanes = (uint)lanes,
+                Steps = rollout.Steps,
+                Columns = columns,
+            };
+            WriteCorrection();
+            Upload();
         }
-        choose = device.Kernel<ChooseArguments>("choose_actions");
-        take = device.Kernel<TakeArguments>("take_outcomes");
-        recordColumn = device.Kernel<ColumnArguments>("record_column");
-        record = device.Kernel<RecordArguments>("record_memory");
-        sum = device.Kernel<StatisticsArguments>("sum_deviations");
-        merge = device.Kernel<StatisticsArguments>("merge_deviations");
-        markOf = new int[rollout.Rows];
-        all = new()
+        catch
         {
-            Rows = rows.Address,
-            Rewards = rewards.Address,
-            Marks = marks.Address,
-            Keeps = keeps.Address,
-            Alive = alive.Address,
-            Findings = watch.Address,
-            Envs = (uint)rollout.Envs,
-            Lanes = (uint)lanes,
-            Steps = rollout.Steps,
-            Columns = columns,
-        };
-        WriteCorrection();
-        Upload();
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>The student's network and normalizer there.</summary>
@@ -257,20 +265,21 @@ internal sealed class CudaCollector : IDisposable
 
     public void Dispose()
     {
-        drones.Dispose();
-        teacher.Dispose();
-        student.Dispose();
-        rows.Dispose();
-        rewards.Dispose();
-        marks.Dispose();
-        keeps.Dispose();
-        alive.Dispose();
-        watch.Dispose();
-        actions.Dispose();
-        outcomes.Dispose();
+        // Where the constructor ended early, not all are there.
+        drones?.Dispose();
+        teacher?.Dispose();
+        student?.Dispose();
+        rows?.Dispose();
+        rewards?.Dispose();
+        marks?.Dispose();
+        keeps?.Dispose();
+        alive?.Dispose();
+        watch?.Dispose();
+        actions?.Dispose();
+        outcomes?.Dispose();
         drawing?.Dispose();
         exploring?.Dispose();
-        foreach (var (_, _, observations) in recorded)
+        foreach (var (_, _, observations) in recorded ?? [])
             observations.Dispose();
         correction?.Dispose();
         memories?.Dispose();

@@ -137,8 +137,11 @@ internal sealed class CudaWindow : IDisposable
 
     // The records of cuda/training.cu.
 
-    private struct GatherArguments
+    private struct GatherArguments : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(0, sizeof(float) * (2.0 * Features + 4) * Samples);
+
         public nint Chunks;
         public nint Places;
         public nint Mean;
