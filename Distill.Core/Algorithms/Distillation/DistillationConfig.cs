@@ -26,7 +26,7 @@ public sealed record DistillationConfig
 
     /// <summary>
     /// Where it is computed: on the processor, on an NVIDIA GPU, or on a GPU where there is one and what is asked for runs there, which
-    /// is not everything yet (docs/architecture.md). Students, metrics and checkpoints are the same. Take auto for thousands of
+    /// is not everything yet (docs/gpu.md). Students, metrics and checkpoints are the same. Take auto for thousands of
     /// environments or large mini-batches; small ones are faster on the processor.
     /// </summary>
     public ComputeDevice Device { get; init; }
@@ -348,19 +348,6 @@ public sealed record DistillationConfig
 
     private static int Size(EnvironmentSpec environment, string groups) =>
         new ObservationView(environment, groups).Size;
-}
-
-/// <summary>Where a distillation is computed.</summary>
-public enum ComputeDevice
-{
-    /// <summary>On the processor.</summary>
-    Cpu,
-
-    /// <summary>On an NVIDIA GPU, or not at all.</summary>
-    Cuda,
-
-    /// <summary>On an NVIDIA GPU where that is possible, else on the processor.</summary>
-    Auto,
 }
 
 /// <summary>Who labels recorded data.</summary>

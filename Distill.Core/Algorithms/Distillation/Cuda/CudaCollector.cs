@@ -5,6 +5,7 @@ using Distill.Environments.Quadrotor;
 using Distill.Networks;
 using Distill.Networks.Cuda;
 using Distill.Policies;
+using Distill.Policies.Cuda;
 
 namespace Distill.Algorithms;
 
@@ -35,29 +36,24 @@ internal sealed class CudaCollector : IDisposable
     private readonly PolicyTeacher labelling;
     private readonly RandomStream acting;
     private readonly bool wholeEpisodes;
-    private readonly Normalizer? normalizer;
     private readonly CudaQuadrotors drones;
     private readonly CudaPolicy teacher;
     private readonly CudaPolicy student;
-    private readonly FiniteWatch watch;
     private readonly CudaBuffer<float> rows;
     private readonly CudaBuffer<float> rewards;
     private readonly CudaBuffer<int> marks;
     private readonly CudaBuffer<float> keeps;
     private readonly CudaBuffer<float> alive;
-    private readonly CudaBuffer<Finding> findings;
+    private readonly CudaFindings findings;
     private readonly CudaBuffer<float> actions;
     private readonly CudaBuffer<float> outcomes;
     private readonly CudaBuffer<float>? memories;
-    private readonly CudaBuffer<double>? sums;
-    private readonly CudaBuffer<double>? squares;
+    private readonly CudaStatistics? statistics;
     private readonly CudaKernel<ChooseArguments> choose;
     private readonly CudaKernel<TakeArguments> take;
     private readonly CudaKernel<RecordArguments> record;
     private readonly CudaKernel<StatisticsArguments> sum;
-    private readonly CudaKernel<StatisticsArguments> merge;
     private readonly int[] markOf;
-    private readonly Finding[] found;
     private readonly RolloutRows all;
 
     /// <param name="collector">Whose environments, policies and counters these are; it stays as it is until <see cref="Download"/>.</param>
@@ -84,8 +80,6 @@ internal sealed class CudaCollector : IDisposable
         drones = new(device, environment);
         teacher = new(device, drones, environment, advisor, "teacher");
         this.student = new(device, drones, environment, student, "student");
-        normalizer = student.Normalizer;
-        watch = new(environment.Count);
         var lanes = drones.Lanes;
         var columns = rollout.Table.Columns.Size;
         rows = new(device, (long)rollout.Rows * columns, "the rollout");
@@ -93,23 +87,18 @@ internal sealed class CudaCollector : IDisposable
         marks = new(device, rollout.Rows, "the rollout");
         keeps = new(device, lanes, "the rollout");
         alive = new(device, lanes, "the rollout");
-        findings = new(device, rollout.Envs, "the rollout");
+        findings = new(device, rollout.Envs, Quantities);
         actions = new(device, lanes * environment.Spec.Actions.Size, "actions");
         outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
         if (student.MemorySize > 0)
             memories = new(device, rollout.Memory.Length, "the student's memory");
-        if (normalizer is not null)
-        {
-            sums = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
-            squares = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
-        }
+        if (this.student.Normalizer is { } normalizer)
+            statistics = new(device, normalizer, rollout.Envs);
         choose = device.Kernel<ChooseArguments>("choose_actions");
         take = device.Kernel<TakeArguments>("take_outcomes");
         record = device.Kernel<RecordArguments>("record_memory");
         sum = device.Kernel<StatisticsArguments>("sum_deviations");
-        merge = device.Kernel<StatisticsArguments>("merge_deviations");
         markOf = new int[rollout.Rows];
-        found = new Finding[rollout.Envs];
         all = new()
         {
             Rows = rows.Address,
@@ -152,31 +141,30 @@ internal sealed class CudaCollector : IDisposable
         for (var step = 0; step < rollout.Steps; step++)
             Step(step, teacherShare);
         ReadMarks();
-        Check(iteration);
+        findings.Check(iteration);
         collector.Steps += rollout.Steps;
     }
 
     /// <summary>Merges what the student saw into its normalizer.</summary>
     public void Normalize()
     {
-        if (normalizer is null)
+        if (statistics is null)
             return;
-        var arguments = new StatisticsArguments
-        {
-            Rollout = all,
-            Mean = student.Normalizer!.Mean,
-            Sums = sums!.Address,
-            Squares = squares!.Address,
-            Features = normalizer.Size,
-            Panels = Panel.Count(rollout.Envs),
-        };
-        sum.Start(arguments, sums.Length);
-        merge.Start(arguments, normalizer.Size);
-        var (first, second) = (new double[normalizer.Size], new double[normalizer.Size]);
-        sums.Read(first);
-        squares.Read(second);
-        normalizer.Merge(rollout.Valid.AsSpan().Count((byte)1), first, second);
-        student.Normalizer.Upload();
+        var (sums, squares) = statistics.Moments;
+        var features = student.Normalizer!.Size;
+        sum.Start(
+            new()
+            {
+                Rollout = all,
+                Mean = student.Normalizer.Mean,
+                Sums = sums.Address,
+                Squares = squares.Address,
+                Features = features,
+                Panels = Panel.Count(rollout.Envs),
+            },
+            sums.Length
+        );
+        statistics.Merge(rollout.Valid.AsSpan().Count((byte)1));
     }
 
     /// <summary>Takes what the collector and its environments remember.</summary>
@@ -218,8 +206,7 @@ internal sealed class CudaCollector : IDisposable
         actions.Dispose();
         outcomes.Dispose();
         memories?.Dispose();
-        sums?.Dispose();
-        squares?.Dispose();
+        statistics?.Dispose();
     }
 
     private void Step(int step, double teacherShare)
@@ -289,23 +276,7 @@ internal sealed class CudaCollector : IDisposable
         }
     }
 
-    /// <summary>Says what was not finite: within a panel the earliest, and of the same step what comes first in it.</summary>
-    private void Check(int iteration)
-    {
-        findings.Read(found);
-        foreach (
-            var (environment, finding) in found
-                .Index()
-                .Where(one => one.Item.Step > 0)
-                .OrderBy(one => one.Item.Quantity)
-        )
-            watch.Note(environment, finding.Step - 1, Quantities[finding.Quantity], finding.Value);
-        watch.Check(iteration);
-    }
-
     // The records of cuda/collection.cu.
-
-    private readonly record struct Finding(int Step, int Quantity, float Value);
 
     private struct RolloutRows
     {

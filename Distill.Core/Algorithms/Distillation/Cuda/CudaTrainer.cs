@@ -3,6 +3,7 @@ using Distill.Datasets;
 using Distill.Networks;
 using Distill.Networks.Cuda;
 using Distill.Policies;
+using Distill.Policies.Cuda;
 
 namespace Distill.Algorithms;
 
@@ -109,9 +110,9 @@ internal sealed class CudaTrainer : IDisposable
     public void Begin(long mostBatches)
     {
         var room = (int)(books.Capacity / books.SegmentLength);
-        Reserve(ref order, room, "an order");
-        Reserve(ref noted, room, "losses");
-        Reserve(ref sums, Math.Max(1, mostBatches), "losses");
+        device.Reserve(ref order, room, "an order");
+        device.Reserve(ref noted, room, "losses");
+        device.Reserve(ref sums, Math.Max(1, mostBatches), "losses");
         if (lossOf.Length < room)
             lossOf = new float[room];
         if (sumOf.Length < mostBatches)
@@ -302,15 +303,6 @@ internal sealed class CudaTrainer : IDisposable
         );
 
     private CudaPanels Of(CudaBuffer<float> buffer, int features) => CudaPanels.Of(buffer, features, lanes);
-
-    private void Reserve<T>(ref CudaBuffer<T>? buffer, long length, string what)
-        where T : unmanaged
-    {
-        if (buffer is not null && buffer.Length >= length)
-            return;
-        buffer?.Dispose();
-        buffer = new(device, length, what);
-    }
 
     // The records of cuda/training.cu.
 

@@ -2,9 +2,8 @@ using Distill.Compute.Cuda;
 using Distill.Environments.Quadrotor;
 using Distill.Networks;
 using Distill.Networks.Cuda;
-using Distill.Policies;
 
-namespace Distill.Algorithms;
+namespace Distill.Policies.Cuda;
 
 /// <summary>A policy at work in quadrotors on a GPU, with the bits of <see cref="ActingPolicy"/>.</summary>
 internal sealed class CudaPolicy : IDisposable
@@ -65,6 +64,9 @@ internal sealed class CudaPolicy : IDisposable
     /// <summary><c>[panels, inputs, 32]</c>, not normalized.</summary>
     public CudaPanels Observations => CudaPanels.Of(observations, inputs);
 
+    /// <summary><c>[panels, inputs, 32]</c>: what its network reads.</summary>
+    public CudaPanels Seen => CudaPanels.Of(normalized ?? observations, inputs);
+
     /// <summary><c>[panels, outputs, 32]</c>: its action, or the mean of a Gaussian.</summary>
     public CudaPanels Outputs => Network.Outputs(CudaPanels.Of(activations, Network.ActivationSize));
 
@@ -74,6 +76,13 @@ internal sealed class CudaPolicy : IDisposable
     /// <summary>Looks, and says what it would do.</summary>
     /// <param name="keeps"><c>[panels, 1, 32]</c>: 0 where an episode starts, so that memory is cleared before, else 1.</param>
     public void Act(CudaPanels keeps)
+    {
+        Look();
+        Answer(Seen, keeps);
+    }
+
+    /// <summary>Observes, and normalizes.</summary>
+    public void Look()
     {
         drones.Observe(group, observations);
         if (normalized is not null)
@@ -89,13 +98,18 @@ internal sealed class CudaPolicy : IDisposable
                 },
                 drones.Lanes * inputs
             );
+    }
+
+    /// <summary>Says what it would do where it sees this.</summary>
+    /// <param name="seen"><c>[panels, inputs, 32]</c>, normalized.</param>
+    /// <param name="keeps">See <see cref="Act"/>; nothing for a policy without memory.</param>
+    public void Answer(CudaPanels seen, CudaPanels keeps = default) =>
         Network.Forward(
             new(panels, 1, Panel.Width),
-            CudaPanels.Of(normalized ?? observations, inputs),
+            seen,
             memory is null ? default : new(keeps, CudaPanels.Of(memory, Network.MemorySize)),
             CudaPanels.Of(activations, Network.ActivationSize)
         );
-    }
 
     public void Dispose()
     {
