@@ -1,30 +1,17 @@
 // What a collection of a distillation does beside flying drones and running networks, with the bits of Distill.Core/Algorithms/Distillation
 // and Distill.Core/Networks/ObservationStatistics.cs. A thread is an environment.
 #pragma once
-#include "networks.cu"
 #include "random.cuh"
+#include "watch.cuh"
 
 // What is noted of a row.
 struct Mark {
     enum : int { Valid = 1, Start = 2, Terminated = 4, Truncated = 8 };
 };
 
-// What first was not finite in an environment.
-struct Finding {
-    // Counted from 1; 0 for none.
-    int step;
-    int quantity;
-    float value;
-};
-
 struct Quantity {
     enum : int { TeachersObservation, TeachersAction, StudentsObservation, StudentsAction, Reward };
 };
-
-DEVICE void watch(Finding &finding, int step, int quantity, float value) {
-    if (finding.step == 0 && !(absolute(value) < __builtin_inff()))
-        finding = {step + 1, quantity, value};
-}
 
 struct NormalizeArguments {
     Panels from;
@@ -101,14 +88,10 @@ KERNEL(choose_actions, ChooseArguments) {
     if (rollout.alive[env] == 0.0f)
         return;
     Finding &finding = rollout.findings[env];
-    for (int i = 0; i < given.teacherInputs; i++)
-        watch(finding, given.step, Quantity::TeachersObservation, *elementOf(given.teacherSees, env, i));
-    for (int i = 0; i < given.actionSize; i++)
-        watch(finding, given.step, Quantity::TeachersAction, *elementOf(given.teacherSays, env, i));
-    for (int i = 0; i < given.studentInputs; i++)
-        watch(finding, given.step, Quantity::StudentsObservation, *elementOf(given.studentSees, env, i));
-    for (int i = 0; i < given.actionSize; i++)
-        watch(finding, given.step, Quantity::StudentsAction, *elementOf(given.studentSays, env, i));
+    watch(finding, given.step, Quantity::TeachersObservation, given.teacherSees, env, given.teacherInputs);
+    watch(finding, given.step, Quantity::TeachersAction, given.teacherSays, env, given.actionSize);
+    watch(finding, given.step, Quantity::StudentsObservation, given.studentSees, env, given.studentInputs);
+    watch(finding, given.step, Quantity::StudentsAction, given.studentSays, env, given.actionSize);
 }
 
 struct TakeArguments {

@@ -144,14 +144,11 @@ KERNEL(ppo_act, ActArguments) {
     if (env >= rollout.envs)
         return;
     Finding &finding = rollout.findings[env];
-    for (int i = 0; i < layout.actorInputs; i++)
-        watch(finding, given.step, PpoQuantity::ActorsObservation, sample[layout.actorObservation + i]);
-    for (int i = 0; i < layout.criticInputs; i++)
-        watch(finding, given.step, PpoQuantity::CriticsObservation, sample[layout.criticObservation + i]);
+    watch(finding, given.step, PpoQuantity::ActorsObservation, given.actorSees, env, layout.actorInputs);
+    watch(finding, given.step, PpoQuantity::CriticsObservation, given.criticSees, env, layout.criticInputs);
     for (int i = 0; i < 2 * layout.actions; i++)
         watch(finding, given.step, PpoQuantity::Action, sample[layout.outputs + i]);
-    for (int i = 0; i < layout.actions; i++)
-        watch(finding, given.step, PpoQuantity::Action, sample[layout.action + i]);
+    watch(finding, given.step, PpoQuantity::Action, given.actions, env, layout.actions);
     watch(finding, given.step, PpoQuantity::Value, value);
 }
 
@@ -185,10 +182,8 @@ KERNEL(ppo_value, ValueArguments) {
         return;
     Finding &finding = rollout.findings[env];
     int shift = given.outcomes ? PpoQuantity::ActorsArrival - PpoQuantity::ActorsObservation : 0;
-    for (int i = 0; i < rollout.layout.actorInputs; i++)
-        watch(finding, given.step, PpoQuantity::ActorsObservation + shift, *elementOf(given.actorSees, env, i));
-    for (int i = 0; i < rollout.layout.criticInputs; i++)
-        watch(finding, given.step, PpoQuantity::CriticsObservation + shift, *elementOf(given.criticSees, env, i));
+    watch(finding, given.step, PpoQuantity::ActorsObservation + shift, given.actorSees, env, rollout.layout.actorInputs);
+    watch(finding, given.step, PpoQuantity::CriticsObservation + shift, given.criticSees, env, rollout.layout.criticInputs);
 }
 
 struct PpoTakeArguments {

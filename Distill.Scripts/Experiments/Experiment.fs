@@ -1,6 +1,7 @@
 namespace Distill
 
 open Distill.Algorithms
+open Distill.Compute
 open Distill.Datasets
 open Distill.Environments
 open Distill.Environments.Quadrotor

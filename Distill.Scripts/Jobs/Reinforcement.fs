@@ -121,6 +121,9 @@ module Reinforcement =
                     let guide = teacher |> Option.map (fun one -> Seq.exactlyOne one.Policies)
                     let ppo = new Ppo(config, environment, pool, Option.toObj guide)
 
+                    if config.Device <> ComputeDevice.Cpu then
+                        say $"Computes on: {ppo.RunsOn}"
+
                     ppo,
                     {
                         Role = if guided then "student" else "teacher"

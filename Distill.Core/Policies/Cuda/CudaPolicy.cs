@@ -6,7 +6,7 @@ using Distill.Networks.Cuda;
 namespace Distill.Policies.Cuda;
 
 /// <summary>A policy at work in quadrotors on a GPU, with the bits of <see cref="ActingPolicy"/>.</summary>
-internal sealed class CudaPolicy : IDisposable
+internal sealed class CudaPolicy : ICudaPolicy
 {
     private readonly CudaQuadrotors drones;
     private readonly int group;
@@ -58,23 +58,18 @@ internal sealed class CudaPolicy : IDisposable
 
     public CudaNormalizer? Normalizer { get; }
 
-    /// <summary>Numbers that it reads.</summary>
     public int Inputs => inputs;
 
-    /// <summary><c>[panels, inputs, 32]</c>, not normalized.</summary>
     public CudaPanels Observations => CudaPanels.Of(observations, inputs);
 
     /// <summary><c>[panels, inputs, 32]</c>: what its network reads.</summary>
     public CudaPanels Seen => CudaPanels.Of(normalized ?? observations, inputs);
 
-    /// <summary><c>[panels, outputs, 32]</c>: its action, or the mean of a Gaussian.</summary>
     public CudaPanels Outputs => Network.Outputs(CudaPanels.Of(activations, Network.ActivationSize));
 
     /// <summary><c>[panels, memory, 32]</c>; null for a policy without.</summary>
     public CudaBuffer<float>? Memory => memory;
 
-    /// <summary>Looks, and says what it would do.</summary>
-    /// <param name="keeps"><c>[panels, 1, 32]</c>: 0 where an episode starts, so that memory is cleared before, else 1.</param>
     public void Act(CudaPanels keeps)
     {
         Look();

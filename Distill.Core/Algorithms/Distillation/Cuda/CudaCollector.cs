@@ -39,12 +39,12 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaQuadrotors drones;
     private readonly CudaPolicy teacher;
     private readonly CudaPolicy student;
+    private readonly CudaFiniteWatch watch;
     private readonly CudaBuffer<float> rows;
     private readonly CudaBuffer<float> rewards;
     private readonly CudaBuffer<int> marks;
     private readonly CudaBuffer<float> keeps;
     private readonly CudaBuffer<float> alive;
-    private readonly CudaFindings findings;
     private readonly CudaBuffer<float> actions;
     private readonly CudaBuffer<float> outcomes;
     private readonly CudaBuffer<float>? memories;
@@ -80,6 +80,7 @@ internal sealed class CudaCollector : IDisposable
         drones = new(device, environment);
         teacher = new(device, drones, environment, advisor, "teacher");
         this.student = new(device, drones, environment, student, "student");
+        watch = new(device, environment.Count, Quantities);
         var lanes = drones.Lanes;
         var columns = rollout.Table.Columns.Size;
         rows = new(device, (long)rollout.Rows * columns, "the rollout");
@@ -87,7 +88,6 @@ internal sealed class CudaCollector : IDisposable
         marks = new(device, rollout.Rows, "the rollout");
         keeps = new(device, lanes, "the rollout");
         alive = new(device, lanes, "the rollout");
-        findings = new(device, rollout.Envs, Quantities);
         actions = new(device, lanes * environment.Spec.Actions.Size, "actions");
         outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
         if (student.MemorySize > 0)
@@ -106,7 +106,7 @@ internal sealed class CudaCollector : IDisposable
             Marks = marks.Address,
             Keeps = keeps.Address,
             Alive = alive.Address,
-            Findings = findings.Address,
+            Findings = watch.Address,
             Envs = (uint)rollout.Envs,
             Lanes = (uint)lanes,
             Steps = rollout.Steps,
@@ -132,7 +132,7 @@ internal sealed class CudaCollector : IDisposable
     public void Collect(double teacherShare, int iteration)
     {
         alive.Fill(BitConverter.SingleToUInt32Bits(1));
-        findings.Clear();
+        watch.Clear();
         if (wholeEpisodes)
         {
             drones.Restart();
@@ -141,7 +141,7 @@ internal sealed class CudaCollector : IDisposable
         for (var step = 0; step < rollout.Steps; step++)
             Step(step, teacherShare);
         ReadMarks();
-        findings.Check(iteration);
+        watch.Check(iteration);
         collector.Steps += rollout.Steps;
     }
 
@@ -202,7 +202,7 @@ internal sealed class CudaCollector : IDisposable
         marks.Dispose();
         keeps.Dispose();
         alive.Dispose();
-        findings.Dispose();
+        watch.Dispose();
         actions.Dispose();
         outcomes.Dispose();
         memories?.Dispose();

@@ -32,7 +32,7 @@ internal sealed class CudaPpoCollector : IDisposable
     private readonly CudaPolicy critic;
     private readonly CudaStatistics? ofActor;
     private readonly CudaStatistics? ofCritic;
-    private readonly CudaFindings findings;
+    private readonly CudaFiniteWatch watch;
     private readonly CudaBuffer<float> recorded;
     private readonly CudaBuffer<float> rewards;
     private readonly CudaBuffer<float> terminated;
@@ -61,7 +61,7 @@ internal sealed class CudaPpoCollector : IDisposable
             ofActor = new(device, shown, environment.Count);
         if (parts.Critic.Observes && critic.Normalizer is { } other)
             ofCritic = new(device, other, environment.Count);
-        findings = new(device, environment.Count, Quantities);
+        watch = new(device, environment.Count, Quantities);
         var lanes = drones.Lanes;
         recorded = new(device, lanes * steps * parts.Layout.Recorded, "the rollout");
         rewards = new(device, lanes * steps, "the rollout");
@@ -88,7 +88,7 @@ internal sealed class CudaPpoCollector : IDisposable
             Advantages = advantages.Address,
             Beyond = beyond?.Address ?? 0,
             Values = values.Address,
-            Findings = findings.Address,
+            Findings = watch.Address,
             Envs = (uint)environment.Count,
             Lanes = (uint)lanes,
             Steps = steps,
@@ -123,7 +123,7 @@ internal sealed class CudaPpoCollector : IDisposable
     /// <summary>As <see cref="IPpoEngine.Collect"/>.</summary>
     public void Collect(in PpoTurn turn)
     {
-        findings.Clear();
+        watch.Clear();
         ofActor?.Clear();
         ofCritic?.Clear();
         for (var step = 0; step < steps; step++)
@@ -134,7 +134,7 @@ internal sealed class CudaPpoCollector : IDisposable
         rewards.Read(all.Rewards.Span);
         terminated.Read(all.Terminated.Span);
         truncated.Read(all.Truncated.Span);
-        findings.Check(turn.Iteration);
+        watch.Check(turn.Iteration);
     }
 
     /// <summary>Merges what was seen into the normalizers.</summary>
@@ -164,7 +164,7 @@ internal sealed class CudaPpoCollector : IDisposable
         critic.Dispose();
         ofActor?.Dispose();
         ofCritic?.Dispose();
-        findings.Dispose();
+        watch.Dispose();
         recorded.Dispose();
         rewards.Dispose();
         terminated.Dispose();

@@ -1,19 +1,6 @@
 namespace Distill.Algorithms;
 
-/// <summary>Where an algorithm computes.</summary>
-public enum ComputeDevice
-{
-    /// <summary>On the processor.</summary>
-    Cpu,
-
-    /// <summary>On an NVIDIA GPU, or not at all.</summary>
-    Cuda,
-
-    /// <summary>On an NVIDIA GPU where that is possible, else on the processor.</summary>
-    Auto,
-}
-
-/// <summary>What follows from the setting, for all algorithms alike.</summary>
+/// <summary>What follows from a <see cref="ComputeDevice"/>, for all algorithms alike.</summary>
 internal static class ComputeDevices
 {
     /// <summary>Makes what computes.</summary>
