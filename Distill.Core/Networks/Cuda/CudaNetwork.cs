@@ -305,8 +305,14 @@ internal sealed class CudaNetwork : IDisposable
 
     // The records of cuda/networks.cu and cuda/gru.cu.
 
-    private struct Product
+    private struct Product : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(
+                2.0 * Rows * Inner * Samples,
+                sizeof(float) * ((double)Rows * Inner + (double)(Rows + Inner) * Samples)
+            );
+
         public nint Matrix;
         public nint Bias;
         public CudaPanels From;
@@ -319,8 +325,10 @@ internal sealed class CudaNetwork : IDisposable
         public Activation Activation;
     }
 
-    private struct Activate
+    private struct Activate : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) => new(0, 3.0 * sizeof(float) * Features * Samples);
+
         public CudaPanels Values;
         public CudaPanels Gradients;
         public uint Samples;
@@ -328,8 +336,16 @@ internal sealed class CudaNetwork : IDisposable
         public Activation Activation;
     }
 
-    private struct WeightGradient
+    private struct WeightGradient : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(
+                2.0 * OutputSize * InputSize * Samples,
+                sizeof(float) * ((OutputSize + InputSize) * Samples + 2.0 * Chunks * OutputSize * InputSize)
+            );
+
+        private readonly double Samples => (double)Panels * Steps * Outputs.Lanes;
+
         public CudaPanels Outputs;
         public CudaPanels Inputs;
         public nint Gradients;
@@ -341,8 +357,11 @@ internal sealed class CudaNetwork : IDisposable
         public int InputSize;
     }
 
-    private struct BiasGradient
+    private struct BiasGradient : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(0, sizeof(float) * (double)OutputSize * Panels * Steps * Outputs.Lanes);
+
         public CudaPanels Outputs;
         public nint Gradients;
         public long Stride;
@@ -352,8 +371,15 @@ internal sealed class CudaNetwork : IDisposable
         public int OutputSize;
     }
 
-    private struct GruArguments
+    private struct GruArguments : ICudaWork
     {
+        /// <summary>Of the forward pass; of the backward pass about as much.</summary>
+        public readonly CudaWork WorkOf(long blocks)
+        {
+            var samples = (double)blocks * Steps * Activations.Lanes;
+            return new(2.0 * 3 * Units * Units * samples, sizeof(float) * 9.0 * Units * samples);
+        }
+
         public CudaPanels Activations;
         public nint Weights;
         public nint Bias;
