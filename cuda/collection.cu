@@ -249,8 +249,44 @@ KERNEL(sum_deviations, StatisticsArguments) {
     given.squares[globalIndex()] = square;
 }
 
+struct DeviationArguments {
+    // [panels, features, 32].
+    Panels observations;
+    // [features], and [panels, features]: as above.
+    const float *mean;
+    double *sums;
+    double *squares;
+    unsigned envs;
+    int features;
+    int panels;
+};
+
+// The same of one step, added to what is there.
+KERNEL(add_deviations, DeviationArguments) {
+    int panel = globalIndex() / given.features, feature = globalIndex() % given.features;
+    if (panel >= given.panels)
+        return;
+    unsigned first = panel * PanelWidth, end = first + PanelWidth < given.envs ? first + PanelWidth : given.envs;
+    float mean = given.mean[feature];
+    double sum = given.sums[globalIndex()], square = given.squares[globalIndex()];
+    for (unsigned env = first; env < end; env++) {
+        double deviation = *elementOf(given.observations, env, feature) - mean;
+        sum += deviation;
+        square += deviation * deviation;
+    }
+    given.sums[globalIndex()] = sum;
+    given.squares[globalIndex()] = square;
+}
+
+struct MergeArguments {
+    double *sums;
+    double *squares;
+    int features;
+    int panels;
+};
+
 // All panels' into the first's: a thread has a feature.
-KERNEL(merge_deviations, StatisticsArguments) {
+KERNEL(merge_deviations, MergeArguments) {
     int feature = globalIndex();
     if (feature >= given.features)
         return;

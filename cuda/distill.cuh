@@ -9,6 +9,7 @@
 #define DEVICE static inline __attribute__((device, always_inline))
 #define DEVICE_MEMBER __attribute__((device))
 #define SHARED static __attribute__((device, shared))
+#define CONSTANT static __attribute__((constant)) const
 
 DEVICE unsigned threadIndex() { return __nvvm_read_ptx_sreg_tid_x(); }
 DEVICE unsigned blockIndex() { return __nvvm_read_ptx_sreg_ctaid_x(); }
@@ -48,6 +49,9 @@ DEVICE float least(float a, float b) { return a < b ? a : b; }
 DEVICE float most(float a, float b) { return a > b ? a : b; }
 DEVICE float clamp(float value, float low, float high) { return least(most(value, low), high); }
 DEVICE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+DEVICE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
 DEVICE float absolute(float x) { return __builtin_fabsf(x); }
 DEVICE float asFloat(unsigned bits) { return __builtin_bit_cast(float, bits); }
+DEVICE double asDouble(ulong bits) { return __builtin_bit_cast(double, bits); }
+DEVICE ulong asBits(double x) { return __builtin_bit_cast(ulong, x); }
 DEVICE unsigned asBits(float x) { return __builtin_bit_cast(unsigned, x); }

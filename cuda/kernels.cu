@@ -3,5 +3,6 @@
 #include "gru.cu"
 #include "limits.cu"
 #include "optimizers.cu"
+#include "ppo.cu"
 #include "quadrotor.cu"
 #include "training.cu"

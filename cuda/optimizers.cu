@@ -91,6 +91,8 @@ struct AdamArguments {
     float *first;
     float *second;
     long long length;
+    // Where the device makes the rate; null where it is the next.
+    const double *adapted;
     float rate;
     float beta1;
     float beta2;
@@ -101,13 +103,14 @@ struct AdamArguments {
     float correction1;
     float correction2;
     float coupledDecay;
-    float shrink;
+    float decoupledDecay;
 };
 
 KERNEL(adam_step, AdamArguments) {
     long long i = globalIndex();
     if (i >= given.length || given.progress->failed)
         return;
+    float rate = given.adapted ? (float)*given.adapted : given.rate;
     float parameter = given.parameters[i];
     float gradient = fma(given.coupledDecay, parameter, given.gradient[i] * given.progress->scale);
     float first = fma(given.beta1, given.first[i], given.oneMinusBeta1 * gradient);
@@ -115,5 +118,5 @@ KERNEL(adam_step, AdamArguments) {
     float spread = squareRoot(most(second * given.correction2, given.floor)) + given.epsilon;
     given.first[i] = first;
     given.second[i] = second;
-    given.parameters[i] = fma(-given.rate, first * given.correction1 / spread, parameter * given.shrink);
+    given.parameters[i] = fma(-rate, first * given.correction1 / spread, parameter * (1.0f - rate * given.decoupledDecay));
 }

@@ -9,7 +9,7 @@ open System.Text
 open Distill.Storage
 
 /// Settings that do not change results.
-let private free = set [ "threads"; "run_name" ]
+let private free = set [ "threads"; "device"; "run_name" ]
 
 let private sha256 (bytes: byte array) =
     Convert.ToHexStringLower(SHA256.HashData bytes)

@@ -225,7 +225,7 @@ let private ourKind (text: string) =
     | true, ours -> ours
     | _ -> text
 
-/// What an argument assigns, by our names. `device` is a setting of distillations alone: all else has one device.
+/// What an argument assigns, by our names. `device` is a setting of distillations and PPO: all else has one device.
 let private assignments (settings: Setting list) (name: string, text: string) : (string * string) list =
     let known (name: string) = not (matching name settings).IsEmpty
 
@@ -241,7 +241,7 @@ let private assignments (settings: Setting list) (name: string, text: string) : 
     | "device" when text = "cpu" -> []
     | "device" ->
         fail
-            $"device={text} cannot be: only distillations are computed elsewhere than on the CPU, device=cpu."
+            $"device={text} cannot be: only distillations and PPO are computed elsewhere than on the CPU, device=cpu."
     | name when ambiguous.ContainsKey name -> fail $"{name}={text}: {name} {ambiguous[name]}"
     | name -> unflag settings (name, text)
 

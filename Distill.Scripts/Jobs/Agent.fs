@@ -171,7 +171,10 @@ type Agent
     member _.Evaluate(episodes: int) : EvaluationResult =
         check ()
         Training.atLeastOne "episodes" episodes
-        use evaluator = new Evaluator(setup.Environment, episodes, setup.Seed, session.Pool, setup.Device)
+
+        use evaluator =
+            new Evaluator(setup.Environment, episodes, setup.Seed, session.Pool, setup.Device)
+
         let result = evaluator.Run algorithm.Policy
         say $"After {algorithm.Completed()} iterations: {Runner.describe result}"
         result

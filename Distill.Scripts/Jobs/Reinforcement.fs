@@ -24,6 +24,9 @@ type Reinforcement =
         /// The algorithm with other settings in these records.
         With: obj list -> Reinforcement
         Seed: uint64
+
+        /// Where it is computed.
+        Device: ComputeDevice
         Iterations: int
 
         /// The teacher that guides it; Teacher = "" for nobody.
@@ -98,6 +101,7 @@ module Reinforcement =
                 | [ :? TeacherFile as teacher; :? PpoConfig as config ] -> ppo teacher config
                 | _ -> failwith "These are not the records of PPO."
             Seed = config.Seed
+            Device = config.Device
             Iterations = config.Iterations
             Teacher = teacher
             Check =
@@ -120,6 +124,9 @@ module Reinforcement =
                 fun environment pool teacher ->
                     let guide = teacher |> Option.map (fun one -> Seq.exactlyOne one.Policies)
                     let ppo = new Ppo(config, environment, pool, Option.toObj guide)
+
+                    if config.Device <> ComputeDevice.Cpu then
+                        say $"Computes on: {ppo.RunsOn}"
 
                     ppo,
                     {
@@ -171,6 +178,7 @@ module Reinforcement =
                 | [ :? TeacherFile as teacher; :? SacConfig as config ] -> sac teacher config
                 | _ -> failwith "These are not the records of SAC."
             Seed = config.Seed
+            Device = ComputeDevice.Cpu
             Iterations = config.Iterations
             Teacher = teacher
             Check = config.Validate

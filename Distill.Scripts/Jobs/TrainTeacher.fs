@@ -153,7 +153,7 @@ module TrainTeacher =
             RunName = training.RunName
             Seed = algorithm.Seed
             Environment = training.Environment
-            Device = ComputeDevice.Cpu
+            Device = algorithm.Device
             Plan =
                 {
                     Iterations = algorithm.Iterations

@@ -140,9 +140,10 @@ module Training =
                 fail
                     $"{folder.Path} began with other settings: {path} has {line before i} where the script now gives {line now i}."
 
-    /// Refuses to go on with a run whose settings are not those it began with. Its threads may change, and it may get longer.
+    /// Refuses to go on with a run whose settings are not those it began with. Its threads and its device may change, and it may
+    /// get longer.
     let internal checkUnchanged (folder: RunFolder) (parameters: (string * obj) list) =
-        checkSettings [ "threads"; "iterations" ] folder parameters
+        checkSettings [ "threads"; "device"; "iterations" ] folder parameters
 
     let path (folder: RunFolder) = Command.shortest folder.Path
 

@@ -310,14 +310,25 @@ API cuDeviceGetAttribute(int *value, int attribute, int) {
     return Success;
 }
 
+// How often the context is held.
+static int holders;
+
 API cuDevicePrimaryCtxRetain(void **context, int) {
+    holders++;
     *context = &allocations;
     return Success;
 }
 
-// Ends what went wrong, too.
+// Ends what went wrong, too; and with the last holder goes the memory.
 API cuDevicePrimaryCtxRelease_v2(int) {
+    std::lock_guard lock(gate);
     lasting = Success;
+    if (--holders > 0)
+        return Success;
+    for (auto &[_, memory] : allocations)
+        munmap(memory.pages, memory.pagesBytes + PageBytes);
+    allocations.clear();
+    allocated = 0;
     return Success;
 }
 

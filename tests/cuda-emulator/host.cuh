@@ -5,6 +5,8 @@
 #define DEVICE static inline __attribute__((always_inline))
 #define DEVICE_MEMBER
 
+#define CONSTANT static const
+
 // In a section of its own, so that each block can begin with shared memory that nobody has written.
 #define SHARED static __attribute__((section("device_shared")))
 

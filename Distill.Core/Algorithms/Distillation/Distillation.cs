@@ -139,7 +139,11 @@ public sealed class Distillation : IDisposable
         config.Validate();
         Config = config;
         varies = Schedule.AnyVaries(config);
-        engine = CreateEngine(config, teacher, pool, out var reason);
+        engine = config.Device.Make<IDistillationEngine>(
+            () => new CudaEngine(config, teacher, pool),
+            () => new CpuEngine(config, teacher, pool),
+            out var reason
+        );
         RunsOn = engine is CudaEngine { Name: var name } ? name : $"processor{reason}";
         watch = config.HeldOut > 0 ? new OverfittingWatch() : null;
     }
@@ -241,29 +245,6 @@ public sealed class Distillation : IDisposable
     }
 
     public void Dispose() => engine.Dispose();
-
-    /// <param name="reason">Why not a GPU, where one might have been taken.</param>
-    private static IDistillationEngine CreateEngine(
-        DistillationConfig config,
-        Func<IBatchedEnvironment, ITeacher> teacher,
-        WorkerPool pool,
-        out string reason
-    )
-    {
-        reason = "";
-        if (config.Device == ComputeDevice.Cuda)
-            return new CudaEngine(config, teacher, pool);
-        if (config.Device == ComputeDevice.Auto)
-            try
-            {
-                return new CudaEngine(config, teacher, pool);
-            }
-            catch (DistillException e)
-            {
-                reason = $" ({e.Message})";
-            }
-        return new CpuEngine(config, teacher, pool);
-    }
 
     private static Func<IBatchedEnvironment, ITeacher> Maker(DistillationConfig config, ITeachers teachers)
     {

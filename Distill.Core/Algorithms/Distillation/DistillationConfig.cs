@@ -26,7 +26,7 @@ public sealed record DistillationConfig
 
     /// <summary>
     /// Where it is computed: on the processor, on an NVIDIA GPU, or on a GPU where there is one and what is asked for runs there, which
-    /// is not everything yet (docs/architecture.md). Students, metrics and checkpoints are the same. Take auto for thousands of
+    /// is not everything yet (docs/gpu.md). Students, metrics and checkpoints are the same. Take auto for thousands of
     /// environments or large mini-batches; small ones are faster on the processor.
     /// </summary>
     public ComputeDevice Device { get; init; }

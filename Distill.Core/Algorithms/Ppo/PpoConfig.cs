@@ -90,6 +90,13 @@ public sealed record PpoConfig
     /// <summary>Seed of everything random. Same seed, same policy, whatever the number of threads.</summary>
     public ulong Seed { get; init; }
 
+    /// <summary>
+    /// Where it is computed: on the processor, on an NVIDIA GPU, or on a GPU where there is one and what is asked for runs there, which
+    /// is not everything yet (docs/gpu.md). Policies, metrics and checkpoints are the same. Take auto for thousands of environments or
+    /// large mini-batches; small ones are faster on the processor.
+    /// </summary>
+    public ComputeDevice Device { get; init; }
+
     /// <summary>Iterations (collect, then learn). Raise it while the return still rises, lower it when that stopped long before.</summary>
     public int Iterations { get; init; } = 1500;
 

@@ -6,26 +6,20 @@ namespace Distill.Algorithms;
 /// <summary>The half of PPO that learns from a rollout: advantages, then passes of gradient steps of actor and critic.</summary>
 internal sealed class PpoLearner
 {
-    /// <summary>Parts of a mini-batch, at most, whose gradients are added up apart.</summary>
-    public const int MaxChunks = 32;
-
+    private readonly PpoParts parts;
     private readonly PpoNetwork actor;
     private readonly PpoNetwork critic;
     private readonly PpoGuide? guide;
     private readonly SampleLayout layout;
     private readonly PpoRollout rollout;
     private readonly WorkerPool pool;
-    private readonly RandomStream shuffling;
-    private readonly PpoLossSums[] chunkLosses = new PpoLossSums[2 * MaxChunks];
+    private readonly PpoLossSums[] chunkLosses = new PpoLossSums[2 * PpoBatches.MaxChunks];
     private readonly Work advantages;
     private readonly Work gather;
     private readonly Work gradients;
 
     // The iteration that is being learned from.
-    private PpoConfig now = null!;
-    private int iteration;
-    private bool guided;
-    private bool frozen;
+    private PpoTurn turn;
 
     // The mini-batch that is being worked on: a run of panels of the shuffled samples.
     private int firstPanel;
@@ -33,20 +27,10 @@ internal sealed class PpoLearner
     private int chunks;
     private float scale;
 
-    /// <param name="guide">Null without a teacher.</param>
-    public PpoLearner(
-        PpoNetwork actor,
-        PpoNetwork critic,
-        PpoGuide? guide,
-        SampleLayout layout,
-        PpoRollout rollout,
-        ulong seed,
-        WorkerPool pool
-    )
+    public PpoLearner(PpoParts parts, PpoRollout rollout, WorkerPool pool)
     {
-        (this.actor, this.critic, this.guide, this.layout) = (actor, critic, guide, layout);
-        (this.rollout, this.pool) = (rollout, pool);
-        shuffling = new RandomStream(seed, "ppo.shuffle");
+        (this.parts, this.rollout, this.pool) = (parts, rollout, pool);
+        (actor, critic, guide, layout) = (parts.Actor, parts.Critic, parts.Guide, parts.Layout);
         advantages = new Work(EstimateAdvantages);
         gather = new Work((panel, worker) => rollout.Gather(panel, pool.Workspace(worker)));
         gradients = new Work(Gradients);
@@ -54,66 +38,51 @@ internal sealed class PpoLearner
 
     private ActionDistribution Distribution => actor.Policy.Distribution!;
 
-    /// <summary>
-    /// Passes of gradient steps over the rollout. The samples are shuffled once and keep their order in all passes, so
-    /// mini-batches are runs of panels.
-    /// </summary>
-    /// <param name="now">The settings of this iteration.</param>
-    /// <param name="guided">Whether there are labels of a teacher.</param>
-    /// <param name="frozen">Whether the actor stays as it is.</param>
+    private PpoConfig Now => turn.Now;
+
+    /// <summary>Passes of gradient steps over the rollout.</summary>
     /// <returns>Means over the optimizer steps.</returns>
-    public PpoLossSums Learn(PpoConfig now, int iteration, bool guided, bool frozen)
+    public PpoLossSums Learn(in PpoTurn turn)
     {
-        (this.now, this.iteration, this.guided, this.frozen) = (now, iteration, guided, frozen);
+        this.turn = turn;
         pool.Run(advantages, rollout.Panels);
-        var panels = rollout.SamplePanels;
-        rollout.Shuffle(shuffling, iteration);
-        pool.Run(gather, panels);
-        var batches = Math.Min(now.NumMiniBatches.Whole, panels);
-        var parts = now.NormalizeAdvantagePerMiniBatch ? batches : 1;
-        for (var part = 0; part < parts; part++)
-            rollout.StandardizeAdvantages(Start(part, parts), Start(part + 1, parts));
+        rollout.Shuffle(parts.Shuffling, turn.Iteration);
+        pool.Run(gather, rollout.SamplePanels);
+        var batches = PpoBatches.Of(Now, rollout.SamplePanels);
+        for (var part = 0; part < batches.Parts; part++)
+            rollout.StandardizeAdvantages(batches.Part(part));
 
         var total = new PpoLossSums();
-        for (var epoch = 0; epoch < now.NumLearningEpochs.Whole; epoch++)
-        for (var batch = 0; batch < batches; batch++)
-            total += Step(Start(batch, batches), Start(batch + 1, batches));
-        return total * (1.0 / ((double)now.NumLearningEpochs.Whole * batches));
-
-        int Start(int part, int parts) => (int)((long)part * panels / parts);
-    }
-
-    /// <summary>Sets the actor's rate, and the critic's where it has none of its own.</summary>
-    public void SetLearningRate(PpoConfig now, double rate)
-    {
-        actor.Optimizer.LearningRate = rate;
-        critic.Optimizer.LearningRate = now.CriticLearningRate?.Value ?? rate;
+        for (var epoch = 0; epoch < Now.NumLearningEpochs.Whole; epoch++)
+        for (var batch = 0; batch < batches.Count; batch++)
+            total += Step(batches.Batch(batch));
+        return total * (1.0 / ((double)Now.NumLearningEpochs.Whole * batches.Count));
     }
 
     private void EstimateAdvantages(int panel, int worker)
     {
-        var rewards = rollout.Rewards(panel);
+        var rewards = parts.Outcomes.Rewards(panel);
         foreach (ref var reward in rewards.Values)
-            reward *= (float)now.RewardScale;
+            reward *= (float)Now.RewardScale;
         PpoAdvantage.Estimate(
             rewards,
             rollout.Values(panel),
-            rollout.Terminated(panel),
-            rollout.Truncated(panel),
+            parts.Outcomes.Terminated(panel),
+            parts.Outcomes.Truncated(panel),
             rollout.Beyond(panel),
-            (float)now.Gamma,
-            (float)now.Lambda,
+            (float)Now.Gamma,
+            (float)Now.Lambda,
             rollout.Advantages(panel)
         );
     }
 
     /// <summary>One optimizer step of actor and critic on a range of shuffled panels; returns the means over its samples.</summary>
-    private PpoLossSums Step(int start, int end)
+    private PpoLossSums Step((int Start, int End) run)
     {
+        var (start, end) = run;
         firstPanel = start;
         batchPanels = end - start;
-        // Depends on the batch alone, never on the machine.
-        chunks = Math.Clamp(rollout.Length > 1 ? batchPanels : batchPanels / 4, 1, MaxChunks);
+        chunks = PpoBatches.Chunks(batchPanels, parts.Sequences);
         var count = rollout.Steps(start, end);
         scale = 1f / count;
         pool.Run(gradients, 2 * chunks);
@@ -121,29 +90,25 @@ internal sealed class PpoLearner
         foreach (var part in chunkLosses.AsSpan(0, 2 * chunks))
             losses += part;
         losses *= 1.0 / count;
-        FiniteWatch.Require(losses.Surrogate, "surrogate loss", iteration);
-        FiniteWatch.Require(losses.Value, "value loss", iteration);
-        FiniteWatch.Require(losses.Entropy, "entropy", iteration);
-        FiniteWatch.Require(losses.KlDivergence, "KL divergence", iteration);
-        FiniteWatch.Require(losses.Behavior, "distillation loss", iteration);
+        losses.RequireFinite(turn.Iteration);
         // A distillation loss moves the actor for another reason than a rate that is too high.
-        if (now.Schedule == RateSchedule.Adaptive && now.DistillationCoef == 0)
+        if (Now.Schedule == RateSchedule.Adaptive && Now.DistillationCoef == 0)
             AdaptLearningRate(losses.KlDivergence);
-        if (!frozen)
+        if (!turn.Warming)
             actor.Optimizer.Step(pool, chunks);
         critic.Optimizer.Step(pool, chunks);
-        FiniteWatch.Require(actor.Optimizer.GradientNorm, "norm of the actor's gradient", iteration);
-        FiniteWatch.Require(critic.Optimizer.GradientNorm, "norm of the critic's gradient", iteration);
+        FiniteWatch.Require(actor.Optimizer.GradientNorm, "norm of the actor's gradient", turn.Iteration);
+        FiniteWatch.Require(critic.Optimizer.GradientNorm, "norm of the critic's gradient", turn.Iteration);
         return losses;
     }
 
     private void AdaptLearningRate(double kl)
     {
         var rate = actor.Optimizer.LearningRate;
-        if (kl > 2 * now.DesiredKl)
-            SetLearningRate(now, Math.Max(now.MinLearningRate, rate / 1.5));
-        else if (kl > 0 && kl < now.DesiredKl / 2)
-            SetLearningRate(now, Math.Min(now.MaxLearningRate, rate * 1.5));
+        if (kl > 2 * Now.DesiredKl)
+            parts.SetLearningRate(Now, Math.Max(Now.MinLearningRate, rate / 1.5));
+        else if (kl > 0 && kl < Now.DesiredKl / 2)
+            parts.SetLearningRate(Now, Math.Min(Now.MaxLearningRate, rate * 1.5));
     }
 
     /// <summary>The gradient of one network on one chunk of the mini-batch: first the actor's chunks, then the critic's.</summary>
@@ -201,7 +166,7 @@ internal sealed class PpoLearner
     {
         var action = layout.Action.Of(sample);
         var weight = layout.Weight.Of(sample);
-        var ppo = scale * (float)now.PpoCoef;
+        var ppo = scale * (float)Now.PpoCoef;
         Span<float> logProbability = stackalloc float[Panel.Width];
         Span<float> dLogProbability = stackalloc float[Panel.Width];
         dLogProbability.Clear();
@@ -220,22 +185,22 @@ internal sealed class PpoLearner
                     layout.LogProbability.Of(sample).Values,
                     layout.Advantage.Of(sample).Values,
                     weight.Values,
-                    (float)now.ClipParam,
-                    guided && now.Beta > 0 ? (float)now.DualClip : float.PositiveInfinity,
+                    (float)Now.ClipParam,
+                    turn.Guided && Now.Beta > 0 ? (float)Now.DualClip : float.PositiveInfinity,
                     ppo,
                     dLogProbability
                 );
         for (var lane = 0; lane < Panel.Width; lane++)
-            dEntropy[lane] = -(float)now.EntropyCoef * ppo * weight.Values[lane];
+            dEntropy[lane] = -(float)Now.EntropyCoef * ppo * weight.Values[lane];
         Distribution.Backward(outputs, action, dLogProbability, dEntropy, dOutputs);
-        var behavior = guided ? BehaviorLoss(sample, outputs, dOutputs, own) : 0;
+        var behavior = turn.Guided ? BehaviorLoss(sample, outputs, dOutputs, own) : 0;
         return new PpoLossSums(surrogate, 0, Sum(entropy, weight.Values), Sum(kl, weight.Values), behavior);
     }
 
     /// <summary>The distillation loss; its gradient is added to that of PPO's.</summary>
     private double BehaviorLoss(Panel sample, Panel outputs, Panel dOutputs, Workspace own)
     {
-        var coef = (float)now.DistillationCoef;
+        var coef = (float)Now.DistillationCoef;
         if (coef == 0)
             return 0;
         using var scope = own.Open();
@@ -262,8 +227,8 @@ internal sealed class PpoLearner
                 layout.Value.Of(sample).Values,
                 layout.Return.Of(sample).Values,
                 layout.Weight.Of(sample).Values,
-                now.UseClippedValueLoss ? (float)now.ClipParam : null,
-                (float)now.ValueLossCoef * scale,
+                Now.UseClippedValueLoss ? (float)Now.ClipParam : null,
+                (float)Now.ValueLossCoef * scale,
                 dOutputs.Values
             ),
             0,

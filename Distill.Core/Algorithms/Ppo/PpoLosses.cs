@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics;
+using Distill.Policies;
 
 namespace Distill.Algorithms;
 
@@ -29,7 +30,9 @@ internal static class PpoLosses
         for (var lane = 0; lane < Panel.Width; lane++)
         {
             // Finite also for an action that was next to impossible.
-            var ratio = MathF.Exp(MathF.Min(logProbability[lane] - oldLogProbability[lane], LargestLogRatio));
+            var ratio = Exponential.Of(
+                MathF.Min(logProbability[lane] - oldLogProbability[lane], LargestLogRatio)
+            );
             var free = -advantage[lane] * ratio;
             var clipped = -advantage[lane] * Math.Clamp(ratio, 1 - clip, 1 + clip);
             var stopped = advantage[lane] < 0 && ratio > dualClip;
@@ -85,6 +88,16 @@ internal readonly record struct PpoLossSums(
     double Behavior
 )
 {
+    /// <exception cref="DistillException">One is not finite.</exception>
+    public void RequireFinite(int iteration)
+    {
+        FiniteWatch.Require(Surrogate, "surrogate loss", iteration);
+        FiniteWatch.Require(Value, "value loss", iteration);
+        FiniteWatch.Require(Entropy, "entropy", iteration);
+        FiniteWatch.Require(KlDivergence, "KL divergence", iteration);
+        FiniteWatch.Require(Behavior, "distillation loss", iteration);
+    }
+
     public static PpoLossSums operator +(PpoLossSums a, PpoLossSums b) =>
         new(
             a.Surrogate + b.Surrogate,

@@ -80,14 +80,11 @@ internal sealed class PpoRollout : IDisposable
     private readonly int envs;
     private readonly int steps;
     private readonly SampleLayout layout;
+    private readonly PpoOutcomes outcomes;
     private readonly FloatBuffer rows;
-    private readonly FloatBuffer rewards;
-    private readonly FloatBuffer terminated;
-    private readonly FloatBuffer truncated;
     private readonly FloatBuffer advantages;
     private readonly FloatBuffer values;
     private readonly FloatBuffer? beyond;
-    private readonly byte[] counted;
     private readonly FloatBuffer samples;
     private readonly FloatBuffer starts;
     private readonly FloatBuffer memories;
@@ -95,25 +92,20 @@ internal sealed class PpoRollout : IDisposable
     private readonly int[] order;
 
     /// <param name="memory">Numbers that actor and critic remember of an environment.</param>
-    /// <param name="reached">Whether states that step limits end episodes in are valued.</param>
-    /// <param name="pauses">Whether there are steps that do not count.</param>
     /// <exception cref="DistillException">It has more numbers than one block of memory can hold.</exception>
-    public PpoRollout(int envs, int steps, SampleLayout layout, int memory, bool reached, bool pauses)
+    public PpoRollout(PpoParts parts, int memory)
     {
-        Rollout.CheckSize(envs, steps, layout.Size);
+        (layout, outcomes) = (parts.Layout, parts.Outcomes);
+        (envs, steps) = (parts.Environment.Count, parts.Config.StepsPerEnv);
         this.memory = memory;
-        Length = layout.Keep.Size == 0 ? 1 : steps;
-        (this.envs, this.steps, this.layout) = (envs, steps, layout);
-        Panels = Panel.Count(envs);
+        Rollout.CheckSize(envs, steps, layout.Size);
+        Length = parts.Sequences ? steps : 1;
+        Panels = outcomes.Panels;
         rows = new FloatBuffer((long)Panels * steps * Panel.Width * layout.Recorded);
-        rewards = Scalars(steps);
-        terminated = Scalars(steps);
-        truncated = Scalars(steps);
         advantages = Scalars(steps);
         values = Scalars(steps + 1);
-        beyond = reached ? Scalars(steps) : null;
-        counted = new byte[pauses ? (long)Panels * steps * Panel.Width : 0];
-        order = new int[envs * steps / Length];
+        beyond = parts.ValuesReached ? Scalars(steps) : null;
+        order = new int[parts.Samples];
         samples = new FloatBuffer((long)SamplePanels * Length * layout.Size * Panel.Width);
         starts = new FloatBuffer((long)Panels * memory * Panel.Width);
         memories = new FloatBuffer((long)SamplePanels * memory * Panel.Width);
@@ -139,13 +131,7 @@ internal sealed class PpoRollout : IDisposable
     /// <summary>Panels of environments.</summary>
     public int Panels { get; }
 
-    /// <summary><c>[steps, 32]</c>; likewise below.</summary>
-    public Panel Rewards(int panel) => Panel.At(rewards.Span, panel, steps);
-
-    public Panel Terminated(int panel) => Panel.At(terminated.Span, panel, steps);
-
-    public Panel Truncated(int panel) => Panel.At(truncated.Span, panel, steps);
-
+    /// <summary><c>[steps, 32]</c>.</summary>
     public Panel Advantages(int panel) => Panel.At(advantages.Span, panel, steps);
 
     /// <summary><c>[steps + 1, 32]</c>; the last is the value of the state after the rollout.</summary>
@@ -157,10 +143,6 @@ internal sealed class PpoRollout : IDisposable
     /// </summary>
     public Panel Beyond(int panel) =>
         beyond is null ? Values(panel).Rows(0, steps) : Panel.At(beyond.Span, panel, steps);
-
-    /// <summary><c>[32]</c>: 0 in lanes whose step does not count; empty where all do.</summary>
-    public Span<byte> Counted(int panel, int step) =>
-        counted.Length == 0 ? default : counted.AsSpan((panel * steps + step) * Panel.Width, Panel.Width);
 
     /// <summary>Keeps the recorded parts <c>[recorded, 32]</c> of one step of one panel.</summary>
     public void Record(int panel, int step, Panel sample)
@@ -181,7 +163,7 @@ internal sealed class PpoRollout : IDisposable
     /// <summary>Environment steps in a range of panels of samples, as far as they count; at least 1.</summary>
     public int Steps(int start, int end)
     {
-        if (counted.Length == 0)
+        if (outcomes.AllCount)
             return (Math.Min(end * Panel.Width, order.Length) - start * Panel.Width) * Length;
         var sum = 0;
         for (var panel = start; panel < end; panel++)
@@ -233,7 +215,7 @@ internal sealed class PpoRollout : IDisposable
             var (first, env) = Math.DivRem(order[place], envs);
             var step = first + offset;
             var (panel, of) = Math.DivRem(env, Panel.Width);
-            var counts = Counted(panel, step) is not { IsEmpty: false } lanes || lanes[of] != 0;
+            var counts = outcomes.Counted(panel, step) is not { IsEmpty: false } lanes || lanes[of] != 0;
             rows.Slice(((panel * steps + step) * Panel.Width + of) * layout.Recorded, layout.Recorded)
                 .CopyTo(row);
             value[lane] = Values(panel)[step, of];
@@ -245,8 +227,9 @@ internal sealed class PpoRollout : IDisposable
     }
 
     /// <summary>Advantages of a range of panels of shuffled samples to mean 0 and standard deviation 1.</summary>
-    public void StandardizeAdvantages(int start, int end)
+    public void StandardizeAdvantages((int Start, int End) panels)
     {
+        var (start, end) = panels;
         var count = Steps(start, end);
         var (sum, squares) = (0.0, 0.0);
         // Lanes that hold no sample, or one that does not count, have an advantage of 0.
@@ -271,9 +254,6 @@ internal sealed class PpoRollout : IDisposable
         memories.Dispose();
         samples.Dispose();
         rows.Dispose();
-        rewards.Dispose();
-        terminated.Dispose();
-        truncated.Dispose();
         advantages.Dispose();
         values.Dispose();
         beyond?.Dispose();

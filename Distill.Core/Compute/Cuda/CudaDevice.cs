@@ -131,6 +131,17 @@ public sealed partial class CudaDevice : IDisposable
         return new CudaKernel<T>(this, name, function, int.Parse(size.Groups["bytes"].Value));
     }
 
+    /// <summary>Makes room for so many numbers; what was there is lost where there was less.</summary>
+    /// <param name="what">For messages: what they are.</param>
+    internal void Reserve<T>(ref CudaBuffer<T>? buffer, long length, string what)
+        where T : unmanaged
+    {
+        if (buffer is not null && buffer.Length >= length)
+            return;
+        buffer?.Dispose();
+        buffer = new(this, length, what);
+    }
+
     internal void CountLaunch() => Launches++;
 
     internal void CountBus(long bytes) => BusBytes += bytes;
@@ -140,7 +151,8 @@ public sealed partial class CudaDevice : IDisposable
     {
         if (error == OutOfMemory)
             throw new DistillException(
-                $"The GPU's memory is not enough for {doing}; lower envs, max_buffer_size or mini_batch_size."
+                $"The GPU's memory is not enough for {doing}; lower envs, max_buffer_size or mini_batch_size (of PPO "
+                    + "envs or steps_per_env)."
             );
         if (error != 0)
             throw new DistillException(

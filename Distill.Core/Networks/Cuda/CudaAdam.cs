@@ -69,7 +69,8 @@ internal sealed class CudaAdam : IDisposable
     public void Clear() => gradients.Clear();
 
     /// <summary>Sums the gradients of the first chunks, clips, and updates the parameters.</summary>
-    public void Step(int usedChunks)
+    /// <param name="adapted">Where the device makes the learning rate, a double; 0 where it is the optimizer's.</param>
+    public void Step(int usedChunks, nint adapted = 0)
     {
         var length = network.Parameters.Length;
         sum.Start(
@@ -113,6 +114,7 @@ internal sealed class CudaAdam : IDisposable
                 First = first.Address,
                 Second = second.Address,
                 Length = length,
+                Adapted = adapted,
             },
             length
         );
@@ -166,6 +168,7 @@ internal sealed class CudaAdam : IDisposable
         public nint First;
         public nint Second;
         public long Length;
+        public nint Adapted;
         private readonly float rate = step.Rate;
         private readonly float beta1 = step.Beta1;
         private readonly float beta2 = step.Beta2;
@@ -176,6 +179,6 @@ internal sealed class CudaAdam : IDisposable
         private readonly float correction1 = step.Correction1;
         private readonly float correction2 = step.Correction2;
         private readonly float coupledDecay = step.CoupledDecay;
-        private readonly float shrink = 1 - step.Rate * step.DecoupledDecay;
+        private readonly float decoupledDecay = step.DecoupledDecay;
     }
 }

@@ -59,6 +59,12 @@ internal sealed class CudaNetwork : IDisposable
     /// <summary>Features of the memory.</summary>
     public int MemorySize => network.MemorySize;
 
+    /// <summary>Where the logarithms of a Gaussian's deviations begin in the parameters.</summary>
+    public int LogStdStart => network.Views.Single(view => view.Name == "log_std").Offset;
+
+    /// <summary>The address of these.</summary>
+    public nint LogStd => At(LogStdStart);
+
     /// <summary>Takes the network's parameters.</summary>
     public void Upload() => parameters.Write(network.Parameters.Span);
 

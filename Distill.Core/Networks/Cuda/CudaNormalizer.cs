@@ -17,6 +17,9 @@ internal sealed class CudaNormalizer : IDisposable
         Upload();
     }
 
+    /// <summary>Numbers of an observation.</summary>
+    public int Size => normalizer.Size;
+
     public nint Mean => mean.Address;
 
     public nint Scale => scale.Address;
@@ -26,6 +29,13 @@ internal sealed class CudaNormalizer : IDisposable
     {
         mean.Write(normalizer.Mean);
         scale.Write(normalizer.Scale);
+    }
+
+    /// <summary>Merges a batch, here and there: see <see cref="Normalizer.Merge"/>.</summary>
+    public void Merge(long count, ReadOnlySpan<double> sums, ReadOnlySpan<double> squares)
+    {
+        normalizer.Merge(count, sums, squares);
+        Upload();
     }
 
     public void Dispose()

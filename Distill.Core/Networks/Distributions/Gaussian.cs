@@ -96,9 +96,9 @@ internal sealed class Gaussian : ActionDistribution
         for (var lane = 0; lane < outputs.Lanes; lane++)
         {
             var logStd = outputs[actions + i, lane];
-            var precision = MathF.Exp(-2 * logStd);
+            var precision = Exponential.Of(-2 * logStd);
             var shift = outputs[i, lane] - oldOutputs[i, lane];
-            var ratio = MathF.Exp(2 * (oldOutputs[actions + i, lane] - logStd));
+            var ratio = Exponential.Of(2 * (oldOutputs[actions + i, lane] - logStd));
             dOutputs[i, lane] = scale * shift * precision;
             dOutputs[actions + i, lane] = scale * (1 - ratio - shift * shift * precision);
         }
@@ -146,9 +146,9 @@ internal sealed class Gaussian : ActionDistribution
     /// <summary>e^(factor x) of each lane; of one for all where, as without states that it depends on, they are equal.</summary>
     private static void Exp(float factor, ReadOnlySpan<float> row, Span<float> result)
     {
-        result.Fill(MathF.Exp(factor * row[0]));
+        result.Fill(Exponential.Of(factor * row[0]));
         if (row.ContainsAnyExcept(row[0]))
             for (var lane = 1; lane < row.Length; lane++)
-                result[lane] = MathF.Exp(factor * row[lane]);
+                result[lane] = Exponential.Of(factor * row[lane]);
     }
 }

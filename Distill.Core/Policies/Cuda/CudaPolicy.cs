@@ -54,6 +54,9 @@ internal sealed class CudaPolicy : ICudaPolicy
 
     public CudaPanels Observations => CudaPanels.Of(observations, inputs);
 
+    /// <summary><c>[panels, inputs, 32]</c>: what its network reads.</summary>
+    public CudaPanels Seen => CudaPanels.Of(normalized ?? observations, inputs);
+
     public CudaPanels Outputs => Network.Outputs(CudaPanels.Of(activations, Network.ActivationSize));
 
     public CudaBuffer<float>? Memory => memory;
@@ -75,6 +78,13 @@ internal sealed class CudaPolicy : ICudaPolicy
 
     public void Act(CudaPanels keeps)
     {
+        Look();
+        Answer(Seen, keeps);
+    }
+
+    /// <summary>Observes, and normalizes.</summary>
+    public void Look()
+    {
         drones.Observe(group, observations);
         if (normalized is not null)
             normalize.Start(
@@ -89,13 +99,18 @@ internal sealed class CudaPolicy : ICudaPolicy
                 },
                 drones.Lanes * inputs
             );
+    }
+
+    /// <summary>Says what it would do where it sees this.</summary>
+    /// <param name="seen"><c>[panels, inputs, 32]</c>, normalized.</param>
+    /// <param name="keeps">See <see cref="Act"/>; nothing for a policy without memory.</param>
+    public void Answer(CudaPanels seen, CudaPanels keeps = default) =>
         Network.Forward(
             new(panels, 1, Panel.Width),
-            CudaPanels.Of(normalized ?? observations, inputs),
+            seen,
             memory is null ? default : new(keeps, CudaPanels.Of(memory, Network.MemorySize)),
             CudaPanels.Of(activations, Network.ActivationSize)
         );
-    }
 
     public void Dispose()
     {

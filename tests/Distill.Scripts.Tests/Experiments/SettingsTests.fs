@@ -321,11 +321,14 @@ let ``a name that systems use for different things is asked back`` () =
     sentence |> mentions "steps_per_env"
 
 [<Fact>]
-let ``a distillation has a device, and everything else is computed on the CPU`` () =
+let ``distillations and PPO have a device, and everything else is computed on the CPU`` () =
     Assert.Equal(ComputeDevice.Cpu, pole.Config.Device)
+    Assert.Equal(ComputeDevice.Cpu, PpoConfig().Device)
 
     for text, device in [ "cpu", ComputeDevice.Cpu; "auto", ComputeDevice.Auto; "cuda:0", ComputeDevice.Cuda ] do
         Assert.Equal(device, (pole |> with' [ $"device={text}" ]).Device)
+        let _, ppo = Settings.apply2 [ $"device={text}" ] (TrainTeacher.defaults, PpoConfig())
+        Assert.Equal(device, ppo.Device)
 
     Settings.apply1 [ "device=cpu" ] TrainTeacher.defaults |> ignore
 

@@ -349,7 +349,10 @@ let ``a run that stopped goes on as if it had not`` () =
     use place = new Workplace()
     let whole = run place [ "iterations=12" ]
     let stopped = run place [ "iterations=7" ]
-    let resumed = run place [ $"resume={stopped.Folder}"; "iterations=12"; "threads=1" ]
+
+    let resumed =
+        run place [ $"resume={stopped.Folder}"; "iterations=12"; "threads=1"; "device=auto" ]
+
     Assert.Equal(stopped.Folder, resumed.Folder)
 
     for name in [ "best_student.safetensors"; "final_student.safetensors"; "final_student.pt" ] do

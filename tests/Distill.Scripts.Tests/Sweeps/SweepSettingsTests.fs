@@ -117,7 +117,7 @@ let ``a trial is known by what can change its result`` () =
     use place = new Workplace()
     let hash (arguments: string list) = (trials place arguments |> hashes).Head
     let plain = hash []
-    Assert.Equal(plain, hash [ "threads=3"; "run_name=other" ])
+    Assert.Equal(plain, hash [ "threads=3"; "device=auto"; "run_name=other" ])
     Assert.Equal(plain, hash [ "max_buffer_size=4000"; "seed=0" ])
     Assert.NotEqual<string>(plain, hash [ "seed=1" ])
     Assert.NotEqual<string>(plain, hash [ "max_buffer_size=4001" ])

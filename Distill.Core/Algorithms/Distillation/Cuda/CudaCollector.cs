@@ -38,7 +38,6 @@ internal sealed class CudaCollector : IDisposable
     private readonly RolloutCollector collector;
     private readonly RandomStream acting;
     private readonly bool wholeEpisodes;
-    private readonly Normalizer? normalizer;
     private readonly CudaDevice device;
     private readonly QuadrotorEnvironment environment;
     private readonly CudaQuadrotors drones;
@@ -58,14 +57,12 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaBuffer<float> outcomes;
     private readonly CudaBuffer<float>? correction;
     private readonly CudaBuffer<float>? memories;
-    private readonly CudaBuffer<double>? sums;
-    private readonly CudaBuffer<double>? squares;
+    private readonly CudaStatistics? statistics;
     private readonly CudaKernel<ChooseArguments> choose;
     private readonly CudaKernel<TakeArguments> take;
     private readonly CudaKernel<ColumnArguments> recordColumn;
     private readonly CudaKernel<RecordArguments> record;
     private readonly CudaKernel<StatisticsArguments> sum;
-    private readonly CudaKernel<StatisticsArguments> merge;
     private readonly int[] markOf;
     private readonly RolloutRows all;
 
@@ -92,7 +89,6 @@ internal sealed class CudaCollector : IDisposable
             drones = new(device, environment);
             MakeTeacher();
             this.student = new(device, drones, environment, student, "student");
-            normalizer = student.Normalizer;
             watch = new(device, environment.Count, Quantities);
             var lanes = drones.Lanes;
             var columns = rollout.Table.Columns.Size;
@@ -130,17 +126,13 @@ internal sealed class CudaCollector : IDisposable
                 );
             if (student.MemorySize > 0)
                 memories = new(device, rollout.Memory.Length, "the student's memory");
-            if (normalizer is not null)
-            {
-                sums = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
-                squares = new(device, (long)Panel.Count(rollout.Envs) * normalizer.Size, "statistics");
-            }
+            if (this.student.Normalizer is { } normalizer)
+                statistics = new(device, normalizer, rollout.Envs);
             choose = device.Kernel<ChooseArguments>("choose_actions");
             take = device.Kernel<TakeArguments>("take_outcomes");
             recordColumn = device.Kernel<ColumnArguments>("record_column");
             record = device.Kernel<RecordArguments>("record_memory");
             sum = device.Kernel<StatisticsArguments>("sum_deviations");
-            merge = device.Kernel<StatisticsArguments>("merge_deviations");
             markOf = new int[rollout.Rows];
             all = new()
             {
@@ -218,24 +210,23 @@ internal sealed class CudaCollector : IDisposable
     /// <summary>Merges what the student saw into its normalizer.</summary>
     public void Normalize()
     {
-        if (normalizer is null)
+        if (statistics is null)
             return;
-        var arguments = new StatisticsArguments
-        {
-            Rollout = all,
-            Mean = student.Normalizer!.Mean,
-            Sums = sums!.Address,
-            Squares = squares!.Address,
-            Features = normalizer.Size,
-            Panels = Panel.Count(rollout.Envs),
-        };
-        sum.Start(arguments, sums.Length);
-        merge.Start(arguments, normalizer.Size);
-        var (first, second) = (new double[normalizer.Size], new double[normalizer.Size]);
-        sums.Read(first);
-        squares.Read(second);
-        normalizer.Merge(rollout.Valid.AsSpan().Count((byte)1), first, second);
-        student.Normalizer.Upload();
+        var (sums, squares) = statistics.Moments;
+        var features = student.Normalizer!.Size;
+        sum.Start(
+            new()
+            {
+                Rollout = all,
+                Mean = student.Normalizer.Mean,
+                Sums = sums.Address,
+                Squares = squares.Address,
+                Features = features,
+                Panels = Panel.Count(rollout.Envs),
+            },
+            sums.Length
+        );
+        statistics.Merge(rollout.Valid.AsSpan().Count((byte)1));
     }
 
     /// <summary>Takes what the collector and its environments remember.</summary>
@@ -283,8 +274,7 @@ internal sealed class CudaCollector : IDisposable
             observations.Dispose();
         correction?.Dispose();
         memories?.Dispose();
-        sums?.Dispose();
-        squares?.Dispose();
+        statistics?.Dispose();
     }
 
     [MemberNotNull(nameof(teacher))]

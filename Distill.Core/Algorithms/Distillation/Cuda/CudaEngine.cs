@@ -5,6 +5,7 @@ using Distill.Environments.Quadrotor;
 using Distill.Evaluation;
 using Distill.Networks;
 using Distill.Policies;
+using static Distill.Algorithms.ComputeDevices;
 
 namespace Distill.Algorithms;
 
@@ -238,11 +239,5 @@ public sealed class CudaEngine : IDistillationEngine
         Refuse(config.Sampling.Ensemble > 1, "train an ensemble (sampling)");
         Refuse(config.Loss is not (MeanSquared or Huber), "compute another loss than mse and huber (loss)");
         Refuse(config.Optimizer is not AdamConfig, "take steps other than Adam's (optimizer)");
-    }
-
-    private static void Refuse(bool asked, string what)
-    {
-        if (asked)
-            throw new DistillException($"device=cuda cannot {what} yet; use device=cpu.");
     }
 }

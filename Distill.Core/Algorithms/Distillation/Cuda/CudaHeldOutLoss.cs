@@ -41,8 +41,8 @@ internal sealed class CudaHeldOutLoss : IDisposable
     {
         if (segments.IsEmpty)
             return;
-        Reserve(ref places, books.Capacity / books.SegmentLength);
-        Reserve(ref this.sums, (places!.Length + Panel.Width - 1) / Panel.Width);
+        device.Reserve(ref places, books.Capacity / books.SegmentLength, "losses");
+        device.Reserve(ref this.sums, (places!.Length + Panel.Width - 1) / Panel.Width, "losses");
         places.Write(segments);
         this.sums!.Clear();
         for (var first = 0; first < segments.Length; first += Panels * Panel.Width)
@@ -80,15 +80,6 @@ internal sealed class CudaHeldOutLoss : IDisposable
                 panels
             );
         }
-    }
-
-    private void Reserve<T>(ref CudaBuffer<T>? buffer, long length)
-        where T : unmanaged
-    {
-        if (buffer is not null && buffer.Length >= length)
-            return;
-        buffer?.Dispose();
-        buffer = new(device, length, "losses");
     }
 
     // The record of cuda/training.cu.

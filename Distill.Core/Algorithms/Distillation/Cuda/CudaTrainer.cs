@@ -87,9 +87,9 @@ internal sealed class CudaTrainer : IDisposable
     public void Begin(long mostBatches)
     {
         var room = (int)(books.Capacity / books.SegmentLength);
-        Reserve(ref order, room, "an order");
-        Reserve(ref noted, room, "losses");
-        Reserve(ref sums, Math.Max(1, mostBatches), "losses");
+        device.Reserve(ref order, room, "an order");
+        device.Reserve(ref noted, room, "losses");
+        device.Reserve(ref sums, Math.Max(1, mostBatches), "losses");
         if (lossOf.Length < room)
             lossOf = new float[room];
         if (sumOf.Length < mostBatches)
@@ -240,15 +240,6 @@ internal sealed class CudaTrainer : IDisposable
             },
             segments
         );
-
-    private void Reserve<T>(ref CudaBuffer<T>? buffer, long length, string what)
-        where T : unmanaged
-    {
-        if (buffer is not null && buffer.Length >= length)
-            return;
-        buffer?.Dispose();
-        buffer = new(device, length, what);
-    }
 
     // The records of cuda/training.cu.
 

@@ -55,7 +55,7 @@ let ``memory that is not enough is said in a sentence, and what there is can be 
     emulating "memory" (1L <<< 20) (8L <<< 30) (fun () ->
         Expect.equal
             (sentence (fun () -> (new CudaBuffer<float32>(device, 1L <<< 20, "the dataset")).Dispose()))
-            "The GPU's memory is not enough for the dataset (4 MiB); lower envs, max_buffer_size or mini_batch_size."
+            "The GPU's memory is not enough for the dataset (4 MiB); lower envs, max_buffer_size or mini_batch_size (of PPO envs or steps_per_env)."
             "too much"
 
         use enough = new CudaBuffer<float32>(device, 1L <<< 17, "the dataset")
