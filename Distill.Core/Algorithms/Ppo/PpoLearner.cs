@@ -82,7 +82,7 @@ internal sealed class PpoLearner
         var (start, end) = run;
         firstPanel = start;
         batchPanels = end - start;
-        chunks = PpoBatches.Chunks(batchPanels, parts.Sequences);
+        chunks = PpoBatches.Chunks(batchPanels, sequences: rollout.Length > 1);
         var count = rollout.Steps(start, end);
         scale = 1f / count;
         pool.Run(gradients, 2 * chunks);
