@@ -38,7 +38,7 @@ type Command =
             command.Settings
             |> List.filter (fun setting ->
                 not (
-                    [ "threads="; "logs="; "run_name="; "report="; "until=" ]
+                    [ "threads="; "device="; "logs="; "run_name="; "report="; "until=" ]
                     |> List.exists (fun (name: string) -> setting.StartsWith name)
                 ))
 
