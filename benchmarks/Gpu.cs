@@ -61,17 +61,14 @@ internal static class Gpu
         using var drones = new CudaQuadrotors(card.Device, environment);
         using var actions = new CudaBuffer<float>(card.Device, drones.Lanes * 4, "actions");
         using var outcomes = new CudaBuffer<float>(card.Device, drones.Lanes * StepOutcome.Rows, "outcomes");
+        using var steps = new CudaSteps(card.Device, drones.Lanes);
         card.Measure(
             $"{envs:N0} quadrotors",
             "env steps/s",
             (double)envs * Steps,
             // What they are is read and written once.
             (card.Limits.Memory, 2.0 * sizeof(float) * QuadrotorFields.Total),
-            () =>
-            {
-                for (var step = 0; step < Steps; step++)
-                    drones.Step(actions, outcomes);
-            }
+            () => steps.Run(0, Steps, _ => drones.Step(actions, outcomes))
         );
 
         using var student = new Policy(NetworkSpec.Mlp(22, [64, 64], 4, Activation.Tanh), "student");
@@ -83,13 +80,15 @@ internal static class Gpu
             (double)envs * Steps,
             (card.Limits.Fma, Operations(student.Network.Spec)),
             () =>
-            {
-                for (var step = 0; step < Steps; step++)
-                {
-                    policy.Act(default);
-                    drones.Step(actions, outcomes);
-                }
-            }
+                steps.Run(
+                    0,
+                    Steps,
+                    _ =>
+                    {
+                        policy.Act(default);
+                        drones.Step(actions, outcomes);
+                    }
+                )
         );
     }
 

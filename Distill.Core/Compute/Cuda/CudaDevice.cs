@@ -83,6 +83,12 @@ public sealed partial class CudaDevice : IDisposable
     /// <summary>Bytes copied between the GPU's memory and the machine's since the device was opened, both ways together.</summary>
     public long BusBytes { get; private set; }
 
+    /// <summary>Whether steps of rollouts may be one kernel; for tests.</summary>
+    internal bool JoinsSteps { get; set; } = true;
+
+    /// <summary>What takes kernels in place of starting them; null while they are started.</summary>
+    internal CudaSteps? Steps { get; set; }
+
     /// <summary>What times each kernel, one at a time; null for none, which is much faster.</summary>
     internal CudaProfile? Profile { get; set; }
 
