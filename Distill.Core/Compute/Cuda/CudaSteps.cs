@@ -9,6 +9,9 @@ namespace Distill.Compute.Cuda;
 /// </summary>
 internal sealed class CudaSteps : IDisposable
 {
+    /// <summary>The kernel in which steps are joined.</summary>
+    public const string Kernel = "run_steps";
+
     private const int Threads = 128;
     private const int MostParts = 64;
     private const int MostBytes = 1 << 14;
@@ -51,7 +54,7 @@ internal sealed class CudaSteps : IDisposable
         fits = lanes <= (long)device.Multiprocessors * device.MultiprocessorThreads;
         startedThere = new(device, MostParts, "a rollout");
         recordsThere = new(device, MostBytes, "a rollout");
-        rollout = device.Kernel<RolloutArguments>("run_steps");
+        rollout = device.Kernel<RolloutArguments>(Kernel);
     }
 
     /// <summary>Does so many steps.</summary>
