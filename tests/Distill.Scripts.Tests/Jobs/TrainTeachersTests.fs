@@ -159,7 +159,7 @@ let ``a set has a measure beside the return, a gate of it, numbers of iterations
     let settings =
         [ "threads=1"; "best_by=position_error"; "variant_iterations=[1,2,1,2,1]"; "keep_critics=true" ]
 
-    let result =
+    let make (settings: string list) =
         Run.trainTeachersWith
             (settings @ [ "iterations=7" ])
             { TrainTeachers.defaults with Set = set }
@@ -167,6 +167,14 @@ let ``a set has a measure beside the return, a gate of it, numbers of iterations
             (Reinforcement.sac
                 Teacher.none
                 (SacConfig(StepsPerEnv = 4, LearningStarts = 100, UpdateToData = 0.1, MiniBatchSize = 32)))
+
+    let result = make settings
+
+    for other in [ "variant_iterations=[1,2,1,2,2]"; "variant_iterations=[]" ] do
+        let error =
+            Expect.throws<DistillException>(fun () -> make (settings @ [ other ]) |> ignore)
+
+        Assert.Contains("began with other settings", error.Message)
 
     let read = TeacherSet.Read set
     Assert.Equal("position_error", read.Measure)
