@@ -477,8 +477,6 @@ let bench (arguments: string list) =
     ensure benchmarks
     dotnet [] (assembly benchmarks :: arguments)
 
-/// Executes notebooks/NAME.ipynb, or without a name all notebooks, up to the first error; executed copies and pages go to
-/// logs/notebooks. A value of the form name=value stands for the one in the notebook's cell tagged `parameters`.
 /// Compiles the kernels of GPUs, or says whether the text in the repository is what their sources make.
 let ptx (check: bool) =
     let target = inRoot "cuda/kernels.ptx.gz"
@@ -526,6 +524,64 @@ let ptx (check: bool) =
     finally
         File.Delete made
 
+/// Packs the tests and the benchmark of GPUs for a machine with NVIDIA's driver and without .NET, which unpacks the file and
+/// calls run.sh.
+let gpu (target: string) =
+    let folder = Directory.CreateTempSubdirectory("distill-gpu-").FullName
+    let packed = Path.Combine(folder, "distill-gpu")
+    let inside (path: string) = Path.Combine(packed, path)
+
+    try
+        exclusively (fun () ->
+            restore ()
+
+            for project in [ "tests/Distill.Core.Tests"; "benchmarks" ] do
+                step
+                    "publish"
+                    feed.Value
+                    [
+                        "publish"
+                        project
+                        "--configuration"
+                        "Release"
+                        "--runtime"
+                        "linux-x64"
+                        "--self-contained"
+                        "--output"
+                        inside "bin"
+                        // Tests have none of their own.
+                        "-p:UseAppHost=true"
+                        "-nologo"
+                        "-v:quiet"
+                    ])
+
+        // What the tests look up in a checkout.
+        for folder in [ "cuda"; "tests/cuda-emulator" ] do
+            Directory.CreateDirectory(inside folder) |> ignore
+
+            for file in filesUnder (inRoot folder) do
+                file.CopyTo(inside (Path.Combine(folder, file.Name))) |> ignore
+
+        File.Copy(inRoot "Distill.slnx", inside "Distill.slnx")
+        File.Copy(inRoot "benchmarks/gpu/run.sh", inside "run.sh")
+
+        use packing =
+            Process.Start("tar", [ "-C"; folder; "-czf"; Path.GetFullPath target; "distill-gpu" ])
+
+        packing.WaitForExit()
+
+        if packing.ExitCode <> 0 then
+            raise (Stop(1, $"tar could not write {target}."))
+
+        let size = FileInfo(target).Length / (1L <<< 20)
+
+        Console.WriteLine
+            $"{target} ({string size} MiB): on the machine with the GPU, tar -xzf {Path.GetFileName target} && distill-gpu/run.sh"
+    finally
+        Directory.Delete(folder, true)
+
+/// Executes notebooks/NAME.ipynb, or without a name all notebooks, up to the first error; executed copies and pages go to
+/// logs/notebooks. A value of the form name=value stands for the one in the notebook's cell tagged `parameters`.
 let notebooks (arguments: string list) =
     let values, names = arguments |> List.partition _.Contains('=')
     let found = filesIn "notebooks" "*.ipynb"
@@ -745,6 +801,17 @@ let private targets: (string * string * string * (string list -> int option)) li
                     0
                 )
             | _ -> None)
+        target
+            "gpu"
+            "[FILE]"
+            "pack the tests and benchmark of GPUs for a machine without .NET"
+            (fun arguments ->
+                match arguments with
+                | []
+                | [ _ ] ->
+                    gpu (List.tryHead arguments |> Option.defaultValue "distill-gpu.tar.gz")
+                    Some 0
+                | _ -> None)
         target "lock" "" "resolve the package versions anew" (simple (fun () -> exclusively lockPackages))
         target "paket" "ARGUMENTS" "run Paket on the package source of this machine" paketed
         target "info" "" "print the SDK, the machine and the instruction set in use" (simple info)

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Reflection;
 using System.Runtime.InteropServices;
 
 namespace Distill.Benchmarks;
@@ -60,9 +61,18 @@ public sealed record Machine(
     private static string CurrentCommit(string root)
     {
         var commit = Git("rev-parse", "--short", "HEAD");
-        return commit is null ? "unknown" : commit + (Git("status", "--porcelain") is "" ? "" : "+");
+        return commit is null ? BuiltFrom() : commit + (Git("status", "--porcelain") is "" ? "" : "+");
 
         string? Git(params string[] arguments) =>
             Programs.Run("git", arguments, root) is (0, var output, _) ? output.Trim() : null;
+    }
+
+    /// <summary>For programs that run elsewhere than in their checkout: what the compiler noted.</summary>
+    private static string BuiltFrom()
+    {
+        var version = typeof(Machine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>();
+        return version?.InformationalVersion.Split('+') is [_, { Length: >= 7 } commit]
+            ? commit[..7]
+            : "unknown";
     }
 }

@@ -42,6 +42,7 @@ public static class Program
             "steps of a simulator in another process, beside pickles through a pipe",
             External.Run
         ),
+        new("gpu", "simulator, networks and distillation on an NVIDIA GPU", Gpu.Run),
         new("growth", "a dataset growing to 10,000,000 rows", Rows.RunGrowth),
         new("start", "from the command to the first iteration of the quickstart", Processes.RunStart),
         new("idle", "processor time of a pool without work", Processes.RunIdle),
@@ -134,12 +135,14 @@ public static class Program
         var folder = Path.Combine(session.Settings.Root, "benchmarks", "results");
         Directory.CreateDirectory(folder);
         var path = Path.Combine(folder, $"{machine.Date:yyyy-MM-dd_HH-mm-ss}-{machine.Name}");
-        var table = Table.Markdown(machine, session.Results, session.Remarks);
+        var table =
+            Table.Markdown(machine, session.Results, session.Remarks) + Table.Markdown(session.Kernels);
         var all = new
         {
             machine,
             session.Remarks,
             session.Results,
+            session.Kernels,
         };
         AtomicFile.WriteText(path + ".json", JsonSerializer.Serialize(all, Json));
         AtomicFile.WriteText(path + ".md", table);

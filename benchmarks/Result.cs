@@ -102,3 +102,24 @@ public sealed record Result
         }
     }
 }
+
+/// <summary>One kernel of a case, each launch timed alone by the GPU's own clock.</summary>
+/// <param name="SecondsPerLaunch">Mean.</param>
+/// <param name="ShareOfTime">Of all kernels of the case.</param>
+/// <param name="SpilledBytes">Of each thread, in memory for want of registers.</param>
+/// <param name="Occupancy">Share of the threads that a multiprocessor can hold.</param>
+/// <param name="ShareOfFma">Of the card's multiply-adds as measured; 0 where operations are not counted.</param>
+/// <param name="ShareOfMemory">Of the card's bandwidth as measured; 0 where bytes are not counted.</param>
+public sealed record KernelResult(
+    string Case,
+    string Kernel,
+    long Launches,
+    double SecondsPerLaunch,
+    double ShareOfTime,
+    int Registers,
+    int SharedBytes,
+    int SpilledBytes,
+    double Occupancy,
+    double ShareOfFma,
+    double ShareOfMemory
+);

@@ -38,6 +38,9 @@ internal sealed record Case(string Benchmark, string Name, string Unit, int Thre
     /// <summary>The path that ours runs on.</summary>
     public InstructionSet Path { get; init; } = Simd.Path;
 
+    /// <summary>The GPU that ours runs on; null for the processor.</summary>
+    public string? Device { get; init; }
+
     /// <summary>The limit that ours runs into, and how much of it one unit takes.</summary>
     public (Peak Peak, double PerUnit)? Limit { get; init; }
     public Goal? Goal { get; init; }
@@ -52,6 +55,7 @@ internal sealed class Session(Settings settings, TextWriter progress) : IDisposa
 
     private readonly Dictionary<int, WorkerPool> pools = [];
     private readonly List<Result> results = [];
+    private readonly List<KernelResult> kernels = [];
     private readonly List<string> remarks = [];
 
     /// <summary>The highest that was measured of each limit, by its name, threads and path.</summary>
@@ -62,6 +66,9 @@ internal sealed class Session(Settings settings, TextWriter progress) : IDisposa
     public PyTorch PyTorch { get; } = new(settings, progress);
     public OpenBlas OpenBlas { get; } = new(settings);
     public IReadOnlyList<Result> Results => results;
+
+    /// <summary>What the kernels of a GPU came to, each alone.</summary>
+    public IReadOnlyList<KernelResult> Kernels => kernels;
 
     /// <summary>Peers that were missing, and reasons to doubt the figures.</summary>
     public IReadOnlyList<string> Remarks =>
@@ -139,7 +146,7 @@ internal sealed class Session(Settings settings, TextWriter progress) : IDisposa
                 Benchmark = work.Benchmark,
                 Case = work.Name,
                 Threads = work.Threads,
-                Path = work.Path.ToString(),
+                Path = work.Device ?? work.Path.ToString(),
                 Unit = work.Unit,
                 Ours = Spread.Of(values),
                 Peer = peer?.Name,
@@ -177,6 +184,8 @@ internal sealed class Session(Settings settings, TextWriter progress) : IDisposa
                 Note = note,
             }
         );
+
+    public void AddKernels(IEnumerable<KernelResult> results) => kernels.AddRange(results);
 
     public void Add(Result result)
     {

@@ -66,6 +66,41 @@ public static class Table
         return text.ToString();
     }
 
+    /// <summary>A table of the kernels of a GPU; empty where there are none.</summary>
+    public static string Markdown(IReadOnlyList<KernelResult> kernels)
+    {
+        if (kernels.Count == 0)
+            return "";
+        var text = new StringBuilder();
+        text.AppendLine()
+            .AppendLine(
+                "| case | kernel | launches | time each | share of time | registers | shared memory | occupancy | of FMA | of memory |"
+            )
+            .AppendLine("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+        foreach (var kernel in kernels)
+            text.AppendLine(
+                "| "
+                    + string.Join(
+                        " | ",
+                        kernel.Case,
+                        kernel.Kernel,
+                        $"{kernel.Launches:N0}",
+                        $"{1e6 * kernel.SecondsPerLaunch:G3} µs",
+                        Percent(kernel.ShareOfTime),
+                        $"{kernel.Registers}"
+                            + (kernel.SpilledBytes > 0 ? $" and {kernel.SpilledBytes} B spilled" : ""),
+                        $"{kernel.SharedBytes:N0} B",
+                        Percent(kernel.Occupancy),
+                        kernel.ShareOfFma > 0 ? Percent(kernel.ShareOfFma) : "",
+                        kernel.ShareOfMemory > 0 ? Percent(kernel.ShareOfMemory) : ""
+                    )
+                    + " |"
+            );
+        return text.ToString();
+
+        static string Percent(double share) => $"{100 * share:F0} %";
+    }
+
     /// <summary>Replaces what stands between the two marks of a document.</summary>
     /// <exception cref="DistillException">The marks are missing.</exception>
     public static string Replace(string document, string table)

@@ -1,5 +1,6 @@
 // All kernels, as one text.
 #include "gru.cu"
+#include "limits.cu"
 #include "optimizers.cu"
 #include "quadrotor.cu"
 #include "training.cu"

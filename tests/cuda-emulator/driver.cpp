@@ -5,6 +5,7 @@
 #include "driver.h"
 
 #include <algorithm>
+#include <chrono>
 #include <csetjmp>
 #include <csignal>
 #include <cstdint>
@@ -303,9 +304,9 @@ API cuDeviceGetName(char *name, int length, int) {
 }
 
 API cuDeviceGetAttribute(int *value, int attribute, int) {
-    constexpr int Multiprocessors = 16, Major = 75, Minor = 76;
+    constexpr int Multiprocessors = 16, Threads = 39, Major = 75, Minor = 76;
     int capability = (int)machine.capability;
-    *value = attribute == Multiprocessors ? 2 : attribute == Major ? capability / 10 : attribute == Minor ? capability % 10 : 0;
+    *value = attribute == Multiprocessors ? 2 : attribute == Threads ? 2048 : attribute == Major ? capability / 10 : attribute == Minor ? capability % 10 : 0;
     return Success;
 }
 
@@ -437,6 +438,41 @@ API cuLaunchKernel(
     if (blocksY * blocksZ * threadsY * threadsZ != 1 || blocksX == 0 || threadsX == 0 || threadsX > MostThreads)
         return InvalidValue;
     return lasting = launch((const Kernel *)function, blocksX, threadsX, given[0]);
+}
+
+API cuFuncGetAttribute(int *value, int, void *) {
+    *value = 32;
+    return Success;
+}
+
+API cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *, int threads, size_t) {
+    *blocks = 2048 / threads;
+    return Success;
+}
+
+// Kernels are done when they were started, so that an event is a moment.
+typedef std::chrono::steady_clock::time_point Moment;
+
+API cuEventCreate(void **event, unsigned) {
+    *event = new Moment;
+    return Success;
+}
+
+API cuEventRecord(void *event, void *) {
+    *(Moment *)event = std::chrono::steady_clock::now();
+    return lasting;
+}
+
+API cuEventSynchronize(void *) { return lasting; }
+
+API cuEventElapsedTime(float *milliseconds, void *start, void *end) {
+    *milliseconds = std::chrono::duration<float, std::milli>(*(Moment *)end - *(Moment *)start).count();
+    return Success;
+}
+
+API cuEventDestroy_v2(void *event) {
+    delete (Moment *)event;
+    return Success;
 }
 
 API cuGetErrorString(int error, const char **text) {

@@ -65,6 +65,27 @@ internal static unsafe class CudaCalls
     [DllImport(Library, EntryPoint = "cuMemsetD32_v2")]
     public static extern int Fill(nint to, uint value, nuint count);
 
+    [DllImport(Library, EntryPoint = "cuFuncGetAttribute")]
+    public static extern int FunctionAttribute(out int value, int attribute, nint function);
+
+    [DllImport(Library, EntryPoint = "cuOccupancyMaxActiveBlocksPerMultiprocessor")]
+    public static extern int BlocksAtOnce(out int blocks, nint function, int threads, nuint sharedBytes);
+
+    [DllImport(Library, EntryPoint = "cuEventCreate")]
+    public static extern int CreateEvent(out nint created, uint flags);
+
+    [DllImport(Library, EntryPoint = "cuEventRecord")]
+    public static extern int Record(nint recorded, nint stream);
+
+    [DllImport(Library, EntryPoint = "cuEventSynchronize")]
+    public static extern int WaitFor(nint recorded);
+
+    [DllImport(Library, EntryPoint = "cuEventElapsedTime")]
+    public static extern int ElapsedTime(out float milliseconds, nint start, nint end);
+
+    [DllImport(Library, EntryPoint = "cuEventDestroy_v2")]
+    public static extern int DestroyEvent(nint created);
+
     public static string DeviceName(int device)
     {
         const int Length = 256;

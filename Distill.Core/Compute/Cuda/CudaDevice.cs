@@ -21,6 +21,7 @@ public sealed partial class CudaDevice : IDisposable
     private const int MajorAttribute = 75;
     private const int MinorAttribute = 76;
     private const int MultiprocessorsAttribute = 16;
+    private const int ThreadsAttribute = 39;
     private const int OldestMajor = 7;
 
     private readonly int device;
@@ -52,6 +53,7 @@ public sealed partial class CudaDevice : IDisposable
         Check(CudaCalls.Device(out device, ordinal), "asking for the GPU");
         Name = CudaCalls.DeviceName(device);
         Multiprocessors = Attribute(MultiprocessorsAttribute);
+        MultiprocessorThreads = Attribute(ThreadsAttribute);
         if (Attribute(MajorAttribute) < OldestMajor)
             throw new DistillException(
                 $"The GPU {Name} has compute capability {Attribute(MajorAttribute)}.{Attribute(MinorAttribute)}, and Distill needs 7.0 or newer; use "
@@ -72,11 +74,17 @@ public sealed partial class CudaDevice : IDisposable
     /// <summary>Groups of cores that each run blocks of their own.</summary>
     public int Multiprocessors { get; }
 
+    /// <summary>Threads that one of these can hold.</summary>
+    public int MultiprocessorThreads { get; }
+
     /// <summary>Kernels started since the device was opened.</summary>
     public long Launches { get; private set; }
 
     /// <summary>Bytes copied between the GPU's memory and the machine's since the device was opened, both ways together.</summary>
     public long BusBytes { get; private set; }
+
+    /// <summary>What times each kernel, one at a time; null for none, which is much faster.</summary>
+    internal CudaProfile? Profile { get; set; }
 
     /// <summary>Memory in bytes.</summary>
     public (long Free, long Total) Memory

@@ -32,10 +32,17 @@ internal sealed class CudaKernel<T>
     {
         if (blocks == 0)
             return;
-        device.Check(
-            CudaCalls.Launch(function, checked((uint)blocks), (uint)blockThreads, arguments),
-            $"the kernel {name}"
-        );
+        device.Profile?.Begin();
+        var error = CudaCalls.Launch(function, checked((uint)blocks), (uint)blockThreads, arguments);
+        // The text only where it is wanted.
+        if (error != 0)
+            device.Check(error, $"the kernel {name}");
         device.CountLaunch();
+        device.Profile?.End(
+            name,
+            function,
+            blockThreads,
+            (arguments as ICudaWork)?.WorkOf(blocks) ?? default
+        );
     }
 }

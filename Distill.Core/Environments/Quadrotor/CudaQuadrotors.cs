@@ -139,8 +139,12 @@ internal sealed class CudaQuadrotors : IDisposable
         public nint Blocks;
     }
 
-    private struct StepArguments
+    private struct StepArguments : ICudaWork
     {
+        /// <summary>States are read and written, parameters read; where all fly one drone these are in cache.</summary>
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(0, sizeof(float) * 2.0 * QuadrotorFields.Total * Drones.Count);
+
         public Quadrotors Drones;
         public nint Actions;
         public nint Outcomes;

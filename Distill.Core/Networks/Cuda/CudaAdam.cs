@@ -131,8 +131,10 @@ internal sealed class CudaAdam : IDisposable
 
     private record struct Progress(double GradientNorm, long Clipped, int Failed, float Scale);
 
-    private struct SumArguments
+    private struct SumArguments : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) => new(0, sizeof(float) * (Chunks + 1.0) * Length);
+
         public nint Gradients;
         public long Length;
         public int Chunks;
@@ -154,8 +156,10 @@ internal sealed class CudaAdam : IDisposable
         public double MostNorm;
     }
 
-    private struct StepArguments(AdamStep step)
+    private struct StepArguments(AdamStep step) : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) => new(0, sizeof(float) * 7.0 * Length);
+
         public nint Progress;
         public nint Parameters;
         public nint Gradient;

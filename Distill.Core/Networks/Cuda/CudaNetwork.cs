@@ -299,8 +299,14 @@ internal sealed class CudaNetwork : IDisposable
 
     // The records of cuda/networks.cu and cuda/gru.cu.
 
-    private struct Product
+    private struct Product : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(
+                2.0 * Rows * Inner * Samples,
+                sizeof(float) * ((double)Rows * Inner + (double)(Rows + Inner) * Samples)
+            );
+
         public nint Matrix;
         public nint Bias;
         public CudaPanels From;
@@ -313,8 +319,10 @@ internal sealed class CudaNetwork : IDisposable
         public Activation Activation;
     }
 
-    private struct Activate
+    private struct Activate : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) => new(0, 3.0 * sizeof(float) * Features * Samples);
+
         public CudaPanels Values;
         public CudaPanels Gradients;
         public uint Samples;
@@ -322,8 +330,16 @@ internal sealed class CudaNetwork : IDisposable
         public Activation Activation;
     }
 
-    private struct WeightGradient
+    private struct WeightGradient : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(
+                2.0 * OutputSize * InputSize * Samples,
+                sizeof(float) * ((OutputSize + InputSize) * Samples + 2.0 * Chunks * OutputSize * InputSize)
+            );
+
+        private readonly double Samples => (double)Panels * Steps * Outputs.Lanes;
+
         public CudaPanels Outputs;
         public CudaPanels Inputs;
         public nint Gradients;
@@ -335,8 +351,11 @@ internal sealed class CudaNetwork : IDisposable
         public int InputSize;
     }
 
-    private struct BiasGradient
+    private struct BiasGradient : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(0, sizeof(float) * (double)OutputSize * Panels * Steps * Outputs.Lanes);
+
         public CudaPanels Outputs;
         public nint Gradients;
         public long Stride;
@@ -346,8 +365,15 @@ internal sealed class CudaNetwork : IDisposable
         public int OutputSize;
     }
 
-    private struct GruArguments
+    private struct GruArguments : ICudaWork
     {
+        /// <summary>Of the forward pass; of the backward pass about as much.</summary>
+        public readonly CudaWork WorkOf(long blocks)
+        {
+            var samples = (double)blocks * Steps * Activations.Lanes;
+            return new(2.0 * 3 * Units * Units * samples, sizeof(float) * 9.0 * Units * samples);
+        }
+
         public CudaPanels Activations;
         public nint Weights;
         public nint Bias;

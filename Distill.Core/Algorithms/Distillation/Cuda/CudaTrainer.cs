@@ -316,8 +316,11 @@ internal sealed class CudaTrainer : IDisposable
 
     private readonly record struct SegmentLoss(double Sum, double Weight);
 
-    private struct GatherArguments
+    private struct GatherArguments : ICudaWork
     {
+        public readonly CudaWork WorkOf(long blocks) =>
+            new(0, sizeof(float) * (2.0 * Features + 4) * Samples);
+
         public nint Chunks;
         public nint Places;
         public nint Mean;
