@@ -143,3 +143,22 @@ let ``a set that lacks a teacher, or has one that is too bad, is refused by its 
         "is a set of teachers, but one policy is needed",
         (Expect.throws<DistillException> guide).Message
     )
+
+[<Fact>]
+let ``the teachers that come with Distill fly the first of the sampled drones, as their table says`` () =
+    let set =
+        TeacherSet.Read(Path.Combine(RepositoryRules.root, "assets", "teachers", "sampled"))
+
+    let fleet =
+        Quadrotor.mixture { envs = 32 } |> Quadrotor.flying (Drones.sample { number = 32; seed = 0 })
+
+    use pool = new WorkerPool(2)
+    use evaluator = new Evaluation.Evaluator(fleet, 4 * 32, 1UL, pool)
+    use teachers = set.Load (fleet :> Environments.IEnvironmentConfig).Spec
+    let flown = evaluator.Run teachers
+    let written = set.Teachers |> Seq.averageBy _.Return
+    Assert.InRange(flown.MeanReturn, written - 25.0, written + 25.0)
+
+    for teacher in set.Teachers do
+        let file = Path.Combine(set.Folder, "drones", teacher.Variant + ".json")
+        Assert.True(File.Exists file, file)
