@@ -13,6 +13,8 @@ let training =
             Manipulation.tasks
                 [ ManipulationTask.Reach; ManipulationTask.Push; ManipulationTask.PickPlace ]
                 { envs = 32 }
+            // A scripted expert needs 71 steps at most; the shorter the episodes, the more goals there are in as many steps.
+            |> Settings.set <@ _.EpisodeLimit @> 100
         BestBy = "success"
         SaveInterval = 20
         EvaluationInterval = 10
