@@ -181,8 +181,9 @@ let ``nothing but outcomes, losses and orders crosses the bus`` () =
         // The order of the samples, and the losses of each step.
         + samples * 4L
         + updates * 32L
-        // The networks with Adam's moments, its progress, and the learning rates.
+        // The networks with Adam's moments, what differs from step to step, its progress, and the learning rates.
         + int64 parameters * 12L
+        + updates * 2L * 8L
         + 2L * 2L * 24L
         + 2L * 16L
         // The moments of what was seen, and what is normalized with.
@@ -197,9 +198,10 @@ let ``nothing but outcomes, losses and orders crosses the bus`` () =
         // valued.
         (steps * (2L * 3L + (3L + 2L) + 3L)
          + (2L * 2L + 2L + 1L)
-         // Advantages, samples and standardizing; a step goes forward and backward with a loss, sums the losses, and is Adam's.
+         // Advantages, samples and standardizing; a step, which goes forward and backward with a loss, sums the losses, and is
+         // Adam's, is a graph.
          + 3L
-         + updates * ((3L + 1L + (2L + 2L * 3L + 2L) + 1L) + (2L + 1L + (1L + 2L * 2L + 1L)) + 1L + 2L * 4L)
+         + updates
          // Statistics are merged; what begins anew is marked.
          + 2L
          + (if begun > 0L then 2L else 0L))
