@@ -556,7 +556,7 @@ let gpu (target: string) =
                     ])
 
         // What the tests look up in a checkout.
-        for folder in [ "cuda"; "tests/cuda-emulator" ] do
+        for folder in [ "cuda"; "tests/cuda-emulator"; "tests/fixtures/raptor" ] do
             Directory.CreateDirectory(inside folder) |> ignore
 
             for file in filesUnder (inRoot folder) do

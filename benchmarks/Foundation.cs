@@ -15,32 +15,8 @@ internal static class Foundation
 
     public static void Run(Session session)
     {
-        var drones = session.Settings.Size(1000, 8);
-        var episodes = 10 * drones;
-        var steps = session.Settings.Size(500, 20);
-        var config = new DistillationConfig
-        {
-            Environment = new QuadrotorConfig
-            {
-                Sampled = new DroneSampling { Number = drones },
-                EpisodeLimit = steps,
-            },
-            // It flies, so that episodes are whole, and stays as it is.
-            Student = new FileStudent
-            {
-                File = Path.Combine(
-                    session.Settings.Root,
-                    "tests/fixtures/raptor/raptor-student.safetensors"
-                ),
-            },
-            Optimizer = new AdamConfig { LearningRate = 1e-12 },
-            Acting = new StudentAlways(),
-            Collection = new EpisodesPerEpoch(episodes, PackEpisodes: true),
-            Retention = new NewestRollout(),
-            NumLearningEpochs = 1,
-            MiniBatchSize = session.Settings.Size(64, 4),
-            GradientLength = steps,
-        };
+        var config = Config(session.Settings);
+        var (drones, steps) = (config.Environment.Spec.Variants.Count, config.Environment.Spec.EpisodeLimit);
         using var teachers = Teachers(drones);
         using var distillation = new Distillation(config, teachers, session.Pool(1));
         distillation.Iterate();
@@ -66,8 +42,35 @@ internal static class Foundation
         );
     }
 
+    /// <summary>One epoch of the published size: 10 episodes of each of 1,000 drones.</summary>
+    public static DistillationConfig Config(Settings settings)
+    {
+        var drones = settings.Size(1000, 4);
+        var steps = settings.Size(500, 4);
+        return new()
+        {
+            Environment = new QuadrotorConfig
+            {
+                Sampled = new DroneSampling { Number = drones },
+                EpisodeLimit = steps,
+            },
+            // It flies, so that episodes are whole, and stays as it is.
+            Student = new FileStudent
+            {
+                File = Path.Combine(settings.Root, "tests/fixtures/raptor/raptor-student.safetensors"),
+            },
+            Optimizer = new AdamConfig { LearningRate = 1e-12 },
+            Acting = new StudentAlways(),
+            Collection = new EpisodesPerEpoch(10 * drones, PackEpisodes: true),
+            Retention = new NewestRollout(),
+            NumLearningEpochs = 1,
+            MiniBatchSize = settings.Size(64, 4),
+            GradientLength = steps,
+        };
+    }
+
     /// <summary>As many as there are drones, drawn at random: what they say does not matter here.</summary>
-    private static TeacherPolicies Teachers(int number)
+    public static TeacherPolicies Teachers(int number)
     {
         var policies = new Policy[number];
         for (var i = 0; i < number; i++)

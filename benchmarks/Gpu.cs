@@ -41,6 +41,9 @@ internal static class Gpu
             Train(card, "26-256-256-256-4", Rows(session.Settings, batch));
         foreach (var sequences in session.Settings.Quick ? [4] : new[] { 64, 1_024 })
             Train(card, "GRU of 16", Sequences(session.Settings, sequences));
+        foreach (var envs in session.Settings.Quick ? [64] : new[] { 4_096, 65_536 })
+            TrainPpo(card, envs);
+        TrainFoundation(card);
     }
 
     /// <summary>How long the card takes.</summary>
@@ -61,17 +64,14 @@ internal static class Gpu
         using var drones = new CudaQuadrotors(card.Device, environment);
         using var actions = new CudaBuffer<float>(card.Device, drones.Lanes * 4, "actions");
         using var outcomes = new CudaBuffer<float>(card.Device, drones.Lanes * StepOutcome.Rows, "outcomes");
+        using var steps = new CudaSteps(card.Device, drones.Lanes);
         card.Measure(
             $"{envs:N0} quadrotors",
             "env steps/s",
             (double)envs * Steps,
             // What they are is read and written once.
             (card.Limits.Memory, 2.0 * sizeof(float) * QuadrotorFields.Total),
-            () =>
-            {
-                for (var step = 0; step < Steps; step++)
-                    drones.Step(actions, outcomes);
-            }
+            () => steps.Run(0, Steps, _ => drones.Step(actions, outcomes))
         );
 
         using var student = new Policy(NetworkSpec.Mlp(22, [64, 64], 4, Activation.Tanh), "student");
@@ -83,13 +83,15 @@ internal static class Gpu
             (double)envs * Steps,
             (card.Limits.Fma, Operations(student.Network.Spec)),
             () =>
-            {
-                for (var step = 0; step < Steps; step++)
-                {
-                    policy.Act(default);
-                    drones.Step(actions, outcomes);
-                }
-            }
+                steps.Run(
+                    0,
+                    Steps,
+                    _ =>
+                    {
+                        policy.Act(default);
+                        drones.Step(actions, outcomes);
+                    }
+                )
         );
     }
 
@@ -124,6 +126,55 @@ internal static class Gpu
             rows,
             (card.Limits.Fma, 3 * forward - first),
             () => engine.Train(0),
+            engine.Device
+        );
+    }
+
+    /// <summary>Iterations of PPO as it trains the quadrotor's teacher.</summary>
+    private static void TrainPpo(Card card, int envs)
+    {
+        var settings = card.Session.Settings;
+        var config = PpoConfig.Quadrotor with
+        {
+            Device = ComputeDevice.Cuda,
+            StepsPerEnv = settings.Size(PpoConfig.Quadrotor.StepsPerEnv, 2),
+            NumMiniBatches = settings.Quick ? 1 : PpoConfig.Quadrotor.NumMiniBatches,
+        };
+        using var pool = new WorkerPool(1);
+        using var ppo = new Ppo(config, new QuadrotorConfig { Envs = envs }, pool);
+        var (actor, critic) = (ppo.Actor.Network.Spec, ppo.Critic.Network.Spec);
+        var forward = Operations(actor) + Operations(critic);
+        var first = 2.0 * actor.Inputs * (actor.Layers[0].Size + critic.Layers[0].Size);
+        card.Measure(
+            $"iterations of PPO on {envs:N0} quadrotors",
+            "env steps/s",
+            (double)envs * config.StepsPerEnv,
+            (card.Limits.Fma, forward + config.NumLearningEpochs.Whole * (3 * forward - first)),
+            () => ppo.Iterate(),
+            ppo.Gpu
+        );
+    }
+
+    /// <summary>Epochs of RAPTOR's distillation at its published size.</summary>
+    private static void TrainFoundation(Card card)
+    {
+        var config = Foundation.Config(card.Session.Settings) with { Device = ComputeDevice.Cuda };
+        var drones = config.Environment.Spec.Variants.Count;
+        using var pool = new WorkerPool(1);
+        using var teachers = Foundation.Teachers(drones);
+        using var engine = new CudaEngine(config, environment => teachers.Teach(environment), pool);
+        var student = Operations(engine.Student.Network.Spec);
+        card.Measure(
+            $"an epoch of {drones:N0} teachers, 10 episodes each",
+            "env steps/s",
+            10.0 * drones * config.Environment.Spec.EpisodeLimit,
+            (card.Limits.Fma, Operations(Teacher) + 4 * student),
+            () =>
+            {
+                engine.Collect(0, 0);
+                engine.Add();
+                engine.Train(0);
+            },
             engine.Device
         );
     }
@@ -222,12 +273,11 @@ internal static class Gpu
             var (launches, bytes) = (counters.Launches, counters.BusBytes);
             work();
             (launches, bytes) = (counters.Launches - launches, counters.BusBytes - bytes);
-            using (var profile = new CudaProfile(counters))
+            if (Profile(name, work, counters))
             {
-                counters.Profile = profile;
-                work();
-                counters.Profile = null;
-                Session.AddKernels(Kernels(name, profile));
+                counters.JoinsSteps = false;
+                Profile($"{name}, kernel by kernel", work, counters);
+                counters.JoinsSteps = true;
             }
             Session.Compare(
                 new Case("gpu", name, unit, 1)
@@ -245,6 +295,17 @@ internal static class Gpu
                     }
                 )
             );
+        }
+
+        /// <returns>Whether steps were joined in one kernel.</returns>
+        private bool Profile(string name, Action work, CudaDevice counters)
+        {
+            using var profile = new CudaProfile(counters);
+            counters.Profile = profile;
+            work();
+            counters.Profile = null;
+            Session.AddKernels(Kernels(name, profile));
+            return profile.Kernels.Any(kernel => kernel.Name == CudaSteps.Kernel);
         }
 
         private IEnumerable<KernelResult> Kernels(string name, CudaProfile profile)

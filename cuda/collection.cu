@@ -23,12 +23,12 @@ struct NormalizeArguments {
     int features;
 };
 
-KERNEL(normalize, NormalizeArguments) {
-    unsigned sample = globalIndex() % given.samples;
-    int feature = globalIndex() / given.samples;
-    if (feature < given.features)
+DEVICE void normalizeFeature(const NormalizeArguments &given, unsigned sample, int feature) {
+    if (sample < given.samples && feature < given.features)
         *elementOf(given.to, sample, feature) = (*elementOf(given.from, sample, feature) - given.mean[feature]) * given.scale[feature];
 }
+
+KERNEL(normalize, NormalizeArguments) { normalizeFeature(given, globalIndex() % given.samples, globalIndex() / given.samples); }
 
 // A rollout: [envs, steps] of everything.
 struct RolloutRows {
@@ -82,31 +82,32 @@ DEVICE bool countsLater(const RolloutRows &rollout, unsigned env, int step) {
 }
 
 // Who drives, and the row of a step.
-KERNEL(choose_actions, ChooseArguments) {
+STEP_KERNEL(choose_actions, ChooseArguments) {
     const RolloutRows &rollout = given.rollout;
     unsigned env = globalIndex();
+    int step = given.step + ahead;
     if (env >= rollout.lanes)
         return;
     bool taught = given.share >= 1.0;
     if (given.share > 0.0 && given.share < 1.0)
-        taught = (double)uniform(randomWords(given.acting, env, given.time, 0, 0).x[0]) < given.share;
+        taught = (double)uniform(randomWords(given.acting, env, given.time + ahead, 0, 0).x[0]) < given.share;
     for (int i = 0; i < given.actionSize; i++)
         *elementOf(given.actions, env, i) = *elementOf(taught ? given.teacherSays : given.studentDoes, env, i);
     if (env >= rollout.envs)
         return;
-    float *row = rollout.rows + ((ulong)env * rollout.steps + given.step) * rollout.columns;
+    float *row = rollout.rows + ((ulong)env * rollout.steps + step) * rollout.columns;
     for (int i = 0; i < given.studentInputs; i++)
         row[i] = *elementOf(given.studentSees, env, i) - (given.correction.at ? *elementOf(given.correction, env, i) : 0.0f);
-    bool asked = !given.later || countsLater(rollout, env, given.step);
+    bool asked = !given.later || countsLater(rollout, env, step);
     for (int i = 0; i < given.actionSize; i++)
         row[given.studentInputs + i] = asked ? *elementOf(given.teacherSays, env, i) : 0.0f;
     if (rollout.alive[env] == 0.0f)
         return;
     Finding &finding = rollout.findings[env];
-    watch(finding, given.step, Quantity::TeachersObservation, given.teacherSees, env, given.teacherInputs);
-    watch(finding, given.step, Quantity::TeachersAction, given.teacherSays, env, given.actionSize);
-    watch(finding, given.step, Quantity::StudentsObservation, given.studentSees, env, given.studentInputs);
-    watch(finding, given.step, Quantity::StudentsAction, given.studentSays, env, given.actionSize);
+    watch(finding, step, Quantity::TeachersObservation, given.teacherSees, env, given.teacherInputs);
+    watch(finding, step, Quantity::TeachersAction, given.teacherSays, env, given.actionSize);
+    watch(finding, step, Quantity::StudentsObservation, given.studentSees, env, given.studentInputs);
+    watch(finding, step, Quantity::StudentsAction, given.studentSays, env, given.actionSize);
 }
 
 struct TakeArguments {
@@ -119,17 +120,18 @@ struct TakeArguments {
 };
 
 // What the step brought.
-KERNEL(take_outcomes, TakeArguments) {
+STEP_KERNEL(take_outcomes, TakeArguments) {
     const RolloutRows &rollout = given.rollout;
     unsigned env = globalIndex();
+    int step = given.step + ahead;
     if (env >= rollout.lanes)
         return;
     Lane outcome = laneOf(given.outcomes, env, 3);
     bool terminated = outcome[1] != 0.0f, truncated = outcome[2] != 0.0f, counts = rollout.alive[env] != 0.0f;
     if (env < rollout.envs) {
         if (counts)
-            watch(rollout.findings[env], given.step, Quantity::Reward, outcome[0]);
-        ulong row = (ulong)env * rollout.steps + given.step;
+            watch(rollout.findings[env], step, Quantity::Reward, outcome[0]);
+        ulong row = (ulong)env * rollout.steps + step;
         rollout.rewards[row] = outcome[0];
         rollout.marks[row] = (counts ? Mark::Valid : 0) | (rollout.keeps[env] == 0.0f ? Mark::Start : 0)
             | (terminated ? Mark::Terminated : truncated ? Mark::Truncated : 0);
@@ -157,15 +159,16 @@ struct DrawArguments {
 };
 
 // Draws from normal distributions, or goes a part of the way there; Policy.Explore and Gaussian.Sample.
-KERNEL(draw_actions, DrawArguments) {
+STEP_KERNEL(draw_actions, DrawArguments) {
     unsigned env = globalIndex();
     if (env >= given.lanes)
         return;
     const float *deviations = given.deviations + given.networks[env] * given.actionSize;
+    ulong time = timeOf(given.time, given.epoch) + ahead;
     float drawn[4];
     for (int i = 0; i < given.actionSize; i++) {
         if (i % 4 == 0) {
-            Words words = randomWords(given.noise, env, given.time, given.epoch, i / 4);
+            Words words = randomWords(given.noise, env, (unsigned)time, time >> 32, i / 4);
             normals(words.x[0], words.x[1], drawn[0], drawn[1]);
             normals(words.x[2], words.x[3], drawn[2], drawn[3]);
         }
@@ -185,11 +188,11 @@ struct RecordColumnArguments {
 };
 
 // What else is wanted of a step.
-KERNEL(record_column, RecordColumnArguments) {
+STEP_KERNEL(record_column, RecordColumnArguments) {
     unsigned env = globalIndex();
     if (env >= given.rollout.envs)
         return;
-    float *row = given.rollout.rows + ((ulong)env * given.rollout.steps + given.step) * given.rollout.columns;
+    float *row = given.rollout.rows + ((ulong)env * given.rollout.steps + given.step + ahead) * given.rollout.columns;
     for (int i = 0; i < given.features; i++)
         row[given.column + i] = *elementOf(given.from, env, i);
 }
@@ -262,21 +265,23 @@ struct DeviationArguments {
 };
 
 // The same of one step, added to what is there.
-KERNEL(add_deviations, DeviationArguments) {
-    int panel = globalIndex() / given.features, feature = globalIndex() % given.features;
+DEVICE void addDeviations(const DeviationArguments &given, int panel, int feature) {
     if (panel >= given.panels)
         return;
+    int place = panel * given.features + feature;
     unsigned first = panel * PanelWidth, end = first + PanelWidth < given.envs ? first + PanelWidth : given.envs;
     float mean = given.mean[feature];
-    double sum = given.sums[globalIndex()], square = given.squares[globalIndex()];
+    double sum = given.sums[place], square = given.squares[place];
     for (unsigned env = first; env < end; env++) {
         double deviation = *elementOf(given.observations, env, feature) - mean;
         sum += deviation;
         square += deviation * deviation;
     }
-    given.sums[globalIndex()] = sum;
-    given.squares[globalIndex()] = square;
+    given.sums[place] = sum;
+    given.squares[place] = square;
 }
+
+KERNEL(add_deviations, DeviationArguments) { addDeviations(given, globalIndex() / given.features, globalIndex() % given.features); }
 
 struct MergeArguments {
     double *sums;

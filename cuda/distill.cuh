@@ -27,6 +27,13 @@ DEVICE float shuffleXor(float value, int mask) { return __nvvm_shfl_sync_bfly_f3
 
 typedef unsigned long long ulong;
 
+// A kernel of a step of a rollout: blocks of 128 threads, each thread an environment. rollout.cu does many steps of such kernels, and
+// says which: so many ahead of the one in the record.
+#define STEP_KERNEL(name, Arguments)                            \
+    DEVICE void name##_step(const Arguments &given, int ahead); \
+    KERNEL(name, Arguments) { name##_step(given, 0); }          \
+    DEVICE void name##_step(const Arguments &given, int ahead)
+
 // Numbers of a panel: 32 samples side by side, [features, 32]; a warp is a panel, and a thread is a lane of it.
 constexpr int PanelWidth = 32;
 

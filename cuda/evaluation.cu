@@ -22,24 +22,25 @@ struct EvaluateArguments {
     int step;
 };
 
-KERNEL(evaluate_step, EvaluateArguments) {
+STEP_KERNEL(evaluate_step, EvaluateArguments) {
     unsigned env = globalIndex();
     if (env >= given.episodes || given.lengths[env] > 0)
         return;
+    int step = given.step + ahead;
     enum { Reward, Terminated, Truncated, Measures };
     enum { Observation, Action };
     float reward = *elementOf(given.outcomes, env, Reward);
     bool terminated = *elementOf(given.outcomes, env, Terminated) != 0.0f;
-    watch(given.findings[env], given.step, Observation, given.sees, env, given.inputs);
-    watch(given.findings[env], given.step, Action, given.says, env, given.actionSize);
-    watch(given.findings[env], given.step, Action + 1, reward);
+    watch(given.findings[env], step, Observation, given.sees, env, given.inputs);
+    watch(given.findings[env], step, Action, given.says, env, given.actionSize);
+    watch(given.findings[env], step, Action + 1, reward);
     for (int i = 0; i < given.measureCount; i++) {
         float &mean = given.measures[(ulong)i * given.episodes + env];
-        mean += (*elementOf(given.outcomes, env, Measures + i) - mean) / (float)(given.step + 1);
+        mean += (*elementOf(given.outcomes, env, Measures + i) - mean) / (float)(step + 1);
     }
     given.returns[env] += reward;
     if (!terminated && *elementOf(given.outcomes, env, Truncated) == 0.0f)
         return;
-    given.lengths[env] = given.step + 1;
+    given.lengths[env] = step + 1;
     given.terminated[env] = terminated;
 }

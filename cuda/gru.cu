@@ -1,5 +1,6 @@
 // The part of a gated recurrent unit that goes from step to step, with the bits of Distill.Core/Networks/Layers/Gru.cs. A block has one
 // panel of sequences and keeps it for all steps; what the input brings to the gates is there already.
+#pragma once
 #include "networks.cu"
 
 constexpr int GruThreads = 256;
@@ -20,6 +21,7 @@ struct GruArguments {
     // [panels, steps, 3 units, lanes]: written by the backward pass, of the gates and of their hidden parts.
     Panels gates;
     Panels hiddenGates;
+    int panels;
     int steps;
     int units;
 };
@@ -27,20 +29,20 @@ struct GruArguments {
 // Whatever is cleared becomes 0, be it not a number.
 DEVICE float kept(float value, float keep) { return keep == 0.0f ? 0.0f : value * keep; }
 
-DEVICE float *stepOf(const Panels &panels, int step, int steps) { return panels.at + ((long long)blockIndex() * steps + step) * panels.stride; }
+DEVICE float *stepOf(const Panels &panels, int panel, int step, int steps) { return panels.at + ((long long)panel * steps + step) * panels.stride; }
 
-KERNEL(gru_forward, GruArguments) {
+DEVICE void gruForward(const GruArguments &given, int panel) {
     int lanes = given.activations.lanes, units = given.units, size = units * lanes;
-    float *start = stepOf(given.memory, 0, 1);
+    float *start = stepOf(given.memory, panel, 0, 1);
     // What a thread wrote itself in the step before; what others wrote is read behind the barrier.
     const float *memory = start;
     for (int step = 0; step < given.steps; step++) {
-        float *now = stepOf(given.activations, step, given.steps);
-        const float *keep = stepOf(given.keeps, step, given.steps), *before = now + 4 * size;
-        for (int i = threadIndex(); i < size; i += GruThreads)
+        float *now = stepOf(given.activations, panel, step, given.steps);
+        const float *keep = stepOf(given.keeps, panel, step, given.steps), *before = now + 4 * size;
+        for (int i = threadIndex(); i < size; i += threads())
             now[4 * size + i] = kept(memory[i], keep[i % lanes]);
         barrier();
-        for (int i = threadIndex(); i < size; i += GruThreads) {
+        for (int i = threadIndex(); i < size; i += threads()) {
             int unit = i / lanes, lane = i % lanes;
             float hidden[3];
             for (int gate = 0; gate < 3; gate++) {
@@ -61,18 +63,20 @@ KERNEL(gru_forward, GruArguments) {
         }
         memory = now + 5 * size;
     }
-    for (int i = threadIndex(); i < size; i += GruThreads)
+    for (int i = threadIndex(); i < size; i += threads())
         start[i] = memory[i];
 }
+
+KERNEL(gru_forward, GruArguments) { gruForward(given, blockIndex()); }
 
 // The gradient of the memory after a step is added to that of the step's output, and takes its place.
 KERNEL(gru_backward, GruArguments) {
     int lanes = given.activations.lanes, units = given.units, size = units * lanes;
     for (int step = given.steps - 1; step >= 0; step--) {
-        const float *now = stepOf(given.activations, step, given.steps);
-        const float *keep = stepOf(given.keeps, step, given.steps);
-        float *dy = stepOf(given.gradients, step, given.steps);
-        float *gates = stepOf(given.gates, step, given.steps), *hiddenGates = stepOf(given.hiddenGates, step, given.steps);
+        const float *now = stepOf(given.activations, blockIndex(), step, given.steps);
+        const float *keep = stepOf(given.keeps, blockIndex(), step, given.steps);
+        float *dy = stepOf(given.gradients, blockIndex(), step, given.steps);
+        float *gates = stepOf(given.gates, blockIndex(), step, given.steps), *hiddenGates = stepOf(given.hiddenGates, blockIndex(), step, given.steps);
         for (int i = threadIndex(); i < size; i += GruThreads) {
             float r = now[i], z = now[size + i], n = now[2 * size + i];
             // Adding 0 makes 0 of -0, as where there is a step after it.
@@ -87,7 +91,7 @@ KERNEL(gru_backward, GruArguments) {
             dy[i] = d * z;
         }
         barrier();
-        float *dyBefore = step == 0 ? nullptr : stepOf(given.gradients, step - 1, given.steps);
+        float *dyBefore = step == 0 ? nullptr : stepOf(given.gradients, blockIndex(), step - 1, given.steps);
         for (int i = threadIndex(); i < size && dyBefore; i += GruThreads) {
             float sum = dy[i];
             for (int row = 0; row < 3 * units; row++)

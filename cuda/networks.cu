@@ -24,12 +24,12 @@ struct CopyFeaturesArguments {
     int features;
 };
 
-KERNEL(copy_features, CopyFeaturesArguments) {
-    unsigned sample = globalIndex() % given.samples;
-    int feature = globalIndex() / given.samples;
-    if (feature < given.features)
+DEVICE void copyFeature(const CopyFeaturesArguments &given, unsigned sample, int feature) {
+    if (sample < given.samples && feature < given.features)
         *elementOf(given.to, sample, feature) = *elementOf(given.from, sample, feature);
 }
+
+KERNEL(copy_features, CopyFeaturesArguments) { copyFeature(given, globalIndex() % given.samples, globalIndex() / given.samples); }
 
 enum class Activation : int { Identity, Relu, Elu, Tanh, Selu };
 
@@ -75,12 +75,9 @@ struct ProductArguments {
     Activation activation;
 };
 
-// A block has eight rows of the matrix in shared memory, and takes each to one sample per thread.
-KERNEL(panel_product, ProductArguments) {
+// Eight rows of the matrix are in shared memory, and a block takes each to one sample per thread.
+DEVICE void productOfRows(const ProductArguments &given, int firstRow, unsigned sample) {
     SHARED float matrix[ProductInner][ProductRows];
-    int sampleBlocks = (given.samples + ProductThreads - 1) / ProductThreads;
-    int firstRow = blockIndex() / sampleBlocks * ProductRows;
-    unsigned sample = blockIndex() % sampleBlocks * ProductThreads + threadIndex();
     bool there = sample < given.samples;
     float sums[ProductRows];
 #pragma unroll
@@ -104,6 +101,12 @@ KERNEL(panel_product, ProductArguments) {
     }
     for (int row = 0; there && row < ProductRows && firstRow + row < given.rows; row++)
         *elementOf(given.to, sample, firstRow + row) = activated(given.activation, sums[row]);
+}
+
+KERNEL(panel_product, ProductArguments) {
+    int sampleBlocks = (given.samples + ProductThreads - 1) / ProductThreads;
+    int firstRow = blockIndex() / sampleBlocks * ProductRows;
+    productOfRows(given, firstRow, blockIndex() % sampleBlocks * ProductThreads + threadIndex());
 }
 
 // The same of equal networks side by side, each in panels of its own.

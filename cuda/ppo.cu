@@ -112,21 +112,23 @@ struct ActArguments {
 };
 
 // The stochastic actor acts, and the step is recorded. A thread is an environment.
-KERNEL(ppo_act, ActArguments) {
+STEP_KERNEL(ppo_act, ActArguments) {
     const PpoRollout &rollout = given.rollout;
     const SampleLayout &layout = rollout.layout;
     unsigned env = globalIndex();
+    int step = given.step + ahead;
     if (env >= rollout.lanes)
         return;
-    Lane sample = recordOf(rollout, env, given.step);
+    Lane sample = recordOf(rollout, env, step);
     for (int i = 0; i < layout.actorInputs; i++)
         sample[layout.actorObservation + i] = *elementOf(given.actorSees, env, i);
     for (int i = 0; i < layout.criticInputs; i++)
         sample[layout.criticObservation + i] = *elementOf(given.criticSees, env, i);
     float logProbability = 0.0f, drawn[4];
+    ulong time = timeOf(given.time, given.epoch) + ahead;
     for (int i = 0; i < layout.actions; i++) {
         if (i % 4 == 0) {
-            Words words = randomWords(given.noise, env, given.time, given.epoch, i / 4);
+            Words words = randomWords(given.noise, env, (unsigned)time, time >> 32, i / 4);
             normals(words.x[0], words.x[1], drawn[0], drawn[1]);
             normals(words.x[2], words.x[3], drawn[2], drawn[3]);
         }
@@ -140,16 +142,16 @@ KERNEL(ppo_act, ActArguments) {
     }
     sample[layout.logProbability] = logProbability;
     float value = *elementOf(given.values, env, 0);
-    stepOf(rollout.values, env, given.step, rollout.steps + 1) = value;
+    stepOf(rollout.values, env, step, rollout.steps + 1) = value;
     if (env >= rollout.envs)
         return;
     Finding &finding = rollout.findings[env];
-    watch(finding, given.step, PpoQuantity::ActorsObservation, given.actorSees, env, layout.actorInputs);
-    watch(finding, given.step, PpoQuantity::CriticsObservation, given.criticSees, env, layout.criticInputs);
+    watch(finding, step, PpoQuantity::ActorsObservation, given.actorSees, env, layout.actorInputs);
+    watch(finding, step, PpoQuantity::CriticsObservation, given.criticSees, env, layout.criticInputs);
     for (int i = 0; i < 2 * layout.actions; i++)
-        watch(finding, given.step, PpoQuantity::Action, sample[layout.outputs + i]);
-    watch(finding, given.step, PpoQuantity::Action, given.actions, env, layout.actions);
-    watch(finding, given.step, PpoQuantity::Value, value);
+        watch(finding, step, PpoQuantity::Action, sample[layout.outputs + i]);
+    watch(finding, step, PpoQuantity::Action, given.actions, env, layout.actions);
+    watch(finding, step, PpoQuantity::Value, value);
 }
 
 struct ValueArguments {
@@ -163,9 +165,10 @@ struct ValueArguments {
 };
 
 // The value of a state that nobody acts in.
-KERNEL(ppo_value, ValueArguments) {
+STEP_KERNEL(ppo_value, ValueArguments) {
     const PpoRollout &rollout = given.rollout;
     unsigned env = globalIndex();
+    int step = given.step + ahead;
     if (env >= rollout.lanes)
         return;
     bool wanted = !given.outcomes;
@@ -175,15 +178,15 @@ KERNEL(ppo_value, ValueArguments) {
         return;
     float value = *elementOf(given.values, env, 0);
     if (given.outcomes)
-        stepOf(rollout.beyond, env, given.step, rollout.steps) = value;
+        stepOf(rollout.beyond, env, step, rollout.steps) = value;
     else
-        stepOf(rollout.values, env, given.step, rollout.steps + 1) = value;
+        stepOf(rollout.values, env, step, rollout.steps + 1) = value;
     if (env >= rollout.envs)
         return;
     Finding &finding = rollout.findings[env];
     int shift = given.outcomes ? PpoQuantity::ActorsArrival - PpoQuantity::ActorsObservation : 0;
-    watch(finding, given.step, PpoQuantity::ActorsObservation + shift, given.actorSees, env, rollout.layout.actorInputs);
-    watch(finding, given.step, PpoQuantity::CriticsObservation + shift, given.criticSees, env, rollout.layout.criticInputs);
+    watch(finding, step, PpoQuantity::ActorsObservation + shift, given.actorSees, env, rollout.layout.actorInputs);
+    watch(finding, step, PpoQuantity::CriticsObservation + shift, given.criticSees, env, rollout.layout.criticInputs);
 }
 
 struct PpoTakeArguments {
@@ -194,20 +197,21 @@ struct PpoTakeArguments {
 };
 
 // What the step brought.
-KERNEL(ppo_take, PpoTakeArguments) {
+STEP_KERNEL(ppo_take, PpoTakeArguments) {
     const PpoRollout &rollout = given.rollout;
     unsigned env = globalIndex();
+    int step = given.step + ahead;
     if (env >= rollout.lanes)
         return;
     Lane outcome = laneOf(given.outcomes, env, 3);
-    stepOf(rollout.rewards, env, given.step, rollout.steps) = outcome[0];
-    stepOf(rollout.terminated, env, given.step, rollout.steps) = outcome[1];
-    stepOf(rollout.truncated, env, given.step, rollout.steps) = outcome[2];
+    stepOf(rollout.rewards, env, step, rollout.steps) = outcome[0];
+    stepOf(rollout.terminated, env, step, rollout.steps) = outcome[1];
+    stepOf(rollout.truncated, env, step, rollout.steps) = outcome[2];
     if (env >= rollout.envs)
         return;
-    watch(rollout.findings[env], given.step, PpoQuantity::Reward, outcome[0]);
+    watch(rollout.findings[env], step, PpoQuantity::Reward, outcome[0]);
     if (rollout.beyond)
-        watch(rollout.findings[env], given.step, PpoQuantity::Beyond, stepOf(rollout.beyond, env, given.step, rollout.steps));
+        watch(rollout.findings[env], step, PpoQuantity::Beyond, stepOf(rollout.beyond, env, step, rollout.steps));
 }
 
 // Advantages and samples

@@ -1,5 +1,6 @@
 // The L2F simulator (rl-tools, commit e43ae4bc; Eschmann et al., "Learning to Fly in Seconds", 2024), one thread for each environment:
 // the formulas of Distill.Core/Environments/Quadrotor/*W512.cs in the same order, so that every bit is the same.
+#pragma once
 #include "quadrotor.cuh"
 
 // Motion
@@ -377,7 +378,7 @@ struct StepArguments {
 };
 
 // One step of all environments.
-KERNEL(quadrotor_step, StepArguments) {
+STEP_KERNEL(quadrotor_step, StepArguments) {
     if (globalIndex() >= given.drones.count)
         return;
     Quadrotor drone = quadrotorOf(given.drones, globalIndex());
@@ -412,7 +413,7 @@ struct RestartArguments {
 };
 
 // New episodes where one ended.
-KERNEL(quadrotor_restart, RestartArguments) {
+STEP_KERNEL(quadrotor_restart, RestartArguments) {
     if (globalIndex() >= given.drones.count)
         return;
     Quadrotor drone = quadrotorOf(given.drones, globalIndex());
@@ -431,7 +432,7 @@ struct ObserveArguments {
 };
 
 // What an observation group shows of all environments.
-KERNEL(quadrotor_observe, ObserveArguments) {
+STEP_KERNEL(quadrotor_observe, ObserveArguments) {
     if (globalIndex() >= given.drones.count)
         return;
     Quadrotor drone = quadrotorOf(given.drones, globalIndex());

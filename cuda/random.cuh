@@ -41,6 +41,9 @@ DEVICE Words randomWords(const Stream &stream, unsigned c0, unsigned c1, unsigne
     return {{x0, x1, x2, x3}};
 }
 
+// A counter of steps, from its low and its high word.
+DEVICE ulong timeOf(unsigned low, unsigned high) { return (ulong)high << 32 | low; }
+
 // On [0, 1), a multiple of 2^-24.
 DEVICE float uniform(unsigned bits) { return (float)(int)(bits >> 8) * (1.0f / 16777216.0f); }
 

@@ -49,6 +49,25 @@ module Run =
         elif begun then work [ $"resume={folder}" ] |> print
         else work [ $"folder={folder}" ] |> print
 
+    /// The same of a stage that depends on inputs: files, which count by their content, or settings. Where they are not those that it
+    /// began with, what there is of it is put aside, and it begins anew.
+    let stageFrom (inputs: string list) (folder: string) (work: string list -> 'Result) : unit =
+        let fingerprint = Fingerprint.hasher () [ for input in inputs -> "input", input ]
+        let known = Path.Combine(folder, "inputs.sha256")
+
+        if Directory.Exists folder && not (File.Exists known && File.ReadAllText known = fingerprint) then
+            let aside =
+                Seq.initInfinite (fun i -> $"{folder}.{i + 1}") |> Seq.find (Path.Exists >> not)
+
+            Directory.Move(folder, aside)
+            say $"{folder} was made from other inputs; that is now {aside}."
+
+        if not (File.Exists known) then
+            Directory.CreateDirectory folder |> ignore
+            AtomicFile.Write(known, fun stream -> stream.Write(Text.Encoding.UTF8.GetBytes fingerprint))
+
+        stage folder work
+
     let distilWith (arguments: string list) (experiment: Experiment) : DistillationResult =
         let settings = Training.arguments arguments
         let options, experiment = Distil.withArguments settings experiment

@@ -244,8 +244,16 @@ module TrainTeachers =
 
     /// Makes the set's folder with what all its teachers have in common, or refuses to go on with other settings in it.
     let private prepare (work: Work) =
+        let lengths = work.Teachers.VariantIterations
+
         let parameters =
-            Training.parameters ({ work.Training with Threads = 0 } :: work.Algorithm.Records)
+            Training.parameters
+                [
+                    { work.Training with Threads = 0 }
+                    yield! work.Algorithm.Records
+                    if lengths.Count > 0 then
+                        {| VariantIterations = lengths |}
+                ]
 
         let folder = RunFolder.CreateAt work.Teachers.Set
 

@@ -93,6 +93,12 @@ public sealed partial class CudaDevice : IDisposable
         set;
     } = true;
 
+    /// <summary>Whether steps of rollouts may be one kernel; for tests.</summary>
+    internal bool JoinsSteps { get; set; } = true;
+
+    /// <summary>What takes kernels in place of starting them; null while they are started.</summary>
+    internal CudaSteps? Steps { get; set; }
+
     /// <summary>What times each kernel, one at a time; null for none, which is much faster.</summary>
     internal CudaProfile? Profile { get; set; }
 

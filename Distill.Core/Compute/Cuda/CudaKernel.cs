@@ -32,6 +32,11 @@ internal sealed class CudaKernel<T>
     {
         if (blocks == 0)
             return;
+        if (device.Steps is { } steps)
+        {
+            steps.Add(name, arguments);
+            return;
+        }
         device.Profile?.Begin();
         var error = CudaCalls.Launch(
             function,

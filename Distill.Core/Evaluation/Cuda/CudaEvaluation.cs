@@ -24,6 +24,7 @@ internal sealed class CudaEvaluation : IDisposable
     private readonly CudaBuffer<int> lengths;
     private readonly CudaBuffer<int> terminated;
     private readonly CudaBuffer<float> measures;
+    private readonly CudaSteps steps;
     private readonly CudaKernel<CopyFeaturesArguments> copy;
     private readonly CudaKernel<EvaluateArguments> evaluate;
 
@@ -42,6 +43,7 @@ internal sealed class CudaEvaluation : IDisposable
             lengths = new(device, environment.Count, "an evaluation");
             terminated = new(device, environment.Count, "an evaluation");
             measures = new(device, (long)measureCount * environment.Count, "an evaluation");
+            steps = new(device, drones.Lanes);
             copy = device.Kernel<CopyFeaturesArguments>("copy_features");
             evaluate = device.Kernel<EvaluateArguments>("evaluate_step");
             keeps.Fill(BitConverter.SingleToUInt32Bits(1));
@@ -115,8 +117,9 @@ internal sealed class CudaEvaluation : IDisposable
         )
         {
             Begin();
-            for (var step = 0; step < environment.Spec.EpisodeLimit && GoesOn(step, results.Lengths); step++)
-                Step(acting, watch, step);
+            var limit = environment.Spec.EpisodeLimit;
+            for (var first = 0; first < limit && GoesOn(first, results.Lengths); first += StepsAtATime)
+                steps.Run(first, Math.Min(StepsAtATime, limit - first), step => Step(acting, watch, step));
             watch.Check();
         }
         Read(results);
@@ -135,6 +138,7 @@ internal sealed class CudaEvaluation : IDisposable
         lengths?.Dispose();
         terminated?.Dispose();
         measures?.Dispose();
+        steps?.Dispose();
         device.Dispose();
     }
 
@@ -152,7 +156,7 @@ internal sealed class CudaEvaluation : IDisposable
     /// <param name="lengths"><c>[episodes]</c>, for a moment.</param>
     private bool GoesOn(int step, int[] lengths)
     {
-        if (step == 0 || step % StepsAtATime != 0)
+        if (step == 0)
             return true;
         this.lengths.Read(lengths);
         return lengths.AsSpan().Contains(0);

@@ -261,6 +261,7 @@ internal sealed class CudaNetwork : IDisposable
             Gates = gradients.From(stage.Gradients),
             HiddenGates = gradients.From(stage.Gradients + 3 * stage.Units),
             Gradients = gradients.From(stage.OutputGradient),
+            Panels = shape.Panels,
             Steps = shape.Steps,
             Units = stage.Units,
         };
@@ -386,6 +387,7 @@ internal sealed class CudaNetwork : IDisposable
         public CudaPanels Gradients;
         public CudaPanels Gates;
         public CudaPanels HiddenGates;
+        public int Panels;
         public int Steps;
         public int Units;
     }

@@ -5,7 +5,8 @@ open System
 open System.Collections.Generic
 open System.IO
 
-let private root =
+/// The checkout.
+let root =
     let rec up (folder: DirectoryInfo | null) =
         match folder with
         | null -> failwith $"No Distill.slnx in {AppContext.BaseDirectory} or a folder above it."

@@ -159,7 +159,7 @@ let ``a set has a measure beside the return, a gate of it, numbers of iterations
     let settings =
         [ "threads=1"; "best_by=position_error"; "variant_iterations=[1,2,1,2,1]"; "keep_critics=true" ]
 
-    let result =
+    let make (settings: string list) =
         Run.trainTeachersWith
             (settings @ [ "iterations=7" ])
             { TrainTeachers.defaults with Set = set }
@@ -167,6 +167,14 @@ let ``a set has a measure beside the return, a gate of it, numbers of iterations
             (Reinforcement.sac
                 Teacher.none
                 (SacConfig(StepsPerEnv = 4, LearningStarts = 100, UpdateToData = 0.1, MiniBatchSize = 32)))
+
+    let result = make settings
+
+    for other in [ "variant_iterations=[1,2,1,2,2]"; "variant_iterations=[]" ] do
+        let error =
+            Expect.throws<DistillException>(fun () -> make (settings @ [ other ]) |> ignore)
+
+        Assert.Contains("began with other settings", error.Message)
 
     let read = TeacherSet.Read set
     Assert.Equal("position_error", read.Measure)
@@ -280,6 +288,39 @@ let ``a stage begins, goes on where it was stopped, and is left alone where it h
     Assert.True(File.Exists(Path.Combine(folder, "result.csv")))
     stage []
     Assert.Equal<string list list>([ [ $"folder={folder}" ]; [ $"resume={folder}" ] ], List.ofSeq calls)
+
+[<Fact>]
+let ``a stage whose inputs have changed begins anew, and what it was is kept`` () =
+    use place = new Workplace()
+    let folder, input = place.Path "stage", place.Path "input.txt"
+    let calls = ResizeArray<string>()
+
+    let stage (setting: string) =
+        Run.stageFrom [ input; setting ] folder (fun own ->
+            calls.Add(own |> List.exactlyOne)
+            File.WriteAllText(Path.Combine(folder, "result.csv"), File.ReadAllText input + setting))
+
+    let content (folder: string) =
+        File.ReadAllText(Path.Combine(folder, "result.csv"))
+
+    File.WriteAllText(input, "a")
+    stage "seed=0"
+    stage "seed=0"
+    Assert.Equal<string list>([ $"folder={folder}" ], List.ofSeq calls)
+
+    // Another content of the same file, then another setting, then the first content again.
+    File.WriteAllText(input, "b")
+    stage "seed=0"
+    stage "seed=1"
+    File.WriteAllText(input, "a")
+    stage "seed=1"
+    stage "seed=1"
+    Assert.Equal(4, calls.Count)
+
+    Assert.Equal<string list>(
+        [ "aseed=1"; "aseed=0"; "bseed=0"; "bseed=1" ],
+        [ for name in [ folder; folder + ".1"; folder + ".2"; folder + ".3" ] -> content name ]
+    )
 
 [<Fact>]
 let ``a training goes on with the critic of another`` () =

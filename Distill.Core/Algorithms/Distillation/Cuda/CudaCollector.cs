@@ -58,6 +58,8 @@ internal sealed class CudaCollector : IDisposable
     private readonly CudaBuffer<float>? correction;
     private readonly CudaBuffer<float>? memories;
     private readonly CudaStatistics? statistics;
+    private readonly CudaSteps steps;
+    private readonly int sequence;
     private readonly CudaKernel<ChooseArguments> choose;
     private readonly CudaKernel<TakeArguments> take;
     private readonly CudaKernel<ColumnArguments> recordColumn;
@@ -128,6 +130,9 @@ internal sealed class CudaCollector : IDisposable
                 memories = new(device, rollout.Memory.Length, "the student's memory");
             if (this.student.Normalizer is { } normalizer)
                 statistics = new(device, normalizer, rollout.Envs);
+            // Only what a student remembers has to be recorded between.
+            sequence = memories is null ? rollout.Steps : rollout.Sequence;
+            steps = new(device, lanes);
             choose = device.Kernel<ChooseArguments>("choose_actions");
             take = device.Kernel<TakeArguments>("take_outcomes");
             recordColumn = device.Kernel<ColumnArguments>("record_column");
@@ -192,8 +197,11 @@ internal sealed class CudaCollector : IDisposable
             drones.Restart();
             keeps.Clear();
         }
-        for (var step = 0; step < rollout.Steps; step++)
-            Step(step, teacherShare, (float)exploration);
+        for (var first = 0; first < rollout.Steps; first += sequence)
+        {
+            RecordMemory(first);
+            steps.Run(first, sequence, step => Step(step, teacherShare, (float)exploration));
+        }
         ReadMarks();
         watch.Check(iteration);
         collector.Steps += rollout.Steps;
@@ -275,6 +283,7 @@ internal sealed class CudaCollector : IDisposable
         correction?.Dispose();
         memories?.Dispose();
         statistics?.Dispose();
+        steps?.Dispose();
     }
 
     [MemberNotNull(nameof(teacher))]
@@ -322,10 +331,10 @@ internal sealed class CudaCollector : IDisposable
         correction.Write(values);
     }
 
-    private void Step(int step, double teacherShare, float exploration)
+    /// <summary>Records what the student remembers before a sequence.</summary>
+    private void RecordMemory(int step)
     {
-        var starts = CudaPanels.Of(keeps, 1);
-        if (memories is not null && step % rollout.Sequence == 0)
+        if (memories is not null)
             record.Start(
                 new()
                 {
@@ -333,11 +342,16 @@ internal sealed class CudaCollector : IDisposable
                     Memory = CudaPanels.Of(student.Memory!, rollout.MemorySize),
                     Records = memories.Address,
                     MemorySize = rollout.MemorySize,
-                    Sequence = step / rollout.Sequence,
-                    Sequences = rollout.Steps / rollout.Sequence,
+                    Sequence = step / sequence,
+                    Sequences = rollout.Steps / sequence,
                 },
                 rollout.Envs
             );
+    }
+
+    private void Step(int step, double teacherShare, float exploration)
+    {
+        var starts = CudaPanels.Of(keeps, 1);
         teacher.Act(starts);
         student.Act(starts);
         var time = collector.Steps + step;

@@ -43,6 +43,7 @@ internal sealed class CudaPpoCollector : IDisposable
     private readonly CudaBuffer<float> actions;
     private readonly CudaBuffer<float> outcomes;
     private readonly CudaBuffer<int> restarts;
+    private readonly CudaSteps joined;
     private readonly CudaKernel<MarkArguments> mark;
     private readonly CudaKernel<ActArguments> act;
     private readonly CudaKernel<ValueArguments> value;
@@ -74,6 +75,7 @@ internal sealed class CudaPpoCollector : IDisposable
         actions = new(device, lanes * parts.Layout.Action.Size, "actions");
         outcomes = new(device, lanes * StepOutcome.Rows, "outcomes");
         restarts = new(device, parts.Outcomes.Panels, "restarts");
+        joined = new(device, lanes);
         mark = device.Kernel<MarkArguments>("mark_restarts");
         act = device.Kernel<ActArguments>("ppo_act");
         value = device.Kernel<ValueArguments>("ppo_value");
@@ -126,8 +128,8 @@ internal sealed class CudaPpoCollector : IDisposable
         watch.Clear();
         ofActor?.Clear();
         ofCritic?.Clear();
-        for (var step = 0; step < steps; step++)
-            Step(turn, step);
+        var now = turn;
+        joined.Run(0, steps, step => Step(now, step));
         Look();
         Value(steps);
         var all = parts.Outcomes.All;
@@ -175,6 +177,7 @@ internal sealed class CudaPpoCollector : IDisposable
         actions.Dispose();
         outcomes.Dispose();
         restarts.Dispose();
+        joined.Dispose();
     }
 
     /// <summary>What the critic sees: by itself, or what the actor is shown.</summary>

@@ -388,12 +388,16 @@ let ``nothing but marks, metrics and orders crosses the bus`` () =
     let envs, steps, observation = 37L, 5L, 22L
     let held = envs * steps
 
-    // Of every row reward and mark, of every environment what was not finite; each step observes, normalizes and runs both
-    // networks, chooses, flies and takes.
-    Expect.equal
-        (cost (fun () -> engine.Collect(0.5, 0)))
-        (held * 8L + envs * 12L, steps * ((2L + 2L) + (2L + 3L) + 3L))
-        "collecting"
+    let collect () = cost (fun () -> engine.Collect(0.5, 0))
+
+    // Of every row reward and mark, of every environment what was not finite; and of what a step consists.
+    let brought = held * 8L + envs * 12L
+    let bytes, launches = collect ()
+    Expect.equal launches 1L "all steps are one kernel"
+    Expect.isTrue (bytes > brought && bytes < brought + 4096L) $"{bytes} bytes"
+    // Each step observes, normalizes and runs both networks, chooses, flies and takes.
+    engine.Device.JoinsSteps <- false
+    Expect.equal (collect ()) (brought, steps * ((2L + 2L) + (2L + 3L) + 3L)) "collecting"
 
     // The moments, and what the student is normalized with.
     Expect.equal (cost engine.Add) (observation * (2L * 8L + 2L * 4L), 3L) "adding"
@@ -442,6 +446,44 @@ let ``kernels that are started one by one have the bits of graphs`` () =
         let (graphs, few), (kernels, many) = student true, student false
         Paths.sameBits graphs kernels what
         Expect.isTrue (few < many) $"{what}: {few} launches instead of {many}"
+
+[<CudaFact>]
+let ``steps that are one kernel have the bits of steps of many`` () =
+    (device ()).Dispose()
+    use plain = teacher Head.Gaussian
+    use pool = new WorkerPool 1
+
+    for what, config in [ "rows", rows; "sequences", sequences; "episodes", episodes ] do
+        let config = config ComputeDevice.Cuda
+        let teachers = TeacherPolicies.Of(plain, config.Environment.Spec)
+
+        let engine joins =
+            let engine =
+                new CudaEngine(config, (fun environment -> (teachers :> ITeachers).Teach environment), pool)
+
+            engine.Device.JoinsSteps <- joins
+            engine
+
+        use joined = engine true
+        use single = engine false
+
+        for iteration in 0..2 do
+            let losses =
+                [
+                    for engine in [ joined; single ] do
+                        engine.Collect(0.5, iteration)
+                        engine.Add()
+                        engine.Train iteration
+                ]
+
+            Expect.equal losses[0] losses[1] $"{what}, iteration {iteration}: losses"
+
+            Paths.sameBits
+                (floats joined.Student.Network.Parameters)
+                (floats single.Student.Network.Parameters)
+                $"{what}, iteration {iteration}: student"
+
+        Expect.isTrue (joined.Device.Launches < single.Device.Launches) $"{what}: launches"
 
 [<CudaFact>]
 let ``what is not finite is said as on the processor`` () =

@@ -161,6 +161,7 @@ let ``nothing but outcomes, losses and orders crosses the bus`` () =
     use pool = new WorkerPool 1
     use ppo = start (apart ComputeDevice.Cuda) drones pool
     let gpu = nonNull ppo.Gpu
+    gpu.JoinsSteps <- false
     // The first iteration begins no episodes anew.
     let bus, launches = gpu.BusBytes, gpu.Launches
     ppo.Iterate() |> ignore
@@ -206,6 +207,23 @@ let ``nothing but outcomes, losses and orders crosses the bus`` () =
          + 2L
          + (if begun > 0L then 2L else 0L))
         "launches"
+
+[<CudaFact>]
+let ``steps that are one kernel have the bits of steps of many`` () =
+    (device ()).Dispose()
+    use pool = new WorkerPool 1
+
+    for config in [ shared; apart ] do
+        use joined = start (config ComputeDevice.Cuda) drones pool
+        use single = start (config ComputeDevice.Cuda) drones pool
+        (nonNull single.Gpu).JoinsSteps <- false
+
+        for iteration in 0..2 do
+            Expect.equal (metrics (joined.Iterate())) (metrics (single.Iterate())) $"iteration {iteration}"
+
+        sameState (bytes joined.Visit) (bytes single.Visit) "state"
+        let fewer = (nonNull single.Gpu).Launches - (nonNull joined.Gpu).Launches
+        Expect.isTrue (fewer > 3L * 5L) $"{fewer} launches fewer"
 
 [<CudaFact>]
 let ``what is not finite is said as on the processor`` () =

@@ -11,7 +11,7 @@ let ``the benchmark of GPUs measures its cases, and each kernel of them alone`` 
     (device ()).Dispose()
 
     let settings =
-        Settings(Threads = [ 1 ], Repetitions = 1, Seconds = 0.0, Quick = true, Root = "")
+        Settings(Threads = [ 1 ], Repetitions = 1, Seconds = 0.0, Quick = true, Root = NativeLibraries.root)
 
     use session = new Session(settings, TextWriter.Null)
     Gpu.Run session
@@ -32,11 +32,12 @@ let ``the benchmark of GPUs measures its cases, and each kernel of them alone`` 
                         kernel
             ]
 
+        Expect.isTrue (not kernels.IsEmpty) case
         Expect.close 1e-9 (kernels |> List.sumBy _.ShareOfTime) 1.0 $"{case}: shares of time"
 
         for kernel in kernels do
             Expect.isTrue (kernel.SecondsPerLaunch > 0.0 && kernel.Launches > 0L) kernel.Kernel
-            Assert.Contains($"| {case} | {kernel.Kernel} | {kernel.Launches} |", table)
+            Assert.Contains($"| {case} | {kernel.Kernel} | {kernel.Launches:N0} |", table)
 
     let share (part: string) (kernel: string) =
         session.Kernels |> Seq.find (fun found -> found.Case.Contains part && found.Kernel = kernel)

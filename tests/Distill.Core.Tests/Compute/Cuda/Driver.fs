@@ -8,13 +8,12 @@ open System.Runtime.InteropServices
 open Distill.Compute.Cuda
 open Xunit
 
-let private root = Path.GetDirectoryName NativeLibraries.folder |> nonNull
 
 /// The sources of the kernels.
-let kernels = Path.Combine(root, "cuda")
+let kernels = Path.Combine(NativeLibraries.root, "cuda")
 
 /// The folder of the emulator's sources.
-let emulator = Path.Combine(root, "tests", "cuda-emulator")
+let emulator = Path.Combine(NativeLibraries.root, "tests", "cuda-emulator")
 
 /// Whether there is a GPU to run on.
 let real =
