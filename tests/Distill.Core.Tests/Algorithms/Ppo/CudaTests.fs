@@ -208,15 +208,15 @@ let ``nothing but outcomes, losses and orders crosses the bus`` () =
          + (if begun > 0L then 2L else 0L))
         "launches"
 
-[<CudaFact>]
-let ``steps that are one kernel have the bits of steps of many`` () =
+/// Three iterations whose kernels are joined, and as many of one whose device has been told not to.
+let private joinedAndSingle (separate: CudaDevice -> unit) =
     (device ()).Dispose()
     use pool = new WorkerPool 1
 
     for config in [ shared; apart ] do
         use joined = start (config ComputeDevice.Cuda) drones pool
         use single = start (config ComputeDevice.Cuda) drones pool
-        (nonNull single.Gpu).JoinsSteps <- false
+        separate (nonNull single.Gpu)
 
         for iteration in 0..2 do
             Expect.equal (metrics (joined.Iterate())) (metrics (single.Iterate())) $"iteration {iteration}"
@@ -224,6 +224,14 @@ let ``steps that are one kernel have the bits of steps of many`` () =
         sameState (bytes joined.Visit) (bytes single.Visit) "state"
         let fewer = (nonNull single.Gpu).Launches - (nonNull joined.Gpu).Launches
         Expect.isTrue (fewer > 3L * 5L) $"{fewer} launches fewer"
+
+[<CudaFact>]
+let ``steps that are one kernel have the bits of steps of many`` () =
+    joinedAndSingle (fun device -> device.JoinsSteps <- false)
+
+[<CudaFact>]
+let ``mini-batches that are graphs have the bits of kernels that are started one by one`` () =
+    joinedAndSingle (fun device -> device.MakesGraphs <- false)
 
 [<CudaFact>]
 let ``what is not finite is said as on the processor`` () =
