@@ -59,6 +59,8 @@ KERNEL(square_gradient, NormArguments) {
 
 struct ClipArguments {
     Progress *progress;
+    // Steps since the corrections of the next ones were brought.
+    int *taken;
     const double *squares;
     int parts;
     // 0 for none.
@@ -68,6 +70,7 @@ struct ClipArguments {
 // One thread.
 KERNEL(clip_gradient, ClipArguments) {
     Progress &progress = *given.progress;
+    ++*given.taken;
     if (progress.failed)
         return;
     double sum = 0.0;
@@ -84,8 +87,17 @@ KERNEL(clip_gradient, ClipArguments) {
     progress.scale = (float)scale;
 }
 
+// Of the moments, which begin as 0.
+struct Correction {
+    float first;
+    float second;
+};
+
 struct AdamArguments {
     Progress *progress;
+    // [steps], and how many of these have begun.
+    const Correction *corrections;
+    const int *taken;
     float *parameters;
     const float *gradient;
     float *first;
@@ -100,8 +112,6 @@ struct AdamArguments {
     float oneMinusBeta2;
     float epsilon;
     float floor;
-    float correction1;
-    float correction2;
     float coupledDecay;
     float decoupledDecay;
 };
@@ -111,12 +121,13 @@ KERNEL(adam_step, AdamArguments) {
     if (i >= given.length || given.progress->failed)
         return;
     float rate = given.adapted ? (float)*given.adapted : given.rate;
+    Correction correction = given.corrections[*given.taken - 1];
     float parameter = given.parameters[i];
     float gradient = fma(given.coupledDecay, parameter, given.gradient[i] * given.progress->scale);
     float first = fma(given.beta1, given.first[i], given.oneMinusBeta1 * gradient);
     float second = fma(given.beta2, given.second[i], given.oneMinusBeta2 * (gradient * gradient));
-    float spread = squareRoot(most(second * given.correction2, given.floor)) + given.epsilon;
+    float spread = squareRoot(most(second * correction.second, given.floor)) + given.epsilon;
     given.first[i] = first;
     given.second[i] = second;
-    given.parameters[i] = fma(-rate, first * given.correction1 / spread, parameter * (1.0f - rate * given.decoupledDecay));
+    given.parameters[i] = fma(-rate, first * correction.first / spread, parameter * (1.0f - rate * given.decoupledDecay));
 }

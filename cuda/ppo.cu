@@ -433,8 +433,9 @@ struct SumPpoLossesArguments {
     // [panels, 4, 32]; and [panels, 4] for a moment.
     float *terms;
     double *ofPanels;
-    // [4], written: the means over the samples.
+    // [steps, 4]: the means over the samples, written at the number of the critic's steps.
     double *losses;
+    const int *steps;
     Progress *actor;
     Progress *critic;
     LearningRates *rates;
@@ -475,7 +476,7 @@ KERNEL(sum_ppo_losses, SumPpoLossesArguments) {
         return;
     bool failed = given.actor->failed || given.critic->failed;
     for (int i = 0; i < LossTerm::Total && !failed; i++)
-        given.losses[i] = losses[i];
+        given.losses[*given.steps * LossTerm::Total + i] = losses[i];
     for (int i = 0; i < LossTerm::Total; i++)
         failed = failed || !(__builtin_fabs(losses[i]) < __builtin_inf());
     if (failed) {

@@ -81,10 +81,26 @@ KERNEL(pack_rows, PackArguments) {
         chunk.weights[target] = 1.0f;
 }
 
+// What differs from window to window of a pass.
+struct Turn {
+    // Where the mini-batch begins in the order, and its number.
+    int start;
+    int batch;
+    // Factor of the gradient.
+    float scale;
+};
+
+// The windows of a pass, one after another, and the one that it is at; null for what is no window of a pass.
+struct Turns {
+    const Turn *all;
+    int *now;
+};
+
 struct GatherArguments {
     const Chunk *chunks;
-    // [segments]: the places of a mini-batch.
+    // The order that a mini-batch is of, or, where it is of none, [segments]: the places.
     const int *places;
+    Turns turns;
     // [features], or null for no normalization.
     const float *mean;
     const float *scale;
@@ -126,7 +142,8 @@ KERNEL(gather_rows, GatherArguments) {
     int lanes = given.rows.lanes, lane = sample % lanes, step = sample / lanes % given.steps, panel = sample / lanes / given.steps;
     bool used = panel * lanes + lane < given.segments;
     // Unused lanes repeat the panel's first segment, so that they hold numbers like any other.
-    int place = given.places[panel * lanes + (used ? lane : 0)];
+    int start = given.turns.all ? given.turns.all[*given.turns.now].start : 0;
+    int place = given.places[start + panel * lanes + (used ? lane : 0)];
     const Chunk &chunk = given.chunks[place / given.chunkSegments];
     long long local = place % given.chunkSegments, at = local * given.segmentLength + given.first + step;
     const float *row = chunk.rows + at * given.columns;
@@ -151,20 +168,22 @@ struct LossArguments {
     Panels weights;
     // [samples], written: each row's share of the sum.
     double *losses;
+    Turns turns;
     unsigned samples;
     int actions;
-    // Factor of the gradient.
-    float scale;
     // Of Huber's loss.
     float delta;
 };
+
+// Factor of the gradient; 0 where nobody learns.
+DEVICE float scaleOf(const Turns &turns) { return turns.all ? turns.all[*turns.now].scale : 0.0f; }
 
 // A thread has a row. What does not count is left out, not multiplied by 0: it may be infinite or not a number.
 KERNEL(mean_squared, LossArguments) {
     unsigned sample = globalIndex();
     if (sample >= given.samples)
         return;
-    float weight = *elementOf(given.weights, sample, 0), slope = 2.0f * given.scale;
+    float weight = *elementOf(given.weights, sample, 0), slope = 2.0f * scaleOf(given.turns);
     double sum = 0.0;
     for (int i = 0; i < given.actions; i++) {
         float error = weight == 0.0f ? 0.0f : *elementOf(given.outputs, sample, i) - *elementOf(given.labels, sample, i);
@@ -178,13 +197,13 @@ KERNEL(huber, LossArguments) {
     unsigned sample = globalIndex();
     if (sample >= given.samples)
         return;
-    float weight = *elementOf(given.weights, sample, 0), delta = given.delta;
+    float weight = *elementOf(given.weights, sample, 0), scale = scaleOf(given.turns), delta = given.delta;
     double sum = 0.0;
     for (int i = 0; i < given.actions; i++) {
         float error = weight == 0.0f ? 0.0f : *elementOf(given.outputs, sample, i) - *elementOf(given.labels, sample, i);
         float size = absolute(error);
         float limited = error < -delta ? -delta : error > delta ? delta : error;
-        *elementOf(given.gradients, sample, i) = given.scale * weight * limited;
+        *elementOf(given.gradients, sample, i) = scale * weight * limited;
         sum += weight * (size <= delta ? 0.5f * error * error : delta * (size - 0.5f * delta));
     }
     given.losses[sample] = sum;
@@ -196,8 +215,9 @@ struct SumLossesArguments {
     // [panels, steps, lanes] and [panels]; the second for a moment.
     const double *losses;
     double *ofPanels;
-    // What the mini-batch's windows come to, added to.
-    double *sum;
+    // [mini-batches]: what the windows of each come to, added to.
+    double *sums;
+    Turns turns;
     Progress *progress;
     int panels;
     int steps;
@@ -207,7 +227,8 @@ struct SumLossesArguments {
     int terms;
 };
 
-// The loss of a window of a mini-batch, in the order of lanes, steps, panels and chunks. One block.
+// The loss of a window of a mini-batch, in the order of lanes, steps, panels and chunks; and from here on it is the next one's turn. One
+// block.
 KERNEL(sum_losses, SumLossesArguments) {
     for (int panel = threadIndex(); panel < given.panels; panel += SumThreads) {
         double sum = 0.0;
@@ -221,16 +242,19 @@ KERNEL(sum_losses, SumLossesArguments) {
         given.ofPanels[panel] = sum;
     }
     barrier();
-    if (threadIndex() != 0 || given.progress->failed)
+    if (threadIndex() != 0)
         return;
-    double sum = *given.sum;
+    double *ofBatch = given.sums + given.turns.all[(*given.turns.now)++].batch;
+    if (given.progress->failed)
+        return;
+    double sum = *ofBatch;
     for (int chunk = 0; chunk < given.chunks; chunk++) {
         double part = 0.0;
         for (int panel = chunkStart(chunk, given.panels, given.chunks); panel < chunkStart(chunk + 1, given.panels, given.chunks); panel++)
             part += given.ofPanels[panel];
         sum += part / given.terms;
     }
-    *given.sum = sum;
+    *ofBatch = sum;
     if (!(__builtin_fabs(sum) < __builtin_inf()))
         given.progress->failed = 1;
 }
@@ -243,7 +267,9 @@ struct SegmentLoss {
 struct NoteLossesArguments {
     const double *losses;
     Panels weights;
+    // The order.
     const int *places;
+    Turns turns;
     // [segments], and [places]: the mean of each, written with the last window.
     SegmentLoss *segmentLosses;
     float *noted;
@@ -269,7 +295,7 @@ KERNEL(note_losses, NoteLossesArguments) {
         loss.weight += *elementOf(given.weights, (panel * given.steps + step) * lanes + lane, 0);
     given.segmentLosses[segment] = loss;
     if (given.isLast)
-        given.noted[given.places[segment]] = loss.weight == 0.0 ? 0.0f : (float)(loss.sum / (loss.weight * given.terms));
+        given.noted[given.places[given.turns.all[*given.turns.now].start + segment]] = loss.weight == 0.0 ? 0.0f : (float)(loss.sum / (loss.weight * given.terms));
 }
 
 struct SumHeldOutArguments {

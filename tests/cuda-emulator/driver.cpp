@@ -16,6 +16,7 @@
 #include <mutex>
 #include <numeric>
 #include <random>
+#include <set>
 #include <string>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -33,9 +34,13 @@ enum Result {
     OutOfMemory = 2,
     InvalidImage = 200,
     InvalidContext = 201,
+    IllegalState = 401,
     NotFound = 500,
     IllegalAddress = 700,
     LaunchFailed = 719,
+    CaptureUnsupported = 900,
+    CaptureInvalidated = 901,
+    CaptureImplicit = 906,
 };
 
 constexpr size_t PageBytes = 4096, StackBytes = 256 << 10;
@@ -242,6 +247,74 @@ int launch(const Kernel *kernel, unsigned blocks, unsigned threads, const void *
     return result;
 }
 
+// Graphs
+
+// A launch with its arguments, or, without a kernel, words that are set.
+struct Node {
+    const Kernel *kernel;
+    unsigned blocks, threads;
+    std::vector<char> given;
+    uintptr_t to;
+    unsigned value;
+    size_t count;
+};
+
+typedef std::vector<Node> Graph;
+
+struct Stream {
+    bool blocking;
+    // Until its end what is started there is taken down, not done.
+    bool capturing = false, invalid = false;
+    Graph graph;
+};
+
+std::set<Stream *> streams;
+thread_local Stream *capturingHere;
+
+// What a thread that makes a graph must not do meanwhile.
+int unlessCapturing() {
+    if (!capturingHere)
+        return Success;
+    capturingHere->invalid = true;
+    return CaptureUnsupported;
+}
+
+// The default stream waits for all that block, which is not possible while one makes a graph.
+int unlessImplicit() {
+    for (auto stream : streams)
+        if (stream->capturing && stream->blocking) {
+            stream->invalid = true;
+            return CaptureImplicit;
+        }
+    return Success;
+}
+
+int set(uintptr_t to, unsigned value, size_t count) {
+    if (!within(to, count * sizeof value))
+        return InvalidValue;
+    allow(true);
+    std::fill_n((unsigned *)to, count, value);
+    allow(false);
+    return Success;
+}
+
+// Does it, or takes it down.
+int start(Node node, void *given) {
+    if (lasting)
+        return lasting;
+    auto stream = (Stream *)given;
+    if (stream && !streams.contains(stream))
+        return InvalidValue;
+    if (!stream)
+        if (int error = unlessImplicit())
+            return error;
+    if (stream && stream->capturing) {
+        stream->graph.push_back(std::move(node));
+        return Success;
+    }
+    return node.kernel ? lasting = launch(node.kernel, node.blocks, node.threads, node.given.data()) : set(node.to, node.value, node.count);
+}
+
 // A module is the text that Distill gives: only what is an entry there can be found.
 struct Module {
     std::string text;
@@ -334,7 +407,10 @@ API cuDevicePrimaryCtxRelease_v2(int) {
 
 API cuCtxSetCurrent(void *) { return Success; }
 
-API cuCtxSynchronize() { return lasting; }
+API cuCtxSynchronize() {
+    int error = unlessCapturing();
+    return error ? error : lasting;
+}
 
 API cuModuleLoadData(void **module, const void *image) {
     if (strncmp((const char *)image, "//", 2) != 0)
@@ -370,6 +446,8 @@ API cuMemAlloc_v2(uintptr_t *address, size_t bytes) {
     std::lock_guard lock(gate);
     if (lasting)
         return lasting;
+    if (int error = unlessCapturing())
+        return error;
     if (bytes == 0)
         return InvalidValue;
     if (allocated + bytes > machine.memory)
@@ -390,6 +468,8 @@ API cuMemAlloc_v2(uintptr_t *address, size_t bytes) {
 
 API cuMemFree_v2(uintptr_t address) {
     std::lock_guard lock(gate);
+    if (int error = unlessCapturing())
+        return error;
     auto found = allocations.find(address);
     if (found == allocations.end())
         return InvalidValue;
@@ -403,6 +483,8 @@ API cuMemcpyHtoD_v2(uintptr_t to, const void *from, size_t bytes) {
     std::lock_guard lock(gate);
     if (lasting || !within(to, bytes))
         return lasting ? lasting : InvalidValue;
+    if (int error = unlessImplicit())
+        return error;
     allow(true);
     memcpy((void *)to, from, bytes);
     allow(false);
@@ -413,6 +495,8 @@ API cuMemcpyDtoH_v2(void *to, uintptr_t from, size_t bytes) {
     std::lock_guard lock(gate);
     if (lasting || !within(from, bytes))
         return lasting ? lasting : InvalidValue;
+    if (int error = unlessImplicit())
+        return error;
     allow(true);
     memcpy(to, (void *)from, bytes);
     allow(false);
@@ -423,32 +507,98 @@ API cuMemcpyDtoD_v2(uintptr_t to, uintptr_t from, size_t bytes) {
     std::lock_guard lock(gate);
     if (lasting || !within(to, bytes) || !within(from, bytes))
         return lasting ? lasting : InvalidValue;
+    if (int error = unlessImplicit())
+        return error;
     allow(true);
     memmove((void *)to, (void *)from, bytes);
     allow(false);
     return Success;
 }
 
-API cuMemsetD32_v2(uintptr_t to, unsigned value, size_t count) {
+API cuMemsetD32Async(uintptr_t to, unsigned value, size_t count, void *stream) {
     std::lock_guard lock(gate);
-    if (lasting || !within(to, count * sizeof value))
-        return lasting ? lasting : InvalidValue;
-    allow(true);
-    std::fill_n((unsigned *)to, count, value);
-    allow(false);
-    return Success;
+    return start({nullptr, 0, 0, {}, to, value, count}, stream);
 }
 
 API cuLaunchKernel(
     void *function, unsigned blocksX, unsigned blocksY, unsigned blocksZ, unsigned threadsX, unsigned threadsY, unsigned threadsZ,
-    unsigned, void *, void **given, void **
+    unsigned, void *stream, void **given, void **
 ) {
     std::lock_guard lock(gate);
-    if (lasting)
-        return lasting;
     if (blocksY * blocksZ * threadsY * threadsZ != 1 || blocksX == 0 || threadsX == 0 || threadsX > MostThreads)
-        return InvalidValue;
-    return lasting = launch((const Kernel *)function, blocksX, threadsX, given[0]);
+        return lasting ? lasting : InvalidValue;
+    auto kernel = (const Kernel *)function;
+    auto bytes = (const char *)given[0];
+    return start({kernel, blocksX, threadsX, {bytes, bytes + kernel->bytes}, 0, 0, 0}, stream);
+}
+
+API cuStreamCreate(void **stream, unsigned flags) {
+    std::lock_guard lock(gate);
+    constexpr unsigned NonBlocking = 1;
+    *stream = *streams.insert(new Stream{!(flags & NonBlocking)}).first;
+    return Success;
+}
+
+API cuStreamDestroy_v2(void *stream) {
+    std::lock_guard lock(gate);
+    if (capturingHere == stream)
+        capturingHere = nullptr;
+    streams.erase((Stream *)stream);
+    delete (Stream *)stream;
+    return Success;
+}
+
+API cuStreamBeginCapture_v2(void *given, int mode) {
+    std::lock_guard lock(gate);
+    constexpr int OfThisThread = 1;
+    auto stream = (Stream *)given;
+    if (!stream)
+        return CaptureUnsupported;
+    // Distill knows no other mode.
+    if (mode != OfThisThread || stream->capturing)
+        return mode != OfThisThread ? InvalidValue : IllegalState;
+    stream->capturing = true;
+    stream->invalid = false;
+    stream->graph.clear();
+    capturingHere = stream;
+    return Success;
+}
+
+API cuStreamEndCapture(void *given, Graph **graph) {
+    std::lock_guard lock(gate);
+    auto stream = (Stream *)given;
+    *graph = nullptr;
+    if (!stream->capturing)
+        return IllegalState;
+    stream->capturing = false;
+    capturingHere = nullptr;
+    if (stream->invalid)
+        return CaptureInvalidated;
+    *graph = new Graph(std::move(stream->graph));
+    return Success;
+}
+
+API cuGraphInstantiate_v2(Graph **executable, const Graph *graph, void *, char *, size_t) {
+    *executable = new Graph(*graph);
+    return Success;
+}
+
+API cuGraphLaunch(const Graph *executable, void *stream) {
+    std::lock_guard lock(gate);
+    for (auto &node : *executable)
+        if (int error = start(node, stream))
+            return error;
+    return lasting;
+}
+
+API cuGraphExecDestroy(Graph *executable) {
+    delete executable;
+    return Success;
+}
+
+API cuGraphDestroy(Graph *graph) {
+    delete graph;
+    return Success;
 }
 
 API cuFuncGetAttribute(int *value, int, void *) {
@@ -493,6 +643,12 @@ API cuGetErrorString(int error, const char **text) {
             : error == NotFound         ? "named symbol not found"
             : error == InvalidImage     ? "device kernel image is invalid"
             : error == InvalidValue     ? "invalid argument"
+            : error == CaptureUnsupported
+                ? "operation not permitted when stream is capturing"
+            : error == CaptureInvalidated
+                ? "operation failed due to a previous error during capture"
+            : error == CaptureImplicit
+                ? "operation would make the legacy stream depend on a capturing blocking stream"
                                         : "unknown error";
     return Success;
 }

@@ -37,13 +37,20 @@ internal sealed class CudaBuffer<T> : IDisposable
     /// <param name="word">Its four bytes, again and again.</param>
     public void Fill(uint word) =>
         device.Check(
-            CudaCalls.Fill(Address, word, (nuint)Length * (nuint)Unsafe.SizeOf<T>() / sizeof(uint)),
+            CudaCalls.Fill(
+                Address,
+                word,
+                (nuint)Length * (nuint)Unsafe.SizeOf<T>() / sizeof(uint),
+                device.Stream
+            ),
             "filling memory"
         );
 
     /// <summary>Brings numbers to the GPU.</summary>
     public void Write(ReadOnlySpan<T> from, long start = 0)
     {
+        if (from.IsEmpty)
+            return;
         CheckRange(start, from.Length);
         device.Check(CudaCalls.CopyTo(At(start), from), "copying to the GPU");
         device.CountBus((long)from.Length * Unsafe.SizeOf<T>());

@@ -62,8 +62,29 @@ internal static unsafe class CudaCalls
     [DllImport(Library, EntryPoint = "cuMemcpyDtoD_v2")]
     public static extern int CopyWithin(nint to, nint from, nuint bytes);
 
-    [DllImport(Library, EntryPoint = "cuMemsetD32_v2")]
-    public static extern int Fill(nint to, uint value, nuint count);
+    [DllImport(Library, EntryPoint = "cuMemsetD32Async")]
+    public static extern int Fill(nint to, uint value, nuint count, nint stream);
+
+    [DllImport(Library, EntryPoint = "cuStreamCreate")]
+    public static extern int CreateStream(out nint stream, uint flags);
+
+    [DllImport(Library, EntryPoint = "cuStreamDestroy_v2")]
+    public static extern int DestroyStream(nint stream);
+
+    [DllImport(Library, EntryPoint = "cuStreamBeginCapture_v2")]
+    public static extern int BeginCapture(nint stream, int mode);
+
+    [DllImport(Library, EntryPoint = "cuStreamEndCapture")]
+    public static extern int EndCapture(nint stream, out nint graph);
+
+    [DllImport(Library, EntryPoint = "cuGraphLaunch")]
+    public static extern int LaunchGraph(nint executable, nint stream);
+
+    [DllImport(Library, EntryPoint = "cuGraphExecDestroy")]
+    public static extern int DestroyExecutable(nint executable);
+
+    [DllImport(Library, EntryPoint = "cuGraphDestroy")]
+    public static extern int DestroyGraph(nint graph);
 
     [DllImport(Library, EntryPoint = "cuFuncGetAttribute")]
     public static extern int FunctionAttribute(out int value, int attribute, nint function);
@@ -125,14 +146,18 @@ internal static unsafe class CudaCalls
             return CopyFrom(pointer, from, (nuint)to.Length * (nuint)sizeof(T));
     }
 
+    /// <summary>Makes a graph ready to be launched.</summary>
+    public static int Instantiate(out nint executable, nint graph) =>
+        Instantiate(out executable, graph, null, null, 0);
+
     /// <summary>Starts a kernel whose one argument is a record.</summary>
-    public static int Launch<T>(nint function, uint blocks, uint threads, in T arguments)
+    public static int Launch<T>(nint function, uint blocks, uint threads, nint stream, in T arguments)
         where T : unmanaged
     {
         fixed (T* pointer = &arguments)
         {
             var given = (void*)pointer;
-            return Launch(function, blocks, 1, 1, threads, 1, 1, 0, 0, &given, null);
+            return Launch(function, blocks, 1, 1, threads, 1, 1, 0, stream, &given, null);
         }
     }
 
@@ -167,6 +192,16 @@ internal static unsafe class CudaCalls
 
     [DllImport(Library, EntryPoint = "cuMemcpyDtoH_v2")]
     private static extern int CopyFrom(void* to, nint from, nuint bytes);
+
+    // Which the oldest drivers have, too, unlike those that came after it.
+    [DllImport(Library, EntryPoint = "cuGraphInstantiate_v2")]
+    private static extern int Instantiate(
+        out nint executable,
+        nint graph,
+        nint* failed,
+        byte* log,
+        nuint logBytes
+    );
 
     [DllImport(Library, EntryPoint = "cuLaunchKernel")]
     private static extern int Launch(

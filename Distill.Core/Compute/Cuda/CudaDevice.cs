@@ -77,11 +77,21 @@ public sealed partial class CudaDevice : IDisposable
     /// <summary>Threads that one of these can hold.</summary>
     public int MultiprocessorThreads { get; }
 
-    /// <summary>Kernels started since the device was opened.</summary>
+    /// <summary>Kernels, or graphs of them, started since the device was opened.</summary>
     public long Launches { get; private set; }
 
     /// <summary>Bytes copied between the GPU's memory and the machine's since the device was opened, both ways together.</summary>
     public long BusBytes { get; private set; }
+
+    /// <summary>Where kernels go: the default stream, which is 0, or that of a <see cref="CudaGraph"/> that is being made.</summary>
+    internal nint Stream { get; set; }
+
+    /// <summary>Whether there are graphs; not for tests that compare, nor where each kernel is timed.</summary>
+    internal bool MakesGraphs
+    {
+        get => field && Profile is null;
+        set;
+    } = true;
 
     /// <summary>Whether steps of rollouts may be one kernel; for tests.</summary>
     internal bool JoinsSteps { get; set; } = true;
@@ -148,7 +158,11 @@ public sealed partial class CudaDevice : IDisposable
         buffer = new(this, length, what);
     }
 
-    internal void CountLaunch() => Launches++;
+    internal void CountLaunch()
+    {
+        if (Stream == 0)
+            Launches++;
+    }
 
     internal void CountBus(long bytes) => BusBytes += bytes;
 

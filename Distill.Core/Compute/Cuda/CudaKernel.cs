@@ -38,7 +38,13 @@ internal sealed class CudaKernel<T>
             return;
         }
         device.Profile?.Begin();
-        var error = CudaCalls.Launch(function, checked((uint)blocks), (uint)blockThreads, arguments);
+        var error = CudaCalls.Launch(
+            function,
+            checked((uint)blocks),
+            (uint)blockThreads,
+            device.Stream,
+            arguments
+        );
         // The text only where it is wanted.
         if (error != 0)
             device.Check(error, $"the kernel {name}");

@@ -10,6 +10,7 @@ internal sealed class CudaAdam : IDisposable
 {
     private const int NormThreads = 8;
 
+    private readonly CudaDevice device;
     private readonly Adam adam;
     private readonly CudaNetwork network;
     private readonly CudaBuffer<float> gradients;
@@ -17,22 +18,28 @@ internal sealed class CudaAdam : IDisposable
     private readonly CudaBuffer<float> second;
     private readonly CudaBuffer<double> squares;
     private readonly CudaBuffer<Progress> progress;
+    private readonly CudaBuffer<int> taken;
     private readonly CudaKernel<SumArguments> sum;
     private readonly CudaKernel<NormArguments> norm;
     private readonly CudaKernel<ClipArguments> clip;
     private readonly CudaKernel<StepArguments> step;
 
+    // As many as there may be steps to come.
+    private CudaBuffer<Correction>? corrections;
+    private Correction[] correctionOf = [];
+
     /// <param name="adam">Its settings and its moments; these stay as they are until <see cref="Download"/>.</param>
     /// <param name="maxChunks">Chunks whose gradients are summed, at most.</param>
     public CudaAdam(CudaDevice device, CudaNetwork network, Adam adam, int maxChunks)
     {
-        (this.network, this.adam) = (network, adam);
+        (this.device, this.network, this.adam) = (device, network, adam);
         var length = network.Parameters.Length;
         gradients = new(device, maxChunks * length, "gradients");
         first = new(device, length, "Adam's moments");
         second = new(device, length, "Adam's moments");
         squares = new(device, (length + Optimizer.NormSize - 1) / Optimizer.NormSize, "a norm");
         progress = new(device, 1, "an optimizer");
+        taken = new(device, 1, "an optimizer");
         sum = device.Kernel<SumArguments>("sum_gradients");
         norm = device.Kernel<NormArguments>("square_gradient");
         clip = device.Kernel<ClipArguments>("clip_gradient");
@@ -45,6 +52,9 @@ internal sealed class CudaAdam : IDisposable
 
     /// <summary>Where the device keeps what <c>cuda/optimizers.cu</c> calls progress.</summary>
     public nint ProgressAddress => progress.Address;
+
+    /// <summary>Where it keeps how many of the steps of <see cref="Prepare"/> have begun.</summary>
+    public nint TakenAddress => taken.Address;
 
     /// <summary>Takes the moments.</summary>
     public void Upload()
@@ -68,7 +78,31 @@ internal sealed class CudaAdam : IDisposable
 
     public void Clear() => gradients.Clear();
 
-    /// <summary>Sums the gradients of the first chunks, clips, and updates the parameters.</summary>
+    /// <summary>Makes room for so many steps.</summary>
+    public void Reserve(long steps)
+    {
+        device.Reserve(ref corrections, Math.Max(1, steps), "an optimizer");
+        if (correctionOf.Length < steps)
+            correctionOf = new Correction[steps];
+    }
+
+    /// <summary>Counts the steps that come next, and brings what differs from one to the next.</summary>
+    /// <param name="steps">At most as many as there is room for.</param>
+    public void Prepare(int steps)
+    {
+        for (var i = 0; i < steps; i++)
+        {
+            adam.Steps++;
+            var now = adam.StepNow(1);
+            correctionOf[i] = new(now.Correction1, now.Correction2);
+        }
+        corrections!.Write(correctionOf.AsSpan(0, steps));
+        taken.Clear();
+    }
+
+    /// <summary>
+    /// Sums the gradients of the first chunks, clips, and updates the parameters: one of the steps of <see cref="Prepare"/>.
+    /// </summary>
     /// <param name="adapted">Where the device makes the learning rate, a double; 0 where it is the optimizer's.</param>
     public void Step(int usedChunks, nint adapted = 0)
     {
@@ -97,6 +131,7 @@ internal sealed class CudaAdam : IDisposable
             new()
             {
                 Progress = progress.Address,
+                Taken = taken.Address,
                 Squares = squares.Address,
                 Parts = (int)squares.Length,
                 MostNorm = adam.Config.MaxGradNorm,
@@ -104,11 +139,12 @@ internal sealed class CudaAdam : IDisposable
             1,
             1
         );
-        adam.Steps++;
         step.Start(
             new(adam.StepNow(1))
             {
                 Progress = progress.Address,
+                Corrections = corrections!.Address,
+                Taken = taken.Address,
                 Parameters = network.Parameters.Address,
                 Gradient = gradients.Address,
                 First = first.Address,
@@ -127,11 +163,15 @@ internal sealed class CudaAdam : IDisposable
         second.Dispose();
         squares.Dispose();
         progress.Dispose();
+        taken.Dispose();
+        corrections?.Dispose();
     }
 
     // The records of cuda/optimizers.cu.
 
     private record struct Progress(double GradientNorm, long Clipped, int Failed, float Scale);
+
+    private readonly record struct Correction(float First, float Second);
 
     private struct SumArguments : ICudaWork
     {
@@ -153,6 +193,7 @@ internal sealed class CudaAdam : IDisposable
     private struct ClipArguments
     {
         public nint Progress;
+        public nint Taken;
         public nint Squares;
         public int Parts;
         public double MostNorm;
@@ -163,6 +204,8 @@ internal sealed class CudaAdam : IDisposable
         public readonly CudaWork WorkOf(long blocks) => new(0, sizeof(float) * 7.0 * Length);
 
         public nint Progress;
+        public nint Corrections;
+        public nint Taken;
         public nint Parameters;
         public nint Gradient;
         public nint First;
@@ -176,8 +219,6 @@ internal sealed class CudaAdam : IDisposable
         private readonly float oneMinusBeta2 = step.OneMinusBeta2;
         private readonly float epsilon = step.Epsilon;
         private readonly float floor = step.Floor;
-        private readonly float correction1 = step.Correction1;
-        private readonly float correction2 = step.Correction2;
         private readonly float coupledDecay = step.CoupledDecay;
         private readonly float decoupledDecay = step.DecoupledDecay;
     }

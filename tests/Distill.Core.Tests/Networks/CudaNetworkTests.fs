@@ -30,6 +30,7 @@ let private together
     use device = device ()
     use theirs = new CudaNetwork(device, shown)
     use theirAdam = new CudaAdam(device, theirs, shownAdam, chunks)
+    theirAdam.Reserve 2
     use pool = new WorkerPool 1
     let own = pool.Workspace 0
 
@@ -103,6 +104,10 @@ let private together
             chunks
         )
 
+        // The last step of some, and the first of others.
+        if update <> 2 then
+            theirAdam.Prepare(if update = 1 then 2 else 1)
+
         theirAdam.Step chunks
 
     theirs.Download()
@@ -159,6 +164,8 @@ let ``after a gradient that is not finite nothing changes, and the norm says so`
     use theirs = new CudaNetwork(device, shown)
     use theirAdam = new CudaAdam(device, theirs, adam, 1)
     let before = shown.Parameters.Span.ToArray()
+    theirAdam.Reserve 2
+    theirAdam.Prepare 2
 
     for value in [ nanf; 1.0f ] do
         theirAdam.Gradients.Write(ReadOnlySpan [| value |], 3L)

@@ -66,8 +66,8 @@ internal sealed class CudaHeldOutLoss : IDisposable
         {
             var steps = Math.Min(AggregatedDataset.StepsAtATime, books.SegmentLength - first);
             var shape = new CudaShape(panels, steps, Panel.Width);
-            windows.Take(shape, places!.Address + start * sizeof(int), segments, first, heldOut: true);
-            windows.Evaluate(shape, loss, scale: 0, CudaPanels.Of(unused, student.Network.OutputSize));
+            windows.Take(shape, places!.Address + start * sizeof(int), default, segments, first);
+            windows.Evaluate(shape, loss, default, CudaPanels.Of(unused, student.Network.OutputSize));
             sum.Start(
                 new()
                 {

@@ -9,8 +9,8 @@ namespace Distill.Algorithms;
 
 /// <summary>
 /// The steps of <see cref="StudentTrainer"/> in the memory of a GPU, with its bits. The machine sends the order of a pass, 4 bytes a
-/// segment, and is told at the end what each mini-batch and each segment came to. Where a loss or a gradient is not finite, the steps
-/// after it change nothing.
+/// segment, with what differs from step to step, and is told at the end what each mini-batch and each segment came to. Where a loss or a
+/// gradient is not finite, the steps after it change nothing. Mini-batches of full size are one launch each, a graph.
 /// </summary>
 internal sealed class CudaTrainer : IDisposable
 {
@@ -29,14 +29,17 @@ internal sealed class CudaTrainer : IDisposable
     private readonly CudaBuffer<float> gradients;
     private readonly CudaBuffer<double> ofPanels;
     private readonly CudaBuffer<SegmentLoss> segmentLosses;
+    private readonly CudaBuffer<int> turn;
     private readonly CudaKernel<SumArguments> sumLosses;
     private readonly CudaKernel<NoteArguments> noteLosses;
 
-    // As large as the dataset and as the number of mini-batches.
+    // As large as the dataset, and as the numbers of windows and of mini-batches.
     private CudaBuffer<int>? order;
     private CudaBuffer<float>? noted;
+    private CudaBuffer<Turn>? turns;
     private CudaBuffer<double>? sums;
     private float[] lossOf = [];
+    private Turn[] turnOf = [];
     private double[] sumOf = [];
 
     // The settings in force.
@@ -46,6 +49,10 @@ internal sealed class CudaTrainer : IDisposable
     // Of the training that is going on.
     private int batches;
     private double weight;
+
+    // Of its mini-batches of so many segments.
+    private CudaGraph? graph;
+    private int graphSegments;
 
     /// <param name="optimizer">Its settings, moments and counters.</param>
     /// <param name="longest">Most steps of back-propagation through time.</param>
@@ -73,16 +80,22 @@ internal sealed class CudaTrainer : IDisposable
         gradients = new(device, samples * network.GradientSize, "gradients");
         ofPanels = new(device, panels, "losses");
         segmentLosses = new(device, (long)panels * lanes, "losses");
+        turn = new(device, 1, "an order");
         sumLosses = device.Kernel<SumArguments>("sum_losses");
         noteLosses = device.Kernel<NoteArguments>("note_losses");
     }
+
+    /// <summary>Of a mini-batch.</summary>
+    private int Windows => (books.SegmentLength + window - 1) / window;
+
+    private CudaTurns Turns => new(turns!.Address, turn.Address);
 
     /// <summary>Goes on with these settings.</summary>
     /// <param name="gradientLength">Steps of back-propagation through time.</param>
     public void Use(Loss loss, int gradientLength) =>
         (this.loss, window) = (loss, Math.Min(gradientLength, longest));
 
-    /// <summary>Makes room for passes over all that is held.</summary>
+    /// <summary>Makes room for passes over all that is held, which stays as it is until their end, as do the settings.</summary>
     /// <param name="mostBatches">Mini-batches of all passes.</param>
     public void Begin(long mostBatches)
     {
@@ -90,12 +103,18 @@ internal sealed class CudaTrainer : IDisposable
         device.Reserve(ref order, room, "an order");
         device.Reserve(ref noted, room, "losses");
         device.Reserve(ref sums, Math.Max(1, mostBatches), "losses");
+        device.Reserve(ref turns, Math.Max(1, mostBatches * Windows), "an order");
+        adam.Reserve(mostBatches * Windows);
         if (lossOf.Length < room)
             lossOf = new float[room];
         if (sumOf.Length < mostBatches)
             sumOf = new double[mostBatches];
+        if (turnOf.Length < mostBatches * Windows)
+            turnOf = new Turn[mostBatches * Windows];
         sums!.Clear();
         (batches, weight) = (0, 0);
+        // Of other settings, or another dataset.
+        DropGraph();
     }
 
     /// <summary>One pass.</summary>
@@ -104,8 +123,12 @@ internal sealed class CudaTrainer : IDisposable
     public void Pass(ReadOnlySpan<int> segments, int size)
     {
         order!.Write(segments);
-        for (var start = 0; start < segments.Length; start += size)
-            Train(segments[start..Math.Min(start + size, segments.Length)], start);
+        Plan(segments, size);
+        for (int start = 0, from = 0; start < segments.Length; start += size, from += Windows)
+            if (start + size <= segments.Length && device.MakesGraphs && Counts(from))
+                GraphOf(size, from).Start();
+            else
+                Train(Math.Min(size, segments.Length - start), from);
     }
 
     /// <summary>Takes from the dataset how well the student did on each segment, where a pass may not come to all of them.</summary>
@@ -158,55 +181,100 @@ internal sealed class CudaTrainer : IDisposable
         gradients.Dispose();
         ofPanels.Dispose();
         segmentLosses.Dispose();
+        turn.Dispose();
+        DropGraph();
         order?.Dispose();
         noted?.Dispose();
+        turns?.Dispose();
         sums?.Dispose();
     }
 
-    /// <summary>The windows of one mini-batch.</summary>
-    /// <param name="start">Where it begins in the order.</param>
-    private void Train(ReadOnlySpan<int> batch, int start)
+    /// <summary>Weighs the windows of a pass, and brings what differs from one to the next.</summary>
+    private void Plan(ReadOnlySpan<int> segments, int size)
     {
-        var panels = StudentTrainer.PanelsOf(batch.Length, lanes);
+        var terms = loss.TermsPerRow(student.Network.OutputSize);
+        var (count, steps) = (0, 0);
+        for (var start = 0; start < segments.Length; start += size, batches++)
+        for (var first = 0; first < books.SegmentLength; first += window)
+        {
+            var batch = segments[start..Math.Min(start + size, segments.Length)];
+            var counted = books.Weight(batch, first, Math.Min(first + window, books.SegmentLength));
+            // A window without a row to train on has nothing to teach, but its memory must still be carried on.
+            var scale = counted == 0 ? 0 : 1f / ((float)counted * terms);
+            turnOf[count++] = new(start, batches, scale);
+            weight += counted;
+            steps += counted > 0 ? 1 : 0;
+        }
+        turns!.Write(turnOf.AsSpan(0, count));
+        turn.Clear();
+        adam.Prepare(steps);
+    }
+
+    /// <summary>Whether each window of a mini-batch is a step.</summary>
+    /// <param name="from">The first of them.</param>
+    private bool Counts(int from)
+    {
+        foreach (var window in turnOf.AsSpan(from, Windows))
+            if (!window.Counts)
+                return false;
+        return true;
+    }
+
+    /// <summary>All mini-batches of so many segments, if each window is a step.</summary>
+    /// <param name="from">The first window of one of them.</param>
+    private CudaGraph GraphOf(int segments, int from)
+    {
+        if (segments != graphSegments)
+            DropGraph();
+        graphSegments = segments;
+        return graph ??= MakeGraph(segments, from);
+    }
+
+    private CudaGraph MakeGraph(int segments, int from) => new(device, () => Train(segments, from));
+
+    private void DropGraph()
+    {
+        graph?.Dispose();
+        graph = null;
+    }
+
+    /// <summary>The windows of one mini-batch.</summary>
+    /// <param name="from">The first of them.</param>
+    private void Train(int segments, int from)
+    {
+        var panels = StudentTrainer.PanelsOf(segments, lanes);
         var chunks = StudentTrainer.Chunks(panels, books.SegmentLength);
         for (var first = 0; first < books.SegmentLength; first += window)
         {
-            var steps = Math.Min(window, books.SegmentLength - first);
-            var shape = new CudaShape(panels, steps, lanes);
-            var places = order!.Address + start * sizeof(int);
-            var counted = books.Weight(batch, first, first + steps);
-            weight += counted;
-            windows.Take(shape, places, batch.Length, first, heldOut: false);
-            Learn(shape, chunks, counted);
-            Note(shape, places, batch.Length, first);
-            if (counted > 0)
+            var shape = new CudaShape(panels, Math.Min(window, books.SegmentLength - first), lanes);
+            windows.Take(shape, order!.Address, Turns, segments, first);
+            Learn(shape, chunks, segments, first);
+            if (turnOf[from++].Counts)
                 adam.Step(chunks);
         }
-        batches++;
     }
 
     /// <summary>Loss and backward of one window.</summary>
-    /// <param name="counted">Weights of its rows.</param>
-    private void Learn(CudaShape shape, int chunks, double counted)
+    private void Learn(CudaShape shape, int chunks, int segments, int first)
     {
         var network = student.Network;
         var slopes = CudaPanels.Of(gradients, network.GradientSize, lanes);
-        var terms = loss.TermsPerRow(network.OutputSize);
-        // A window without a row to train on has nothing to teach, but its memory must still be carried on.
-        var scale = counted == 0 ? 0 : 1f / ((float)counted * terms);
-        windows.Evaluate(shape, loss, scale, network.OutputGradients(slopes));
+        windows.Evaluate(shape, loss, Turns, network.OutputGradients(slopes));
+        Note(shape, segments, first);
+        // With this the turn passes on.
         sumLosses.StartBlocks(
             new()
             {
                 Losses = windows.Losses,
                 OfPanels = ofPanels.Address,
-                Sum = sums!.Address + batches * sizeof(double),
+                Sums = sums!.Address,
+                Turns = Turns,
                 Progress = adam.ProgressAddress,
                 Panels = shape.Panels,
                 Steps = shape.Steps,
                 Lanes = lanes,
                 Chunks = chunks,
-                Terms = terms,
+                Terms = loss.TermsPerRow(network.OutputSize),
             },
             1,
             SumThreads
@@ -223,13 +291,14 @@ internal sealed class CudaTrainer : IDisposable
         );
     }
 
-    private void Note(CudaShape shape, nint places, int segments, int first) =>
+    private void Note(CudaShape shape, int segments, int first) =>
         noteLosses.Start(
             new()
             {
                 Losses = windows.Losses,
                 Weights = windows.Weights,
-                Places = places,
+                Places = order!.Address,
+                Turns = Turns,
                 SegmentLosses = segmentLosses.Address,
                 Noted = noted!.Address,
                 Segments = segments,
@@ -245,11 +314,18 @@ internal sealed class CudaTrainer : IDisposable
 
     private readonly record struct SegmentLoss(double Sum, double Weight);
 
+    private readonly record struct Turn(int Start, int Batch, float Scale)
+    {
+        /// <summary>Whether it has a row to train on.</summary>
+        public bool Counts => Scale > 0;
+    }
+
     private struct SumArguments
     {
         public nint Losses;
         public nint OfPanels;
-        public nint Sum;
+        public nint Sums;
+        public CudaTurns Turns;
         public nint Progress;
         public int Panels;
         public int Steps;
@@ -263,6 +339,7 @@ internal sealed class CudaTrainer : IDisposable
         public nint Losses;
         public CudaPanels Weights;
         public nint Places;
+        public CudaTurns Turns;
         public nint SegmentLosses;
         public nint Noted;
         public int Segments;

@@ -69,16 +69,17 @@ internal sealed class CudaWindow : IDisposable
     public nint Losses => losses.Address;
 
     /// <summary>Gathers steps, and lets the student go on through them; before the first it remembers what it did.</summary>
-    /// <param name="places"><c>[segments]</c>.</param>
+    /// <param name="places"><c>[segments]</c>; in a pass its order.</param>
+    /// <param name="turns">Of a pass; none where rows that are held out count, instead of those that are trained on.</param>
     /// <param name="first">Step.</param>
-    /// <param name="heldOut">Whether the rows that are held out count, instead of those that are trained on.</param>
-    public void Take(CudaShape shape, nint places, int segments, int first, bool heldOut)
+    public void Take(CudaShape shape, nint places, CudaTurns turns, int segments, int first)
     {
         gather.Start(
             new()
             {
                 Chunks = dataset.Chunks,
                 Places = places,
+                Turns = turns,
                 Mean = student.Normalizer?.Mean ?? 0,
                 Scale = student.Normalizer?.Scale ?? 0,
                 Rows = Rows,
@@ -95,7 +96,7 @@ internal sealed class CudaWindow : IDisposable
                 MemorySize = student.Network.MemorySize,
                 First = first,
                 Steps = shape.Steps,
-                HeldOut = heldOut ? 1 : 0,
+                HeldOut = turns == default ? 1 : 0,
                 FailedWeight = (float)books.FailedWeight,
             },
             shape.Samples
@@ -104,9 +105,9 @@ internal sealed class CudaWindow : IDisposable
     }
 
     /// <summary>The loss of each row.</summary>
-    /// <param name="scale">Factor of the gradient.</param>
-    /// <param name="gradients"><c>[panels, steps, actions, lanes]</c>, written.</param>
-    public void Evaluate(CudaShape shape, Loss loss, float scale, CudaPanels gradients) =>
+    /// <param name="turns">As given to <see cref="Take"/>.</param>
+    /// <param name="gradients"><c>[panels, steps, actions, lanes]</c>, written; 0 outside of a pass.</param>
+    public void Evaluate(CudaShape shape, Loss loss, CudaTurns turns, CudaPanels gradients) =>
         (loss is Huber ? huber : squared).Start(
             new()
             {
@@ -115,9 +116,9 @@ internal sealed class CudaWindow : IDisposable
                 Gradients = gradients,
                 Weights = Weights,
                 Losses = Losses,
+                Turns = turns,
                 Samples = (uint)shape.Samples,
                 Actions = books.Columns[1].Size,
-                Scale = scale,
                 Delta = loss is Huber { Delta: var delta } ? (float)delta : 0,
             },
             shape.Samples
@@ -144,6 +145,7 @@ internal sealed class CudaWindow : IDisposable
 
         public nint Chunks;
         public nint Places;
+        public CudaTurns Turns;
         public nint Mean;
         public nint Scale;
         public CudaPanels Rows;
@@ -171,9 +173,14 @@ internal sealed class CudaWindow : IDisposable
         public CudaPanels Gradients;
         public CudaPanels Weights;
         public nint Losses;
+        public CudaTurns Turns;
         public uint Samples;
         public int Actions;
-        public float Scale;
         public float Delta;
     }
 }
+
+/// <summary>What differs from window to window of a pass, in the layout of <c>cuda/training.cu</c>.</summary>
+/// <param name="All">Where the windows begin in the GPU's memory.</param>
+/// <param name="Now">Where the number of the one that it is at stands.</param>
+internal readonly record struct CudaTurns(nint All, nint Now);

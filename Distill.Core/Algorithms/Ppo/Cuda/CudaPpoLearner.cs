@@ -8,7 +8,7 @@ namespace Distill.Algorithms;
 /// <summary>
 /// The steps of <see cref="PpoLearner"/> in the memory of a GPU, with its bits, the learning rate that follows the divergence included. The
 /// machine sends the order of the samples, 4 bytes each, and is told at the end what each mini-batch came to. Where a loss or a gradient
-/// is not finite, the steps after it change nothing.
+/// is not finite, the steps after it change nothing. A mini-batch is one launch, a graph.
 /// </summary>
 internal sealed class CudaPpoLearner : IDisposable
 {
@@ -44,6 +44,10 @@ internal sealed class CudaPpoLearner : IDisposable
     private CudaBuffer<Losses>? losses;
     private Losses[] lossOf = [];
 
+    // Of each mini-batch, and what they were made for.
+    private CudaGraph?[] graphs = [];
+    private (PpoConfig Now, bool Warming)? graphsOf;
+
     /// <param name="collector">Whose rollouts and networks these are.</param>
     public CudaPpoLearner(CudaDevice device, PpoParts parts, CudaPpoCollector collector)
     {
@@ -74,10 +78,21 @@ internal sealed class CudaPpoLearner : IDisposable
         for (var part = 0; part < batches.Parts; part++)
             Standardize(batches.Part(part));
         rates.Write([new(parts.Actor.Optimizer.LearningRate, parts.Critic.Optimizer.LearningRate)]);
-        var steps = 0;
-        for (var epoch = 0; epoch < now.NumLearningEpochs.Whole; epoch++)
-        for (var batch = 0; batch < batches.Count; batch++)
-            Step(turn, batches.Batch(batch), steps++);
+        var steps = now.NumLearningEpochs.Whole * batches.Count;
+        if (!turn.Warming)
+            actor.Prepare(steps);
+        critic.Prepare(steps);
+        if (graphsOf != (now, turn.Warming))
+            DropGraphs();
+        graphsOf = (now, turn.Warming);
+        Array.Resize(ref graphs, batches.Count);
+        for (var step = 0; step < steps; step++)
+            if (device.MakesGraphs)
+                (
+                    graphs[step % batches.Count] ??= MakeGraph(turn, batches.Batch(step % batches.Count))
+                ).Start();
+            else
+                Step(turn, batches.Batch(step % batches.Count));
         return End(turn, steps);
     }
 
@@ -97,12 +112,22 @@ internal sealed class CudaPpoLearner : IDisposable
         places.Dispose();
         samples.Dispose();
         rates.Dispose();
+        DropGraphs();
         activations?.Dispose();
         gradients?.Dispose();
         deviations?.Dispose();
         terms?.Dispose();
         ofPanels?.Dispose();
         losses?.Dispose();
+    }
+
+    private CudaGraph MakeGraph(PpoTurn turn, (int Start, int End) run) => new(device, () => Step(turn, run));
+
+    private void DropGraphs()
+    {
+        foreach (var graph in graphs)
+            graph?.Dispose();
+        graphs = [];
     }
 
     /// <summary>Makes room for an iteration with these settings.</summary>
@@ -123,6 +148,8 @@ internal sealed class CudaPpoLearner : IDisposable
         device.Reserve(ref terms, lanes * LossTerms, "losses");
         device.Reserve(ref ofPanels, (long)panels * LossTerms, "losses");
         device.Reserve(ref losses, steps, "losses");
+        actor.Reserve(steps);
+        critic.Reserve(steps);
         if (lossOf.Length < steps)
             lossOf = new Losses[steps];
         return batches;
@@ -171,8 +198,7 @@ internal sealed class CudaPpoLearner : IDisposable
         );
 
     /// <summary>One optimizer step of actor and critic.</summary>
-    /// <param name="number">Of the iteration's steps.</param>
-    private void Step(in PpoTurn turn, (int Start, int End) run, int number)
+    private void Step(in PpoTurn turn, (int Start, int End) run)
     {
         var now = turn.Now;
         var (panels, count) = (run.End - run.Start, Count(run));
@@ -198,7 +224,7 @@ internal sealed class CudaPpoLearner : IDisposable
         task.Scale = (float)now.ValueLossCoef * scale;
         inputs = From(run.Start).From(layout.CriticObservation.Start);
         Differentiate(collector.Critic, critic, criticLoss, task, inputs, chunks);
-        SumLosses(now, panels, chunks, 1.0 / count, number);
+        SumLosses(now, panels, chunks, 1.0 / count);
         if (!turn.Warming)
             actor.Step(chunks, rates.Address);
         critic.Step(chunks, rates.Address + sizeof(double));
@@ -245,13 +271,14 @@ internal sealed class CudaPpoLearner : IDisposable
         );
 
     /// <summary>The losses of a mini-batch, and the learning rates that follow from them.</summary>
-    private void SumLosses(PpoConfig now, int panels, int chunks, double share, int number) =>
+    private void SumLosses(PpoConfig now, int panels, int chunks, double share) =>
         sum.StartBlocks(
             new()
             {
                 Terms = terms!.Address,
                 OfPanels = ofPanels!.Address,
-                Losses = losses!.Address + number * LossTerms * sizeof(double),
+                Losses = losses!.Address,
+                Steps = critic.TakenAddress,
                 Actor = actor.ProgressAddress,
                 Critic = critic.ProgressAddress,
                 Rates = rates.Address,
@@ -367,6 +394,7 @@ internal sealed class CudaPpoLearner : IDisposable
         public nint Terms;
         public nint OfPanels;
         public nint Losses;
+        public nint Steps;
         public nint Actor;
         public nint Critic;
         public nint Rates;

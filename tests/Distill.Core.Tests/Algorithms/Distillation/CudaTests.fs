@@ -161,9 +161,10 @@ let ``with a teacher for each drone, too, whose episodes are packed and correcte
             SteadyStateEpisodes = 1,
             ActiveTeachers = RandomActiveTeachers 3,
             NumLearningEpochs = 1,
-            MiniBatchSize = 8,
+            // Three episodes may all have ended before the last windows.
+            MiniBatchSize = Schedule.op_Implicit (if pack then 8 else 3),
             Iterations = 3,
-            GradientLength = 34
+            GradientLength = Schedule.op_Implicit (if pack then 34 else 10)
         )
 
     for pack in [ true; false ] do
@@ -404,13 +405,48 @@ let ``nothing but marks, metrics and orders crosses the bus`` () =
     let parameters = int64 engine.Student.Network.Parameters.Length
     let batches = 2L * ((held + 99L) / 100L)
 
-    // The order of each pass, then the losses of segments and mini-batches, the student, Adam's moments and its progress. A
-    // mini-batch is gathered, goes forward and backward, and is a step.
+    // The order of each pass with what differs from mini-batch to mini-batch, then the losses of segments and mini-batches, the student,
+    // Adam's moments and its progress.
+    let bytes =
+        2L * held * 4L + batches * (12L + 8L) + held * 4L + batches * 8L + parameters * 12L + 2L * 24L
+
+    // A mini-batch is gathered, goes forward and backward, and is a step.
+    let kernels = 1L + 3L + 3L + (2L + 2L * 3L + 2L) + 4L
+    Expect.equal batches 4L "every other mini-batch is not full"
+    Expect.equal (cost (fun () -> engine.Train 0 |> ignore)) (bytes, 2L * (1L + kernels)) "training"
+    engine.Device.MakesGraphs <- false
+
     Expect.equal
-        (cost (fun () -> engine.Train 0 |> ignore))
-        (2L * held * 4L + held * 4L + batches * 8L + parameters * 12L + 2L * 24L,
-         batches * (1L + 3L + 3L + (2L + 2L * 3L + 2L) + 4L))
-        "training"
+        (cost (fun () -> engine.Train 1 |> ignore))
+        (bytes, batches * kernels)
+        "training, kernel by kernel"
+
+[<CudaFact>]
+let ``mini-batches that are graphs have the bits of kernels that are started one by one`` () =
+    (device ()).Dispose()
+    use plain = teacher Head.Plain
+    use pool = new WorkerPool 1
+
+    for what, config in [ "rows", rows; "sequences", sequences ] do
+        let config = config ComputeDevice.Cuda
+        let teachers = TeacherPolicies.Of(plain, config.Environment.Spec)
+
+        let student (graphs: bool) =
+            use engine =
+                new CudaEngine(config, (fun environment -> (teachers :> ITeachers).Teach environment), pool)
+
+            engine.Device.MakesGraphs <- graphs
+
+            for iteration in 0..2 do
+                engine.Collect(0.5, iteration)
+                engine.Add()
+                engine.Train iteration |> ignore
+
+            floats engine.Student.Network.Parameters, engine.Device.Launches
+
+        let (graphs, few), (kernels, many) = student true, student false
+        Paths.sameBits graphs kernels what
+        Expect.isTrue (few < many) $"{what}: {few} launches instead of {many}"
 
 [<CudaFact>]
 let ``steps that are one kernel have the bits of steps of many`` () =
@@ -612,6 +648,7 @@ type private NoteArguments =
         Losses: nativeint
         Weights: CudaPanels
         Places: nativeint
+        Turns: CudaTurns
         SegmentLosses: nativeint
         Noted: nativeint
         Segments: int
@@ -641,6 +678,8 @@ let ``the losses of a segment are added up from a window's last step to its firs
     weights.Write(ReadOnlySpan(Array.create (steps * lanes) 1f))
     use places = new CudaBuffer<int>(device, int64 segments, "places")
     places.Write(ReadOnlySpan [| 2; 0; 1 |])
+    // One that begins with the first place, and the number of that one.
+    use turns = new CudaBuffer<int>(device, 4L, "turns")
     use sums = new CudaBuffer<double>(device, int64 (2 * lanes), "sums")
     use noted = new CudaBuffer<float32>(device, int64 segments, "losses")
 
@@ -649,6 +688,7 @@ let ``the losses of a segment are added up from a window's last step to its firs
             Losses = losses.Address
             Weights = CudaPanels.Of(weights, 1, lanes)
             Places = places.Address
+            Turns = CudaTurns(turns.Address, turns.Address)
             SegmentLosses = sums.Address
             Noted = noted.Address
             Segments = segments

@@ -182,8 +182,9 @@ let ``nothing but outcomes, losses and orders crosses the bus`` () =
         // The order of the samples, and the losses of each step.
         + samples * 4L
         + updates * 32L
-        // The networks with Adam's moments, its progress, and the learning rates.
+        // The networks with Adam's moments, what differs from step to step, its progress, and the learning rates.
         + int64 parameters * 12L
+        + updates * 2L * 8L
         + 2L * 2L * 24L
         + 2L * 16L
         // The moments of what was seen, and what is normalized with.
@@ -198,23 +199,24 @@ let ``nothing but outcomes, losses and orders crosses the bus`` () =
         // valued.
         (steps * (2L * 3L + (3L + 2L) + 3L)
          + (2L * 2L + 2L + 1L)
-         // Advantages, samples and standardizing; a step goes forward and backward with a loss, sums the losses, and is Adam's.
+         // Advantages, samples and standardizing; a step, which goes forward and backward with a loss, sums the losses, and is
+         // Adam's, is a graph.
          + 3L
-         + updates * ((3L + 1L + (2L + 2L * 3L + 2L) + 1L) + (2L + 1L + (1L + 2L * 2L + 1L)) + 1L + 2L * 4L)
+         + updates
          // Statistics are merged; what begins anew is marked.
          + 2L
          + (if begun > 0L then 2L else 0L))
         "launches"
 
-[<CudaFact>]
-let ``steps that are one kernel have the bits of steps of many`` () =
+/// Three iterations whose kernels are joined, and as many of one whose device has been told not to.
+let private joinedAndSingle (separate: CudaDevice -> unit) =
     (device ()).Dispose()
     use pool = new WorkerPool 1
 
     for config in [ shared; apart ] do
         use joined = start (config ComputeDevice.Cuda) drones pool
         use single = start (config ComputeDevice.Cuda) drones pool
-        (nonNull single.Gpu).JoinsSteps <- false
+        separate (nonNull single.Gpu)
 
         for iteration in 0..2 do
             Expect.equal (metrics (joined.Iterate())) (metrics (single.Iterate())) $"iteration {iteration}"
@@ -222,6 +224,14 @@ let ``steps that are one kernel have the bits of steps of many`` () =
         sameState (bytes joined.Visit) (bytes single.Visit) "state"
         let fewer = (nonNull single.Gpu).Launches - (nonNull joined.Gpu).Launches
         Expect.isTrue (fewer > 3L * 5L) $"{fewer} launches fewer"
+
+[<CudaFact>]
+let ``steps that are one kernel have the bits of steps of many`` () =
+    joinedAndSingle (fun device -> device.JoinsSteps <- false)
+
+[<CudaFact>]
+let ``mini-batches that are graphs have the bits of kernels that are started one by one`` () =
+    joinedAndSingle (fun device -> device.MakesGraphs <- false)
 
 [<CudaFact>]
 let ``what is not finite is said as on the processor`` () =

@@ -77,6 +77,67 @@ let ``a buffer begins with zeros and keeps what is written`` () =
     Expect.throws<ArgumentOutOfRangeException>(fun () -> buffer.Write(ReadOnlySpan [| 1; 2 |], 999L))
     |> ignore
 
+/// The argument of sum_gradients.
+[<Struct>]
+type private SumArguments = { Gradients: nativeint; Length: int64; Chunks: int }
+
+/// Adds the second half of a buffer to the first.
+let private add (device: CudaDevice) (buffer: CudaBuffer<float32>) =
+    let arguments =
+        { Gradients = buffer.Address; Length = buffer.Length / 2L; Chunks = 2 }
+
+    device.Kernel<SumArguments>("sum_gradients").Start(&arguments, arguments.Length)
+
+let private read (buffer: CudaBuffer<float32>) =
+    let numbers = Array.zeroCreate<float32>(int buffer.Length)
+    buffer.Read(Span numbers)
+    numbers
+
+[<CudaFact>]
+let ``a graph is one launch, and works on what is in memory then`` () =
+    use device = device ()
+    use buffer = new CudaBuffer<float32>(device, 4L, "numbers")
+    use other = new CudaBuffer<float32>(device, 1L, "numbers")
+    let numbers = [| 1f; 2f; 10f; 20f |]
+    buffer.Write(ReadOnlySpan numbers)
+    other.Write(ReadOnlySpan [| 7f |])
+    let before = device.Launches
+
+    use graph =
+        new CudaGraph(
+            device,
+            fun () ->
+                add device buffer
+                other.Clear()
+                add device buffer
+        )
+
+    Expect.equal (read buffer, read other) (numbers, [| 7f |]) "what is taken down is not done"
+    Expect.equal device.Launches before "launches"
+    graph.Start()
+    Expect.equal (read buffer, read other) ([| 21f; 42f; 10f; 20f |], [| 0f |]) "once"
+    buffer.Write(ReadOnlySpan [| 100f |], 2L)
+    add device buffer
+    graph.Start()
+    Expect.equal (read buffer) [| 321f; 102f; 100f; 20f |] "again, after all that was started before"
+    Expect.equal device.Launches (before + 3L) "launches"
+
+[<EmulatorFact>]
+let ``what a graph cannot have is refused, and leaves all as it was`` () =
+    use device = device ()
+    use buffer = new CudaBuffer<float32>(device, 4L, "numbers")
+
+    let refused (work: unit -> unit) =
+        sentence (fun () -> (new CudaGraph(device, work)).Dispose())
+
+    refused (fun () -> (new CudaBuffer<float32>(device, 4L, "numbers")).Dispose())
+    |> Storage.contains "operation not permitted when stream is capturing"
+
+    refused (fun () -> raise (DistillException "No.")) |> Storage.contains "No."
+    buffer.Write(ReadOnlySpan [| 1f; 2f; 3f; 4f |])
+    add device buffer
+    Expect.equal (read buffer) [| 4f; 6f; 3f; 4f |] "started at once"
+
 [<Tools.GxxFact>]
 let ``the emulator catches what goes wrong on a GPU`` () =
     let folder = Directory.CreateTempSubdirectory("distill-faults-").FullName
