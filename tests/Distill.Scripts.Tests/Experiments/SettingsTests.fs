@@ -327,7 +327,10 @@ let ``distillations and PPO have a device, and everything else is computed on th
 
     for text, device in [ "cpu", ComputeDevice.Cpu; "auto", ComputeDevice.Auto; "cuda:0", ComputeDevice.Cuda ] do
         Assert.Equal(device, (pole |> with' [ $"device={text}" ]).Device)
-        let _, ppo = Settings.apply2 [ $"device={text}" ] (TrainTeacher.defaults, PpoConfig())
+
+        let _, ppo =
+            Settings.apply2 [ $"device={text}" ] (TrainTeacher.defaults, PpoConfig())
+
         Assert.Equal(device, ppo.Device)
 
     Settings.apply1 [ "device=cpu" ] TrainTeacher.defaults |> ignore
