@@ -95,9 +95,8 @@ internal sealed class CudaSteps : IDisposable
         if (!known)
             return;
         started.Add(new(part, records.WrittenCount));
+        // All have addresses, so that each ends where the next may begin.
         records.Write(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(in arguments)));
-        // Addresses are read as a whole.
-        records.Advance(-records.WrittenCount & (sizeof(long) - 1));
         known = records.WrittenCount <= MostBytes;
     }
 
